@@ -1,0 +1,15 @@
+"""Keeps an AgentSession answering when its user leaves and comes back: `start` for `session.start`."""
+
+from reusable_agent.farewell import LEAVING_ATTRIBUTE, Leaving
+from reusable_agent.options import UnsuitableOptionsError
+from reusable_agent.presence import DISPATCH_ATTRIBUTE, HEALTH_METHOD
+from reusable_agent.starting import start
+
+__all__ = [
+    "DISPATCH_ATTRIBUTE",
+    "HEALTH_METHOD",
+    "LEAVING_ATTRIBUTE",
+    "Leaving",
+    "UnsuitableOptionsError",
+    "start",
+]

@@ -1,0 +1,93 @@
+"""The end of a session: the process says why it goes, and goes."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from contextvars import ContextVar
+from enum import StrEnum
+from typing import Any
+
+from livekit.agents import AgentSession, CloseEvent, CloseReason, JobContext
+
+LEAVING_ATTRIBUTE = "agent-lifecycle.leaving"
+_ANNOUNCE_TIMEOUT_S = 2.0
+
+_log = logging.getLogger(__name__)
+
+# Set for all that the entrypoint starts, and not for the code of livekit-agents that ends a job from outside.
+_inside_entrypoint: ContextVar[bool] = ContextVar("inside_entrypoint", default=False)
+
+
+class Leaving(StrEnum):
+    """Why an agent leaves its room, as the attribute `agent-lifecycle.leaving` says it."""
+
+    FINISHED = "finished"
+    WORKER_SHUTDOWN = "worker_shutdown"
+    FAILED = "failed"
+
+
+class Farewell:
+    """Takes the agent out of its room once its session is closed, whoever closed it.
+
+    A closed session in a process that stays is the worst of both: present for everybody, deaf for ever.
+    """
+
+    def __init__(self, session: AgentSession[Any], ctx: JobContext, on_close: Callable[[], None]) -> None:
+        self._session = session
+        self._ctx = ctx
+        self._on_close = on_close
+        self._shutdown = ctx.shutdown
+        self._own_decision = False
+        self._entrypoint = asyncio.current_task()
+        self._leaving: asyncio.Task[None] | None = None
+
+    def watch(self) -> None:
+        _inside_entrypoint.set(True)
+        self._session.on("close", self._on_session_close)
+        # Whether a job ends by the agent's own wish or by the worker's is told to nobody before the room is
+        # left; the wish passes through here.
+        self._ctx.shutdown = self._on_shutdown  # type: ignore[method-assign]
+
+    async def announce(self, why: Leaving) -> None:
+        """Put the reason where participant_left will carry it."""
+        if not self._ctx.room.isconnected():
+            return
+        try:
+            async with asyncio.timeout(_ANNOUNCE_TIMEOUT_S):
+                await self._ctx.room.local_participant.set_attributes({LEAVING_ATTRIBUTE: why})
+        except Exception:  # noqa: BLE001 - the agent has to leave, with or without a word
+            _log.warning("could not announce why the agent leaves (%s)", why, exc_info=True)
+
+    def _on_shutdown(self, reason: str = "user requested") -> None:
+        self._own_decision = True
+        self._shutdown(reason)
+
+    def _on_session_close(self, event: CloseEvent) -> None:
+        self._on_close()
+        why = self._reason(event)
+        if self._ctx.room.isconnected():
+            _log.info("the agent session closed (%s), the agent leaves: %s", event.reason.value, why)
+        self._leaving = asyncio.get_running_loop().create_task(self._leave(why))
+
+    def _reason(self, event: CloseEvent) -> Leaving:
+        if event.reason is CloseReason.ERROR or self._entrypoint_failed():
+            return Leaving.FAILED
+        if event.reason is CloseReason.JOB_SHUTDOWN:
+            return Leaving.WORKER_SHUTDOWN
+        if (
+            event.reason is CloseReason.USER_INITIATED
+            and not self._own_decision
+            and not _inside_entrypoint.get()
+        ):
+            return Leaving.WORKER_SHUTDOWN
+        return Leaving.FINISHED
+
+    def _entrypoint_failed(self) -> bool:
+        task = self._entrypoint
+        return task is not None and task.done() and not task.cancelled() and task.exception() is not None
+
+    async def _leave(self, why: Leaving) -> None:
+        await self.announce(why)
+        with contextlib.suppress(asyncio.InvalidStateError):
+            self._shutdown(f"agent session closed: {why}")

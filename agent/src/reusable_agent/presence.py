@@ -1,0 +1,55 @@
+"""What the agent's participant tells others: which dispatch it came from, and whether its session is open."""
+
+import asyncio
+import json
+import logging
+from typing import Any
+
+from livekit import rtc
+from livekit.agents import AgentSession, JobContext
+
+HEALTH_METHOD = "agent-lifecycle.health"
+DISPATCH_ATTRIBUTE = "agent-lifecycle.dispatch"
+
+_log = logging.getLogger(__name__)
+
+
+class Presence:
+    """Answers the health probe from the moment the agent is in the room until it is out of it."""
+
+    def __init__(self, session: AgentSession[Any], ctx: JobContext) -> None:
+        self._session = session
+        self._ctx = ctx
+        self._closed = False
+        self._introduced = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def open(self) -> None:
+        self._ctx.room.on("connection_state_changed", self._on_connection)
+        self._on_connection(rtc.ConnectionState.CONN_DISCONNECTED)
+
+    def close(self) -> None:
+        """From now on the answer is `closed`."""
+        self._closed = True
+
+    def _on_connection(self, _: rtc.ConnectionState.ValueType) -> None:
+        if self._introduced or not self._ctx.room.isconnected():
+            return
+        self._introduced = True
+        self._ctx.room.local_participant.register_rpc_method(HEALTH_METHOD, self._health)
+        task = asyncio.get_running_loop().create_task(self._introduce())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _health(self, _: rtc.RpcInvocationData) -> str:
+        # A session that says goodbye takes no questions any more, though its close event is still to come.
+        leaving = self._closed or self._session._is_closing()  # noqa: SLF001 - nothing public tells it
+        return json.dumps({"session": "closed" if leaving else "open"})
+
+    async def _introduce(self) -> None:
+        try:
+            await self._ctx.room.local_participant.set_attributes(
+                {DISPATCH_ATTRIBUTE: self._ctx.job.dispatch_id}
+            )
+        except Exception:  # noqa: BLE001 - an agent without it still answers
+            _log.warning("could not set the attribute %s", DISPATCH_ATTRIBUTE, exc_info=True)

@@ -1,0 +1,67 @@
+"""The one call that takes the place of `session.start(...)`."""
+
+from typing import Any, TypeVar, cast
+
+from livekit import rtc
+from livekit.agents import NOT_GIVEN, Agent, AgentSession, NotGivenOr, RunResult, get_job_context, room_io
+
+from reusable_agent.audience import Audience
+from reusable_agent.chat import Chat
+from reusable_agent.farewell import Farewell, Leaving
+from reusable_agent.options import UnsuitableOptionsError, terms_of
+from reusable_agent.presence import Presence
+
+UserdataT = TypeVar("UserdataT")
+
+
+async def start(
+    session: AgentSession[UserdataT],
+    agent: Agent,
+    *,
+    room: rtc.Room,
+    room_options: NotGivenOr[room_io.RoomOptions] = NOT_GIVEN,
+    **others: Any,
+) -> RunResult[Any] | None:
+    """Start `session` in `room` so that it goes on answering whoever comes, for as long as the room lasts.
+
+    Takes what `AgentSession.start` takes and returns what it returns. Call it in a job's entrypoint, once.
+
+    Raises:
+        UnsuitableOptionsError: the options contradict an agent that outlives its user.
+    """
+    for name in ("room_input_options", "room_output_options"):
+        if name in others:
+            raise UnsuitableOptionsError(f"{name} is deprecated and not taken here; use room_options")
+    terms = terms_of(room_options)
+    ctx = get_job_context()
+    if ctx.is_fake_job():
+        # The worker's console: there is no room to stay in, and nobody who could leave it.
+        return cast(
+            "RunResult[Any] | None",
+            await session.start(agent, room=room, room_options=room_options, **others),
+        )
+    audience = Audience(session, room, terms)
+    chat = Chat(session, room, terms, audience)
+    presence = Presence(session, ctx)
+
+    def close() -> None:
+        presence.close()
+        audience.close()
+        chat.close()
+
+    farewell = Farewell(session, ctx, close)
+    farewell.watch()
+    presence.open()
+    if terms.chat:
+        chat.open()
+    try:
+        result: RunResult[Any] | None = await session.start(
+            agent, room=room, room_options=terms.room_options, **others
+        )
+    except Exception:
+        close()
+        await farewell.announce(Leaving.FAILED)
+        raise
+    audience.open()
+    chat.ready()
+    return result

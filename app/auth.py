@@ -1,0 +1,85 @@
+"""Who asks: LiveKit's JWTs verified with any of our keys, and API keys."""
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jwt
+
+from app.errors import Forbidden, Unauthenticated
+
+#: How far the clocks of LiveKit and of this machine may be apart.
+LEEWAY_S = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caller:
+    #: The room that a participant's token is for; None for an API key, which may ask about any.
+    room_name: str | None = None
+
+    def require_room(self, room_name: str) -> None:
+        """Raises: Forbidden: when the caller is a participant of another room."""
+        if self.room_name is not None and self.room_name != room_name:
+            raise Forbidden("this token is for another room")
+
+    def require_operator(self) -> None:
+        """Raises: Forbidden: when the caller is a participant and not the holder of an API key."""
+        if self.room_name is not None:
+            raise Forbidden("this takes an API key, not a participant's token")
+
+
+def verify_jwt(token: str, keys: Mapping[str, str]) -> dict[str, Any]:
+    """The claims of a token that one of `keys` (secret by key) has signed and that is valid now.
+
+    Raises:
+        Unauthenticated: saying which of these was not so.
+    """
+    try:
+        issuer = jwt.decode(token, options={"verify_signature": False}).get("iss")
+        secret = keys.get(issuer) if isinstance(issuer, str) else None
+        if secret is None:
+            raise Unauthenticated("the token is signed with a key that is not ours")
+        claims: dict[str, Any] = jwt.decode(
+            token, secret, algorithms=["HS256"], leeway=LEEWAY_S, options={"require": ["exp", "iss"]}
+        )
+    except jwt.ExpiredSignatureError as error:
+        raise Unauthenticated("the token has expired") from error
+    except (jwt.PyJWTError, ValueError) as error:
+        raise Unauthenticated("the token is not a valid LiveKit token") from error
+    return claims
+
+
+class Authenticator:
+    def __init__(self, keys: Mapping[str, str], api_keys: tuple[str, ...]) -> None:
+        self._keys = keys
+        # Digests are of one length, so that comparing takes as long for every guess.
+        self._api_key_digests = tuple(_digest(key) for key in api_keys)
+
+    def identify(self, authorization: str | None) -> Caller:
+        """Who holds what stands in the Authorization header.
+
+        Raises:
+            Unauthenticated: nothing, or nothing that is good, stands there.
+            Forbidden: a participant's token that does not let its holder join a room.
+        """
+        scheme, _, credential = (authorization or "").partition(" ")
+        credential = credential.strip()
+        if scheme.lower() != "bearer" or not credential:
+            raise Unauthenticated("send Authorization: Bearer <participant token or API key>")
+        digest = _digest(credential)
+        # All are compared, whichever matches: the time taken tells nothing.
+        if sum(hmac.compare_digest(digest, known) for known in self._api_key_digests):
+            return Caller()
+        grants = verify_jwt(credential, self._keys).get("video")
+        room = grants.get("room") if isinstance(grants, dict) else None
+        if not isinstance(grants, dict) or grants.get("roomJoin") is not True or not isinstance(room, str):
+            raise Forbidden("the token does not grant roomJoin for a room")
+        if not room:
+            raise Forbidden("the token names no room")
+        return Caller(room_name=room)
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()

@@ -1,0 +1,135 @@
+"""The net under the timers: acts on what is due, at start, on time, and in every interval."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from app.changes import Due, Outcome
+from app.clock import Clock
+from app.errors import ServiceError
+from app.evidence import Examiner
+from app.lifecycle import SECOND_US, Event
+from app.mode import Mode, Withheld
+from app.reconcile import Reconciler
+from app.store import Store
+from app.timers import Deadline, Timers
+from app.tracker import Tracker
+
+logger = logging.getLogger(__name__)
+
+#: How long ended dispatches, their history and webhook ids are kept.
+RETENTION_US = 86_400 * SECOND_US
+
+
+class Cleaner:
+    def __init__(
+        self,
+        store: Store,
+        tracker: Tracker,
+        timers: Timers,
+        reconciler: Reconciler,
+        examiner: Examiner,
+        clock: Clock,
+        *,
+        mode: Mode,
+        withheld: Withheld,
+        interval_s: float,
+    ) -> None:
+        self._store = store
+        self._tracker = tracker
+        self._timers = timers
+        self._reconciler = reconciler
+        self._examiner = examiner
+        self._clock = clock
+        self._mode = mode
+        self._withheld = withheld
+        self._interval_s = interval_s
+        self._acting: set[asyncio.Task[None]] = set()
+        self._sweeper: asyncio.Task[None] | None = None
+
+    async def restore(self) -> int:
+        """Arm a timer for every deadline in the database; what is overdue fires at once. Returns how many."""
+        await self._store.end_dead_leases(self._clock.now())
+        deadlines = await self._store.deadlines()
+        self._timers.restore(deadlines)
+        return len(deadlines)
+
+    def start(self) -> None:
+        self._sweeper = asyncio.create_task(self._sweep_forever(), name="sweep")
+
+    async def close(self) -> None:
+        self._timers.stop()
+        if self._sweeper:
+            # Only its sleep is cut short: what it does is over in bounded time, and shielded.
+            self._sweeper.cancel()
+            await asyncio.gather(self._sweeper, return_exceptions=True)
+        await asyncio.gather(*self._acting, return_exceptions=True)
+
+    def act(self, deadline: Deadline) -> None:
+        """A timer has fired."""
+        task = asyncio.create_task(self._act(deadline), name="deadline")
+        self._acting.add(task)
+        task.add_done_callback(self._acting.discard)
+
+    async def sweep(self) -> None:
+        """One round: read LiveKit's truth, act on what is due, forget what is old."""
+        for step in (self._reconcile, self._act_on_overdue, self._prune):
+            await _guarded(step)
+
+    async def _reconcile(self) -> None:
+        # A replica that finds another at it has its truth from that one, through the tables.
+        async with self._store.exclusive("reconcile") as alone:
+            if alone:
+                await self._reconciler.run()
+
+    async def _act(self, deadline: Deadline) -> None:
+        unasked, withheld = {Event.JOIN_OVERDUE}, self._mode.withheld_events
+        try:
+            outcome = await self._submit(deadline, withheld | unasked)
+            if outcome.withheld in unasked - withheld:
+                # The webhook of its join may have been lost, and nobody is to be robbed of an agent for that.
+                await self._examiner.read_room(deadline.room_name)
+                outcome = await self._submit(deadline, withheld)
+        except ServiceError as error:
+            logger.warning(
+                "A deadline could not be acted on; the next sweep does it",
+                extra={"action": "deadline", "code": error.code},
+            )
+            return
+        if outcome.withheld:
+            # Its timer stays down until the next sweep, or it would fire again at once.
+            self._withheld.note(outcome.withheld, deadline.row_id)
+        elif outcome.dispatch and not outcome.applied:
+            # Too early, or another process has moved the deadline.
+            self._timers.sync(outcome.dispatch)
+
+    async def _submit(self, deadline: Deadline, withhold: frozenset[Event]) -> Outcome:
+        return await self._tracker.submit_one(
+            Due(room_name=deadline.room_name, row_id=deadline.row_id, withhold=withhold)
+        )
+
+    async def _act_on_overdue(self) -> None:
+        for deadline in await self._store.deadlines_until(self._clock.now()):
+            # One whose timer runs too: it may be waiting on a clock that has stood still meanwhile.
+            self._timers.arm(deadline)
+
+    async def _prune(self) -> None:
+        await self._store.prune(self._clock.now() - RETENTION_US)
+
+    async def _sweep_forever(self) -> None:
+        while True:
+            await asyncio.sleep(self._interval_s)
+            await asyncio.shield(self.sweep())
+
+
+async def _guarded(step: Callable[[], Awaitable[None]]) -> None:
+    """Run one step of a round; its failure is no reason to leave out the others."""
+    try:
+        await step()
+    except ServiceError as error:
+        logger.warning(
+            "A step of the sweep could not be done; the next round tries again",
+            extra={"action": "sweep", "code": error.code},
+        )
+    except Exception:
+        logger.exception("A step of the sweep failed in a way that nobody foresaw", extra={"action": "sweep"})

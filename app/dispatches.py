@@ -1,0 +1,302 @@
+"""What callers can ask for: an agent in a room, its end, how it is, and what there is."""
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from app.agents import Agents
+from app.changes import Advance, Intent, Outcome
+from app.clock import Clock
+from app.errors import Busy, LiveKitTimeout, LiveKitUnavailable, NotFound
+from app.evidence import Evidence, Examiner, Judged, Verdict
+from app.lifecycle import Dispatch, Effect, Event, Signal, State
+from app.livekit import LiveKit, RoomInfo
+from app.mode import Mode, Withheld
+from app.store import HistoryLine, Store
+from app.tracker import Tracker, new_row_id
+
+logger = logging.getLogger(__name__)
+
+#: A caller hears within this what became of the request.
+_FLIGHT_TIMEOUT_S = 9
+_OTHER_POLL_S = 0.05
+#: How often the evidence is gathered again because the room changed meanwhile.
+_MOVED_TRIES = 5
+
+
+class _Moved(Exception):
+    """The row changed while the evidence about it was gathered."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    room_name: str
+    agent_name: str
+    timezone: str | None = None
+    timezone_offset_min: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Granted:
+    dispatch: Dispatch
+    #: Whether the agent was there, or on its way, before this call.
+    reused: bool
+
+
+class Dispatches:
+    def __init__(
+        self,
+        livekit: LiveKit,
+        store: Store,
+        tracker: Tracker,
+        examiner: Examiner,
+        agents: Agents,
+        clock: Clock,
+        *,
+        mode: Mode,
+        withheld: Withheld,
+        room_timeout_s: int,
+    ) -> None:
+        self._livekit = livekit
+        self._store = store
+        self._tracker = tracker
+        self._examiner = examiner
+        self._agents = agents
+        self._clock = clock
+        self._mode = mode
+        self._withheld = withheld
+        self._room_timeout_s = room_timeout_s
+        self._flights: dict[tuple[str, str], asyncio.Task[Granted]] = {}
+
+    async def request(self, wanted: Wanted) -> Granted:
+        """An agent that answers, or one on its way: the one that is there if it is good, else a new one.
+
+        Raises:
+            LiveKitUnavailable: LiveKit cannot be asked; nothing was changed.
+            LiveKitTimeout: it did not answer in time; what was begun is settled in the background.
+            LiveKitRefused: LiveKit does not want to.
+        """
+        key = (wanted.room_name, wanted.agent_name)
+        flight = self._flights.get(key)
+        if flight:
+            # The answer of the flight under way is as fresh as one of our own would be.
+            return replace(await asyncio.shield(flight), reused=True)
+        flight = asyncio.create_task(self._fly(wanted), name="dispatch request")
+        self._flights[key] = flight
+        flight.add_done_callback(lambda _: self._flights.pop(key, None))
+        # The caller may go away; whoever has joined the flight still wants its outcome.
+        return await asyncio.shield(flight)
+
+    async def end(self, room_name: str, agent_name: str) -> Dispatch | None:
+        """End the agent now, whoever is in; None when there was none. Raises as `request`."""
+        async with self._agents.alone_with(room_name, agent_name):
+            evidence = await self._examiner.examine(room_name, agent_name)
+            if evidence.row:
+                # A wish needs no evidence: it holds for the row in whatever state it is by now.
+                wish = Signal(event=Event.END_REQUESTED)
+                outcome = await self._tracker.submit_one(
+                    Advance(room_name=room_name, row_id=evidence.row.id, signal=wish)
+                )
+                await self._perform(outcome.effects)
+            await self._remove_untracked(evidence, keep=None)
+            return evidence.row
+
+    async def status(self, room_name: str, agent_name: str) -> Dispatch | None:
+        """The live dispatch, or the one that is being ended; None without either. Asks the database only."""
+        rows = (await self._store.room(room_name)).dispatches
+        named = [row for row in rows if row.agent_name == agent_name]
+        live = [row for row in named if row.state is not State.ENDING]
+        return next(iter(live or named), None)
+
+    async def list_by_state(
+        self, states: Iterable[State], after: tuple[int, str] | None, limit: int
+    ) -> list[Dispatch]:
+        return await self._store.list_dispatches(states, after, limit)
+
+    async def history(self, dispatch_id: str) -> tuple[Dispatch, list[HistoryLine]]:
+        """Raises: NotFound: no such dispatch, or it ended longer ago than history is kept."""
+        dispatch = await self._store.find_dispatch(dispatch_id)
+        if dispatch is None:
+            raise NotFound("there is no such dispatch")
+        return dispatch, await self._store.history(dispatch.id)
+
+    async def close(self) -> None:
+        """Let the flights under way land; they are bounded."""
+        await asyncio.gather(*self._flights.values(), return_exceptions=True)
+
+    async def _fly(self, wanted: Wanted) -> Granted:
+        try:
+            async with asyncio.timeout(_FLIGHT_TIMEOUT_S):
+                async with self._agents.alone_with(wanted.room_name, wanted.agent_name):
+                    return await self._grant(wanted)
+        except TimeoutError as error:
+            raise LiveKitTimeout("LiveKit was too slow; ask again") from error
+
+    async def _grant(self, wanted: Wanted) -> Granted:
+        for _ in range(_MOVED_TRIES):
+            evidence = await self._examiner.examine(wanted.room_name, wanted.agent_name)
+            best = evidence.best()
+            if best and not self._mode.keeps_one:
+                self._withheld.note("reuse", new_row_id())
+                best = None
+            try:
+                if best:
+                    return await self._keep(best, evidence, wanted)
+                return await self._make(evidence, wanted)
+            except _Moved:
+                continue
+        raise Busy("people come and go too fast to say; ask again")
+
+    async def _keep(self, best: Judged, evidence: Evidence, wanted: Wanted) -> Granted:
+        """Reuse the best one, and see that it is the only one."""
+        row = best.candidate.row
+        standing = evidence.row
+        if standing and (row is None or row.id != standing.id):
+            # Not MISSING, even where LiveKit does not list it: that would bring a successor.
+            outcome = await self._advance(standing, Signal(event=Event.DUPLICATE))
+            self._agents.spawn(outcome.effects)
+        if row is None:
+            row = await self.adopt(best, evidence, wanted)
+            if row.state is State.CREATING:
+                # Another replica makes one at this moment: which of the two is better, its answer says.
+                await self._await_other(row)
+                raise _Moved
+        elif row.state is State.CREATING and best.candidate.listed:
+            # LiveKit's answer was lost; the dispatch was not.
+            row = await self._settle(row, best)
+        outcome = await self._advance(row, Signal(event=Event.REUSED))
+        await self._remove_untracked(evidence, keep=best)
+        if outcome.dispatch is None:
+            raise LiveKitUnavailable("the room was closed meanwhile; ask again")
+        _log("reuse", outcome.dispatch)
+        return Granted(dispatch=outcome.dispatch, reused=True)
+
+    async def adopt(self, best: Judged, evidence: Evidence, wanted: Wanted) -> Dispatch:
+        """Take over a good agent that we never dispatched."""
+        listed, agent = best.candidate.listed, best.candidate.agent
+        now = self._clock.now()
+        if listed is None or evidence.room is None:
+            raise LiveKitUnavailable("the agent's dispatch is not listed; ask again")
+        dispatch = replace(
+            self._intended(wanted, evidence.room, now),
+            dispatch_id=listed.id,
+            dispatched_at=listed.created_at,
+            agent_identity=agent.identity if agent else None,
+            agent_joined_at=now if agent else None,
+        )
+        outcome = await self._tracker.submit_one(Intent(dispatch=dispatch, room=evidence.room))
+        if outcome.dispatch is None:
+            raise LiveKitUnavailable("the room was closed meanwhile; ask again")
+        return outcome.dispatch
+
+    async def _settle(self, row: Dispatch, best: Judged) -> Dispatch:
+        listed = best.candidate.listed
+        assert listed is not None  # noqa: S101 - the caller has looked
+        signal = Signal(event=Event.DISPATCHED, dispatch_id=listed.id, dispatched_at=listed.created_at)
+        outcome = await self._advance(row, signal)
+        return outcome.dispatch or row
+
+    async def _make(self, evidence: Evidence, wanted: Wanted) -> Granted:
+        """Clean up what is no good, and dispatch a new agent."""
+        if evidence.row:
+            event = _verdict_event(evidence) if self._mode.keeps_one else Event.MISSING
+            outcome = await self._advance(evidence.row, Signal(event=event))
+            await self._perform(_without_create(outcome))
+        await self._remove_untracked(evidence, keep=None)
+        room = evidence.room or await self._livekit.ensure_room(wanted.room_name, self._room_timeout_s)
+        intent = Intent(dispatch=self._intended(wanted, room, self._clock.now()), room=room)
+        outcome = await self._tracker.submit_one(intent)
+        row = outcome.dispatch
+        if row is None:
+            raise LiveKitUnavailable("the room was closed meanwhile; ask again")
+        if row.state is State.CREATING and row.leased_by != self._tracker.process_id:
+            row = await self._await_other(row)
+        if row.state is State.UNAVAILABLE:
+            # A caller's wish is a reason to try at once.
+            row = (await self._advance(row, Signal(event=Event.REUSED))).dispatch or row
+        if row.state is not State.CREATING:
+            # Another replica was faster.
+            return Granted(dispatch=row, reused=True)
+        created = await self._agents.create(row)
+        _log("dispatch", created)
+        return Granted(dispatch=created, reused=False)
+
+    async def _await_other(self, row: Dispatch) -> Dispatch:
+        """The row once the other process has made its dispatch, or has let its lease run out."""
+        while (row.retry_at or 0) > self._clock.now():
+            await asyncio.sleep(_OTHER_POLL_S)
+            current = await self._store.dispatch(row.id)
+            if current is None or current.state is State.ENDED:
+                raise _Moved
+            if current.state is not State.CREATING:
+                return current
+        return row
+
+    def _intended(self, wanted: Wanted, room: RoomInfo, now: int) -> Dispatch:
+        return Dispatch(
+            id=new_row_id(),
+            room_name=wanted.room_name,
+            room_sid=room.sid,
+            agent_name=wanted.agent_name,
+            state=State.CREATING,
+            created_at=now,
+            last_activity_at=now,
+            timezone=wanted.timezone,
+            timezone_offset_min=wanted.timezone_offset_min,
+        )
+
+    async def _remove_untracked(self, evidence: Evidence, keep: Judged | None) -> None:
+        """Take out the dispatches and agents of this name that no row of ours is about."""
+        if not self._mode.keeps_one:
+            return
+        for judged in evidence.judged:
+            candidate = judged.candidate
+            if judged is keep or candidate.row or evidence.room is None:
+                continue
+            if candidate.listed:
+                await self._livekit.delete_dispatch(evidence.room.name, candidate.listed.id)
+            if candidate.agent and candidate.agent.identity:
+                await self._livekit.remove_participant(evidence.room.name, candidate.agent.identity)
+
+    async def _perform(self, effects: Iterable[tuple[Effect, Dispatch]]) -> None:
+        for effect, dispatch in effects:
+            await self._agents.perform(effect, dispatch)
+
+    async def _advance(self, dispatch: Dispatch, signal: Signal) -> Outcome:
+        """Apply a signal that rests on evidence: only to the row as it was when that was gathered."""
+        outcome = await self._tracker.submit_one(
+            Advance(room_name=dispatch.room_name, row_id=dispatch.id, signal=signal, version=dispatch.version)
+        )
+        if not outcome.applied and outcome.dispatch and outcome.dispatch.version != dispatch.version:
+            raise _Moved
+        return outcome
+
+
+def _without_create(outcome: Outcome) -> list[tuple[Effect, Dispatch]]:
+    """The effects of an outcome but for a creation, which the caller sees to itself."""
+    return [(effect, dispatch) for effect, dispatch in outcome.effects if effect is not Effect.CREATE]
+
+
+def _verdict_event(evidence: Evidence) -> Event:
+    """What the evidence says about our row, none of the candidates being good."""
+    row = evidence.row
+    judged = evidence.of_row(row) if row else None
+    if judged is None:
+        return Event.MISSING
+    if judged.verdict in (Verdict.DEAF, Verdict.SILENT):
+        return Event.REFUTED
+    return Event.JOIN_OVERDUE if row and row.state is State.STARTING else Event.AGENT_LOST
+
+
+def _log(action: str, dispatch: Dispatch) -> None:
+    logger.info(
+        "An agent was granted",
+        extra={
+            "action": action,
+            "dispatch_id": dispatch.dispatch_id,
+            "room": dispatch.room_name,
+            "agent": dispatch.agent_name,
+            "state": dispatch.state,
+        },
+    )

@@ -1,0 +1,122 @@
+"""What can go wrong, each with the status and the code that a caller sees, and the one place that maps it."""
+
+import logging
+from collections.abc import Awaitable, Callable
+
+import msgspec
+from aiohttp import web
+
+logger = logging.getLogger(__name__)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class ServiceError(Exception):
+    """Anything that is answered with other than success."""
+
+    status = 500
+    code = "internal"
+    retryable = False
+    retry_after_s: int | None = None
+
+
+class Malformed(ServiceError):
+    """The request cannot be read."""
+
+    status, code = 400, "malformed"
+
+
+class Unauthenticated(ServiceError):
+    """Nobody has said who asks, or it is not true."""
+
+    status, code = 401, "unauthenticated"
+
+
+class Forbidden(ServiceError):
+    """The token is good, but for something else."""
+
+    status, code = 403, "forbidden"
+
+
+class NotFound(ServiceError):
+    status, code = 404, "not_found"
+
+
+class TooLarge(ServiceError):
+    status, code = 413, "too_large"
+
+
+class Invalid(ServiceError):
+    """A field can be read, but is wrong."""
+
+    status, code = 422, "invalid"
+
+
+class LiveKitRefused(ServiceError):
+    """LiveKit answered that it will not do it; asking again is no use until something is changed."""
+
+    status, code = 502, "livekit_refused"
+
+
+class Busy(ServiceError):
+    """The service is stopping, or its queue is full."""
+
+    status, code, retryable, retry_after_s = 503, "busy", True, 1
+
+
+class LiveKitUnavailable(ServiceError):
+    """LiveKit could not be asked, so nothing is known and nothing is changed."""
+
+    status, code, retryable, retry_after_s = 503, "livekit_unavailable", True, 5
+
+
+class DatabaseUnavailable(ServiceError):
+    status, code, retryable, retry_after_s = 503, "database_unavailable", True, 5
+
+
+class LiveKitUnreachable(LiveKitUnavailable):
+    """No connection to LiveKit came about: whatever it was to do, it has not done."""
+
+
+class LiveKitTimeout(LiveKitUnavailable):
+    """LiveKit did not answer in time: what it was asked to do may or may not have been done."""
+
+    status, code = 504, "livekit_timeout"
+
+
+class ErrorBody(msgspec.Struct, kw_only=True):
+    code: str
+    message: str
+    retryable: bool
+    success: bool = False
+
+
+#: What aiohttp itself answers, in our words.
+_HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+
+
+def render(error: ServiceError) -> web.Response:
+    headers = {"Retry-After": str(error.retry_after_s)} if error.retry_after_s else {}
+    if error.status == Unauthenticated.status:
+        headers["WWW-Authenticate"] = "Bearer"
+    body = ErrorBody(code=error.code, message=str(error), retryable=error.retryable)
+    return web.json_response(body=msgspec.json.encode(body), status=error.status, headers=headers)
+
+
+@web.middleware
+async def error_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn every failure into the one JSON form, with a status that tells the truth."""
+    try:
+        return await handler(request)
+    except ServiceError as error:
+        return render(error)
+    except web.HTTPException as error:
+        if error.status < 400:  # noqa: PLR2004 - redirects are not failures
+            raise
+        code = _HTTP_CODES.get(error.status, "http_error")
+        body = ErrorBody(code=code, message=error.reason, retryable=False)
+        allowed = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+        return web.json_response(body=msgspec.json.encode(body), status=error.status, headers=allowed)
+    except Exception:
+        logger.exception("A request failed in a way that nobody foresaw", extra={"action": "request"})
+        return render(ServiceError("something went wrong in the service; its log says what"))

@@ -1,0 +1,300 @@
+"""What LiveKit knows about the agents of a room, and what it proves about each of them."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from app.changes import Advance, Outcome, Snapshot
+from app.clock import Clock
+from app.errors import LiveKitUnavailable
+from app.lifecycle import LIVE_STATES, SECOND_US, Dispatch, Event, Signal, State
+from app.livekit import ListedDispatch, LiveKit, Probe, RoomInfo
+from app.presence import Kind, Participant
+from app.store import Store
+from app.tracker import Tracker
+
+
+class Verdict(StrEnum):
+    ANSWERS = "answers"  #: in the room, and proven to answer
+    STARTING = "starting"  #: dispatched lately, not in yet
+    DEAF = "deaf"  #: in the room, but its session is closed
+    SILENT = "silent"  #: in the room, but its process does not react
+    ABSENT = "absent"  #: dispatched, but not in the room: it left, died, or never came
+    DOOMED = "doomed"  #: ended, claimed for removal, or without a dispatch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A dispatch, its agent, and our row about it, as far as each exists."""
+
+    listed: ListedDispatch | None = None
+    agent: Participant | None = None
+    row: Dispatch | None = None
+
+    @property
+    def name(self) -> str:
+        """What it is called in LiveKit."""
+        return self.listed.id if self.listed else (self.agent.identity if self.agent else None) or ""
+
+    @property
+    def is_stray(self) -> bool:
+        """An agent that belongs to no dispatch: its own was deleted before LiveKit had found it a worker."""
+        return self.listed is None and self.row is None
+
+    @property
+    def is_confused(self) -> bool:
+        """LiveKit names another agent of the dispatch than our row: a stray one had come before it."""
+        if self.listed is None or self.agent is None or self.row is None or self.row.agent_identity is None:
+            return False
+        named = self.agent.identity in self.listed.agent_identities
+        return named and self.row.agent_identity != self.agent.identity
+
+    @property
+    def since(self) -> int:
+        """By LiveKit's clock."""
+        if self.listed:
+            return self.listed.created_at
+        return (self.agent.joined_at if self.agent else None) or 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    candidate: Candidate
+    verdict: Verdict
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """All candidates of one agent name in one room. `room` None: the room does not exist."""
+
+    room: RoomInfo | None
+    people: int
+    judged: tuple[Judged, ...]
+    #: Our live row of that name; LiveKit may list its dispatch or not.
+    row: Dispatch | None
+
+    def best(self) -> Judged | None:
+        """The one to keep: one that answers before one that starts, ours before others, then the newest."""
+        good = [j for j in self.judged if j.verdict in (Verdict.ANSWERS, Verdict.STARTING)]
+
+        def rank(judged: Judged) -> tuple[bool, bool, int]:
+            ours = judged.candidate.row is not None
+            return judged.verdict is Verdict.ANSWERS, ours, judged.candidate.since
+
+        return max(good, key=rank, default=None)
+
+    def of_row(self, row: Dispatch) -> Judged | None:
+        """What LiveKit has for the row; None when it lists no such dispatch."""
+        found = (j for j in self.judged if j.candidate.row and j.candidate.row.id == row.id)
+        return next((j for j in found if j.candidate.listed), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoomTruth:
+    """One reading of a room in LiveKit, committed as far as it is about presence."""
+
+    room: RoomInfo | None
+    listed: tuple[ListedDispatch, ...]
+    participants: tuple[Participant, ...]
+    rows: tuple[Dispatch, ...]
+    outcome: Outcome
+    #: A row's dispatch was made, or its agent came, after LiveKit was asked: not to be listed says nothing.
+    is_stale: bool
+
+
+#: How often a room is read again because its dispatch was made, or its agent came, meanwhile.
+_STALE_TRIES = 3
+
+
+class Examiner:
+    def __init__(
+        self, livekit: LiveKit, store: Store, tracker: Tracker, clock: Clock, *, closes_with_user: bool
+    ) -> None:
+        self._livekit = livekit
+        self._store = store
+        self._tracker = tracker
+        self._clock = clock
+        self._closes_with_user = closes_with_user
+
+    async def read_room(self, room_name: str) -> RoomTruth:
+        """Ask LiveKit about a room, and bring its presence in the tables up to date.
+
+        Raises:
+            LiveKitUnavailable: nothing is known, and nothing was changed.
+        """
+        truth = await self._read_room(room_name)
+        for _ in range(_STALE_TRIES):
+            if not truth.is_stale:
+                return truth
+            truth = await self._read_room(room_name)
+        raise LiveKitUnavailable("agents come faster than LiveKit lists them; ask again")
+
+    async def _read_room(self, room_name: str) -> RoomTruth:
+        before = await self._store.room(room_name)
+        room = await self._livekit.find_room(room_name)
+        listed: tuple[ListedDispatch, ...] = ()
+        participants: tuple[Participant, ...] = ()
+        if room:
+            try:
+                listed, participants = await asyncio.gather(
+                    self._livekit.list_dispatches(room_name), self._livekit.list_participants(room_name)
+                )
+            except LiveKitUnavailable:
+                # A room that closed between the questions looks like this; one that is there does not.
+                if await self._livekit.find_room(room_name):
+                    raise
+                room = None
+        outcome = await self._tracker.submit_one(
+            Snapshot(room_name=room_name, room=room, participants=participants, generation=before.generation)
+        )
+        rows = (await self._store.room(room_name)).dispatches
+        seen = {dispatch.id for dispatch in listed} | {participant.identity for participant in participants}
+        return RoomTruth(
+            room=room,
+            listed=listed,
+            participants=participants,
+            rows=rows,
+            outcome=outcome,
+            is_stale=not _known(rows) <= _known(before.dispatches) | seen,
+        )
+
+    async def examine(self, room_name: str, agent_name: str) -> Evidence:
+        """Judge every dispatch and agent of that name in the room; raises as `read_room`."""
+        return await self.judge(await self.read_room(room_name), agent_name)
+
+    async def judge(self, truth: RoomTruth, agent_name: str) -> Evidence:
+        rows = [row for row in truth.rows if row.agent_name == agent_name]
+        listed = [dispatch for dispatch in truth.listed if dispatch.agent_name == agent_name]
+        agents = [p for p in truth.participants if p.kind is Kind.AGENT and p.agent_name == agent_name]
+        candidates = pair(listed, agents, rows)
+        if truth.room and any(candidate.is_stray for candidate in candidates):
+            # Its dispatch may have been made after the list was read and before the agent was seen.
+            answer = await self._livekit.list_dispatches(truth.room.name)
+            listed = [dispatch for dispatch in answer if dispatch.agent_name == agent_name]
+            candidates = pair(listed, agents, rows)
+        if confused := [candidate for candidate in candidates if candidate.is_confused]:
+            rows = [await self._correct(row, confused) for row in rows]
+            candidates = pair(listed, agents, rows)
+        verdicts = await asyncio.gather(*(self._verdict(truth, candidate) for candidate in candidates))
+        return Evidence(
+            room=truth.room,
+            people=sum(p.kind is Kind.PERSON for p in truth.participants),
+            judged=tuple(
+                Judged(candidate=candidate, verdict=verdict)
+                for candidate, verdict in zip(candidates, verdicts, strict=True)
+            ),
+            row=next((row for row in rows if row.state in LIVE_STATES), None),
+        )
+
+    async def _correct(self, row: Dispatch, confused: Iterable[Candidate]) -> Dispatch:
+        """The row with the agent that LiveKit names, before the other one's leave is taken for its end."""
+        own = next((c.agent for c in confused if c.agent and c.row and c.row.id == row.id), None)
+        if own is None:
+            return row
+        signal = Signal(event=Event.AGENT_IN, agent_identity=own.identity)
+        advance = Advance(room_name=row.room_name, row_id=row.id, signal=signal, version=row.version)
+        return (await self._tracker.submit_one(advance)).dispatch or row
+
+    async def _verdict(self, truth: RoomTruth, candidate: Candidate) -> Verdict:
+        if await self._is_doomed(candidate):
+            return Verdict.DOOMED
+        if candidate.agent is None or candidate.agent.identity is None or truth.room is None:
+            return Verdict.STARTING if self._may_still_come(candidate) else Verdict.ABSENT
+        try:
+            probe = await self._livekit.probe(truth.room.name, candidate.agent.identity)
+        except LiveKitUnavailable:
+            # Asking one who has just left looks like this.
+            present = await self._livekit.list_participants(truth.room.name)
+            if any(participant.sid == candidate.agent.sid for participant in present):
+                raise
+            return Verdict.ABSENT
+        match probe:
+            case Probe.OPEN:
+                return Verdict.ANSWERS
+            case Probe.CLOSED:
+                return Verdict.DEAF
+            case Probe.SILENT:
+                return Verdict.SILENT
+            case Probe.CONNECTING:
+                age_us = self._clock.now() - (candidate.agent.joined_at or 0)
+                return Verdict.STARTING if age_us < self._tracker.join_timeout_us else Verdict.SILENT
+        deaf = self._closes_with_user and await self._may_be_closed(truth, truth.room, candidate)
+        return Verdict.DEAF if deaf else Verdict.ANSWERS
+
+    async def _is_doomed(self, candidate: Candidate) -> bool:
+        if candidate.row:
+            return candidate.row.state is State.ENDING
+        if candidate.is_stray:
+            # Nothing in LiveKit will ever end it, and no row can be about it.
+            return True
+        row_id = candidate.listed.row_id if candidate.listed else None
+        # One that we made and ended may be listed for a while; one that we know nothing of is another's,
+        # or our own from before the database was lost.
+        ended = await self._store.dispatch(row_id) if row_id else None
+        return ended is not None and ended.state is State.ENDED
+
+    async def _may_be_closed(self, truth: RoomTruth, room: RoomInfo, candidate: Candidate) -> bool:
+        """Whether a default session, which cannot be asked, may have closed because its user left.
+
+        With nobody in, it may: somebody can have come and gone without a webhook having reached us yet. To
+        replace it then costs no conversation, since there is none without a person.
+        """
+        if not any(participant.kind is Kind.PERSON for participant in truth.participants):
+            return True
+        row_since = candidate.row.agent_joined_at if candidate.row else None
+        agent_since = candidate.agent.joined_at if candidate.agent else None
+        return await self._store.closing_leave_since(room.sid, row_since or agent_since or 0)
+
+    def _may_still_come(self, candidate: Candidate) -> bool:
+        # A listed job says nothing: LiveKit mostly shows it before its agent is in.
+        row, listed = candidate.row, candidate.listed
+        if listed is None:
+            return False
+        if row:
+            waiting = row.state in (State.CREATING, State.STARTING)
+            return waiting and (row.join_deadline_at is None or row.join_deadline_at > self._clock.now())
+        return self._clock.now() - listed.created_at < self._tracker.join_timeout_us
+
+
+def _known(rows: Iterable[Dispatch]) -> set[str | None]:
+    """The dispatches and agents that rows are about, by their names in LiveKit."""
+    names = {row.dispatch_id for row in rows} | {row.agent_identity for row in rows}
+    return names - {None}
+
+
+def pair(
+    listed: Iterable[ListedDispatch], agents: Iterable[Participant], rows: Sequence[Dispatch]
+) -> list[Candidate]:
+    """Which agent belongs to which dispatch, and to which row of ours; newest dispatch first.
+
+    LiveKit names the agent of a dispatch only after 5 s; until then our row does, and failing that the
+    agent is taken for the newest dispatch that is older than it and has none.
+    """
+    by_dispatch_id = {row.dispatch_id: row for row in rows if row.dispatch_id}
+    by_row_id = {row.id: row for row in rows}
+    by_identity = {row.agent_identity: row for row in rows if row.agent_identity}
+    free = {agent.identity: agent for agent in agents if agent.identity}
+    candidates = []
+    for dispatch in sorted(listed, key=lambda dispatch: dispatch.created_at, reverse=True):
+        row = by_dispatch_id.get(dispatch.id) or by_row_id.get(dispatch.row_id or "")
+        known = (*dispatch.agent_identities, row.agent_identity if row else None)
+        identity = next((identity for identity in known if identity in free), None)
+        agent = free.pop(identity) if identity else None
+        candidates.append(Candidate(listed=dispatch, agent=agent, row=row))
+    for agent in sorted(free.values(), key=lambda agent: agent.joined_at or 0):
+        at = next((i for i, candidate in enumerate(candidates) if _fits(candidate, agent)), None)
+        if at is None:
+            candidates.append(Candidate(agent=agent, row=by_identity.get(agent.identity or "")))
+        else:
+            candidates[at] = Candidate(listed=candidates[at].listed, agent=agent, row=candidates[at].row)
+    return candidates
+
+
+def _fits(candidate: Candidate, agent: Participant) -> bool:
+    listed = candidate.listed
+    if listed is None or candidate.agent or listed.agent_identities:
+        return False
+    if candidate.row and candidate.row.agent_identity:
+        return False
+    return (agent.joined_at or 0) + SECOND_US // 1_000 >= listed.created_at

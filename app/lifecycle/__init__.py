@@ -1,0 +1,42 @@
+"""The life of one dispatch: its states, the events that move it, and the table that says how.
+
+Pure: no I/O, no clock, nothing of ours imported. Times are integer microseconds since 1970 (`_at`) or
+spans in microseconds (`_us`).
+"""
+
+from app.lifecycle.decision import born, decide, due_event
+from app.lifecycle.model import (
+    LIVE_STATES,
+    SECOND_US,
+    Decision,
+    Dispatch,
+    Effect,
+    EndReason,
+    Event,
+    Policy,
+    Restart,
+    Signal,
+    State,
+)
+from app.lifecycle.table import TABLE, Goal, Rule, Successor
+
+__all__ = [
+    "LIVE_STATES",
+    "SECOND_US",
+    "TABLE",
+    "Decision",
+    "Dispatch",
+    "Effect",
+    "EndReason",
+    "Event",
+    "Goal",
+    "Policy",
+    "Restart",
+    "Rule",
+    "Signal",
+    "State",
+    "Successor",
+    "born",
+    "decide",
+    "due_event",
+]

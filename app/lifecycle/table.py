@@ -1,0 +1,130 @@
+"""What each event does in each state: the one table, printed in docs/lifecycle.md."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from app.lifecycle.model import LIVE_STATES, Effect, EndReason, Event, State
+
+
+class Goal(StrEnum):
+    """Where a rule leads when that depends on the row."""
+
+    KEEP = "keep"  #: the same state; times and counts are brought up to date
+    ARRIVED = "arrived"  #: starting, or active/idle when the agent was faster than LiveKit's answer
+    OCCUPANCY = "active/idle"  #: active with people in, idle without
+    HEALED = "arrived if expired"  #: ARRIVED for a claim of the TTL; any other claim stands
+    RETURNED = "idle if expired"  #: the same, but only with an agent: without one there is nothing to reuse
+    ATTEMPT = "creating if people"  #: creating when somebody waits, else the same state
+    COMER = "creating for a comer"  #: creating when the room was empty until now, else the same state
+    DORMANT = "unavailable if ours"  #: what no caller asked for waits until somebody comes
+
+
+class Successor(StrEnum):
+    """The dispatch that takes over, stored in the same transaction."""
+
+    NONE = "-"
+    NEXT_ATTEMPT = "next attempt"  #: creating; unavailable from the third dispatch without an agent on
+    RESTART = "restart"  #: creating with people in, else unavailable; none for AGENT_RESTART `never`
+    RESTART_ALWAYS = "restart if always"  #: the same, for AGENT_RESTART `always` only
+    REPLACEMENT = "replacement"  #: creating, whoever is in: a caller or a person asked
+    LATER = "later if ours"  #: unavailable, when no caller is there to be told of the failure
+    COMEBACK = "comeback if people"  #: creating, when people came while a TTL claim was carried out
+
+
+@dataclass(frozen=True)
+class Rule:
+    to: State | Goal
+    effects: tuple[Effect, ...] = ()
+    reason: EndReason | None = None
+    successor: Successor = Successor.NONE
+
+
+_KEEP = Rule(Goal.KEEP)
+_CHECK = (Effect.CHECK,)
+_REMOVE = (Effect.REMOVE,)
+_CREATE = (Effect.CREATE,)
+_EXPIRE = (Effect.EXPIRE,)
+
+_C, _S, _A, _I, _U, _E, _X = (
+    State.CREATING,
+    State.STARTING,
+    State.ACTIVE,
+    State.IDLE,
+    State.UNAVAILABLE,
+    State.ENDING,
+    State.ENDED,
+)
+_WITH_DISPATCH = (_C, _S, _A, _I)
+
+
+def _ending(reason: EndReason, successor: Successor = Successor.NONE) -> Rule:
+    return Rule(_E, _REMOVE, reason, successor)
+
+
+def _ended(reason: EndReason, successor: Successor = Successor.NONE) -> Rule:
+    return Rule(_X, (), reason, successor)
+
+
+#: What each event does in each state. A pair that is absent is ignored: the event is stale there.
+TABLE: Mapping[Event, Mapping[State, Rule]] = {
+    Event.DISPATCHED: {
+        _C: Rule(Goal.ARRIVED),
+        _S: _KEEP,
+        _A: _KEEP,
+        _I: _KEEP,
+        _U: Rule(Goal.ARRIVED),
+        _E: _KEEP,
+    },
+    Event.NOT_DISPATCHED: {_C: _ended(EndReason.GONE, Successor.LATER)},
+    Event.PEOPLE_IN: {
+        _C: _KEEP,
+        _S: _KEEP,
+        _A: Rule(Goal.KEEP, _CHECK),
+        _I: Rule(_A, _CHECK),
+        _U: Rule(Goal.COMER, _CREATE),
+        _E: _KEEP,
+    },
+    Event.PEOPLE_OUT: {
+        _C: Rule(Goal.DORMANT),
+        _S: _KEEP,
+        _A: Rule(_I),
+        _I: _KEEP,
+        _U: _KEEP,
+        _E: _KEEP,
+    },
+    Event.AGENT_IN: {_C: _KEEP, _S: Rule(Goal.OCCUPANCY), _A: _KEEP, _I: _KEEP},
+    Event.AGENT_LEFT: dict.fromkeys(_WITH_DISPATCH, _ending(EndReason.AGENT_LEFT, Successor.RESTART_ALWAYS)),
+    Event.AGENT_LOST: dict.fromkeys(_WITH_DISPATCH, _ending(EndReason.AGENT_FAILED, Successor.RESTART)),
+    Event.ROOM_FINISHED: dict.fromkeys((*LIVE_STATES, _E), _ended(EndReason.ROOM_FINISHED)),
+    Event.REUSED: {_S: _KEEP, _A: _KEEP, _I: _KEEP, _U: Rule(_C, _CREATE)},
+    Event.END_REQUESTED: {
+        **dict.fromkeys(_WITH_DISPATCH, _ending(EndReason.REQUESTED)),
+        _U: _ended(EndReason.REQUESTED),
+        _E: Rule(Goal.KEEP, (), EndReason.REQUESTED),
+    },
+    Event.REFUTED: dict.fromkeys((_S, _A, _I), _ending(EndReason.REPLACED, Successor.REPLACEMENT)),
+    Event.MISSING: {
+        **dict.fromkeys((_S, _A, _I), _ended(EndReason.GONE, Successor.RESTART)),
+        _E: _ended(EndReason.GONE),
+    },
+    Event.DUPLICATE: {
+        **dict.fromkeys(_WITH_DISPATCH, _ending(EndReason.DUPLICATE)),
+        _U: _ended(EndReason.DUPLICATE),
+    },
+    Event.UNTAKEN: {_S: _ending(EndReason.NEVER_JOINED, Successor.NEXT_ATTEMPT)},
+    Event.JOIN_OVERDUE: {_S: _ending(EndReason.NEVER_JOINED, Successor.NEXT_ATTEMPT)},
+    Event.TTL_EXPIRED: {
+        **dict.fromkeys((_C, _S, _I), Rule(_E, _EXPIRE, EndReason.EXPIRED)),
+        _U: _ended(EndReason.EXPIRED),
+    },
+    Event.RETRY_DUE: {
+        _C: Rule(Goal.KEEP, _CREATE),
+        _S: Rule(Goal.KEEP, (Effect.CHECK_JOB,)),
+        _U: Rule(Goal.ATTEMPT, _CREATE),
+        _E: Rule(Goal.KEEP, _REMOVE),
+    },
+    Event.OCCUPIED: {_E: Rule(Goal.HEALED)},
+    Event.REMOVED: {_E: Rule(_X, (), None, Successor.COMEBACK)},
+    Event.REMOVE_FAILED: {_E: Rule(Goal.RETURNED)},
+}

@@ -1,0 +1,245 @@
+"""LiveKit over livekit-api, with the one call that it lacks, and errors that say what is known."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import msgspec
+from livekit import api
+from livekit.api.agent_dispatch_service import AgentDispatchService
+from livekit.api.room_service import RoomService
+from livekit.protocol.models import ParticipantInfo
+from livekit.protocol.models import Room as RoomMessage
+from livekit.protocol.room import PerformRpcRequest, PerformRpcResponse
+
+from app.config import Keypair
+from app.errors import LiveKitRefused, LiveKitTimeout, LiveKitUnavailable, LiveKitUnreachable
+from app.livekit import (
+    HEALTH_METHOD,
+    LEAVING_ATTRIBUTE,
+    ROW_ID_ATTRIBUTE,
+    ListedDispatch,
+    Probe,
+    RoomInfo,
+    agent_name_of,
+    kind_of,
+)
+from app.presence import Kind, Participant
+
+_CALL_TIMEOUT_S = 4.5
+_PROBE_TIMEOUT_MS = 2_000
+_RPC_ERROR = re.compile(r"RpcError (\d{4})")
+#: Unsupported method, and application error.
+_SPOKEN = frozenset({"1400", "1500"})
+
+
+class LiveKitClient:
+    """`LiveKit` over livekit-api."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str, keypair: Keypair) -> None:
+        # Failover replays a request in another region without saying so: an act must happen once.
+        arguments = (session, url, keypair.key, keypair.secret, False)
+        self._rooms = _RpcRoomService(*arguments)
+        self._dispatches = AgentDispatchService(*arguments)
+
+    async def find_room(self, room_name: str) -> RoomInfo | None:
+        async with _translated():
+            answer = await self._rooms.list_rooms(api.ListRoomsRequest(names=[room_name]))
+        return next((_room(room) for room in answer.rooms if room.name == room_name), None)
+
+    async def list_rooms(self) -> tuple[RoomInfo, ...]:
+        async with _translated():
+            answer = await self._rooms.list_rooms(api.ListRoomsRequest())
+        return tuple(map(_room, answer.rooms))
+
+    async def ensure_room(self, room_name: str, timeout_s: int) -> RoomInfo:
+        request = api.CreateRoomRequest(name=room_name, empty_timeout=timeout_s, departure_timeout=timeout_s)
+        async with _translated():
+            return _room(await self._rooms.create_room(request))
+
+    async def list_dispatches(self, room_name: str) -> tuple[ListedDispatch, ...]:
+        async with _translated():
+            listed = await self._dispatches.list_dispatch(room_name)
+        # Every room has a dispatch without a name, from its creation; it is nobody's.
+        return tuple(_dispatch(dispatch) for dispatch in listed if dispatch.agent_name)
+
+    async def list_participants(self, room_name: str) -> tuple[Participant, ...]:
+        async with _translated():
+            answer = await self._rooms.list_participants(api.ListParticipantsRequest(room=room_name))
+        gone = ParticipantInfo.State.DISCONNECTED
+        return tuple(participant_of(p) for p in answer.participants if p.state != gone)
+
+    async def create_dispatch(
+        self, room_name: str, agent_name: str, row_id: str, metadata: str
+    ) -> ListedDispatch:
+        request = api.CreateAgentDispatchRequest(
+            room=room_name, agent_name=agent_name, metadata=metadata, attributes={ROW_ID_ATTRIBUTE: row_id}
+        )
+        async with _translated():
+            return _dispatch(await self._dispatches.create_dispatch(request))
+
+    async def delete_dispatch(self, room_name: str, dispatch_id: str) -> bool:
+        async with _absent_is_false() as result, _translated():
+            await self._dispatches.delete_dispatch(dispatch_id, room_name)
+        return result.found
+
+    async def remove_participant(self, room_name: str, identity: str) -> bool:
+        request = api.RoomParticipantIdentity(room=room_name, identity=identity)
+        async with _absent_is_false() as result, _translated():
+            await self._rooms.remove_participant(request)
+        return result.found
+
+    async def probe(self, room_name: str, identity: str) -> Probe:
+        try:
+            async with _translated():
+                payload = await self._rooms.perform_rpc(room_name, identity, HEALTH_METHOD)
+        except _NoDataChannel:
+            return Probe.CONNECTING
+        except _RpcFailed as failure:
+            # Only a living process can say that it does not know the method, or that it failed.
+            return Probe.ALIVE if failure.rpc_code in _SPOKEN else Probe.SILENT
+        return _probe_of(payload)
+
+
+class _Refusal(LiveKitRefused):
+    """A refusal with Twirp's code, for those that mean something."""
+
+    def __init__(self, message: str, twirp_code: str) -> None:
+        super().__init__(message)
+        self.twirp_code = twirp_code
+
+
+class _NoDataChannel(Exception):
+    """The participant's data channel is not up: it has only just joined, or froze while joining."""
+
+
+class _RpcFailed(Exception):
+    def __init__(self, rpc_code: str) -> None:
+        super().__init__(rpc_code)
+        self.rpc_code = rpc_code
+
+
+class _RpcRoomService(RoomService):
+    """livekit-api's room service with the one call that it lacks."""
+
+    async def perform_rpc(self, room_name: str, identity: str, method: str) -> str:
+        """Call a method of a participant and return what it answers.
+
+        Raises:
+            _NoDataChannel: seen as 500 internal from livekit-server 1.13.5.
+            _RpcFailed: the participant did not answer, or does not know the method
+                (1400 unsupported method, 1501 connection timeout, 1502 response timeout).
+        """
+        request = PerformRpcRequest(
+            room=room_name,
+            destination_identity=identity,
+            method=method,
+            payload="",
+            response_timeout_ms=_PROBE_TIMEOUT_MS,
+        )
+        grants = api.VideoGrants(room_admin=True, room=room_name)
+        try:
+            answer: PerformRpcResponse = await self._client.request(
+                "RoomService", "PerformRpc", request, self._auth_header(grants), PerformRpcResponse
+            )
+        except api.TwirpError as error:
+            if "data channel is not available" in error.message:
+                raise _NoDataChannel from error
+            code = _RPC_ERROR.search(error.message)
+            if code is None:
+                raise
+            raise _RpcFailed(code[1]) from error
+        payload: str = answer.payload
+        return payload
+
+
+def participant_of(info: ParticipantInfo) -> Participant:
+    """A participant without anything that is personal: only an agent keeps its identity."""
+    kind = kind_of(
+        ParticipantInfo.Kind.Name(info.kind),
+        is_agent=info.permission.agent,
+        is_recorder=info.permission.recorder,
+    )
+    is_agent = kind is Kind.AGENT
+    return Participant(
+        sid=info.sid,
+        kind=kind,
+        identity=info.identity if is_agent else None,
+        agent_name=agent_name_of(info.attributes) if is_agent else None,
+        joined_at=info.joined_at_ms * 1_000 or None,
+        leaving=info.attributes.get(LEAVING_ATTRIBUTE) if is_agent else None,
+    )
+
+
+def _room(message: RoomMessage) -> RoomInfo:
+    return RoomInfo(
+        name=message.name,
+        sid=message.sid,
+        created_at=message.creation_time_ms * 1_000 or message.creation_time * 1_000_000,
+        departure_timeout_s=message.departure_timeout,
+        participant_count=message.num_participants,
+    )
+
+
+def _dispatch(message: Any) -> ListedDispatch:
+    return ListedDispatch(
+        id=message.id,
+        agent_name=message.agent_name,
+        created_at=message.state.created_at // 1_000,
+        row_id=message.attributes.get(ROW_ID_ATTRIBUTE),
+        agent_identities=tuple(
+            job.state.participant_identity or f"agent-{job.id}" for job in message.state.jobs
+        ),
+    )
+
+
+def _probe_of(payload: str) -> Probe:
+    try:
+        session = msgspec.json.decode(payload, type=_Health).session
+    except msgspec.MsgspecError:
+        return Probe.ALIVE
+    return Probe.CLOSED if session == "closed" else Probe.OPEN
+
+
+class _Health(msgspec.Struct):
+    session: str
+
+
+@dataclass
+class _Found:
+    found: bool = True
+
+
+@asynccontextmanager
+async def _absent_is_false() -> AsyncIterator[_Found]:
+    result = _Found()
+    try:
+        yield result
+    except _Refusal as refusal:
+        if refusal.twirp_code != "not_found":
+            raise
+        result.found = False
+
+
+@asynccontextmanager
+async def _translated() -> AsyncIterator[None]:
+    """Outcomes of a call: an answer, a refusal (LiveKit said no), or unknown (it could not be asked)."""
+    try:
+        async with asyncio.timeout(_CALL_TIMEOUT_S):
+            yield
+    except TimeoutError as error:
+        raise LiveKitTimeout(f"LiveKit did not answer within {_CALL_TIMEOUT_S} s") from error
+    except aiohttp.ClientConnectorError as error:
+        raise LiveKitUnreachable("LiveKit cannot be reached") from error
+    except aiohttp.ClientError as error:
+        raise LiveKitUnavailable(f"LiveKit cannot be reached ({type(error).__name__})") from error
+    except api.TwirpError as error:
+        if error.status in (401, 403):
+            raise _Refusal("LiveKit does not accept our API key and secret", error.code) from error
+        if error.status == 429 or error.status >= 500:  # noqa: PLR2004 - HTTP's own numbers
+            raise LiveKitUnavailable(f"LiveKit answered {error.status} {error.code}") from error
+        raise _Refusal(f"LiveKit refused: {error.code}", error.code) from error

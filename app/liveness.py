@@ -1,0 +1,95 @@
+"""The light probe of agents with people in: a frozen or killed one is noticed long before LiveKit does."""
+
+import asyncio
+import logging
+
+from app.agents import Agents
+from app.clock import Clock
+from app.errors import ServiceError
+from app.lifecycle import Dispatch, State
+from app.livekit import LiveKit, Probe
+from app.reconcile import Reconciler
+from app.store import Store
+from app.tracker import Tracker
+
+logger = logging.getLogger(__name__)
+
+#: A single miss may be a long garbage collection, or a lost packet.
+_SECOND_LOOK_S = 1.0
+
+
+class Liveness:
+    def __init__(
+        self,
+        livekit: LiveKit,
+        store: Store,
+        tracker: Tracker,
+        agents: Agents,
+        reconciler: Reconciler,
+        clock: Clock,
+        *,
+        interval_s: float,
+        concurrency: int = 16,
+    ) -> None:
+        """`interval_s` 0: agents are not probed but when somebody asks for one."""
+        self._livekit = livekit
+        self._store = store
+        self._tracker = tracker
+        self._agents = agents
+        self._reconciler = reconciler
+        self._clock = clock
+        self._interval_s = interval_s
+        self._slots = asyncio.Semaphore(concurrency)
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        if self._interval_s:
+            self._task = asyncio.create_task(self._run(), name="liveness")
+
+    async def close(self) -> None:
+        if self._task:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def probe_all(self) -> None:
+        """One round: ask every agent that has people in, and replace those that do not answer."""
+        async with self._store.exclusive("liveness") as alone:
+            if alone:
+                active = await self._store.in_state(State.ACTIVE)
+                await asyncio.gather(*(self._look_after(dispatch) for dispatch in active))
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(self._interval_s)
+            try:
+                await self.probe_all()
+            except ServiceError as error:
+                logger.warning(
+                    "The agents could not be probed; the next round does it",
+                    extra={"action": "liveness", "code": error.code},
+                )
+            except Exception:
+                logger.exception("A round of probes failed unforeseen", extra={"action": "liveness"})
+
+    async def _look_after(self, dispatch: Dispatch) -> None:
+        if dispatch.agent_identity is None:
+            return
+        async with self._slots:
+            try:
+                if await self._answers(dispatch):
+                    return
+                await asyncio.sleep(_SECOND_LOOK_S)
+                if await self._answers(dispatch):
+                    return
+            except ServiceError:
+                # LiveKit is away, or the agent is: the room will tell.
+                self._reconciler.spawn_inspection(dispatch.room_name)
+                return
+        await self._agents.refute(dispatch)
+
+    async def _answers(self, dispatch: Dispatch) -> bool:
+        probe = await self._livekit.probe(dispatch.room_name, dispatch.agent_identity or "")
+        if probe is Probe.CONNECTING:
+            age_us = self._clock.now() - (dispatch.agent_joined_at or 0)
+            return age_us < self._tracker.join_timeout_us
+        return probe in (Probe.OPEN, Probe.ALIVE)

@@ -1,0 +1,134 @@
+"""The tables. Times are integer microseconds since 1970: both databases sort and compare them alike."""
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    text,
+)
+
+from app.lifecycle import LIVE_STATES, EndReason, State
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _one_of(column: str, values: type[State] | type[EndReason]) -> CheckConstraint:
+    listed = ", ".join(f"'{value}'" for value in values)
+    return CheckConstraint(f"{column} IN ({listed})", name=column)
+
+
+_LIVE = text("state IN ({})".format(", ".join(f"'{state}'" for state in LIVE_STATES)))
+
+rooms = Table(
+    "rooms",
+    metadata,
+    Column("name", String(256), primary_key=True),
+    # The newest instance seen; events of an older one are not for it.
+    Column("sid", String(64), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("finished_at", BigInteger),
+    # Grows with every change of presence, so that a snapshot can tell what it has not seen.
+    Column("generation", BigInteger, nullable=False),
+    Column("seen_at", BigInteger, nullable=False, index=True),
+)
+
+participants = Table(
+    "participants",
+    metadata,
+    Column("sid", String(64), primary_key=True),
+    Column("room_name", String(256), nullable=False),
+    Column("room_sid", String(64), nullable=False),
+    Column("kind", String(16), nullable=False),
+    # Of agents only: the identity and name of a person are nobody's business here.
+    Column("identity", String(256)),
+    Column("agent_name", String(256)),
+    Column("left_at", BigInteger),
+    Column("leave_reason", String(64)),
+    Column("generation", BigInteger, nullable=False),
+    Column("seen_at", BigInteger, nullable=False, index=True),
+    Index("ix_participants_room_name_room_sid", "room_name", "room_sid"),
+)
+
+dispatches = Table(
+    "dispatches",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("dispatch_id", String(64), unique=True),
+    Column("room_name", String(256), nullable=False),
+    Column("room_sid", String(64), nullable=False),
+    Column("agent_name", String(256), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("last_activity_at", BigInteger, nullable=False),
+    Column("dispatched_at", BigInteger),
+    Column("participant_count", Integer, nullable=False),
+    Column("ttl_expires_at", BigInteger),
+    Column("join_deadline_at", BigInteger),
+    Column("retry_at", BigInteger),
+    # Derived from the three above by lifecycle.Dispatch.due_at; kept for the sweep and the restore.
+    Column("due_at", BigInteger),
+    Column("agent_identity", String(256)),
+    Column("agent_joined_at", BigInteger),
+    Column("attempt", Integer, nullable=False),
+    Column("restarts", Integer, nullable=False),
+    Column("restarts_since", BigInteger),
+    Column("succeeds", String(32)),
+    Column("timezone", String(64)),
+    Column("timezone_offset_min", Integer),
+    Column("leased_by", String(32)),
+    Column("cleanup_failures", Integer, nullable=False),
+    Column("end_reason", String(16)),
+    Column("ended_at", BigInteger, index=True),
+    Column("version", BigInteger, nullable=False),
+    _one_of("state", State),
+    _one_of("end_reason", EndReason),
+    CheckConstraint("(state = 'ended') = (ended_at IS NOT NULL)", name="ended"),
+    Index(
+        "ux_dispatches_live",
+        "room_name",
+        "agent_name",
+        unique=True,
+        sqlite_where=_LIVE,
+        postgresql_where=_LIVE,
+    ),
+    Index("ix_dispatches_room_name", "room_name"),
+    Index(
+        "ix_dispatches_due_at",
+        "due_at",
+        sqlite_where=text("due_at IS NOT NULL"),
+        postgresql_where=text("due_at IS NOT NULL"),
+    ),
+    Index("ix_dispatches_created_at_id", "created_at", "id"),
+)
+
+webhook_events = Table(
+    "webhook_events",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("received_at", BigInteger, nullable=False, index=True),
+)
+
+history = Table(
+    "history",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("dispatch_row_id", String(32), nullable=False, index=True),
+    Column("at", BigInteger, nullable=False),
+    Column("event", Text, nullable=False),
+    Column("from_state", String(16)),
+    Column("to_state", String(16), nullable=False),
+    Column("people", Integer, nullable=False),
+)

@@ -1,0 +1,182 @@
+"""LiveKit's truth against the tables: what a lost webhook or a crash has left different is healed."""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Iterable
+
+from app.agents import Agents
+from app.census import KnownRoom, agrees, is_suspect
+from app.changes import Advance, Snapshot
+from app.clock import Clock
+from app.dispatches import Dispatches, Wanted
+from app.errors import ServiceError
+from app.evidence import Evidence, Examiner, Judged, Verdict
+from app.lifecycle import SECOND_US, Dispatch, Event, Signal, State
+from app.livekit import LiveKit, RoomInfo
+from app.mode import Mode, Withheld
+from app.store import Store
+from app.tracker import Tracker
+
+logger = logging.getLogger(__name__)
+
+#: LiveKit shows the job of a dispatch from 5 s on.
+_JOB_SHOWN_US = 6 * SECOND_US
+
+
+class Reconciler:
+    def __init__(
+        self,
+        livekit: LiveKit,
+        store: Store,
+        tracker: Tracker,
+        examiner: Examiner,
+        agents: Agents,
+        dispatches: Dispatches,
+        clock: Clock,
+        *,
+        mode: Mode,
+        withheld: Withheld,
+        agent_names: Iterable[str],
+        concurrency: int = 16,
+    ) -> None:
+        self._livekit = livekit
+        self._store = store
+        self._tracker = tracker
+        self._examiner = examiner
+        self._agents = agents
+        self._dispatches = dispatches
+        self._clock = clock
+        self._mode = mode
+        self._withheld = withheld
+        self._agent_names = tuple(agent_names)
+        self._slots = asyncio.Semaphore(concurrency)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._round = 0
+        #: Why the last round could not be done; None after one that could, or before the first.
+        self.problem: ServiceError | None = None
+        #: Differences found since the start, by kind.
+        self.drift: Counter[str] = Counter()
+
+    async def run(self) -> None:
+        """Compare every room that either side knows; raises LiveKitUnavailable when it cannot ask."""
+        try:
+            await self._run()
+        except ServiceError as error:
+            self.problem = error
+            raise
+        self.problem = None
+
+    async def _run(self) -> None:
+        known = await self._store.known_rooms()
+        listed = {room.name: room for room in await self._livekit.list_rooms()}
+        for name in known.keys() - listed.keys():
+            gone = Snapshot(room_name=name, room=None, generation=known[name].generation)
+            self.drift.update((await self._tracker.submit_one(gone)).drift)
+        looks = (self._look(room, known.get(room.name)) for room in listed.values())
+        await asyncio.gather(*looks)
+        self._round += 1
+
+    async def _look(self, room: RoomInfo, known: KnownRoom | None) -> None:
+        """Compare one room, as cheaply as what is known of it allows."""
+        if known is None or is_suspect(room, known, self._round, self._clock.now()):
+            await self._inspect_guarded(room.name)
+        elif known.rows:
+            async with self._slots:
+                participants = await self._livekit.list_participants(room.name)
+            if not agrees(known, participants):
+                await self._inspect_guarded(room.name)
+
+    def spawn_inspection(self, room_name: str) -> None:
+        """Look at one room in the background: something in it does not fit."""
+        task = asyncio.create_task(self._inspect_guarded(room_name), name="inspection")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _inspect_guarded(self, room_name: str) -> None:
+        try:
+            async with self._slots:
+                await self.inspect(room_name)
+        except ServiceError as error:
+            logger.warning(
+                "A room could not be looked at; the next round tries again",
+                extra={"action": "reconcile", "room": room_name, "code": error.code},
+            )
+        except Exception:
+            logger.exception(
+                "A look at a room failed in a way that nobody foresaw", extra={"room": room_name}
+            )
+
+    async def inspect(self, room_name: str) -> None:
+        """Bring presence, dispatches and agents of one room into line with LiveKit."""
+        truth = await self._examiner.read_room(room_name)
+        self.drift.update(truth.outcome.drift)
+        names = {p.agent_name for p in truth.participants} | {d.agent_name for d in truth.listed}
+        names |= {row.agent_name for row in truth.rows if row.state is not State.ENDING}
+        for agent_name in self._agent_names:
+            if agent_name in names:
+                async with self._agents.alone_with(room_name, agent_name):
+                    await self._inspect_agent(room_name, agent_name)
+
+    async def _inspect_agent(self, room_name: str, agent_name: str) -> None:
+        evidence = await self._examiner.examine(room_name, agent_name)
+        best, row = evidence.best(), evidence.row
+        if row and row.state is State.CREATING:
+            # Its creation, or its lease, settles it.
+            return
+        if row and not self._mode.keeps_one:
+            # One of several is as good as another: nothing is to be done about the rest.
+            pass
+        elif best and best.candidate.row is None and evidence.room and best.candidate.listed:
+            await self._take_over(best, evidence, evidence.room, agent_name)
+        elif row and evidence.of_row(row) is None and row.state is not State.UNAVAILABLE:
+            await self._conclude(row, Event.MISSING)
+        elif row and evidence.people and self._mode.keeps_one and _refuted(evidence, row):
+            await self._conclude(row, Event.REFUTED)
+        extras = [j for j in evidence.judged if j is not best and j.candidate.row is None]
+        if any(self._hides_its_agent(judged) for judged in evidence.judged):
+            # Any agent may be that one's: a look once LiveKit shows its job tells them apart.
+            extras = [judged for judged in extras if judged.candidate.agent is None]
+        for judged in extras:
+            if self._mode.ends:
+                await self._remove(judged, room_name)
+            else:
+                self._withheld.note("remove_extra", judged.candidate.name)
+
+    async def _take_over(self, best: Judged, evidence: Evidence, room: RoomInfo, agent_name: str) -> None:
+        if evidence.row:
+            # Not MISSING, even where LiveKit does not list it: that would bring a successor.
+            await self._conclude(evidence.row, Event.DUPLICATE)
+        self.drift["adopted"] += 1
+        await self._dispatches.adopt(best, evidence, Wanted(room_name=room.name, agent_name=agent_name))
+
+    async def _conclude(self, row: Dispatch, event: Event) -> None:
+        outcome = await self._tracker.submit_one(
+            Advance(room_name=row.room_name, row_id=row.id, signal=Signal(event=event), version=row.version)
+        )
+        if outcome.applied:
+            self.drift[event] += 1
+            self._agents.spawn(outcome.effects)
+
+    def _hides_its_agent(self, judged: Judged) -> bool:
+        """Whether LiveKit may not say yet whose agent the dispatch's is."""
+        listed = judged.candidate.listed
+        if listed is None or listed.agent_identities:
+            return False
+        return self._clock.now() - listed.created_at < _JOB_SHOWN_US
+
+    async def _remove(self, judged: Judged, room_name: str) -> None:
+        self.drift["extra"] += 1
+        listed, agent = judged.candidate.listed, judged.candidate.agent
+        if listed:
+            await self._livekit.delete_dispatch(room_name, listed.id)
+        if agent and agent.identity:
+            await self._livekit.remove_participant(room_name, agent.identity)
+
+
+def _refuted(evidence: Evidence, row: Dispatch) -> bool:
+    judged = evidence.of_row(row)
+    return judged is not None and judged.verdict in (Verdict.DEAF, Verdict.SILENT)

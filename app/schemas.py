@@ -1,0 +1,225 @@
+"""What goes over the wire: the fields of requests and answers, and how the first are read."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, TypeVar
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import msgspec
+from msgspec import Meta
+
+from app.config import ROOM_NAME_PATTERN
+from app.dispatches import Granted
+from app.errors import Invalid, Malformed
+from app.lifecycle import Dispatch, State
+from app.store import HistoryLine
+
+T = TypeVar("T")
+
+RoomName = Annotated[str, Meta(min_length=1, max_length=128, pattern=ROOM_NAME_PATTERN)]
+AgentName = Annotated[str, Meta(min_length=1, max_length=128)]
+#: LiveKit's own fields of the token endpoint; what it puts into a token has to fit a header.
+ShortText = Annotated[str, Meta(max_length=256)]
+LongText = Annotated[str, Meta(max_length=4096)]
+
+_WITHOUT_AGENT = (State.UNAVAILABLE, State.ENDING, State.ENDED)
+
+
+class _Request(msgspec.Struct, rename="camel", forbid_unknown_fields=True, kw_only=True):
+    pass
+
+
+class DispatchRequest(_Request):
+    room_name: RoomName
+    timezone: Annotated[str, Meta(max_length=64)] | None = None
+    timezone_offset: Annotated[int, Meta(ge=-840, le=840)] | None = None
+    agent_name: AgentName | None = None
+
+
+class RoomQuery(_Request):
+    room_name: RoomName
+    agent_name: AgentName | None = None
+
+
+class NoQuery(_Request):
+    """For endpoints that take no parameters."""
+
+
+class ListQuery(_Request):
+    state: Annotated[str, Meta(max_length=128)] | None = None
+    limit: Annotated[int, Meta(ge=1, le=500)] = 50
+    cursor: Annotated[str, Meta(max_length=128)] | None = None
+
+
+class TokenRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """LiveKit's TokenSourceRequest (livekit_token_source.proto); all of it may be left out."""
+
+    room_name: RoomName | None = None
+    participant_identity: ShortText | None = None
+    participant_name: ShortText | None = None
+    participant_metadata: LongText | None = None
+    participant_attributes: dict[ShortText, LongText] | None = None
+    room_config: dict[str, Any] | None = None
+
+
+class TokenResponse(msgspec.Struct, kw_only=True):
+    server_url: str
+    participant_token: str
+
+
+class _Response(msgspec.Struct, rename="camel", kw_only=True):
+    pass
+
+
+class DispatchResponse(_Response):
+    dispatch_id: str | None
+    reused: bool
+    state: str
+    ttl_expires_at: str | None
+    message: str
+    success: bool = True
+
+
+class EndResponse(_Response):
+    dispatch_id: str | None
+    message: str
+    success: bool = True
+
+
+class StatusResponse(_Response, omit_defaults=True):
+    has_agent: bool
+    state: str
+    dispatch_id: str | msgspec.UnsetType | None = msgspec.UNSET
+    created_at: str | msgspec.UnsetType = msgspec.UNSET
+    last_activity_at: str | msgspec.UnsetType = msgspec.UNSET
+    participant_count: int | msgspec.UnsetType = msgspec.UNSET
+    ttl_expires_at: str | msgspec.UnsetType | None = msgspec.UNSET
+
+
+class AgentItem(_Response):
+    dispatch_id: str
+    room_name: str
+    agent_name: str
+    state: str
+    created_at: str
+    last_activity_at: str
+    participant_count: int
+    ttl_expires_at: str | None
+    agent_identity: str | None
+    end_reason: str | None
+
+
+class AgentList(_Response):
+    agents: list[AgentItem]
+    next_cursor: str | None
+
+
+class HistoryItem(_Response):
+    at: str
+    event: str
+    from_state: str | None
+    to_state: str
+    participant_count: int
+
+
+class AgentHistory(_Response):
+    agent: AgentItem
+    history: list[HistoryItem]
+
+
+def parse_body(body: bytes, kind: type[T]) -> T:
+    """Read a JSON body.
+
+    Raises:
+        Malformed: it is not JSON.
+        Invalid: a field is missing, wrong, or not known; the message says which and why.
+    """
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as error:
+        raise Invalid(str(error)) from error
+    except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
+        raise Malformed("the body is not a JSON object in UTF-8") from error
+
+
+def parse_query(pairs: Sequence[tuple[str, str]], kind: type[T]) -> T:
+    """Read query parameters; raises Invalid for one that is repeated, missing, wrong, or not known."""
+    names = [name for name, _ in pairs]
+    for name in names:
+        if names.count(name) > 1:
+            raise Invalid(f"the query parameter {name[:64]!a} is given more than once")
+    try:
+        return msgspec.convert(dict(pairs), type=kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise Invalid(str(error)) from error
+
+
+def check_timezone(name: str | None) -> str | None:
+    """Raises: Invalid: it is not an IANA name."""
+    if name is None:
+        return None
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise Invalid("timezone is not an IANA time zone name - at `$.timezone`") from error
+    return name
+
+
+def dispatch_response(granted: Granted) -> DispatchResponse:
+    dispatch = granted.dispatch
+    return DispatchResponse(
+        dispatch_id=dispatch.dispatch_id,
+        reused=granted.reused,
+        state=dispatch.state,
+        ttl_expires_at=to_iso(dispatch.ttl_expires_at),
+        message="the agent that was there is reused" if granted.reused else "an agent was dispatched",
+    )
+
+
+def status_response(dispatch: Dispatch | None) -> StatusResponse:
+    if dispatch is None:
+        return StatusResponse(has_agent=False, state="none")
+    return StatusResponse(
+        has_agent=dispatch.state not in _WITHOUT_AGENT,
+        state=dispatch.state,
+        dispatch_id=dispatch.dispatch_id,
+        created_at=_iso(dispatch.created_at),
+        last_activity_at=_iso(dispatch.last_activity_at),
+        participant_count=dispatch.participant_count,
+        ttl_expires_at=to_iso(dispatch.ttl_expires_at),
+    )
+
+
+def agent_item(dispatch: Dispatch) -> AgentItem:
+    return AgentItem(
+        # Where LiveKit has given no id yet, ours stands in: the history is found by either.
+        dispatch_id=dispatch.dispatch_id or dispatch.id,
+        room_name=dispatch.room_name,
+        agent_name=dispatch.agent_name,
+        state=dispatch.state,
+        created_at=_iso(dispatch.created_at),
+        last_activity_at=_iso(dispatch.last_activity_at),
+        participant_count=dispatch.participant_count,
+        ttl_expires_at=to_iso(dispatch.ttl_expires_at),
+        agent_identity=dispatch.agent_identity,
+        end_reason=dispatch.end_reason,
+    )
+
+
+def history_item(line: HistoryLine) -> HistoryItem:
+    return HistoryItem(
+        at=_iso(line.at),
+        event=line.event,
+        from_state=line.from_state,
+        to_state=line.to_state,
+        participant_count=line.people,
+    )
+
+
+def to_iso(at: int | None) -> str | None:
+    return None if at is None else _iso(at)
+
+
+def _iso(at: int) -> str:
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=at)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,130 @@
+"""The whole service without HTTP: every part made once and connected, started and stopped in order."""
+
+import logging
+from dataclasses import dataclass
+
+from app.agents import Agents
+from app.changes import Advance, Change, Intent, Outcome, RoomEvent
+from app.cleanup import Cleaner
+from app.clock import Clock
+from app.config import Config
+from app.dispatches import Dispatches
+from app.evidence import Examiner
+from app.livekit import LiveKit
+from app.liveness import Liveness
+from app.metrics import Metrics
+from app.mode import Withheld
+from app.readiness import Readiness
+from app.reconcile import Reconciler
+from app.store import Store
+from app.timers import Deadline, Timers
+from app.tracker import Tracker
+
+logger = logging.getLogger(__name__)
+
+#: How long effects under way may take at a stop; what is left is found by its deadline at the next start.
+_EFFECTS_GRACE_S = 3
+
+
+@dataclass(frozen=True)
+class Service:
+    """The parts that requests are handed to."""
+
+    store: Store
+    tracker: Tracker
+    timers: Timers
+    agents: Agents
+    dispatches: Dispatches
+    reconciler: Reconciler
+    cleaner: Cleaner
+    liveness: Liveness
+    readiness: Readiness
+    metrics: Metrics
+
+    async def start(self) -> None:
+        self.tracker.start()
+        count = await self.cleaner.restore()
+        logger.info("The timers are restored", extra={"action": "restore", "count": count})
+        self.cleaner.start()
+        self.liveness.start()
+        self.readiness.start()
+
+    async def stop(self) -> None:
+        """Stop what begins work before what carries it out, and the writer last: it has the results."""
+        await self.readiness.close()
+        await self.liveness.close()
+        await self.cleaner.close()
+        await self.dispatches.close()
+        await self.reconciler.close()
+        await self.agents.close(_EFFECTS_GRACE_S)
+        await self.tracker.close()
+
+
+def build_service(config: Config, store: Store, livekit: LiveKit, clock: Clock) -> Service:
+    """Connect the parts; what a commit entails is called back, since they need each other in a circle."""
+
+    def follow_up(change: Change, outcome: Outcome) -> None:
+        if not isinstance(change, Advance | Intent):
+            agents.spawn(outcome.effects)
+        # A Snapshot is part of looking at the room: another look would find the same stranger for ever.
+        if outcome.stranger and isinstance(change, RoomEvent):
+            reconciler.spawn_inspection(change.room_name)
+
+    def fire(deadline: Deadline) -> None:
+        cleaner.act(deadline)
+
+    mode, withheld, metrics = config.mode, Withheld(), Metrics()
+    timers = Timers(clock, fire)
+    tracker = Tracker(store, timers, clock, config.policy, metrics, follow_up)
+    examiner = Examiner(livekit, store, tracker, clock, closes_with_user=config.agent_closes_with_user)
+    agents = Agents(
+        livekit,
+        store,
+        tracker,
+        examiner,
+        mode=mode,
+        withheld=withheld,
+        room_timeout_s=config.room_timeout_s,
+    )
+    dispatches = Dispatches(
+        livekit,
+        store,
+        tracker,
+        examiner,
+        agents,
+        clock,
+        mode=mode,
+        withheld=withheld,
+        room_timeout_s=config.room_timeout_s,
+    )
+    reconciler = Reconciler(
+        livekit,
+        store,
+        tracker,
+        examiner,
+        agents,
+        dispatches,
+        clock,
+        mode=mode,
+        withheld=withheld,
+        agent_names=config.agent_names,
+    )
+    metrics.watch(drift=reconciler.drift, withheld=withheld.counts)
+    cleaner = Cleaner(
+        store,
+        tracker,
+        timers,
+        reconciler,
+        examiner,
+        clock,
+        mode=mode,
+        withheld=withheld,
+        interval_s=config.cleanup_interval_ms / 1_000,
+    )
+    # An observer does not act on what a probe finds.
+    liveness_s = config.liveness_interval_s if mode.keeps_one else 0
+    liveness = Liveness(livekit, store, tracker, agents, reconciler, clock, interval_s=liveness_s)
+    readiness = Readiness(store, reconciler)
+    return Service(
+        store, tracker, timers, agents, dispatches, reconciler, cleaner, liveness, readiness, metrics
+    )

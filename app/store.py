@@ -1,0 +1,221 @@
+"""The database: one transaction for a batch of changes, and the reads. SQLite or Postgres, the same code."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, delete, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from app.batch import dispatch_of, load, open_dispatches, save
+from app.census import KnownRoom
+from app.changes import Change, Outcome
+from app.ledger import Ledger
+from app.lifecycle import LIVE_STATES, Dispatch, State
+from app.models import dispatches, history, participants, rooms, webhook_events
+from app.presence import CLOSING_LEAVES, Kind
+from app.timers import Deadline
+from app.transactions import Transactions
+
+#: What has gathered during a long stop is forgotten in one round as well.
+_PRUNE_PATIENCE_S = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class HistoryLine:
+    at: int
+    event: str
+    from_state: str | None
+    to_state: str
+    people: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoomView:
+    """What the tables know of one room before LiveKit is asked."""
+
+    generation: int
+    dispatches: tuple[Dispatch, ...]
+
+
+class Store:
+    """Reads and commits; every method raises `DatabaseUnavailable` when the database does not take it."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._transactions = Transactions(engine)
+
+    async def close(self) -> None:
+        await self._transactions.close()
+
+    def exclusive(self, name: str) -> AbstractAsyncContextManager[bool]:
+        """Whether no other process on this database is in a block of this name while ours runs."""
+        return self._transactions.exclusive(name)
+
+    async def commit(self, changes: Sequence[Change], new_ledger: Callable[[], Ledger]) -> list[Outcome]:
+        """Apply all changes in one transaction, in order; none is applied when this raises."""
+
+        def work(connection: Connection) -> list[Outcome]:
+            # A try that was rolled back has left its marks on its ledger.
+            ledger = new_ledger()
+            load(connection, changes, ledger)
+            outcomes = [ledger.take(change) for change in changes]
+            save(connection, ledger)
+            return outcomes
+
+        return await self._transactions.write(work)
+
+    async def room(self, room_name: str) -> RoomView:
+        async def work(connection: AsyncConnection) -> RoomView:
+            generation = await connection.scalar(select(rooms.c.generation).where(rooms.c.name == room_name))
+            found = await connection.execute(open_dispatches([room_name]))
+            return RoomView(generation=generation or 0, dispatches=tuple(map(dispatch_of, found)))
+
+        return await self._transactions.read(work)
+
+    async def live_dispatch(self, room_name: str, agent_name: str) -> Dispatch | None:
+        query = select(dispatches).where(
+            dispatches.c.room_name == room_name,
+            dispatches.c.agent_name == agent_name,
+            dispatches.c.state.in_(LIVE_STATES),
+        )
+        return await self._one(query)
+
+    async def dispatch(self, row_id: str) -> Dispatch | None:
+        return await self._one(select(dispatches).where(dispatches.c.id == row_id))
+
+    async def in_state(self, state: State) -> list[Dispatch]:
+        return await self._all(select(dispatches).where(dispatches.c.state == state))
+
+    async def find_dispatch(self, dispatch_id: str) -> Dispatch | None:
+        """By LiveKit's id or by our own, which also names those that LiveKit has never had."""
+        if "\0" in dispatch_id:
+            # Postgres does not even take the question.
+            return None
+        named = or_(dispatches.c.dispatch_id == dispatch_id, dispatches.c.id == dispatch_id)
+        return await self._one(select(dispatches).where(named))
+
+    async def deadlines(self) -> list[Deadline]:
+        """Every deadline there is, earliest first."""
+        return await self._deadlines(dispatches.c.due_at.is_not(None))
+
+    async def deadlines_until(self, now: int) -> list[Deadline]:
+        """Those that have passed, earliest first."""
+        return await self._deadlines(dispatches.c.due_at <= now)
+
+    async def known_rooms(self) -> dict[str, KnownRoom]:
+        """Every room that has not finished, by name."""
+        columns = (participants.c.room_sid, participants.c.sid, participants.c.kind, participants.c.identity)
+        present = select(*columns).where(participants.c.left_at.is_(None))
+        tracked = select(dispatches).where(dispatches.c.state != State.ENDED)
+        unfinished = select(rooms.c.name, rooms.c.sid, rooms.c.generation)
+
+        async def work(connection: AsyncConnection) -> dict[str, KnownRoom]:
+            sids: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+            rows: defaultdict[str, list[Dispatch]] = defaultdict(list)
+            for room_sid, sid, kind, identity in await connection.execute(present):
+                sids[room_sid, kind].add(identity if kind == Kind.AGENT else sid)
+            for row in await connection.execute(tracked):
+                rows[row.room_sid].append(dispatch_of(row))
+            return {
+                name: KnownRoom(
+                    sid=sid,
+                    generation=generation,
+                    people=frozenset(sids[sid, Kind.PERSON]),
+                    agents=frozenset(sids[sid, Kind.AGENT]),
+                    rows=tuple(rows[sid]),
+                )
+                for name, sid, generation in await connection.execute(
+                    unfinished.where(rooms.c.finished_at.is_(None))
+                )
+            }
+
+        return await self._transactions.read(work)
+
+    async def list_dispatches(
+        self, states: Iterable[State], after: tuple[int, str] | None, limit: int
+    ) -> list[Dispatch]:
+        """Newest first, from behind `after` (creation time and row id) on."""
+        query = select(dispatches).where(dispatches.c.state.in_(list(states)))
+        if after:
+            created_at, row_id = after
+            query = query.where(
+                or_(
+                    dispatches.c.created_at < created_at,
+                    and_(dispatches.c.created_at == created_at, dispatches.c.id < row_id),
+                )
+            )
+        order = (dispatches.c.created_at.desc(), dispatches.c.id.desc())
+        return await self._all(query.order_by(*order).limit(limit))
+
+    async def history(self, row_id: str) -> list[HistoryLine]:
+        query = select(history).where(history.c.dispatch_row_id == row_id).order_by(history.c.id)
+        return [
+            HistoryLine(
+                at=row.at,
+                event=row.event,
+                from_state=row.from_state,
+                to_state=row.to_state,
+                people=row.people,
+            )
+            for row in await self._rows(query)
+        ]
+
+    async def end_dead_leases(self, now: int) -> None:
+        """On a database that nobody shares, whoever held a lease before this process's start is dead."""
+        if self._transactions.is_shared:
+            return
+        leased = dispatches.c.state.in_((State.CREATING, State.ENDING))
+        ended = update(dispatches).where(leased).values(retry_at=now, due_at=now)
+        await self._transactions.write(lambda connection: connection.execute(ended).rowcount)
+
+    async def closing_leave_since(self, room_sid: str, since: int) -> bool:
+        """Whether a person left after `since` in a way that closes a default AgentSession."""
+        query = select(participants.c.sid).where(
+            participants.c.room_sid == room_sid,
+            participants.c.kind == Kind.PERSON,
+            participants.c.left_at >= since,
+            participants.c.leave_reason.in_(CLOSING_LEAVES),
+        )
+        return bool(await self._rows(query.limit(1)))
+
+    async def prune(self, before: int) -> int:
+        """Forget what ended, left or was received before `before`; returns how many rows went."""
+        ended = select(dispatches.c.id).where(dispatches.c.ended_at < before)
+        statements = [
+            delete(webhook_events).where(webhook_events.c.received_at < before),
+            delete(history).where(history.c.dispatch_row_id.in_(ended)),
+            delete(dispatches).where(dispatches.c.ended_at < before),
+            delete(participants).where(participants.c.left_at < before),
+            delete(participants).where(
+                participants.c.room_sid.in_(select(rooms.c.sid).where(rooms.c.finished_at < before))
+            ),
+            delete(rooms).where(rooms.c.finished_at < before),
+        ]
+
+        def work(connection: Connection) -> int:
+            return sum(connection.execute(statement).rowcount for statement in statements)
+
+        return await self._transactions.write(work, patience_s=_PRUNE_PATIENCE_S)
+
+    async def ping(self) -> None:
+        await self._rows(select(1))
+
+    async def _deadlines(self, condition: Any) -> list[Deadline]:
+        columns = (dispatches.c.id, dispatches.c.room_name, dispatches.c.due_at)
+        query = select(*columns).where(condition).order_by(dispatches.c.due_at)
+        return [Deadline(row.id, row.room_name, row.due_at) for row in await self._rows(query)]
+
+    async def _one(self, query: Any) -> Dispatch | None:
+        found = await self._all(query.limit(1))
+        return found[0] if found else None
+
+    async def _all(self, query: Any) -> list[Dispatch]:
+        return [dispatch_of(row) for row in await self._rows(query)]
+
+    async def _rows(self, query: Any) -> Sequence[Row[Any]]:
+        async def work(connection: AsyncConnection) -> Sequence[Row[Any]]:
+            return (await connection.execute(query)).all()
+
+        return await self._transactions.read(work)

@@ -1,0 +1,94 @@
+"""The one way to change anything: commit, then bring the timers into line, then say so in the log."""
+
+import logging
+import uuid
+from collections.abc import Callable
+
+from app.changes import Change, Outcome, Transition
+from app.clock import Clock
+from app.docket import Docket
+from app.ledger import Ledger
+from app.lifecycle import Policy
+from app.metrics import Metrics
+from app.store import Store
+from app.timers import Timers
+from app.writer import Writer
+
+logger = logging.getLogger(__name__)
+
+
+class Tracker:
+    def __init__(
+        self,
+        store: Store,
+        timers: Timers,
+        clock: Clock,
+        policy: Policy,
+        metrics: Metrics,
+        follow_up: Callable[[Change, Outcome], None],
+    ) -> None:
+        self._timers = timers
+        self._clock = clock
+        self._policy = policy
+        self._metrics = metrics
+        #: Told of every commit. It carries out the effects of what nobody waits for: an Advance and an
+        #: Intent leave theirs to whoever submitted them.
+        self._follow_up = follow_up
+        #: Tells this process's leases from those of others, and from those of its own earlier lives.
+        self.process_id = new_row_id()
+        self._writer = Writer(store, self._new_ledger, self._committed)
+
+    @property
+    def join_timeout_us(self) -> int:
+        return self._policy.join_timeout_us
+
+    def start(self) -> None:
+        self._writer.start()
+
+    async def close(self) -> None:
+        await self._writer.close()
+
+    async def submit(self, *changes: Change) -> list[Outcome]:
+        """Commit `changes` together; see `Writer.submit`."""
+        return await self._writer.submit(*changes)
+
+    async def submit_one(self, change: Change) -> Outcome:
+        return (await self._writer.submit(change))[0]
+
+    def _new_ledger(self) -> Ledger:
+        docket = Docket(
+            policy=self._policy, now=self._clock.now(), new_id=new_row_id, process_id=self.process_id
+        )
+        return Ledger(docket=docket)
+
+    def _committed(self, change: Change, outcome: Outcome) -> None:
+        for transition in outcome.transitions:
+            self._timers.sync(transition.after)
+            _log(transition)
+            self._metrics.count_transition(transition)
+        self._follow_up(change, outcome)
+
+
+def new_row_id() -> str:
+    return uuid.uuid4().hex
+
+
+def _log(transition: Transition) -> None:
+    before = transition.before.state if transition.before else None
+    after = transition.after
+    if before is after.state:
+        return
+    logger.info(
+        "A dispatch changed its state",
+        extra={
+            "action": "transition",
+            "dispatch_id": after.dispatch_id or after.id,
+            "room": after.room_name,
+            "agent": after.agent_name,
+            "event": transition.event,
+            "from_state": before,
+            "to_state": after.state,
+            "end_reason": after.end_reason,
+            "people": after.participant_count,
+        },
+    )

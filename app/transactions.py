@@ -1,0 +1,91 @@
+"""Transactions on the database: bounded in time, and tried again where they collided with another's."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+import stamina
+from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from app.outage import is_worth_another_try, translated
+
+T = TypeVar("T")
+
+#: Above the server's own limits, which say more: this is for a server that says nothing.
+_PATIENCE_S = 6.0
+_TRIES = 5
+
+#: A process that stands still, or whose machine has gone, is not to be alone with anything for ever.
+_ALONE_FOR = "120s"
+_TRY_LOCK = text("SELECT pg_try_advisory_lock(hashtextextended(:name, 2))")
+
+
+class Transactions:
+    """Every method raises `DatabaseUnavailable` when the database does not take it, or not in time."""
+
+    def __init__(self, engine: AsyncEngine, *, patience_s: float = _PATIENCE_S) -> None:
+        self._engine = engine
+        # SQLite takes one writer at a time: this says when it is to begin as one.
+        self._writer = engine.execution_options(sqlite_begin="IMMEDIATE")
+        self._patience_s = patience_s
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes may be at work on the same database."""
+        return self._engine.dialect.name != "sqlite"
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+    async def read(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        async def once() -> T:
+            async with self._engine.connect() as connection:
+                return await work(connection)
+
+        return await self._tried(once, self._patience_s)
+
+    async def write(self, work: Callable[[Connection], T], *, patience_s: float | None = None) -> T:
+        """Run `work` in one transaction, and all of it again where that is rolled back for another's."""
+
+        async def once() -> T:
+            async with self._writer.begin() as connection:
+                if patience_s and self.is_shared:
+                    await connection.execute(text("SET LOCAL statement_timeout = 0"))
+                return await connection.run_sync(work)
+
+        return await self._tried(once, patience_s or self._patience_s)
+
+    @asynccontextmanager
+    async def exclusive(self, name: str) -> AsyncIterator[bool]:
+        """Whether this process is the only one in `name` while the block runs; it does not wait for it."""
+        if not self.is_shared:
+            yield True
+            return
+        async with translated(), asyncio.timeout(self._patience_s):
+            connection = await self._engine.connect()
+        try:
+            async with translated(), asyncio.timeout(self._patience_s):
+                await connection.execution_options(isolation_level="AUTOCOMMIT")
+                await connection.execute(text(f"SET idle_session_timeout = '{_ALONE_FOR}'"))
+                alone = bool(await connection.scalar(_TRY_LOCK, {"name": name}))
+            yield alone
+        finally:
+            # The lock ends with its connection, in whatever state that is by now.
+            await connection.invalidate()
+            await connection.close()
+
+    async def _tried(self, once: Callable[[], Awaitable[T]], patience_s: float) -> T:
+        async with translated(), asyncio.timeout(patience_s):
+            async for attempt in stamina.retry_context(
+                on=is_worth_another_try,
+                attempts=_TRIES,
+                timeout=None,
+                wait_initial=0.01,
+                wait_max=0.5,
+                wait_jitter=0.05,
+            ):
+                with attempt:
+                    return await once()
+        raise AssertionError("the last try returns or raises")

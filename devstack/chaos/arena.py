@@ -1,0 +1,97 @@
+"""Where the storm takes place: a LiveKit, a worker, and services to be killed."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from livekit import api
+
+from devstack.chaos.mailroom import Mailroom
+from devstack.chaos.nursery import Nursery
+from devstack.chaos.options import Options
+from devstack.livekit_build import find_or_build
+from devstack.livekit_server import LiveKitServer
+from devstack.ports import free_port
+from devstack.processes import popen
+from devstack.service import Service
+from devstack.workers import Worker
+
+
+class Arena:
+    """Everything that runs; `async with` starts it and leaves nothing behind."""
+
+    def __init__(self, options: Options, database_url: str) -> None:
+        folder: Path = options.folder
+        port = free_port()
+        self.mailroom = Mailroom(
+            port,
+            self._webhook_urls,
+            options.rng("webhooks"),
+            lost=options.lost_webhooks,
+        )
+        self.server = LiveKitServer(find_or_build(), folder, webhook_urls=[self.mailroom.url])
+        self.worker = Worker(self.server, folder, agent_name=options.agent_name)
+        env = {
+            "DATABASE_URL": database_url,
+            "AGENT_TTL_SECONDS": str(options.ttl_s),
+            "CLEANUP_INTERVAL_MS": str(options.interval_ms),
+        }
+        self._nursery = None if options.cold else Nursery(folder)
+        spawn = self._nursery.spawn if self._nursery else popen
+        self.services = [
+            Service(
+                self.server,
+                folder,
+                agent_name=options.agent_name,
+                env=env,
+                name=f"service-{number}",
+                spawn=spawn,
+            )
+            for number in range(options.database.replicas)
+        ]
+        self._api: api.LiveKitAPI | None = None
+
+    @property
+    def api(self) -> api.LiveKitAPI:
+        if self._api is None:
+            raise RuntimeError("the arena was not opened")
+        return self._api
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.mailroom.start()
+            self.server.launch()
+            await asyncio.to_thread(self.server.wait_until_ready)
+            self.worker.start(wait=False)
+            for service in self.services:
+                service.launch()
+            for service in self.services:
+                await asyncio.to_thread(service.wait_until_ready)
+            await asyncio.to_thread(self.worker.wait_until_registered)
+            server = self.server
+            self._api = api.LiveKitAPI(server.http_url, server.api_key, server.api_secret)
+        except BaseException:
+            await self._close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        await self._close()
+
+    async def _close(self) -> None:
+        if self._api:
+            await self._api.aclose()
+        for service in self.services:
+            service.kill()
+        if self._nursery:
+            self._nursery.close()
+        await asyncio.to_thread(self.worker.stop)
+        self.server.kill()
+        await self.mailroom.stop()
+
+    def _webhook_urls(self) -> Sequence[str]:
+        return [service.webhook_url for service in self.services if service.child.running]

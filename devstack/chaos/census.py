@@ -1,0 +1,103 @@
+"""LiveKit's truth about all rooms, and how it differs from the tables."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from livekit import api
+
+from devstack.chaos.databases import OpenDispatch
+
+_HOLDS_ONE = frozenset({"starting", "active", "idle"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoomCensus:
+    name: str
+    #: Ids of the dispatches that name an agent.
+    dispatches: tuple[str, ...]
+    #: Identities of the agents that are in.
+    agents: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class Difference:
+    kind: str
+    room: str
+    detail: str
+
+
+async def take_census(client: api.LiveKitAPI) -> list[RoomCensus]:
+    listed = await client.room.list_rooms(api.ListRoomsRequest())
+    found = await asyncio.gather(*(_count(client, room.name) for room in listed.rooms))
+    return [room for room in found if room]
+
+
+async def _count(client: api.LiveKitAPI, room: str) -> RoomCensus | None:
+    try:
+        dispatches, listed = await asyncio.gather(
+            client.agent_dispatch.list_dispatch(room),
+            client.room.list_participants(api.ListParticipantsRequest(room=room)),
+        )
+    except api.TwirpError:
+        # It closed between the questions.
+        return None
+    agent = api.ParticipantInfo.Kind.AGENT
+    return RoomCensus(
+        name=room,
+        dispatches=tuple(dispatch.id for dispatch in dispatches if dispatch.agent_name),
+        agents=tuple(person.identity for person in listed.participants if person.kind == agent),
+    )
+
+
+def differences(
+    census: Iterable[RoomCensus], rows: Iterable[OpenDispatch], wanted: Collection[str]
+) -> list[Difference]:
+    """What is not as promised at rest; `wanted` are the rooms in which people wait for an agent."""
+    by_room: defaultdict[str, list[OpenDispatch]] = defaultdict(list)
+    for row in rows:
+        by_room[row.room_name].append(row)
+    rooms = {room.name: room for room in census}
+    found: list[Difference] = []
+    for name in sorted({*rooms, *by_room, *wanted}):
+        room = rooms.get(name, RoomCensus(name=name, dispatches=(), agents=()))
+        found += [
+            Difference(kind=kind, room=name, detail=detail)
+            for kind, detail in _of_room(room, by_room[name], is_wanted=name in wanted)
+        ]
+    return found
+
+
+def _of_room(
+    room: RoomCensus, rows: Collection[OpenDispatch], *, is_wanted: bool
+) -> Iterable[tuple[str, str]]:
+    known = {row.dispatch_id for row in rows}
+    identities = {row.agent_identity for row in rows}
+    if len(room.dispatches) > 1:
+        yield "several dispatches in a room", ", ".join(room.dispatches)
+    if len(room.agents) > 1:
+        yield "several agents in a room", ", ".join(room.agents)
+    if unknown := [one for one in room.dispatches if one not in known]:
+        yield "a dispatch that the table does not know", ", ".join(unknown)
+    if unknown := [one for one in room.agents if one not in identities]:
+        yield "an agent that the table does not know", ", ".join(unknown)
+    if is_wanted and not room.agents:
+        yield "no agent for people who were promised one", f"rows: {[row.state for row in rows]}"
+    for row in rows:
+        if row.state in _HOLDS_ONE and row.dispatch_id not in room.dispatches:
+            yield "a row without its dispatch", f"{row.dispatch_id} is {row.state}"
+        if row.state in ("active", "idle") and row.agent_identity not in room.agents:
+            yield "a row without its agent", f"{row.agent_identity} of {row.dispatch_id} is {row.state}"
+
+
+def leftovers(census: Iterable[RoomCensus], rows: Iterable[OpenDispatch]) -> list[Difference]:
+    """What is left of agents that nobody has wanted for longer than the TTL."""
+    found = []
+    for room in census:
+        if room.dispatches:
+            found.append(("a dispatch that did not end", room.name, ", ".join(room.dispatches)))
+        if room.agents:
+            found.append(("an agent that did not end", room.name, ", ".join(room.agents)))
+    found += [("a row that did not end", row.room_name, f"{row.id} is {row.state}") for row in rows]
+    return [Difference(kind=kind, room=room, detail=detail) for kind, room, detail in sorted(found)]

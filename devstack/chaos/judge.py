@@ -1,0 +1,82 @@
+"""The checks at rest: is everything as promised, within the promised time?"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+from livekit import api
+
+from devstack.chaos.census import Difference, differences, leftovers, take_census
+from devstack.chaos.databases import Tables
+from devstack.chaos.options import Options
+from devstack.chaos.report import Report
+from devstack.chaos.visitors import Visit
+
+_POLL_S = 0.2
+#: Until an agent that is in is heard to answer.
+_ANSWER_S = 20.0
+
+
+class Judge:
+    def __init__(self, options: Options, client: api.LiveKitAPI, tables: Tables, report: Report) -> None:
+        self._options = options
+        self._client = client
+        self._tables = tables
+        self._report = report
+
+    async def at_rest(self, visits: Sequence[Visit]) -> None:
+        """Nobody calls, comes or goes: one agent where people are, and nothing that is not known."""
+        await self._recover()
+        wanted = {visit.room for visit in visits if visit.granted}
+
+        async def look() -> list[Difference]:
+            return differences(await take_census(self._client), await self._tables.open_dispatches(), wanted)
+
+        await self._soon("settled", look, self._options.settle_s)
+        await asyncio.gather(*(self._ask(visit) for visit in visits if visit.granted))
+
+    async def at_the_end(self) -> None:
+        """Everybody has left: every dispatch ends."""
+
+        async def look() -> list[Difference]:
+            return leftovers(await take_census(self._client), await self._tables.open_dispatches())
+
+        await self._soon("ended", look, self._options.end_s)
+
+    async def books(self, acknowledged: Sequence[str]) -> None:
+        """Every webhook that was answered 200 is in the database."""
+        self._report.counts["webhooks acknowledged"] += len(acknowledged)
+        for event_id in await self._tables.missing_events(acknowledged):
+            self._report.violate("a webhook answered 200 is lost", "", event_id)
+
+    async def _recover(self) -> None:
+        """Wait until LiveKit has noticed which agents died with their worker."""
+        await asyncio.sleep(max(0.0, self._report.lenient_until - time.monotonic()))
+
+    async def _soon(
+        self, what: str, look: Callable[[], Awaitable[list[Difference]]], within_s: float
+    ) -> None:
+        began = time.monotonic()
+        while found := await look():
+            if time.monotonic() - began > within_s and not self._report.is_lenient:
+                await self._accuse(found, f"still so {within_s:.0f} s after the calm")
+                return
+            await asyncio.sleep(_POLL_S)
+        self._report.took(f"until all is {what}", time.monotonic() - began)
+
+    async def _accuse(self, found: Sequence[Difference], circumstance: str) -> None:
+        for difference in found:
+            self._report.violate(difference.kind, difference.room, f"{difference.detail}; {circumstance}")
+        for room in sorted({difference.room for difference in found}):
+            story = "\n      ".join(await self._tables.story(room))
+            self._report.violate("(the story of the room)", room, f"\n      {story}")
+
+    async def _ask(self, visit: Visit) -> None:
+        question = f"are you there, {visit.person.identity}?"
+        began = time.monotonic()
+        try:
+            await visit.person.ask(question, timeout_s=_ANSWER_S)
+        except TimeoutError:
+            self._report.violate("an agent that does not answer", visit.room, question)
+        self._report.counts["questions answered"] += 1
+        self._report.took("until an agent answers", time.monotonic() - began)

@@ -1,0 +1,26 @@
+"""Starts the worker again when it dies by itself: it is not what is put to the test.
+
+The `livekit` package ends its whole process when a job is ended while its agent connects ("timed out waiting
+for ReadyForRoomEventRequest"). Jobs are threads here, so the worker goes, and all its agents with it.
+"""
+
+import asyncio
+import time
+
+from devstack.chaos.report import Report
+from devstack.workers import Worker
+
+_POLL_S = 0.25
+#: LiveKit notices a lost agent after about 21 s; then another one comes.
+_NOTICED_S = 30.0
+
+
+async def keep_running(worker: Worker, report: Report) -> None:
+    while True:
+        await asyncio.sleep(_POLL_S)
+        if worker.child.running:
+            continue
+        report.counts["worker deaths"] += 1
+        report.lenient_until = time.monotonic() + _NOTICED_S
+        await asyncio.to_thread(worker.start)
+        report.lenient_until = time.monotonic() + _NOTICED_S

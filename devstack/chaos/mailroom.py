@@ -1,0 +1,91 @@
+"""LiveKit's webhooks on their way to any replica, with a book of what was answered."""
+
+import asyncio
+import json
+import random
+from collections.abc import Callable, Sequence
+
+import aiohttp
+from aiohttp import web
+
+from devstack.ports import LOOPBACK
+
+#: What the service promises to keep; it answers 200 to the others as well, and forgets them.
+_KEPT = frozenset(
+    {
+        "room_started",
+        "room_finished",
+        "participant_joined",
+        "participant_left",
+        "participant_connection_aborted",
+    }
+)
+_HEADERS = ("Authorization", "Content-Type")
+
+
+class Mailroom:
+    """The webhook address of a LiveKit server; passes each on to one of the replicas, at random."""
+
+    def __init__(
+        self,
+        port: int,
+        targets: Callable[[], Sequence[str]],
+        rng: random.Random,
+        *,
+        lost: float = 0.0,
+    ) -> None:
+        """`lost`: which share is answered 200 and passed on to nobody."""
+        self.url = f"http://{LOOPBACK}:{port}/webhook"
+        #: Ids of the events that a service answered 200 since the last look.
+        self.acknowledged: list[str] = []
+        self.refused = 0
+        self._port = port
+        self._targets = targets
+        self._rng = rng
+        self._lost = lost
+        self._runner: web.AppRunner | None = None
+        self._client: aiohttp.ClientSession | None = None
+
+    async def start(self) -> None:
+        app = web.Application()
+        app.router.add_post("/webhook", self._take)
+        self._client = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10))
+        self._runner = web.AppRunner(app, access_log=None)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, LOOPBACK, self._port, reuse_address=True).start()
+
+    async def stop(self) -> None:
+        if self._runner:
+            await self._runner.cleanup()
+        if self._client:
+            await self._client.close()
+
+    def take_acknowledged(self) -> list[str]:
+        """What was answered 200 since the last call."""
+        taken, self.acknowledged = self.acknowledged, []
+        return taken
+
+    async def _take(self, request: web.Request) -> web.Response:
+        body = await request.read()
+        if self._rng.random() < self._lost:
+            return web.Response()
+        headers = {name: request.headers[name] for name in _HEADERS if name in request.headers}
+        status = await self._pass_on(body, headers)
+        if status == web.HTTPOk.status_code:
+            event = json.loads(body)
+            if event.get("event") in _KEPT:
+                self.acknowledged.append(event["id"])
+        else:
+            self.refused += 1
+        return web.Response(status=status)
+
+    async def _pass_on(self, body: bytes, headers: dict[str, str]) -> int:
+        targets = self._targets()
+        if self._client is None or not targets:
+            return web.HTTPServiceUnavailable.status_code
+        try:
+            async with self._client.post(self._rng.choice(targets), data=body, headers=headers) as answer:
+                await answer.read()
+                return answer.status
+        except (aiohttp.ClientError, TimeoutError, asyncio.IncompleteReadError):
+            return web.HTTPServiceUnavailable.status_code

@@ -1,0 +1,61 @@
+"""A worker for tests: its session ends on command, in each of the ways in which sessions end.
+
+It also has a callback of its own for typed text, as agents do that do not want every text answered.
+"""
+
+import reusable_agent
+from livekit.agents import (
+    Agent,
+    AgentServer,
+    AgentSession,
+    APIStatusError,
+    JobContext,
+    cli,
+    get_job_context,
+    llm,
+    room_io,
+)
+from livekit.agents.voice.agent_session import SessionConnectOptions
+
+from devstack.counting_llm import CountingLLM
+from devstack.worker_options import agent_name, server_options
+
+server = AgentServer(**server_options())
+
+
+class _BreakingLLM(CountingLLM):
+    def reply(self, turn: int, text: str) -> str:
+        if text == "/break":
+            raise APIStatusError("the model is gone", status_code=400, retryable=False)
+        return super().reply(turn, text)
+
+
+async def obey(session: AgentSession[None], event: room_io.TextInputEvent) -> None:
+    match event.text:
+        case "/close":
+            await session.aclose()
+        case "/shutdown":
+            session.shutdown()
+        case "/hang up":
+            get_job_context().shutdown("the caller hung up")
+        case text:
+            session.generate_reply(user_input=llm.ChatMessage(role="user", content=[text]))
+
+
+@server.rtc_session(agent_name=agent_name())
+async def answer(ctx: JobContext) -> None:
+    session: AgentSession[None] = AgentSession(
+        llm=_BreakingLLM(), conn_options=SessionConnectOptions(max_unrecoverable_errors=0)
+    )
+    await reusable_agent.start(
+        session,
+        agent=Agent(instructions="Obey."),
+        room=ctx.room,
+        room_options=room_io.RoomOptions(
+            audio_input=False, audio_output=False, text_input=room_io.TextInputOptions(text_input_cb=obey)
+        ),
+    )
+
+
+if __name__ == "__main__":
+    cli.run_app(server)

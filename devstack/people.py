@@ -1,0 +1,149 @@
+"""People in a room: real clients that publish a microphone, ask in text, and read the agent's answer."""
+
+import asyncio
+import datetime as dt
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self
+
+from livekit import api, rtc
+
+from devstack.livekit_server import LiveKitServer
+
+CHAT_TOPIC = "lk.chat"
+TRANSCRIPTION_TOPIC = "lk.transcription"
+_FINAL = "lk.transcription_final"
+_SAMPLE_RATE_HZ = 48_000
+_FRAME_MS = 10
+
+
+def member_token(
+    server: LiveKitServer, room: str, identity: str, *, attributes: Mapping[str, str] | None = None
+) -> str:
+    """A token with which `identity` joins `room`."""
+    token = (
+        api.AccessToken(server.api_key, server.api_secret)
+        .with_identity(identity)
+        .with_ttl(dt.timedelta(hours=1))
+        .with_grants(api.VideoGrants(room_join=True, room=room))
+    )
+    if attributes:
+        token = token.with_attributes(dict(attributes))
+    return token.to_jwt()
+
+
+class Person:
+    """One client. `async with` leaves the room at its end."""
+
+    def __init__(self) -> None:
+        self._room = rtc.Room()
+        self._microphone: rtc.AudioSource | None = None
+        self._answers: asyncio.Queue[str] = asyncio.Queue()
+        self._readers: set[asyncio.Task[None]] = set()
+        self._room.register_text_stream_handler(TRANSCRIPTION_TOPIC, self._on_transcription)
+
+    async def join(self, url: str, token: str, *, microphone: bool = True) -> Self:
+        """Join and publish a (silent) microphone.
+
+        Without a track the others hear of this person only up to 3 s later.
+        """
+        await self._room.connect(url, token)
+        if not microphone:
+            return self
+        self._microphone = rtc.AudioSource(_SAMPLE_RATE_HZ, 1)
+        track = rtc.LocalAudioTrack.create_audio_track("microphone", self._microphone)
+        await self._room.local_participant.publish_track(
+            track, rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE)
+        )
+        return self
+
+    @property
+    def room(self) -> rtc.Room:
+        return self._room
+
+    @property
+    def identity(self) -> str:
+        return self._room.local_participant.identity
+
+    @property
+    def others(self) -> list[rtc.RemoteParticipant]:
+        return list(self._room.remote_participants.values())
+
+    @property
+    def agents(self) -> list[rtc.RemoteParticipant]:
+        return [one for one in self.others if one.kind == rtc.ParticipantKind.PARTICIPANT_KIND_AGENT]
+
+    async def wait_for_agents(
+        self, count: int = 1, *, timeout_s: float = 20.0
+    ) -> list[rtc.RemoteParticipant]:
+        """Return once exactly `count` agents are in the room."""
+        changed = asyncio.Event()
+        self._room.on("participant_connected", changed.set)
+        self._room.on("participant_disconnected", changed.set)
+        try:
+            async with asyncio.timeout(timeout_s):
+                while len(self.agents) != count:
+                    await changed.wait()
+                    changed.clear()
+        except TimeoutError:
+            seen = [one.identity for one in self.agents]
+            raise TimeoutError(f"{count} agents awaited for {timeout_s:g} s, in the room: {seen}") from None
+        finally:
+            self._room.off("participant_connected", changed.set)
+            self._room.off("participant_disconnected", changed.set)
+        return self.agents
+
+    async def ask(self, text: str, *, timeout_s: float = 10.0) -> str:
+        """Say `text` in the chat and give the agent's answer to it, which is one that repeats the text.
+
+        Everybody in a room sees the answers to everybody else.
+
+        Raises:
+            TimeoutError: nobody answered.
+        """
+        await self.say(text)
+        try:
+            async with asyncio.timeout(timeout_s):
+                while text not in (answer := await self._answers.get()):
+                    pass
+        except TimeoutError:
+            raise TimeoutError(f"{self.identity}: no answer to {text!r} within {timeout_s:g} s") from None
+        return answer
+
+    async def say(self, text: str) -> None:
+        await self._room.local_participant.send_text(text, topic=CHAT_TOPIC)
+
+    async def next_answer(self, *, timeout_s: float = 10.0) -> str:
+        try:
+            return await asyncio.wait_for(self._answers.get(), timeout_s)
+        except TimeoutError:
+            raise TimeoutError(f"{self.identity}: no answer within {timeout_s:g} s") from None
+
+    async def leave(self) -> None:
+        """Leave as a closed tab does (CLIENT_INITIATED)."""
+        await self._room.disconnect()
+        if self._microphone is not None:
+            await self._microphone.aclose()
+            self._microphone = None
+        for reader in list(self._readers):
+            reader.cancel()
+        await asyncio.gather(*self._readers, return_exceptions=True)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        await self.leave()
+
+    def _on_transcription(self, reader: rtc.TextStreamReader, identity: str) -> None:
+        task = asyncio.get_running_loop().create_task(self._read(reader, identity))
+        self._readers.add(task)
+        task.add_done_callback(self._readers.discard)
+
+    async def _read(self, reader: rtc.TextStreamReader, _identity: str) -> None:
+        text = await reader.read_all()
+        attributes = reader.info.attributes or {}
+        if attributes.get(_FINAL, "true") == "true" and text:
+            self._answers.put_nowait(text)

@@ -1,0 +1,41 @@
+"""How the example workers run here: small, quick to start, and never refusing a job."""
+
+import os
+from collections.abc import Callable
+from typing import TypedDict
+
+from livekit.agents import JobExecutorType
+
+from devstack.ports import LOOPBACK
+
+
+class WorkerOptions(TypedDict):
+    """The arguments of AgentServer in which they differ from a deployment."""
+
+    host: str
+    port: int
+    num_idle_processes: int
+    job_executor_type: JobExecutorType
+    load_fnc: Callable[[], float]
+    drain_timeout: int
+
+
+def agent_name() -> str:
+    return os.environ.get("AGENT_NAME", "example-agent")
+
+
+def server_options() -> WorkerOptions:
+    return WorkerOptions(
+        host=LOOPBACK,
+        port=0,
+        num_idle_processes=1,
+        # A job in a thread starts in a tenth of the time, and a process group has one member to signal.
+        job_executor_type=JobExecutorType.THREAD,
+        load_fnc=_constant_load,
+        drain_timeout=int(os.environ.get("DRAIN_TIMEOUT_SECONDS", "3600")),
+    )
+
+
+def _constant_load() -> float:
+    # The default refuses jobs above 70 % CPU, which a small machine under test reaches at once.
+    return 0.1

@@ -1,0 +1,86 @@
+"""Real livekit-agents workers, one process each."""
+
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+
+from devstack.livekit_server import LiveKitServer
+from devstack.processes import Child
+
+_REGISTER_TIMEOUT_S = 60.0
+_REGISTERED = "registered worker"
+
+
+class WorkerKind(StrEnum):
+    """Which example a worker runs; the value is its module."""
+
+    REUSABLE = "devstack.example_worker"
+    PLAIN = "devstack.plain_worker"
+    OBEDIENT = "devstack.obedient_worker"
+
+
+class Worker:
+    """A worker that answers to `agent_name`; it can be killed, frozen, drained and started again."""
+
+    def __init__(
+        self,
+        server: LiveKitServer,
+        folder: Path,
+        *,
+        agent_name: str,
+        kind: WorkerKind = WorkerKind.REUSABLE,
+        drain_timeout_s: int = 3600,
+    ) -> None:
+        self.agent_name = agent_name
+        self.kind = kind
+        env = dict(os.environ) | {
+            "LIVEKIT_URL": server.url,
+            "LIVEKIT_API_KEY": server.api_key,
+            "LIVEKIT_API_SECRET": server.api_secret,
+            "AGENT_NAME": agent_name,
+            "DRAIN_TIMEOUT_SECONDS": str(drain_timeout_s),
+            "PYTHONUNBUFFERED": "1",
+        }
+        self.child = Child(
+            f"worker {agent_name}",
+            [sys.executable, "-m", kind.value, "start"],
+            log_file=folder / f"worker-{agent_name}.log",
+            env=env,
+        )
+
+    def start(self, *, wait: bool = True) -> None:
+        """Start it and, unless told otherwise, return once LiveKit has it registered."""
+        self.child.start()
+        if wait:
+            self.wait_until_registered()
+
+    def revive(self) -> None:
+        """Start it again if it has died.
+
+        livekit-rtc 1.1.21 panics, and takes its process along, when a job is cancelled while it connects: a
+        room deleted at the wrong moment costs a worker whose jobs are threads its life.
+        """
+        if not self.child.running:
+            self.start()
+
+    def wait_until_registered(self) -> None:
+        self.child.wait_for_line(_REGISTERED, timeout_s=_REGISTER_TIMEOUT_S)
+
+    def drain(self) -> None:
+        """What a redeploy does: SIGTERM to the worker, which lets its jobs finish within its drain time."""
+        self.child.terminate()
+
+    def freeze(self) -> None:
+        self.child.freeze()
+
+    def thaw(self) -> None:
+        self.child.thaw()
+
+    def kill(self) -> None:
+        """What a crash does: everything is gone at once, and nothing says goodbye."""
+        self.child.kill()
+
+    def stop(self) -> None:
+        # Drained sessions could last an hour; the second signal is the worker's own way of leaving at once.
+        self.child.stop(grace_s=0.5)

@@ -1,0 +1,128 @@
+"""The main job as a newcomer meets it: the demo page in a real browser, in front of the real stack."""
+
+import asyncio
+import re
+
+import pytest
+from playwright.async_api import Page, Route, expect
+
+from devstack.callers import Caller
+from devstack.service import Service
+from devstack.truth import RoomTruth, eventually
+from devstack.workers import WorkerKind
+
+pytestmark = [pytest.mark.real, pytest.mark.browser]
+
+_READY_MS = 20_000
+_ANSWER_MS = 10_000
+
+
+class Demo:
+    """The demo page as somebody uses it."""
+
+    def __init__(self, page: Page, service: Service, room: str) -> None:
+        self.page = page
+        self._url = f"{service.base_url}/demo?room={room}"
+
+    async def open(self) -> None:
+        await self.page.goto(self._url)
+
+    async def join(self, button: str = "Join with microphone") -> None:
+        await self.press(button)
+        await self.wait_until_ready()
+
+    async def wait_until_ready(self) -> None:
+        await expect(self.page.locator("#send")).to_be_enabled(timeout=_READY_MS)
+
+    async def ask(self, text: str) -> str:
+        """Write `text`, and give the agent's answer, which repeats it."""
+        await self.page.get_by_label("Message to the agent").fill(text)
+        await self.page.keyboard.press("Enter")
+        answer = self.page.locator(".said.agent", has_text=f": {text}")
+        await expect(answer).to_be_visible(timeout=_ANSWER_MS)
+        return (await answer.inner_text()).removeprefix("Agent").strip()
+
+    async def press(self, button: str) -> None:
+        await self.page.get_by_role("button", name=button).click()
+
+    async def refresh(self) -> None:
+        await self.page.reload(wait_until="commit")
+
+
+@pytest.fixture
+async def demo(page: Page, service: Service, truth: RoomTruth) -> Demo:
+    demo = Demo(page, service, truth.name)
+    await demo.open()
+    return demo
+
+
+async def test_five_quick_refreshes_leave_one_agent_and_one_conversation(
+    demo: Demo, truth: RoomTruth
+) -> None:
+    await demo.join()
+    assert await demo.ask("first question") == "turn 1: first question"
+    for _ in range(5):
+        await demo.refresh()
+        await demo.page.wait_for_timeout(150)
+    await demo.wait_until_ready()
+    await eventually(truth.has_one_agent, "one agent and one dispatch")
+    assert await demo.ask("second question") == "turn 2: second question"
+    assert await truth.has_one_agent()
+    await expect(demo.page.get_by_text("turn 1: first question")).to_be_visible()
+
+
+async def test_who_leaves_sees_how_long_the_agent_waits(demo: Demo, caller: Caller, truth: RoomTruth) -> None:
+    await demo.join("Text only")
+    assert await demo.ask("hello") == "turn 1: hello"
+    await demo.press("Leave")
+    await expect(demo.page.locator("#agent-state")).to_have_text("waiting for you")
+    await expect(demo.page.locator("#agent-ttl")).to_have_text(re.compile(r"^[45]:\d\d$"))
+    await expect(demo.page.locator("#detail")).to_contain_text("The agent waits another")
+    assert (await caller.status(truth.name))["state"] == "idle"
+
+    await demo.join("Text only")
+    assert await demo.ask("hello again") == "turn 2: hello again"
+    assert await truth.has_one_agent()
+
+
+async def test_the_agent_is_ended_on_request(demo: Demo, truth: RoomTruth) -> None:
+    await demo.join()
+    await demo.press("End agent")
+    await expect(demo.page.get_by_role("button", name="Join with microphone")).to_be_visible()
+    await eventually(truth.has_none, "no agent and no dispatch", timeout_s=10)
+    await expect(demo.page.locator("#agent-state")).to_have_text("none")
+    await demo.refresh()
+    await expect(demo.page.get_by_role("button", name="Join with microphone")).to_be_visible()
+    assert await truth.has_none()
+
+
+@pytest.mark.parametrize("worker_kind", [WorkerKind.PLAIN])
+async def test_a_plain_agent_answers_after_a_refresh_as_well(demo: Demo, truth: RoomTruth) -> None:
+    await demo.join()
+    assert await demo.ask("hello") == "turn 1: hello"
+    await demo.refresh()
+    await demo.wait_until_ready()
+    assert await demo.ask("are you there") == "turn 1: are you there"
+    await eventually(truth.has_one_agent, "one agent and one dispatch")
+
+
+async def test_leaving_while_joining_leaves_no_agent_behind(demo: Demo, truth: RoomTruth) -> None:
+    """The person cancels when the service has dispatched an agent, and its answer is still on its way."""
+    answered = asyncio.Event()
+
+    async def hold_answer(route: Route) -> None:
+        response = await route.fetch()
+        answered.set()
+        await demo.page.get_by_role("button", name="Join with microphone").wait_for()
+        await route.fulfill(response=response)
+
+    async def one_dispatch() -> bool:
+        return len(await truth.dispatches()) == 1
+
+    await demo.page.route("**/dispatch-agent", hold_answer, times=1)
+    await demo.press("Join with microphone")
+    await asyncio.wait_for(answered.wait(), 10)
+    await eventually(one_dispatch, "a dispatch")
+    await demo.press("Cancel")
+    await expect(demo.page.locator("#status")).to_have_text("Ready when you are")
+    await eventually(truth.has_none, "no agent and no dispatch", timeout_s=10)

@@ -1,0 +1,63 @@
+"""The judge of the storm: what it takes for a broken promise, and what for rest."""
+
+import pytest
+
+from devstack.chaos.census import RoomCensus, differences, leftovers
+from devstack.chaos.databases import OpenDispatch
+
+
+def room(*, dispatches: tuple[str, ...] = (), agents: tuple[str, ...] = ()) -> RoomCensus:
+    return RoomCensus(name="room", dispatches=dispatches, agents=agents)
+
+
+def row(number: int, state: str, *, agent: str | None = None) -> OpenDispatch:
+    return OpenDispatch(
+        id=f"row-{number}", dispatch_id=f"AD_{number}", room_name="room", state=state, agent_identity=agent
+    )
+
+
+ONE = room(dispatches=("AD_1",), agents=("agent-1",))
+ITS_ROW = row(1, "active", agent="agent-1")
+
+
+def kinds(census: RoomCensus, *rows: OpenDispatch, wanted: bool = False) -> list[str]:
+    return [found.kind for found in differences([census], rows, {"room"} if wanted else ())]
+
+
+def test_one_agent_with_its_row_is_as_promised() -> None:
+    assert kinds(ONE, ITS_ROW, wanted=True) == []
+    assert kinds(room()) == []
+    assert kinds(room(), row(1, "ending", agent="agent-1")) == []
+
+
+@pytest.mark.parametrize(
+    ("census", "rows", "kind"),
+    [
+        (room(dispatches=("AD_1", "AD_2"), agents=("agent-1",)), [ITS_ROW], "several dispatches in a room"),
+        (room(dispatches=("AD_1",), agents=("agent-1", "agent-2")), [ITS_ROW], "several agents in a room"),
+        (room(dispatches=("AD_1",)), [], "a dispatch that the table does not know"),
+        (room(agents=("agent-1",)), [], "an agent that the table does not know"),
+        (room(agents=("agent-1",)), [ITS_ROW], "a row without its dispatch"),
+        (room(dispatches=("AD_1",)), [ITS_ROW], "a row without its agent"),
+    ],
+)
+def test_each_difference_is_found(census: RoomCensus, rows: list[OpenDispatch], kind: str) -> None:
+    assert kind in kinds(census, *rows)
+
+
+def test_people_who_were_promised_an_agent_have_one() -> None:
+    missing = "no agent for people who were promised one"
+    starting = room(dispatches=("AD_1",))
+    assert kinds(starting, row(1, "starting"), wanted=True) == [missing]
+    assert kinds(starting, row(1, "starting")) == []
+    # Also where LiveKit has no room, or the table no row.
+    assert [found.kind for found in differences([], [], {"room"})] == [missing]
+
+
+def test_whatever_is_left_is_a_leftover() -> None:
+    assert leftovers([room()], []) == []
+    assert [found.kind for found in leftovers([ONE], [ITS_ROW])] == [
+        "a dispatch that did not end",
+        "a row that did not end",
+        "an agent that did not end",
+    ]

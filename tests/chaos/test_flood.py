@@ -1,0 +1,140 @@
+"""A LiveKit restart's flood: ten thousand webhooks at once, from two hundred connections."""
+
+import asyncio
+import base64
+import hashlib
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import aiohttp
+import jwt
+import pytest
+
+from devstack.callers import Caller
+from devstack.chaos.databases import Tables
+from devstack.livekit_server import LiveKitServer
+from devstack.service import Service
+
+pytestmark = pytest.mark.real
+
+ROOMS = 2_000
+CONNECTIONS = 200
+#: What ten thousand of them may cost, however long it takes to store them.
+GROWTH_KIB = 96 * 1024
+OTHERS_WITHIN_S = 1.0
+
+
+def events() -> Iterator[dict[str, object]]:
+    """Five for each room: two people are in, one of them leaves, and it closes."""
+    now = int(time.time())
+    for number in range(ROOMS):
+        room = {
+            "sid": f"RM_flood{number:06d}",
+            "name": f"flood-{number}",
+            "emptyTimeout": 300,
+            "departureTimeout": 20,
+            "creationTime": str(now),
+            "creationTimeMs": str(now * 1_000),
+            "turnPassword": "not for anybody to keep",
+            "enabledCodecs": [{"mime": "audio/opus"}, {"mime": "video/VP8"}, {"mime": "video/H264"}],
+        }
+        people = [
+            {
+                "sid": f"PA_flood{number:06d}{letter}",
+                "identity": f"person {letter} of {number}",
+                "name": f"Person {letter.upper()}",
+                "state": "ACTIVE",
+                "joinedAt": str(now),
+                "joinedAtMs": str(now * 1_000),
+                "permission": {"canSubscribe": True, "canPublish": True, "canPublishData": True},
+            }
+            for letter in "ab"
+        ]
+        gone = people[0] | {"state": "DISCONNECTED", "disconnectReason": "SERVER_SHUTDOWN"}
+        for order, (event, participant) in enumerate(
+            [
+                ("room_started", None),
+                ("participant_joined", people[0]),
+                ("participant_joined", people[1]),
+                ("participant_left", gone),
+                ("room_finished", None),
+            ]
+        ):
+            body: dict[str, object] = {
+                "event": event,
+                "id": f"EV_flood{number:06d}{order}",
+                "createdAt": str(now),
+                "room": room,
+            }
+            yield body | ({"participant": participant} if participant else {})
+
+
+def signed(server: LiveKitServer, body: bytes) -> dict[str, str]:
+    digest = base64.b64encode(hashlib.sha256(body).digest()).decode()
+    claims = {"iss": server.api_key, "exp": int(time.time()) + 300, "sha256": digest}
+    token = jwt.encode(claims, server.api_secret, algorithm="HS256")
+    return {"Authorization": token, "Content-Type": "application/webhook+json"}
+
+
+def memory_kib(pid: int, what: str) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{what}:"))
+
+
+async def send_all(service: Service, webhooks: list[tuple[str, bytes, dict[str, str]]]) -> dict[str, int]:
+    """The status of each, by its id."""
+    waiting = iter(webhooks)
+    statuses: dict[str, int] = {}
+
+    async def send_on(session: aiohttp.ClientSession) -> None:
+        for event_id, body, headers in waiting:
+            async with session.post(service.webhook_url, data=body, headers=headers) as answer:
+                statuses[event_id] = answer.status
+
+    connector = aiohttp.TCPConnector(limit=CONNECTIONS)
+    async with aiohttp.ClientSession(connector=connector) as session:
+        await asyncio.gather(*(send_on(session) for _ in range(CONNECTIONS)))
+    return statuses
+
+
+async def ask_others(service: Service, over: asyncio.Event) -> dict[str, list[float]]:
+    """How long each of the other endpoints takes, again and again, until it is over."""
+    took: dict[str, list[float]] = {}
+    paths = ("/healthz", "/readyz", "/api/livekit/agent-status?roomName=flood-1")
+    async with Caller(service.base_url) as caller:
+        while not over.is_set():
+            for path in paths:
+                began = time.monotonic()
+                answer = await caller.call("GET", path)
+                assert answer.status == 200, answer
+                took.setdefault(path, []).append(time.monotonic() - began)
+    return took
+
+
+async def test_ten_thousand_webhooks_at_once(server: LiveKitServer, service: Service) -> None:
+    webhooks = []
+    for event in events():
+        body = json.dumps(event).encode()
+        webhooks.append((str(event["id"]), body, signed(server, body)))
+    assert len(webhooks) == 10_000
+    before_kib = memory_kib(service.child.pid, "VmRSS")
+    over = asyncio.Event()
+    others = asyncio.create_task(ask_others(service, over))
+
+    statuses = await send_all(service, webhooks)
+
+    over.set()
+    took = await others
+    peak_kib = memory_kib(service.child.pid, "VmHWM")
+    counts = Counter(statuses.values())
+    assert set(counts) <= {200, 503}, counts
+    assert counts[200] > 9_000, counts
+    acknowledged = [event_id for event_id, status in statuses.items() if status == 200]
+    assert await Tables(f"sqlite:///{service.database}").missing_events(acknowledged) == []
+    assert peak_kib - before_kib < GROWTH_KIB, f"{before_kib} KiB before, {peak_kib} KiB at most"
+    worst = {path: max(times) for path, times in took.items()}
+    print(f"{counts}, {before_kib} KiB before, {peak_kib} KiB at most, others at worst: {worst}")  # noqa: T201
+    assert all(seconds < OTHERS_WITHIN_S for seconds in worst.values()), worst

@@ -1,0 +1,163 @@
+"""Where the contract is played: the same scenes with the fake LiveKit and with the real one."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from livekit import api
+
+from app.livekit import LiveKit
+from app.presence import Kind, Participant
+from devstack.livekit_server import LiveKitServer
+from devstack.people import Person, member_token
+from devstack.relay import WebhookRelay
+from devstack.truth import eventually
+from devstack.workers import Worker, WorkerKind
+from fakes.clock import FakeClock
+from fakes.livekit import FakeLiveKit
+from fakes.post import Post
+from fakes.rooms import FakeWorker
+
+Condition = Callable[[], Awaitable[bool]]
+
+#: LiveKit notices a dead agent after 21 s.
+_BOUND_S = 40.0
+#: Workers that are up from the start; nobody answers to any other name.
+HELPER_AGENT, PLAIN_AGENT = "reusable-agent", "plain-agent"
+
+
+class Stage(Protocol):
+    """A LiveKit with people and workers, and a room name of the test's own."""
+
+    livekit: LiveKit
+    room: str
+
+    async def join(self, identity: str = "alice") -> None: ...
+
+    async def leave(self, identity: str = "alice") -> None:
+        """As a closed tab leaves."""
+
+    async def delete_room(self) -> None: ...
+
+    async def start_worker(self, agent_name: str) -> None:
+        """One with the helper, of this test's own."""
+
+    async def kill_worker(self) -> None:
+        """The one of this test's own, with SIGKILL."""
+
+    async def freeze_worker(self) -> None:
+        """With SIGSTOP."""
+
+    async def until(self, condition: Condition, what: str) -> None:
+        """Let time pass until the condition holds; fails when it does not in bounded time."""
+
+    def webhooks(self) -> list[dict[str, Any]]:
+        """The bodies of the room's webhooks so far, in the order in which they were sent."""
+
+
+async def agents(stage: Stage) -> list[Participant]:
+    found = await stage.livekit.list_participants(stage.room)
+    return [one for one in found if one.kind is Kind.AGENT]
+
+
+async def identity_of_agent(stage: Stage) -> str:
+    """The identity of the one agent, once it is in and can be asked."""
+
+    async def is_in() -> bool:
+        return len(await agents(stage)) == 1
+
+    await stage.until(is_in, "the agent is in")
+    (agent,) = await agents(stage)
+    assert agent.identity is not None
+    return agent.identity
+
+
+@dataclass(kw_only=True)
+class FakeStage:
+    livekit: FakeLiveKit
+    room: str
+    clock: FakeClock
+    post: Post
+    own_worker: FakeWorker | None = None
+
+    async def join(self, identity: str = "alice") -> None:
+        self.livekit.server.join(self.room, identity)
+
+    async def leave(self, identity: str = "alice") -> None:
+        self.livekit.server.leave(self.room, identity)
+
+    async def delete_room(self) -> None:
+        self.livekit.server.delete_room(self.room)
+
+    async def start_worker(self, agent_name: str) -> None:
+        self.own_worker = self.livekit.server.start_worker(agent_name)
+
+    async def kill_worker(self) -> None:
+        assert self.own_worker
+        self.livekit.server.kill(self.own_worker)
+
+    async def freeze_worker(self) -> None:
+        assert self.own_worker
+        self.livekit.server.freeze(self.own_worker)
+
+    async def until(self, condition: Condition, what: str) -> None:
+        for _ in range(round(_BOUND_S / 0.05)):
+            if await condition():
+                return
+            self.clock.advance(0.05)
+        raise TimeoutError(what)
+
+    def webhooks(self) -> list[dict[str, Any]]:
+        return [json.loads(webhook.body) for webhook in self.post.waiting if webhook.room_name == self.room]
+
+
+@dataclass(kw_only=True)
+class RealStage:
+    livekit: LiveKit
+    room: str
+    server: LiveKitServer
+    relay: WebhookRelay
+    api: api.LiveKitAPI
+    folder: Path
+    people: dict[str, list[Person]] = field(default_factory=dict)
+    own_worker: Worker | None = None
+
+    async def join(self, identity: str = "alice") -> None:
+        person = Person()
+        self.people.setdefault(identity, []).append(person)
+        await person.join(self.server.url, member_token(self.server, self.room, identity))
+
+    async def leave(self, identity: str = "alice") -> None:
+        await self.people[identity].pop().leave()
+
+    async def delete_room(self) -> None:
+        await self.api.room.delete_room(api.DeleteRoomRequest(room=self.room))
+
+    async def start_worker(self, agent_name: str) -> None:
+        self.own_worker = Worker(self.server, self.folder, agent_name=agent_name, kind=WorkerKind.REUSABLE)
+        await asyncio.to_thread(self.own_worker.start)
+
+    async def kill_worker(self) -> None:
+        assert self.own_worker
+        self.own_worker.kill()
+
+    async def freeze_worker(self) -> None:
+        assert self.own_worker
+        self.own_worker.freeze()
+
+    async def until(self, condition: Condition, what: str) -> None:
+        await eventually(condition, what, timeout_s=_BOUND_S)
+
+    def webhooks(self) -> list[dict[str, Any]]:
+        return [seen.body for seen in self.relay.events(self.room)]
+
+    async def close(self) -> None:
+        for people in self.people.values():
+            await asyncio.gather(*(person.leave() for person in people))
+        if self.own_worker:
+            await asyncio.to_thread(self.own_worker.stop)
+        if await self.livekit.find_room(self.room):
+            await self.delete_room()

@@ -1,0 +1,340 @@
+"""What LiveKit does, asserted of the fake and of the real server alike."""
+
+import pytest
+
+from app.errors import LiveKitTimeout, LiveKitUnavailable, LiveKitUnreachable
+from app.livekit import Probe
+from app.presence import Kind
+from contract.stage import HELPER_AGENT, PLAIN_AGENT, Stage, agents, identity_of_agent
+
+NOBODY = "agent-without-a-worker"
+
+
+async def create(stage: Stage, agent_name: str = HELPER_AGENT, row_id: str = "row-1") -> str:
+    dispatch = await stage.livekit.create_dispatch(stage.room, agent_name, row_id, "{}")
+    assert (dispatch.agent_name, dispatch.row_id) == (agent_name, row_id)
+    return dispatch.id
+
+
+async def jobs_shown(stage: Stage, dispatch_id: str) -> None:
+    async def are_shown() -> bool:
+        listed = await stage.livekit.list_dispatches(stage.room)
+        return any(one.id == dispatch_id and one.agent_identities for one in listed)
+
+    await stage.until(are_shown, "the dispatch shows its job")
+
+
+async def no_agents(stage: Stage) -> None:
+    async def are_gone() -> bool:
+        return not await agents(stage)
+
+    await stage.until(are_gone, "the agents are gone")
+
+
+# Rooms
+
+
+async def test_a_missing_room_is_none(stage: Stage) -> None:
+    assert await stage.livekit.find_room(stage.room) is None
+    assert stage.room not in {room.name for room in await stage.livekit.list_rooms()}
+
+
+async def test_a_room_is_made_with_the_timeout_and_found(stage: Stage) -> None:
+    made = await stage.livekit.ensure_room(stage.room, 360)
+
+    assert (made.name, made.departure_timeout_s) == (stage.room, 360)
+    assert made.sid.startswith("RM_")
+    assert await stage.livekit.find_room(stage.room) == made
+    assert made in await stage.livekit.list_rooms()
+
+
+async def test_a_room_that_exists_is_left_as_it_is(stage: Stage) -> None:
+    made = await stage.livekit.ensure_room(stage.room, 100)
+
+    assert await stage.livekit.ensure_room(stage.room, 900) == made
+
+
+async def test_a_room_made_again_is_another_and_newer(stage: Stage) -> None:
+    first = await stage.livekit.ensure_room(stage.room, 60)
+    await stage.delete_room()
+
+    async def is_gone() -> bool:
+        return await stage.livekit.find_room(stage.room) is None
+
+    await stage.until(is_gone, "the room is gone")
+
+    async def is_newer() -> bool:
+        again = await stage.livekit.ensure_room(stage.room, 60)
+        return again.sid != first.sid and again.created_at >= first.created_at
+
+    await stage.until(is_newer, "it is another")
+
+
+async def test_a_dispatch_makes_a_missing_room_with_livekits_own_timeout(stage: Stage) -> None:
+    await create(stage, NOBODY)
+    room = await stage.livekit.find_room(stage.room)
+
+    assert room is not None
+    assert room.departure_timeout_s == 20
+
+
+async def test_a_room_closes_when_its_last_person_is_away_for_the_timeout(stage: Stage) -> None:
+    await stage.livekit.ensure_room(stage.room, 2)
+    await stage.join()
+    await create(stage)
+    await identity_of_agent(stage)
+    await stage.leave()
+
+    async def is_gone() -> bool:
+        return await stage.livekit.find_room(stage.room) is None
+
+    await stage.until(is_gone, "the room closes")
+    assert await agents(stage) == []
+
+
+# Asking about a room that is not there
+
+
+async def test_nobody_is_in_a_missing_room(stage: Stage) -> None:
+    assert await stage.livekit.list_participants(stage.room) == ()
+    assert await stage.livekit.remove_participant(stage.room, "alice") is False
+
+
+async def test_dispatches_of_a_missing_room_cannot_be_asked_for(stage: Stage) -> None:
+    with pytest.raises(LiveKitUnavailable) as caught:
+        await stage.livekit.list_dispatches(stage.room)
+    assert not isinstance(caught.value, LiveKitTimeout | LiveKitUnreachable)
+    with pytest.raises(LiveKitUnavailable) as caught:
+        await stage.livekit.delete_dispatch(stage.room, "AD_unknown")
+    assert not isinstance(caught.value, LiveKitTimeout | LiveKitUnreachable)
+
+
+async def test_who_is_not_in_cannot_be_asked(stage: Stage) -> None:
+    await stage.livekit.ensure_room(stage.room, 60)
+    with pytest.raises(LiveKitUnavailable):
+        await stage.livekit.probe(stage.room, "agent-nobody")
+    assert await stage.livekit.remove_participant(stage.room, "agent-nobody") is False
+
+
+# Dispatches
+
+
+async def test_a_dispatch_is_listed_with_what_it_was_given(stage: Stage) -> None:
+    await stage.livekit.ensure_room(stage.room, 60)
+    assert await stage.livekit.list_dispatches(stage.room) == ()
+    dispatch_id = await create(stage, NOBODY, "row-7")
+
+    (listed,) = await stage.livekit.list_dispatches(stage.room)
+
+    assert (listed.id, listed.agent_name, listed.row_id) == (dispatch_id, NOBODY, "row-7")
+    assert listed.agent_identities == ()
+
+
+async def test_dispatches_are_never_merged(stage: Stage) -> None:
+    """One after the other: of several at once a worker may decline all but the first."""
+    ids = set()
+    for count in (1, 2, 3):
+        ids.add(await create(stage, row_id="the same row"))
+
+        async def all_are_in(count: int = count) -> bool:
+            return len(await agents(stage)) == count
+
+        await stage.until(all_are_in, f"{count} agents")
+    assert len(ids) == 3
+
+
+async def test_the_first_dispatch_of_a_name_hides_its_job_while_the_agent_is_in_already(
+    stage: Stage,
+) -> None:
+    name = f"first-{stage.room}"
+    await stage.start_worker(name)
+    dispatch_id = await create(stage, name)
+    identity = await identity_of_agent(stage)
+    (listed,) = await stage.livekit.list_dispatches(stage.room)
+    assert listed.agent_identities == ()
+
+    await jobs_shown(stage, dispatch_id)
+
+    (listed,) = await stage.livekit.list_dispatches(stage.room)
+    assert listed.agent_identities == (identity,)
+    (agent,) = await agents(stage)
+    assert agent.agent_name == name
+    assert agent.sid.startswith("PA_")
+    assert agent.joined_at is not None
+    assert agent.joined_at + 1_000 >= listed.created_at
+
+
+async def test_the_next_dispatch_of_a_name_shows_its_job_before_its_agent_is_in(stage: Stage) -> None:
+    """LiveKit remembers for a minute who serves the name: a listed job without an agent is no failure."""
+    name = f"next-{stage.room}"
+    await stage.start_worker(name)
+    await jobs_shown(stage, await create(stage, name))
+    before = await agents(stage)
+    seen_without_agent = False
+
+    dispatch_id = await create(stage, name)
+
+    async def job_is_shown() -> bool:
+        nonlocal seen_without_agent
+        listed = {one.id: one.agent_identities for one in await stage.livekit.list_dispatches(stage.room)}
+        if listed[dispatch_id]:
+            seen_without_agent = len(await agents(stage)) == len(before)
+        return bool(listed[dispatch_id])
+
+    await stage.until(job_is_shown, "the job is shown")
+    assert seen_without_agent
+
+
+async def test_a_dispatch_without_a_worker_stays_and_no_later_worker_gets_it(stage: Stage) -> None:
+    name = f"late-{stage.room}"
+    waiting = await create(stage, name)
+    await stage.start_worker(name)
+    served = await create(stage, name)
+    await jobs_shown(stage, served)
+    await identity_of_agent(stage)
+
+    listed = {one.id: one.agent_identities for one in await stage.livekit.list_dispatches(stage.room)}
+
+    assert listed[waiting] == ()
+
+
+async def test_deleting_a_dispatch_takes_its_agent_out(stage: Stage) -> None:
+    dispatch_id = await create(stage)
+    await jobs_shown(stage, dispatch_id)
+
+    assert await stage.livekit.delete_dispatch(stage.room, dispatch_id) is True
+    await no_agents(stage)
+    assert await stage.livekit.list_dispatches(stage.room) == ()
+
+
+async def test_the_agent_of_a_young_dispatch_leaves_at_some_time_after_it(stage: Stage) -> None:
+    """At once, or at the 5 s mark: as long as LiveKit hid the job, of the first dispatch in a minute."""
+    dispatch_id = await create(stage)
+    await identity_of_agent(stage)
+
+    assert await stage.livekit.delete_dispatch(stage.room, dispatch_id) is True
+    assert await stage.livekit.list_dispatches(stage.room) == ()
+    await no_agents(stage)
+
+
+async def test_a_dispatch_that_is_not_there_is_false(stage: Stage) -> None:
+    dispatch_id = await create(stage, NOBODY)
+
+    assert await stage.livekit.delete_dispatch(stage.room, "AD_unknown") is False
+    assert await stage.livekit.delete_dispatch(stage.room, dispatch_id) is True
+    assert await stage.livekit.delete_dispatch(stage.room, dispatch_id) is False
+
+
+async def test_an_agent_can_be_taken_out(stage: Stage) -> None:
+    dispatch_id = await create(stage)
+    identity = await identity_of_agent(stage)
+
+    assert await stage.livekit.remove_participant(stage.room, identity) is True
+    await no_agents(stage)
+    assert await stage.livekit.remove_participant(stage.room, identity) is False
+    assert [one.id for one in await stage.livekit.list_dispatches(stage.room)] == [dispatch_id]
+
+
+# People
+
+
+async def test_people_are_told_from_agents_and_are_nameless(stage: Stage) -> None:
+    await stage.join()
+    await stage.join("bob")
+    await create(stage)
+    await identity_of_agent(stage)
+
+    found = await stage.livekit.list_participants(stage.room)
+
+    assert sorted(one.kind for one in found) == [Kind.AGENT, Kind.PERSON, Kind.PERSON]
+    people = [one for one in found if one.kind is Kind.PERSON]
+    assert {(one.identity, one.agent_name) for one in people} == {(None, None)}
+    assert len({one.sid for one in found}) == 3
+    assert all(one.joined_at for one in found)
+
+
+async def test_who_comes_back_has_another_sid(stage: Stage) -> None:
+    await stage.join()
+    (before,) = await stage.livekit.list_participants(stage.room)
+    await stage.leave()
+    await stage.join()
+
+    async def is_another() -> bool:
+        sids = [one.sid for one in await stage.livekit.list_participants(stage.room)]
+        return len(sids) == 1 and sids != [before.sid]
+
+    await stage.until(is_another, "another sid is in")
+
+
+# Whether an agent is well
+
+
+async def probed(stage: Stage, identity: str, expected: Probe) -> None:
+    """In its first moments an agent may not be reachable, or not have its method yet."""
+
+    async def is_so() -> bool:
+        return await stage.livekit.probe(stage.room, identity) is expected
+
+    await stage.until(is_so, f"the probe says {expected}")
+
+
+async def test_an_agent_with_the_helper_says_that_its_session_is_open(stage: Stage) -> None:
+    await stage.join()
+    await create(stage)
+    identity = await identity_of_agent(stage)
+
+    await probed(stage, identity, Probe.OPEN)
+    await stage.leave()
+    await probed(stage, identity, Probe.OPEN)
+
+
+async def test_a_default_agent_is_alive_and_in_also_when_its_session_has_closed(stage: Stage) -> None:
+    """Nothing that LiveKit says tells the closed session from the open one."""
+    await stage.join()
+    await create(stage, PLAIN_AGENT)
+    identity = await identity_of_agent(stage)
+    await probed(stage, identity, Probe.ALIVE)
+    await stage.leave()
+
+    await probed(stage, identity, Probe.ALIVE)
+    assert [agent.identity for agent in await agents(stage)] == [identity]
+
+
+async def test_a_frozen_agent_is_silent_and_in(stage: Stage) -> None:
+    name = f"frozen-{stage.room}"
+    await stage.start_worker(name)
+    await create(stage, name)
+    identity = await identity_of_agent(stage)
+    await probed(stage, identity, Probe.OPEN)
+    await stage.freeze_worker()
+
+    assert await stage.livekit.probe(stage.room, identity) is Probe.SILENT
+    assert [agent.identity for agent in await agents(stage)] == [identity]
+
+
+async def test_a_killed_agent_outlasts_its_dispatch_until_it_is_taken_out(stage: Stage) -> None:
+    name = f"killed-{stage.room}"
+    await stage.start_worker(name)
+    dispatch_id = await create(stage, name)
+    identity = await identity_of_agent(stage)
+    await jobs_shown(stage, dispatch_id)
+    await stage.kill_worker()
+
+    assert await stage.livekit.delete_dispatch(stage.room, dispatch_id) is True
+    assert await stage.livekit.probe(stage.room, identity) is Probe.SILENT
+    assert [agent.identity for agent in await agents(stage)] == [identity]
+    assert await stage.livekit.remove_participant(stage.room, identity) is True
+    assert await agents(stage) == []
+
+
+async def test_livekit_notices_a_killed_agent_and_keeps_its_job(stage: Stage) -> None:
+    name = f"noticed-{stage.room}"
+    await stage.start_worker(name)
+    dispatch_id = await create(stage, name)
+    identity = await identity_of_agent(stage)
+    await jobs_shown(stage, dispatch_id)
+    await stage.kill_worker()
+    await no_agents(stage)
+
+    (listed,) = await stage.livekit.list_dispatches(stage.room)
+    assert listed.agent_identities == (identity,)

@@ -1,0 +1,229 @@
+"""The real stack for the tests: one LiveKit and its workers for the run, people and services for a test."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Generator, Iterator
+from pathlib import Path
+
+import pytest
+from livekit import api
+
+from devstack.callers import Caller
+from devstack.fixture_types import Call, Dispatch, JoinRoom, StartService, StartWorker
+from devstack.livekit_build import find_or_build
+from devstack.livekit_server import LiveKitServer
+from devstack.people import Person, member_token
+from devstack.ports import free_port
+from devstack.processes import Child
+from devstack.relay import WebhookRelay
+from devstack.service import Service
+from devstack.truth import RoomTruth
+from devstack.workers import Worker, WorkerKind
+
+_CHILDREN = pytest.StashKey[list[Child]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_CHILDREN] = []
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if call.excinfo is not None:
+        for child in item.config.stash[_CHILDREN]:
+            report.sections.append((f"log of {child.name}", child.tail()))
+    return report
+
+
+@pytest.fixture(scope="session")
+def children(request: pytest.FixtureRequest) -> list[Child]:
+    """Whose logs a failing test shows."""
+    return request.config.stash[_CHILDREN]
+
+
+@pytest.fixture(scope="session")
+def stack_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("stack")
+
+
+@pytest.fixture(scope="session")
+def relay_port() -> int:
+    return free_port()
+
+
+@pytest.fixture(scope="session")
+def livekit_server(stack_folder: Path, relay_port: int, children: list[Child]) -> Iterator[LiveKitServer]:
+    """The LiveKit of the whole run. A test that stops it starts it again."""
+    server = LiveKitServer(
+        find_or_build(), stack_folder, webhook_urls=[f"http://127.0.0.1:{relay_port}/webhook"]
+    )
+    children.append(server.child)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def example_workers(
+    livekit_server: LiveKitServer, stack_folder: Path, children: list[Child]
+) -> Iterator[dict[WorkerKind, Worker]]:
+    """Both workers, started side by side, since each needs seconds to import itself."""
+    workers = {
+        kind: Worker(livekit_server, stack_folder, agent_name=f"{kind.name.lower()}-agent", kind=kind)
+        for kind in (WorkerKind.REUSABLE, WorkerKind.PLAIN)
+    }
+    for worker in workers.values():
+        children.append(worker.child)
+        worker.start(wait=False)
+    for worker in workers.values():
+        worker.wait_until_registered()
+    yield workers
+    for worker in workers.values():
+        worker.stop()
+
+
+@pytest.fixture
+def reusable_worker(example_workers: dict[WorkerKind, Worker]) -> Worker:
+    """Answers to `reusable-agent`, with the helper."""
+    example_workers[WorkerKind.REUSABLE].revive()
+    return example_workers[WorkerKind.REUSABLE]
+
+
+@pytest.fixture
+def plain_worker(example_workers: dict[WorkerKind, Worker]) -> Worker:
+    """Answers to `plain-agent`, without it."""
+    example_workers[WorkerKind.PLAIN].revive()
+    return example_workers[WorkerKind.PLAIN]
+
+
+@pytest.fixture
+async def start_worker(
+    livekit_server: LiveKitServer, tmp_path: Path, children: list[Child]
+) -> AsyncIterator[StartWorker]:
+    """A worker of this test's own, to kill, freeze or drain."""
+    started: list[Worker] = []
+
+    async def start(
+        agent_name: str, *, kind: WorkerKind = WorkerKind.REUSABLE, drain_timeout_s: int = 3600
+    ) -> Worker:
+        worker = Worker(
+            livekit_server, tmp_path, agent_name=agent_name, kind=kind, drain_timeout_s=drain_timeout_s
+        )
+        started.append(worker)
+        children.append(worker.child)
+        await asyncio.to_thread(worker.start)
+        return worker
+
+    yield start
+    for worker in started:
+        await asyncio.to_thread(worker.stop)
+        children.remove(worker.child)
+
+
+@pytest.fixture
+async def relay(livekit_server: LiveKitServer, relay_port: int) -> AsyncIterator[WebhookRelay]:  # noqa: ARG001 - the server posts to it
+    relay = WebhookRelay(relay_port)
+    await relay.start()
+    yield relay
+    await relay.stop()
+
+
+@pytest.fixture
+async def start_service(
+    livekit_server: LiveKitServer, relay: WebhookRelay, tmp_path: Path, children: list[Child]
+) -> AsyncIterator[StartService]:
+    """A real service that LiveKit's webhooks reach; several may run beside each other."""
+    started: list[Service] = []
+
+    async def start(*, agent_name: str = "reusable-agent", ready: bool = True, **env: str) -> Service:
+        number = len(started)
+        service = Service(
+            livekit_server,
+            tmp_path / f"service-{number}",
+            agent_name=agent_name,
+            env=env,
+            name=f"service-{number}",
+        )
+        started.append(service)
+        children.append(service.child)
+        relay.targets.append(service.webhook_url)
+        await asyncio.to_thread(service.start if ready else service.launch)
+        return service
+
+    yield start
+    for service in started:
+        relay.targets.remove(service.webhook_url)
+        await asyncio.to_thread(service.stop)
+        children.remove(service.child)
+
+
+@pytest.fixture
+async def join_room(livekit_server: LiveKitServer) -> AsyncIterator[JoinRoom]:
+    """People who are gone when the test is over."""
+    people: list[Person] = []
+
+    async def join(room: str, identity: str = "alice", *, microphone: bool = True) -> Person:
+        person = Person()
+        people.append(person)
+        token = member_token(livekit_server, room, identity)
+        return await person.join(livekit_server.url, token, microphone=microphone)
+
+    yield join
+    await asyncio.gather(*(person.leave() for person in people))
+
+
+@pytest.fixture
+async def livekit_api(livekit_server: LiveKitServer) -> AsyncIterator[api.LiveKitAPI]:
+    async with api.LiveKitAPI(
+        livekit_server.http_url, livekit_server.api_key, livekit_server.api_secret
+    ) as client:
+        yield client
+
+
+@pytest.fixture
+async def room_name(livekit_api: api.LiveKitAPI) -> AsyncIterator[str]:
+    """A room of this test's own, which outlives its people for a minute, and is deleted at the end."""
+    name = f"room-{uuid.uuid4().hex[:12]}"
+    await livekit_api.room.create_room(
+        api.CreateRoomRequest(name=name, departure_timeout=60, empty_timeout=60)
+    )
+    yield name
+    rooms = await livekit_api.room.list_rooms(api.ListRoomsRequest(names=[name]))
+    if rooms.rooms:
+        await livekit_api.room.delete_room(api.DeleteRoomRequest(room=name))
+
+
+@pytest.fixture
+def dispatch(livekit_api: api.LiveKitAPI) -> Dispatch:
+    """Puts an agent into a room as LiveKit itself does it, without our service."""
+
+    async def dispatch(room: str, agent_name: str) -> api.AgentDispatch:
+        return await livekit_api.agent_dispatch.create_dispatch(
+            api.CreateAgentDispatchRequest(room=room, agent_name=agent_name)
+        )
+
+    return dispatch
+
+
+@pytest.fixture
+async def truth(livekit_api: api.LiveKitAPI) -> AsyncIterator[RoomTruth]:
+    """A room that does not exist yet: the service has to make it so that it outlives the TTL."""
+    truth = RoomTruth(livekit_api, f"room-{uuid.uuid4().hex[:12]}")
+    yield truth
+    await truth.delete()
+
+
+@pytest.fixture
+async def call() -> AsyncIterator[Call]:
+    callers: list[Caller] = []
+
+    async def open_caller(service: Service) -> Caller:
+        callers.append(await Caller(service.base_url).__aenter__())
+        return callers[-1]
+
+    yield open_caller
+    for caller in callers:
+        await caller.__aexit__(None, None, None)

@@ -1,0 +1,143 @@
+"""`app.livekit.LiveKit` over the fake server: it records the calls, and fails as the test has scripted."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from app.errors import LiveKitUnavailable
+from app.livekit import ListedDispatch, Probe, RoomInfo
+from app.presence import Participant
+from fakes.clock import FakeClock
+from fakes.faults import Faults
+from fakes.rooms import FakeAgent, FakeDispatch, FakeParticipant, FakeRoom
+from fakes.server import FakeServer
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Call:
+    method: str
+    arguments: tuple[str | int, ...]
+
+
+class FakeLiveKit:
+    def __init__(self, server: FakeServer, clock: FakeClock) -> None:
+        self.server = server
+        self.faults = Faults()
+        self.calls: list[Call] = []
+        self._clock = clock
+
+    def count(self, method: str) -> int:
+        return sum(call.method == method for call in self.calls)
+
+    async def find_room(self, room_name: str) -> RoomInfo | None:
+        def act() -> RoomInfo | None:
+            room = self.server.rooms.get(room_name)
+            return _room_info(room) if room else None
+
+        return await self._call(act, "find_room", room_name)
+
+    async def list_rooms(self) -> tuple[RoomInfo, ...]:
+        return await self._call(lambda: tuple(map(_room_info, self.server.rooms.values())), "list_rooms")
+
+    async def ensure_room(self, room_name: str, timeout_s: int) -> RoomInfo:
+        def act() -> RoomInfo:
+            return _room_info(self.server.open_room(room_name, timeout_s, timeout_s))
+
+        return await self._call(act, "ensure_room", room_name, timeout_s)
+
+    async def list_dispatches(self, room_name: str) -> tuple[ListedDispatch, ...]:
+        def act() -> tuple[ListedDispatch, ...]:
+            return tuple(self._listed(one) for one in self._existing(room_name).dispatches.values())
+
+        return await self._call(act, "list_dispatches", room_name)
+
+    async def list_participants(self, room_name: str) -> tuple[Participant, ...]:
+        def act() -> tuple[Participant, ...]:
+            room = self.server.rooms.get(room_name)
+            return tuple(map(_participant, room.participants.values())) if room else ()
+
+        return await self._call(act, "list_participants", room_name)
+
+    async def create_dispatch(
+        self, room_name: str, agent_name: str, row_id: str, metadata: str
+    ) -> ListedDispatch:
+        def act() -> ListedDispatch:
+            return self._listed(self.server.create_dispatch(room_name, agent_name, row_id, metadata))
+
+        return await self._call(act, "create_dispatch", room_name, agent_name, row_id, metadata)
+
+    async def delete_dispatch(self, room_name: str, dispatch_id: str) -> bool:
+        def act() -> bool:
+            return self.server.delete_dispatch(self._existing(room_name), dispatch_id)
+
+        return await self._call(act, "delete_dispatch", room_name, dispatch_id)
+
+    async def remove_participant(self, room_name: str, identity: str) -> bool:
+        def act() -> bool:
+            return self.server.remove_participant(room_name, identity)
+
+        return await self._call(act, "remove_participant", room_name, identity)
+
+    async def probe(self, room_name: str, identity: str) -> Probe:
+        def act() -> Probe:
+            room = self.server.rooms.get(room_name)
+            agent = room.participants.get(identity) if room else None
+            if not isinstance(agent, FakeAgent):
+                raise LiveKitUnavailable("LiveKit answered 503 unavailable")
+            if not agent.connected:
+                return Probe.CONNECTING
+            if not agent.reacts:
+                return Probe.SILENT
+            if not agent.worker.helper:
+                return Probe.ALIVE
+            return Probe.OPEN if agent.session_open else Probe.CLOSED
+
+        return await self._call(act, "probe", room_name, identity)
+
+    async def _call(self, act: Callable[[], T], method: str, *arguments: str | int) -> T:
+        self.calls.append(Call(method, arguments))
+        fault = self.faults.next(method)
+        await fault.before()
+        answer = act()
+        await fault.after()
+        return answer
+
+    def _existing(self, room_name: str) -> FakeRoom:
+        room = self.server.rooms.get(room_name)
+        if room is None:
+            raise LiveKitUnavailable("LiveKit answered 503 unavailable")
+        return room
+
+    def _listed(self, dispatch: FakeDispatch) -> ListedDispatch:
+        shown = self._clock.now() >= dispatch.job_shown_at
+        return ListedDispatch(
+            id=dispatch.id,
+            agent_name=dispatch.agent_name,
+            created_at=dispatch.created_at,
+            row_id=dispatch.row_id,
+            agent_identities=(dispatch.job,) if dispatch.job and shown else (),
+        )
+
+
+def _room_info(room: FakeRoom) -> RoomInfo:
+    return RoomInfo(
+        name=room.name,
+        sid=room.sid,
+        created_at=room.created_at,
+        departure_timeout_s=room.departure_timeout_s,
+        participant_count=len(room.people),
+    )
+
+
+def _participant(participant: FakeParticipant) -> Participant:
+    agent = participant if isinstance(participant, FakeAgent) else None
+    return Participant(
+        sid=participant.sid,
+        kind=participant.kind,
+        identity=agent.identity if agent else None,
+        agent_name=agent.agent_name if agent else None,
+        joined_at=participant.joined_at,
+        leaving=agent.attributes.get("agent-lifecycle.leaving") if agent else None,
+    )

@@ -1,0 +1,92 @@
+"""What the fake LiveKit holds: rooms, who is in them, and their dispatches."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum, auto
+
+from app.presence import Kind
+
+
+class Process(StrEnum):
+    RUNNING = auto()
+    FROZEN = auto()  #: SIGSTOP
+    KILLED = auto()  #: SIGKILL
+
+
+@dataclass(eq=False, kw_only=True)
+class FakeWorker:
+    """A worker process: where its jobs go, and what becomes of their agents with it."""
+
+    agent_name: str
+    #: Whether its agents use `reusable_agent`, so that they answer the probe and stay open.
+    helper: bool
+    joins_after_s: float
+    process: Process = Process.RUNNING
+    draining: bool = False
+
+    @property
+    def takes_jobs(self) -> bool:
+        # A frozen one is still registered, is given jobs, and does nothing about them.
+        return self.process is not Process.KILLED and not self.draining
+
+
+@dataclass(eq=False, kw_only=True)
+class FakeParticipant:
+    sid: str
+    identity: str
+    joined_at: int
+    kind: Kind = Kind.PERSON
+    attributes: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(eq=False, kw_only=True)
+class FakeAgent(FakeParticipant):
+    kind: Kind = Kind.AGENT
+    agent_name: str
+    worker: FakeWorker
+    session_open: bool = True
+    #: Whether a question can reach it: not in the first moment after its join.
+    connected: bool = True
+    #: The only one a default session hears: the first person it met.
+    linked: str | None = None
+
+    @property
+    def reacts(self) -> bool:
+        return self.worker.process is Process.RUNNING
+
+    def answers(self, identity: str) -> bool:
+        """Whether this person, saying something, would be answered."""
+        heard = self.worker.helper or self.linked in (None, identity)
+        return self.reacts and self.session_open and heard
+
+
+@dataclass(eq=False, kw_only=True)
+class FakeDispatch:
+    id: str
+    agent_name: str
+    created_at: int
+    row_id: str | None
+    metadata: str = ""
+    job_shown_at: int
+    #: The identity of the agent of its one job; None without a worker.
+    job: str | None = None
+
+
+@dataclass(eq=False, kw_only=True)
+class FakeRoom:
+    name: str
+    sid: str
+    created_at: int
+    empty_timeout_s: int
+    departure_timeout_s: int
+    participants: dict[str, FakeParticipant] = field(default_factory=dict)
+    dispatches: dict[str, FakeDispatch] = field(default_factory=dict)
+    #: Grows with every coming of a person, so that a closing planned before it is called off.
+    comings: int = 0
+
+    @property
+    def people(self) -> list[FakeParticipant]:
+        return [one for one in self.participants.values() if one.kind is Kind.PERSON]
+
+    @property
+    def agents(self) -> list[FakeAgent]:
+        return [one for one in self.participants.values() if isinstance(one, FakeAgent)]

@@ -1,0 +1,237 @@
+"""A LiveKit server in memory, with its workers and people, that behaves as the real one was seen to.
+
+What it imitates is asserted of both in tests/contract. Time is the fake clock's: whatever the real server
+does a moment later happens here when the clock is advanced past that moment.
+"""
+
+import itertools
+from collections.abc import Callable
+from functools import partial
+
+from app.config import Keypair
+from app.presence import CLOSING_LEAVES, Kind
+from fakes import webhooks
+from fakes.clock import SECOND_US, FakeClock
+from fakes.rooms import FakeAgent, FakeDispatch, FakeParticipant, FakeRoom, FakeWorker, Process
+from fakes.webhooks import SignedWebhook
+
+#: LiveKit asks who serves an agent name, waits this long for late answers, and knows it for a while. The
+#: dispatch that made it ask shows no job before, and none of its jobs is ended.
+_ENQUIRY_S, _ENQUIRY_KEPT_S = 5.05, 60.0
+#: Any other one shows its job at once, mostly before the agent is in.
+_JOB_SHOWN_S = 0.22
+#: How long it takes LiveKit to notice that an agent's process is dead.
+CONNECTION_TIMEOUT_S = 21.0
+#: From the deletion of a dispatch, its job being listed, to its agent's leave.
+_JOB_ENDS_S = 0.35
+_AGENT_JOINS_S = 0.4
+_EMPTY_TIMEOUT_S, _DEPARTURE_TIMEOUT_S = 300, 20
+
+
+class FakeServer:
+    """Rooms, workers and people; `post` takes the webhooks."""
+
+    def __init__(self, clock: FakeClock, keypair: Keypair, post: Callable[[SignedWebhook], None]) -> None:
+        self.rooms: dict[str, FakeRoom] = {}
+        self.workers: list[FakeWorker] = []
+        self._clock = clock
+        self._keypair = keypair
+        self._post = post
+        self._numbers = itertools.count(1)
+        self._turns = itertools.count()
+        #: When LiveKit last asked who serves an agent name.
+        self._enquiries: dict[str, int] = {}
+
+    # Rooms
+
+    def open_room(
+        self,
+        name: str,
+        empty_timeout_s: int = _EMPTY_TIMEOUT_S,
+        departure_timeout_s: int = _DEPARTURE_TIMEOUT_S,
+    ) -> FakeRoom:
+        """The room: made with these timeouts, or, where it exists, as it is."""
+        if name not in self.rooms:
+            room = FakeRoom(
+                name=name,
+                sid=self._new_id("RM"),
+                created_at=self._now_ms(),
+                empty_timeout_s=empty_timeout_s,
+                departure_timeout_s=departure_timeout_s,
+            )
+            self.rooms[name] = room
+            self._emit("room_started", room)
+            self._plan_closing(room, room.empty_timeout_s)
+        return self.rooms[name]
+
+    def delete_room(self, name: str) -> None:
+        self._close(self.rooms[name], "ROOM_DELETED")
+
+    def _plan_closing(self, room: FakeRoom, timeout_s: int) -> None:
+        comings = room.comings
+
+        def close() -> None:
+            if self.rooms.get(room.name) is room and not room.people and room.comings == comings:
+                self._close(room, "ROOM_CLOSED")
+
+        self._clock.call_later(timeout_s, close)
+
+    def _close(self, room: FakeRoom, reason: str) -> None:
+        del self.rooms[room.name]
+        for participant in list(room.participants.values()):
+            self._take_out(room, participant, reason)
+        self._emit("room_finished", room)
+
+    # People
+
+    def join(self, room_name: str, identity: str = "alice") -> FakeParticipant:
+        """A person joins; the same identity that is in already is thrown out."""
+        room = self.open_room(room_name)
+        if identity in room.participants:
+            self._take_out(room, room.participants[identity], "DUPLICATE_IDENTITY")
+        person = FakeParticipant(sid=self._new_id("PA"), identity=identity, joined_at=self._now_ms())
+        room.comings += 1
+        for agent in room.agents:
+            agent.linked = agent.linked or identity
+        self._put_in(room, person)
+        return person
+
+    def leave(self, room_name: str, identity: str = "alice", reason: str = "CLIENT_INITIATED") -> None:
+        """A person or an agent leaves by itself, or is lost."""
+        room = self.rooms[room_name]
+        self._take_out(room, room.participants[identity], reason)
+
+    def _put_in(self, room: FakeRoom, participant: FakeParticipant) -> None:
+        room.participants[participant.identity] = participant
+        self._emit("participant_joined", room, participant)
+
+    def _take_out(self, room: FakeRoom, participant: FakeParticipant, reason: str) -> None:
+        if room.participants.get(participant.identity) is not participant:
+            return
+        del room.participants[participant.identity]
+        self._emit("participant_left", room, participant, reason)
+        if participant.kind is not Kind.PERSON:
+            return
+        for agent in room.agents:
+            default_session = agent.reacts and not agent.worker.helper
+            if default_session and agent.linked == participant.identity and reason in CLOSING_LEAVES:
+                agent.session_open = False
+        if not room.people:
+            self._plan_closing(room, room.departure_timeout_s)
+
+    # Workers and their agents
+
+    def start_worker(
+        self, agent_name: str, *, helper: bool = True, joins_after_s: float = _AGENT_JOINS_S
+    ) -> FakeWorker:
+        worker = FakeWorker(agent_name=agent_name, helper=helper, joins_after_s=joins_after_s)
+        self.workers.append(worker)
+        return worker
+
+    def freeze(self, worker: FakeWorker) -> None:
+        worker.process = Process.FROZEN
+        self._plan_connection_timeouts(worker)
+
+    def kill(self, worker: FakeWorker) -> None:
+        worker.process = Process.KILLED
+        self._plan_connection_timeouts(worker)
+
+    def agents_of(self, worker: FakeWorker) -> list[tuple[FakeRoom, FakeAgent]]:
+        rooms = self.rooms.values()
+        return [(room, agent) for room in rooms for agent in room.agents if agent.worker is worker]
+
+    def _plan_connection_timeouts(self, worker: FakeWorker) -> None:
+        def notice(room: FakeRoom, agent: FakeAgent) -> None:
+            if not agent.reacts:
+                self._take_out(room, agent, "CONNECTION_TIMEOUT")
+
+        for room, agent in self.agents_of(worker):
+            self._clock.call_later(CONNECTION_TIMEOUT_S, partial(notice, room, agent))
+
+    # Dispatches
+
+    def create_dispatch(
+        self, room_name: str, agent_name: str, row_id: str | None = None, metadata: str = ""
+    ) -> FakeDispatch:
+        """A dispatch, whatever there is already; a room that is missing is made with LiveKit's defaults."""
+        room = self.open_room(room_name)
+        dispatch = FakeDispatch(
+            id=self._new_id("AD"),
+            agent_name=agent_name,
+            created_at=self._clock.now(),
+            row_id=row_id,
+            metadata=metadata,
+            job_shown_at=self._clock.now() + round(self._enquire(agent_name) * SECOND_US),
+        )
+        room.dispatches[dispatch.id] = dispatch
+        able = [one for one in self.workers if one.agent_name == agent_name and one.takes_jobs]
+        if able:
+            self._assign(room, dispatch, able[next(self._turns) % len(able)])
+        return dispatch
+
+    def delete_dispatch(self, room: FakeRoom, dispatch_id: str) -> bool:
+        """False for one that is not there; a job that runs is ended a moment later, a dead one never."""
+        dispatch = room.dispatches.pop(dispatch_id, None)
+        if dispatch is None:
+            return False
+        shown_in_s = (dispatch.job_shown_at - self._clock.now()) / SECOND_US
+        self._clock.call_later(max(_JOB_ENDS_S, shown_in_s), lambda: self._end_job(room, dispatch))
+        return True
+
+    def _enquire(self, agent_name: str) -> float:
+        """How long it takes until a dispatch of this name shows its job."""
+        asked_at = self._enquiries.get(agent_name)
+        if asked_at is not None and self._clock.now() - asked_at < _ENQUIRY_KEPT_S * SECOND_US:
+            return _JOB_SHOWN_S
+        self._enquiries[agent_name] = self._clock.now()
+        return _ENQUIRY_S
+
+    def _end_job(self, room: FakeRoom, dispatch: FakeDispatch) -> None:
+        agent = room.participants.get(dispatch.job or "")
+        if isinstance(agent, FakeAgent) and agent.reacts:
+            self._take_out(room, agent, "CLIENT_INITIATED")
+
+    def _assign(self, room: FakeRoom, dispatch: FakeDispatch, worker: FakeWorker) -> None:
+        if worker.process is not Process.RUNNING:
+            return
+        dispatch.job = self._new_id("agent-AJ")
+        self._clock.call_later(worker.joins_after_s, lambda: self._join_agent(room, dispatch, worker))
+
+    def _join_agent(self, room: FakeRoom, dispatch: FakeDispatch, worker: FakeWorker) -> None:
+        if self.rooms.get(room.name) is not room or worker.process is not Process.RUNNING:
+            return
+        first = next(iter(room.people), None)
+        agent = FakeAgent(
+            sid=self._new_id("PA"),
+            identity=dispatch.job or "",
+            joined_at=self._now_ms(),
+            attributes={"lk.agent_name": worker.agent_name, "lk.agent.name": worker.agent_name},
+            agent_name=worker.agent_name,
+            worker=worker,
+            linked=first.identity if first else None,
+        )
+        self._put_in(room, agent)
+
+    def remove_participant(self, room_name: str, identity: str) -> bool:
+        room = self.rooms.get(room_name)
+        participant = room.participants.get(identity) if room else None
+        if room is None or participant is None:
+            return False
+        self._take_out(room, participant, "PARTICIPANT_REMOVED")
+        return True
+
+    # Webhooks
+
+    def _emit(
+        self, event: str, room: FakeRoom, participant: FakeParticipant | None = None, reason: str = ""
+    ) -> None:
+        body = webhooks.render(event, self._clock.now(), room, participant, reason)
+        authorization = webhooks.sign(body, self._keypair)
+        self._post(SignedWebhook(event=event, room_name=room.name, body=body, authorization=authorization))
+
+    def _new_id(self, prefix: str) -> str:
+        return f"{prefix}_{next(self._numbers):06d}"
+
+    def _now_ms(self) -> int:
+        """LiveKit tells rooms' and participants' times in milliseconds."""
+        return self._clock.now() // 1_000 * 1_000

@@ -1,0 +1,44 @@
+"""A database that fails when a test wants it to."""
+
+import sqlite3
+from typing import Any
+
+from sqlalchemy import Connection, event
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.store import Store
+
+
+class DatabaseFaults:
+    """`down`: no transaction can begin, as on a disk that has gone. On SQLite further, by its own means:
+    `full`: the file may not grow; `read_only`: nothing may be written.
+    """
+
+    def __init__(self) -> None:
+        self.down = False
+        self.full = False
+        self.read_only = False
+
+    def store_type(self) -> type[Store]:
+        """A Store, for `create_app`, that these faults befall."""
+        faults = self
+
+        class FailingStore(Store):
+            def __init__(self, engine: AsyncEngine) -> None:
+                super().__init__(engine)
+                event.listen(engine.sync_engine, "begin", faults.check)
+                if engine.dialect.name == "sqlite":
+                    event.listen(engine.sync_engine, "checkout", faults.limit)
+
+        return FailingStore
+
+    def check(self, _connection: Connection) -> None:
+        if self.down:
+            raise sqlite3.OperationalError("disk I/O error")
+
+    def limit(self, dbapi_connection: Any, *_: object) -> None:
+        cursor = dbapi_connection.cursor()
+        cursor.execute(f"PRAGMA query_only = {int(self.read_only)}")
+        # 1 is less than there are: SQLite takes it for as many as there are.
+        cursor.execute(f"PRAGMA max_page_count = {1 if self.full else 2**31}")
+        cursor.close()

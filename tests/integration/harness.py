@@ -1,0 +1,240 @@
+"""The real app on a real socket and a real database, with LiveKit and time in the test's hands."""
+
+import asyncio
+import datetime as dt
+import io
+import json
+from collections.abc import AsyncIterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import aiohttp
+from aiohttp import web
+from livekit import api
+
+from app.clock import Clock
+from app.config import Config, Keypair
+from app.handlers import SERVICE
+from app.service import Service
+from app.web import create_app
+from fakes.clock import FakeClock
+from fakes.databases import Database
+from fakes.livekit import FakeLiveKit
+from fakes.post import Post
+from fakes.rooms import FakeAgent
+from fakes.store import DatabaseFaults
+from fakes.webhooks import SignedWebhook
+
+KEYPAIR = Keypair(key="devkey", secret="dev-secret-of-at-least-32-characters")
+SECOND_KEYPAIR = Keypair(key="nextkey", secret="next-secret-of-at-least-32-characters")
+API_KEY = "an-api-key-nobody-guesses"
+AGENT, OTHER_AGENT = "agent", "other-agent"
+
+#: Nothing here takes this long; whoever waits for it fails instead of hanging.
+BOUND_S = 15.0
+#: Tasks of the app that end by themselves, once what they are about is done.
+_ERRANDS = frozenset({"effects", "deadline", "inspection", "dispatch request"})
+
+WEBHOOK = "/api/livekit/webhook"
+DISPATCH = "/api/livekit/dispatch-agent"
+STATUS = "/api/livekit/agent-status"
+TOKEN = "/api/livekit/token"
+AGENTS = "/api/livekit/agents"
+
+
+def member_token(
+    room: str,
+    *,
+    keypair: Keypair = KEYPAIR,
+    valid_for: dt.timedelta = dt.timedelta(hours=1),
+    join: bool = True,
+) -> str:
+    """A token with which somebody joins `room`."""
+    return (
+        api.AccessToken(keypair.key, keypair.secret)
+        .with_identity("alice")
+        .with_ttl(valid_for)
+        .with_grants(api.VideoGrants(room_join=join, room=room))
+        .to_jwt()
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    status: int
+    body: dict[str, Any]
+    headers: Mapping[str, str]
+
+    @property
+    def code(self) -> str:
+        return str(self.body.get("code"))
+
+
+@dataclass(kw_only=True)
+class World:
+    """What outlives the app: LiveKit, the database, time, and webhooks on their way."""
+
+    clock: FakeClock
+    livekit: FakeLiveKit
+    post: Post
+    database: Database
+    database_faults: DatabaseFaults = field(default_factory=DatabaseFaults)
+
+    @property
+    def config(self) -> Config:
+        return Config(
+            livekit_url="ws://livekit.test",
+            livekit_key=KEYPAIR,
+            webhook_keys=(SECOND_KEYPAIR,),
+            agent_names=(AGENT, OTHER_AGENT),
+            database_url=self.database.url,
+            # Longer than any test takes: rounds come when a test calls for one.
+            cleanup_interval_ms=60_000,
+            api_keys=(API_KEY,),
+        )
+
+    def rows(self, table: str) -> list[dict[str, Any]]:
+        """A table as it stands in the database, in the order of its primary key."""
+        return self.database.query(f"SELECT * FROM {table} ORDER BY 1")  # noqa: S608 - our own names
+
+    def tables(self) -> dict[str, list[dict[str, Any]]]:
+        """Everything that is stored but for what is noted of each webhook as such."""
+        return {table: self.rows(table) for table in ("dispatches", "participants", "rooms", "history")}
+
+    def agents(self, room: str) -> list[FakeAgent]:
+        found = self.livekit.server.rooms.get(room)
+        return found.agents if found else []
+
+    def dispatches(self, room: str) -> list[str]:
+        """The ids of the dispatches that LiveKit has."""
+        found = self.livekit.server.rooms.get(room)
+        return list(found.dispatches) if found else []
+
+
+class App:
+    """One run of the service; `async with` stops it."""
+
+    def __init__(self, world: World, config: Config, clock: Clock | None = None) -> None:
+        self.world = world
+        self._web = create_app(
+            config,
+            clock=clock or world.clock,
+            livekit=world.livekit,
+            store_type=world.database_faults.store_type(),
+        )
+        # As in app.__main__, but for the port.
+        self.runner = web.AppRunner(
+            self._web, access_log=None, handler_cancellation=False, shutdown_timeout=1.0
+        )
+        self._session: aiohttp.ClientSession | None = None
+        self._stopped = False
+
+    @property
+    def service(self) -> Service:
+        return self._web[SERVICE]
+
+    async def start(self) -> Self:
+        await self.runner.setup()
+        await web.TCPSite(self.runner, "127.0.0.1", 0).start()
+        host, port = self.runner.addresses[0][:2]
+        self._session = aiohttp.ClientSession(f"http://{host}:{port}")
+        return self
+
+    async def start_ready(self) -> Self:
+        await self.start()
+        greeting = [task for task in asyncio.all_tasks() if task.get_name() == "first reconcile"]
+        async with asyncio.timeout(BOUND_S):
+            await asyncio.gather(*greeting)
+        await self.settle()
+        return self
+
+    async def stop(self) -> None:
+        if self._stopped:
+            return
+        self._stopped = True
+        if self._session:
+            await self._session.close()
+        await self.runner.cleanup()
+
+    # Requests
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        auth: str | None = API_KEY,
+        json_body: Any = None,
+        data: bytes | AsyncIterable[bytes] | None = None,
+        params: Mapping[str, str] | list[tuple[str, str]] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        assert self._session is not None
+        sent = dict(headers or {})
+        if auth is not None:
+            sent["Authorization"] = f"Bearer {auth}"
+        raw = json.dumps(json_body).encode() if json_body is not None else data
+        # aiohttp warns of large bodies in any other form.
+        body = raw if isinstance(raw, AsyncIterable) else io.BytesIO(raw or b"")
+        async with self._session.request(method, path, data=body, params=params, headers=sent) as response:
+            text = await response.read()
+            parsed = json.loads(text) if text else {}
+            return Answer(status=response.status, body=parsed, headers=response.headers.copy())
+
+    async def dispatch(self, room: str = "room", **fields: Any) -> Answer:
+        return await self.call("POST", DISPATCH, json_body={"roomName": room, **fields})
+
+    async def status(self, room: str = "room", **params: str) -> dict[str, Any]:
+        answer = await self.call("GET", STATUS, params={"roomName": room, **params})
+        assert answer.status == 200, answer
+        return answer.body
+
+    async def end(self, room: str = "room", **params: str) -> Answer:
+        return await self.call("DELETE", DISPATCH, params={"roomName": room, **params})
+
+    async def state(self, room: str = "room") -> str:
+        return str((await self.status(room))["state"])
+
+    async def listed(self, **params: str) -> list[dict[str, Any]]:
+        answer = await self.call("GET", AGENTS, params=params)
+        assert answer.status == 200, answer
+        agents: list[dict[str, Any]] = answer.body["agents"]
+        return agents
+
+    async def deliver(self, webhook: SignedWebhook) -> Answer:
+        """Post a webhook as LiveKit does: the token bare, without a scheme."""
+        headers = {"Authorization": webhook.authorization, "Content-Type": "application/webhook+json"}
+        return await self.call("POST", WEBHOOK, data=webhook.body, headers=headers, auth=None)
+
+    # Time and quiet
+
+    async def settle(self) -> None:
+        """Deliver what LiveKit has sent, and return when everything that it entails is done."""
+        async with asyncio.timeout(BOUND_S):
+            while True:
+                for webhook in self.world.post.take():
+                    answer = await self.deliver(webhook)
+                    assert answer.status == 200, answer
+                # A timer that is due fires in the loop's next round, and its task starts after.
+                for _ in range(3):
+                    await asyncio.sleep(0)
+                errands = [task for task in asyncio.all_tasks() if task.get_name() in _ERRANDS]
+                if errands:
+                    await asyncio.wait(errands)
+                elif not self.world.post.waiting:
+                    return
+
+    async def advance(self, seconds: float) -> None:
+        """Let time pass, as far as LiveKit and its webhooks are concerned."""
+        self.world.clock.advance(seconds)
+        await self.settle()
+
+    async def sweep(self) -> None:
+        """What the service does in each of its rounds, deadlines that have passed included."""
+        await self.service.cleaner.sweep()
+        await self.settle()
+
+    async def pass_time(self, seconds: float) -> None:
+        """Let time pass for everybody: LiveKit, and the service's deadlines."""
+        await self.advance(seconds)
+        await self.sweep()

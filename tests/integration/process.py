@@ -1,0 +1,96 @@
+"""`python -m app` as a process of its own, with a LiveKit that cannot be reached."""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import aiohttp
+
+from devstack.ports import free_port
+from fakes.webhooks import SignedWebhook
+from integration.harness import API_KEY, KEYPAIR, WEBHOOK
+
+#: A start imports a good deal, on a machine that may be busy.
+_BOUND_S = 60.0
+
+_ENVIRON = {
+    "LIVEKIT_URL": "ws://127.0.0.1:1",
+    "LIVEKIT_API_KEY": KEYPAIR.key,
+    "LIVEKIT_API_SECRET": KEYPAIR.secret,
+    "AGENT_NAME": "agent",
+    "API_KEYS": API_KEY,
+    "HOST": "127.0.0.1",
+}
+
+
+@dataclass(frozen=True)
+class Ended:
+    code: int | None
+    out: str
+    err: str
+
+
+@dataclass(frozen=True)
+class Running:
+    pid: int
+    session: aiohttp.ClientSession
+
+    async def deliver(self, webhook: SignedWebhook) -> int:
+        headers = {"Authorization": webhook.authorization, "Content-Type": "application/webhook+json"}
+        async with self.session.post(WEBHOOK, data=webhook.body, headers=headers) as answer:
+            return answer.status
+
+    async def get(self, path: str) -> int:
+        async with self.session.get(path, headers={"Authorization": f"Bearer {API_KEY}"}) as answer:
+            return answer.status
+
+
+async def run(*arguments: str, **environ: str) -> Ended:
+    """Run it to its end."""
+    process = await _start(*arguments, **environ)
+    try:
+        async with asyncio.timeout(_BOUND_S):
+            out, err = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return Ended(process.returncode, out.decode(), err.decode())
+
+
+@asynccontextmanager
+async def running(**environ: str) -> AsyncIterator[Running]:
+    """The service while it serves; it has to end as asked."""
+    port = free_port()
+    process = await _start(PORT=str(port), **environ)
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(_BOUND_S):
+            while b"Listening" not in (line := await process.stdout.readline()):
+                assert line, "it has ended before it listened"
+        reading = asyncio.create_task(process.stdout.read())
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
+            yield Running(process.pid, session)
+        process.terminate()
+        async with asyncio.timeout(_BOUND_S):
+            assert await process.wait() == 0
+        await reading
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def _start(*arguments: str, **environ: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "app",
+        *arguments,
+        env=os.environ | _ENVIRON | environ,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT if not arguments and "PORT" in environ else asyncio.subprocess.PIPE,
+    )

@@ -1,0 +1,228 @@
+"""A database that is full, read-only, damaged, too new or away: 503 while it runs, a clear word at start."""
+
+import asyncio
+import itertools
+import json
+import resource
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from fakes.databases import Database, PostgresDatabase, PostgresServer, SqliteDatabase
+from fakes.server import FakeServer
+from fakes.webhooks import SignedWebhook
+from integration.conftest import StartApp
+from integration.harness import App, World
+from integration.process import Ended, run, running
+
+ON_SQLITE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+ON_POSTGRES = pytest.mark.parametrize("database", ["postgres"], indirect=True)
+
+
+def joined(world: World, name: str) -> SignedWebhook:
+    """Somebody comes in, and this is what LiveKit says of it."""
+    world.livekit.server.join("room", name)
+    return world.post.take()[-1]
+
+
+# While it runs
+
+
+@ON_SQLITE
+async def test_a_full_disk_is_503_until_there_is_space(app: App, world: World) -> None:
+    world.database_faults.full = True
+    taken = 0
+    for number in itertools.count():
+        webhook = joined(world, f"person-{number}")
+        answer = await app.deliver(webhook)
+        if answer.status != 200:
+            break
+        taken += 1
+
+    assert (answer.status, answer.body["message"]) == (503, "the database cannot take it (SQLITE_FULL)")
+    # What can be read is still told, and a sweep survives.
+    assert await app.state() == "none"
+    assert (await app.call("GET", "/readyz")).status == 200
+    await app.service.cleaner.sweep()
+
+    world.database_faults.full = False
+    assert (await app.deliver(webhook)).status == 200
+    assert len(world.rows("participants")) == taken + 1
+
+
+@ON_SQLITE
+async def test_a_read_only_file_is_503_until_it_is_not(app: App, world: World) -> None:
+    world.database_faults.read_only = True
+    webhook = joined(world, "alice")
+
+    assert (await app.deliver(webhook)).body["message"] == "the database cannot take it (SQLITE_READONLY)"
+    assert (await app.dispatch()).code == "database_unavailable"
+    assert (await app.call("GET", "/healthz")).status == 200
+
+    world.database_faults.read_only = False
+    assert (await app.deliver(webhook)).status == 200
+    assert (await app.dispatch()).status == 200
+
+
+@ON_POSTGRES
+async def test_a_standby_is_503_until_it_is_the_primary(
+    app: App, world: World, database: PostgresDatabase
+) -> None:
+    webhook = joined(world, "alice")
+    database.execute(f"ALTER DATABASE {database.name} SET default_transaction_read_only = on")
+    database.cut_off()
+    try:
+        answer = await app.deliver(webhook)
+    finally:
+        database.execute(f"ALTER DATABASE {database.name} RESET default_transaction_read_only")
+    assert (answer.status, answer.body["message"]) == (503, "the database cannot take it (25006)")
+
+    database.cut_off()
+    assert (await app.deliver(webhook)).status == 200
+
+
+@ON_POSTGRES
+async def test_a_restart_of_postgres_goes_unnoticed(
+    app: App, world: World, database: PostgresDatabase
+) -> None:
+    """Every connection in the pool is dead; each kind of use finds that out for itself."""
+    for use in range(3):
+        webhook = joined(world, f"person-{use}")
+        database.cut_off()
+        if use == 0:
+            assert (await app.deliver(webhook)).status == 200
+        elif use == 1:
+            assert await app.state() == "none"
+        else:
+            assert (await app.call("GET", "/readyz")).status == 200
+    await app.sweep()
+
+    assert len(world.rows("participants")) == 3
+
+
+@ON_SQLITE
+async def test_a_full_disk_does_not_end_the_process(world: World, tmp_path: Path) -> None:
+    """The kernel lets its files grow no further, and then again."""
+    file = tmp_path / "limited.db"
+    async with running(DATABASE_URL=f"sqlite:///{file}") as service:
+        written = max(len(read(path)) for path in SqliteDatabase(file).files())
+        resource.prlimit(service.pid, resource.RLIMIT_FSIZE, (written + 50_000, resource.RLIM_INFINITY))
+        for number in itertools.count():
+            webhook = joined(world, f"person-{number}")
+            if (status := await service.deliver(webhook)) != 200:
+                break
+        assert status == 503
+        assert await service.get("/healthz") == 200
+        assert await service.get("/api/livekit/agents") == 200
+
+        resource.prlimit(service.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        assert await service.deliver(webhook) == 200
+    with closing(sqlite3.connect(file)) as connection:
+        assert connection.execute("SELECT count(*) FROM participants").fetchone() == (number + 1,)
+
+
+# At the start
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "lifecycle.db"
+
+
+@pytest.fixture
+async def full_file(start_app: StartApp, world: World, file: Path, server: FakeServer) -> Path:
+    """With more pages than one, so that the damage may be anywhere."""
+    world.database = SqliteDatabase(file)
+    app = await start_app()
+    for number in range(200):
+        server.join(f"room-{number}")
+    await asyncio.gather(*(app.deliver(webhook) for webhook in world.post.take()))
+    await app.stop()
+    return file
+
+
+def read(file: Path) -> bytes:
+    return file.read_bytes()
+
+
+def no_database(file: Path) -> None:
+    file.write_bytes(b"this is no database, and never was one " * 200)
+
+
+def a_hole_in_the_middle(file: Path) -> None:
+    size = file.stat().st_size
+    with file.open("r+b") as opened:
+        opened.seek(size // 2)
+        opened.write(b"\xa5" * 8192)
+
+
+def cut_short(file: Path) -> None:
+    with file.open("r+b") as opened:
+        opened.truncate(file.stat().st_size // 2)
+
+
+@ON_SQLITE
+@pytest.mark.parametrize("damage", [no_database, a_hole_in_the_middle, cut_short])
+async def test_a_damaged_file_is_refused_by_name_with_the_way_out(
+    full_file: Path, damage: Callable[[Path], None]
+) -> None:
+    damage(full_file)
+    before = read(full_file)
+
+    said = refusal(await run(DATABASE_URL=f"sqlite:///{full_file}"))
+
+    assert said.startswith(f"The service cannot start: the file {full_file} is damaged")
+    assert "Restore a backup; or move it away" in said
+    assert read(full_file) == before
+
+
+async def test_a_database_of_a_newer_version_is_refused(bare: Database) -> None:
+    bare.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)")
+    bare.execute("INSERT INTO alembic_version VALUES ('9999')")
+
+    said = refusal(await run(DATABASE_URL=bare.url))
+
+    assert "written by a newer version of this service; run that one, or restore a backup" in said
+    assert isinstance(bare, PostgresDatabase) or str(bare.url.removeprefix("sqlite+aiosqlite:///")) in said
+
+
+async def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
+    said = refusal(await run(DATABASE_URL=f"sqlite:///{tmp_path}"))
+
+    assert f"the database {tmp_path} cannot be opened: unable to open database file" in said
+
+
+async def test_a_postgres_that_is_away_is_named_without_its_password() -> None:
+    said = refusal(await run(DATABASE_URL="postgresql://user:pass-word@127.0.0.1:1/name"))
+
+    assert "the database cannot be opened: " in said
+    assert "pass-word" not in said
+
+
+async def test_a_postgres_that_does_not_know_us_says_so(postgres: PostgresServer) -> None:
+    with closing(postgres.create()) as known:
+        url = known.url.replace("user=postgres", "user=nobody")
+        said = refusal(await run(DATABASE_URL=url))
+
+    assert 'role "nobody" does not exist' in said
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def bare(request: pytest.FixtureRequest, file: Path) -> Iterator[Database]:
+    """A database of this test's own, without tables."""
+    if request.param == "sqlite":
+        yield SqliteDatabase(file)
+        return
+    server: PostgresServer = request.getfixturevalue("postgres")
+    with closing(server.create()) as database:
+        yield database
+
+
+def refusal(ended: Ended) -> str:
+    """The one message of a start that was refused."""
+    assert (ended.code, ended.err) == (1, ""), ended
+    (line,) = ended.out.splitlines()
+    return str(json.loads(line)["message"])

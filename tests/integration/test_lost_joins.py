@@ -1,0 +1,44 @@
+"""Agents whose join was lost, or whose dispatch LiveKit does not tell yet, are not taken from people."""
+
+import pytest
+
+from app.timers import Deadline
+from fakes.server import FakeServer
+from integration.harness import AGENT, App, World
+
+
+@pytest.mark.usefixtures("worker")
+async def test_an_agent_is_not_overdue_before_livekit_was_asked(
+    app: App, world: World, server: FakeServer
+) -> None:
+    server.join("room")
+    await app.dispatch()
+    world.post.lossy = True
+    await app.advance(1)
+    world.post.lossy = False
+    (agent,) = world.agents("room")
+    await app.advance(15)
+
+    (row,) = world.rows("dispatches")
+    app.service.cleaner.act(Deadline(row["id"], "room", row["due_at"]))
+    await app.settle()
+
+    assert world.agents("room") == [agent]
+    assert await app.state() == "active"
+
+
+async def test_of_two_agents_none_is_taken_out_before_livekit_tells_whose_they_are(
+    app: App, world: World, server: FakeServer
+) -> None:
+    for joins_after_s in (0.1, 0.15):
+        server.start_worker(AGENT, joins_after_s=joins_after_s)
+    server.join("room")
+    server.create_dispatch("room", AGENT)
+    world.clock.advance(0.01)
+    kept = server.create_dispatch("room", AGENT)
+    await app.sweep()
+    assert set(server.rooms["room"].dispatches) == {kept.id}
+    # LiveKit ends the other's job at the 5 s mark only: its agent comes first, and looks like the kept one's.
+    await app.advance(0.16)
+
+    assert kept.job in {agent.identity for agent in world.agents("room")}

@@ -1,0 +1,150 @@
+"""The migrations make what the models say, and can be undone and done again."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from alembic import command
+from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app import migrate
+from app.engine import create_engine
+from app.migrate import MigrationError
+from app.models import metadata
+from fakes.databases import Database, PostgresDatabase, PostgresServer, SqliteDatabase
+from integration.conftest import StartApp
+from integration.harness import World
+
+_SQLITE_DDL = "SELECT name, sql AS line FROM sqlite_master WHERE sql IS NOT NULL"
+_POSTGRES_DDL = """
+    SELECT table_name AS name, concat_ws(' ', column_name, data_type, character_maximum_length, is_nullable,
+        column_default) AS line FROM information_schema.columns WHERE table_schema = 'public'
+    UNION ALL SELECT tablename, indexdef FROM pg_indexes WHERE schemaname = 'public'
+    UNION ALL SELECT conrelid::regclass::text, conname || ' ' || pg_get_constraintdef(oid) FROM pg_constraint
+        WHERE connamespace = 'public'::regnamespace
+"""
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def bare(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """A database of this test's own, without tables."""
+    if request.param == "sqlite":
+        yield SqliteDatabase(tmp_path / "migrated.db")
+        return
+    server: PostgresServer = request.getfixturevalue("postgres")
+    with closing(server.create()) as database:
+        yield database
+
+
+@pytest.fixture
+def other(bare: Database, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """Another of the same kind."""
+    if isinstance(bare, SqliteDatabase):
+        yield SqliteDatabase(tmp_path / "created.db")
+        return
+    server: PostgresServer = request.getfixturevalue("postgres")
+    with closing(server.create()) as database:
+        yield database
+
+
+@pytest.fixture
+async def engine(bare: Database) -> AsyncIterator[AsyncEngine]:
+    engine = create_engine(bare.url)
+    yield engine
+    await engine.dispose()
+
+
+async def run(engine: AsyncEngine, do: str, revision: str) -> None:
+    def work(connection: Connection) -> None:
+        getattr(command, do)(migrate.alembic_config(connection), revision)
+
+    async with engine.execution_options(sqlite_begin="IMMEDIATE").begin() as connection:
+        await connection.run_sync(work)
+
+
+def ddl(database: Database) -> set[tuple[str, str]]:
+    """Each line of each table and index: their order and spacing mean nothing."""
+    rows = database.query(_POSTGRES_DDL if isinstance(database, PostgresDatabase) else _SQLITE_DDL)
+    lines = {
+        (row["name"], " ".join(line.strip(" ,").split())) for row in rows for line in row["line"].splitlines()
+    }
+    return {(name, line) for name, line in lines if not name.startswith("alembic_version")}
+
+
+async def test_the_migrations_make_exactly_the_models(
+    engine: AsyncEngine, bare: Database, other: Database
+) -> None:
+    await migrate.upgrade(engine)
+    created = create_engine(other.url)
+    async with created.begin() as connection:
+        await connection.run_sync(metadata.create_all)
+    await created.dispose()
+
+    migrated = ddl(bare)
+
+    assert migrated == ddl(other)
+    assert any("ux_dispatches_live" in line for _, line in migrated)
+
+
+async def test_alembic_finds_no_difference(engine: AsyncEngine) -> None:
+    await migrate.upgrade(engine)
+
+    def check(connection: Connection) -> None:
+        command.check(migrate.alembic_config(connection))
+
+    async with engine.begin() as connection:
+        await connection.run_sync(check)
+
+
+async def test_they_can_be_undone_and_done_again(engine: AsyncEngine, bare: Database) -> None:
+    await migrate.upgrade(engine)
+    before = ddl(bare)
+
+    await run(engine, "downgrade", "base")
+    assert ddl(bare) == set()
+    await run(engine, "upgrade", "head")
+
+    assert ddl(bare) == before
+
+
+async def test_upgrading_twice_changes_nothing(engine: AsyncEngine, bare: Database) -> None:
+    await migrate.upgrade(engine)
+    before = ddl(bare)
+    await migrate.upgrade(engine)
+
+    assert ddl(bare) == before
+
+
+async def test_a_database_of_a_newer_version_is_refused(engine: AsyncEngine, bare: Database) -> None:
+    await migrate.upgrade(engine)
+    bare.execute("UPDATE alembic_version SET version_num = '9999'")
+
+    with pytest.raises(MigrationError, match="newer version"):
+        await migrate.upgrade(engine)
+
+
+async def test_whoever_migrates_second_waits_for_the_first(bare: Database) -> None:
+    """Alembic keeps its context per process, so that the two are in two processes."""
+    script = (
+        "import asyncio, sys; from app import migrate; from app.engine import create_engine;"
+        "asyncio.run(migrate.upgrade(create_engine(sys.argv[1])))"
+    )
+    starters = [
+        await asyncio.create_subprocess_exec(sys.executable, "-c", script, bare.url) for _ in range(2)
+    ]
+
+    assert [await starter.wait() for starter in starters] == [0, 0]
+    assert len(bare.query("SELECT * FROM alembic_version")) == 1
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+async def test_the_folder_of_the_database_is_made(start_app: StartApp, world: World, tmp_path: Path) -> None:
+    database = SqliteDatabase(tmp_path / "new" / "folder" / "lifecycle.db")
+    world.database = database
+    await start_app()
+
+    assert database.path.exists()

@@ -1,0 +1,121 @@
+"""When the service may be sent traffic, and what it says of itself."""
+
+import asyncio
+
+import pytest
+
+from app.errors import ServiceError
+from devstack.truth import eventually
+from fakes.faults import REFUSED, UNREACHABLE, FailBefore
+from fakes.livekit import FakeLiveKit
+from integration.conftest import StartApp
+from integration.harness import App, World
+
+READY = {"ready": True, "database": "reachable", "timers": "restored", "livekit": "reachable"}
+
+
+async def test_ready_when_livekit_has_answered(app: App) -> None:
+    answer = await app.call("GET", "/readyz", auth=None)
+
+    assert (answer.status, answer.body) == (200, READY)
+
+
+async def test_not_ready_before_livekit_has_answered(start_app: StartApp, livekit: FakeLiveKit) -> None:
+    stuck = livekit.faults.hang("list_rooms")
+    app = await start_app(ready=False)
+    await stuck.reached.wait()
+
+    answer = await app.call("GET", "/readyz", auth=None)
+
+    assert (answer.status, answer.body) == (503, READY | {"ready": False, "livekit": "not asked yet"})
+    assert (await app.call("GET", "/healthz", auth=None)).status == 200
+    stuck.release()
+
+
+@pytest.mark.parametrize("error", [UNREACHABLE, REFUSED], ids=["unreachable", "wrong keys"])
+async def test_why_livekit_does_not_answer_is_told_and_it_is_asked_again(
+    start_app: StartApp, livekit: FakeLiveKit, error: ServiceError, caplog: pytest.LogCaptureFixture
+) -> None:
+    livekit.faults.always("list_rooms", FailBefore(error))
+    app = await start_app(ready=False)
+
+    async def says_why() -> bool:
+        answer = await app.call("GET", "/readyz")
+        return (answer.status, answer.body["livekit"]) == (503, str(error))
+
+    await eventually(says_why, "the reason is told")
+    assert ("LIVEKIT_API_KEY" in caplog.text) is (error is REFUSED)
+    livekit.faults.mend()
+
+    async def is_ready() -> bool:
+        return (await app.call("GET", "/readyz")).status == 200
+
+    await eventually(is_ready, "it is ready once LiveKit answers")
+
+
+async def test_a_refused_key_is_502_for_callers(start_app: StartApp, livekit: FakeLiveKit) -> None:
+    livekit.faults.everywhere(FailBefore(REFUSED))
+    app = await start_app(ready=False)
+
+    answer = await app.dispatch()
+
+    assert (answer.status, answer.code, answer.body["retryable"]) == (502, "livekit_refused", False)
+
+
+async def test_ready_though_livekit_goes_away_later(app: App, livekit: FakeLiveKit) -> None:
+    livekit.faults.everywhere(FailBefore(UNREACHABLE))
+    await app.sweep()
+
+    answer = await app.call("GET", "/readyz")
+
+    assert (answer.status, answer.body["ready"]) == (200, True)
+
+
+async def test_it_says_that_livekit_has_gone_away(app: App, livekit: FakeLiveKit) -> None:
+    livekit.faults.everywhere(FailBefore(UNREACHABLE))
+    await app.sweep()
+
+    assert (await app.call("GET", "/readyz")).body["livekit"] == str(UNREACHABLE)
+
+
+async def test_not_ready_while_the_database_fails(app: App, world: World) -> None:
+    world.database_faults.down = True
+    answer = await app.call("GET", "/readyz")
+    assert answer.status == 503
+    assert answer.body == READY | {
+        "ready": False,
+        "database": "the database cannot take it (OperationalError)",
+    }
+
+    world.database_faults.down = False
+    assert (await app.call("GET", "/readyz")).body == READY
+
+
+async def test_every_endpoint_tells_of_a_database_that_fails(app: App, world: World) -> None:
+    world.database_faults.down = True
+    answers = await asyncio.gather(
+        app.dispatch(),
+        app.end(),
+        app.call("GET", "/api/livekit/agent-status", params={"roomName": "room"}),
+        app.call("GET", "/api/livekit/agents"),
+        app.call("GET", "/api/livekit/agents/AD_1"),
+    )
+
+    assert {(answer.status, answer.code) for answer in answers} == {(503, "database_unavailable")}
+    assert world.livekit.server.rooms == {}
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_database_that_fails_for_a_while_costs_no_agent(app: App, world: World) -> None:
+    await app.dispatch()
+    await app.advance(1)
+    world.database_faults.down = True
+    world.clock.advance(310)
+    await app.service.cleaner.sweep()
+    world.database_faults.down = False
+    assert len(world.agents("room")) == 1
+
+    await app.pass_time(1)
+
+    assert world.agents("room") == []
+    assert await app.state() == "none"

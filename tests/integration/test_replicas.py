@@ -1,0 +1,376 @@
+"""Two replicas on one Postgres, with one LiveKit: any takes any webhook and any call, and any may die."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from fakes.faults import UNREACHABLE, FailBefore
+from fakes.livekit import FakeLiveKit
+from fakes.server import FakeServer
+from fakes.store import DatabaseFaults
+from fakes.webhooks import SignedWebhook
+from integration.harness import App, World
+
+pytestmark = pytest.mark.parametrize("database", ["postgres"], indirect=True)
+
+
+@dataclass(frozen=True)
+class Replica:
+    """One run of the service, with ways to LiveKit and to the database of its own."""
+
+    app: App
+    world: World
+
+    @property
+    def livekit(self) -> FakeLiveKit:
+        return self.world.livekit
+
+    def die(self) -> None:
+        """As `kill -9`: whatever it was about to do, it has no more effect on anything."""
+        self.livekit.faults.everywhere(FailBefore(UNREACHABLE))
+        self.world.database_faults.down = True
+        self.app.service.timers.stop()
+
+
+@dataclass(frozen=True)
+class Death:
+    """The replica dies at this call; `acted`: after LiveKit has done what it was asked."""
+
+    replica: Replica
+    acted: bool
+
+    async def before(self) -> None:
+        if not self.acted:
+            await self._die()
+
+    async def after(self) -> None:
+        await self._die()
+
+    async def _die(self) -> None:
+        self.replica.die()
+        raise UNREACHABLE
+
+
+StartReplica = Callable[..., Awaitable[Replica]]
+
+
+@pytest.fixture
+async def start_replica(world: World) -> AsyncIterator[StartReplica]:
+    started: list[Replica] = []
+
+    async def start(**settings: Any) -> Replica:
+        livekit = FakeLiveKit(world.livekit.server, world.clock)
+        own = replace(world, livekit=livekit, database_faults=DatabaseFaults())
+        replica = Replica(App(own, replace(own.config, **settings)), own)
+        started.append(replica)
+        await replica.app.start_ready()
+        return replica
+
+    yield start
+    for replica in started:
+        await replica.app.stop()
+
+
+@pytest.fixture
+async def a(start_replica: StartReplica) -> Replica:
+    return await start_replica()
+
+
+@pytest.fixture
+async def b(start_replica: StartReplica) -> Replica:
+    return await start_replica()
+
+
+def made(method: str, *replicas: Replica) -> int:
+    return sum(replica.livekit.count(method) for replica in replicas)
+
+
+async def both_sweep(a: Replica, b: Replica) -> None:
+    await asyncio.gather(a.app.service.cleaner.sweep(), b.app.service.cleaner.sweep())
+    await a.app.settle()
+    await b.app.settle()
+
+
+@pytest.mark.usefixtures("worker")
+async def test_one_gets_all_webhooks_and_both_take_calls(
+    a: Replica, b: Replica, world: World, server: FakeServer
+) -> None:
+    server.join("room")
+    await a.app.settle()
+
+    answers = await asyncio.gather(*(replica.app.dispatch() for replica in (a, b) * 10))
+    await a.app.advance(1)
+
+    assert {answer.status for answer in answers} == {200}
+    assert len({answer.body["dispatchId"] for answer in answers}) == 1
+    assert [answer.body["reused"] for answer in answers].count(False) == 1
+    assert made("create_dispatch", a, b) == len(world.agents("room")) == 1
+    assert await a.app.status() == await b.app.status()
+    assert await b.app.state() == "active"
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize("by_call", [True, False], ids=["a call", "a look"])
+async def test_what_one_made_while_the_other_was_asking_is_not_missing(
+    a: Replica, b: Replica, world: World, server: FakeServer, *, by_call: bool
+) -> None:
+    """The list is older than the row."""
+    server.join("room")
+    await a.app.settle()
+    asking = a.livekit.faults.hang("list_dispatches", acted=True)
+    look = a.app.dispatch() if by_call else a.app.service.reconciler.inspect("room")
+    task = asyncio.ensure_future(look)
+    await asking.reached.wait()
+
+    made_by_b = await b.app.dispatch()
+    asking.release()
+    await task
+    await a.app.advance(1)
+
+    assert world.dispatches("room") == [made_by_b.body["dispatchId"]]
+    assert made("create_dispatch", a, b) == len(world.agents("room")) == 1
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_ttl_fires_once(a: Replica, b: Replica, world: World, server: FakeServer) -> None:
+    await a.app.dispatch()
+    server.join("room")
+    await a.app.advance(6)
+    server.leave("room")
+    await a.app.settle()
+    world.clock.advance(300)
+
+    await both_sweep(a, b)
+
+    assert made("delete_dispatch", a, b) == 1
+    assert world.agents("room") == []
+    assert [row["end_reason"] for row in world.rows("dispatches")] == ["expired"]
+    assert [row["to_state"] for row in world.rows("history")].count("ended") == 1
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_person_whom_one_saw_keeps_the_other_from_acting(
+    a: Replica, b: Replica, world: World, server: FakeServer
+) -> None:
+    """The timer of `b` is as old as the dispatch; the row is not."""
+    await b.app.dispatch()
+    await b.app.advance(6)
+    world.clock.advance(200)
+    server.join("room")
+    await a.app.settle()
+    world.clock.advance(200)
+
+    await both_sweep(a, b)
+
+    assert len(world.agents("room")) == 1
+    assert await b.app.state() == "active"
+
+
+# Deaths
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize("acted", [False, True])
+async def test_a_dispatch_that_dies_with_its_replica_is_made_by_the_other(
+    a: Replica, b: Replica, world: World, *, acted: bool
+) -> None:
+    a.livekit.faults.script("create_dispatch", Death(a, acted))
+    assert (await a.app.dispatch()).status == 503
+    assert [row["state"] for row in world.rows("dispatches")] == ["creating"]
+
+    for _ in range(3):
+        await b.app.pass_time(60)
+
+    assert len(world.agents("room")) == len(world.dispatches("room")) == 1
+    assert made("create_dispatch", a, b) == 2 - acted
+    assert (await b.app.dispatch()).body["reused"] is True
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize("acted", [False, True])
+async def test_a_removal_that_dies_with_its_replica_is_finished_by_the_other(
+    a: Replica, b: Replica, world: World, *, acted: bool
+) -> None:
+    await a.app.dispatch()
+    await a.app.advance(6)
+    a.livekit.faults.script("delete_dispatch", Death(a, acted))
+    await a.app.pass_time(300)
+    assert [row["state"] for row in world.rows("dispatches")] == ["ending"]
+
+    for _ in range(3):
+        await b.app.pass_time(60)
+
+    assert world.agents("room") == []
+    assert [row["state"] for row in world.rows("dispatches")] == ["ended"]
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_ttl_whose_timer_died_is_acted_on_by_the_other(a: Replica, b: Replica, world: World) -> None:
+    """Nothing of this room has ever come to `b`: it has no timer for it."""
+    await a.app.dispatch()
+    await a.app.advance(6)
+    a.die()
+
+    await b.app.pass_time(300)
+
+    assert world.agents("room") == []
+    assert await b.app.state() == "none"
+
+
+@pytest.mark.usefixtures("worker")
+async def test_an_agent_that_dies_after_its_replica_is_replaced_by_the_other(
+    a: Replica, b: Replica, world: World, server: FakeServer
+) -> None:
+    worker = server.start_worker("agent")
+    server.join("room")
+    await a.app.dispatch()
+    await a.app.advance(6)
+    a.die()
+    server.kill(worker)
+
+    await b.app.advance(30)
+    await b.app.pass_time(60)
+
+    assert len(world.agents("room")) == 1
+    assert await b.app.state() == "active"
+
+
+# Webhooks on both
+
+
+async def test_the_first_events_of_a_room_come_to_both_at_once(
+    a: Replica, b: Replica, world: World, server: FakeServer
+) -> None:
+    """No replica has a row of such a room, which it could lock."""
+    rooms = [f"room-{number}" for number in range(30)]
+    for room in rooms:
+        server.join(room, "alice")
+        server.join(room, "bob")
+    sent = world.post.take()
+    half = {webhook.body: number % 2 for number, webhook in enumerate(sent)}
+
+    answers = await asyncio.gather(*((a, b)[half[webhook.body]].app.deliver(webhook) for webhook in sent))
+
+    assert {answer.status for answer in answers} == {200}
+    assert {row["name"]: row["generation"] for row in world.rows("rooms")} == dict.fromkeys(rooms, 3)
+
+
+async def test_a_webhook_that_comes_to_both_at_once_is_taken_once(
+    a: Replica, b: Replica, world: World, server: FakeServer
+) -> None:
+    for number in range(40):
+        server.join(f"room-{number % 4}", f"person-{number}")
+    sent = world.post.take()
+
+    answers = await asyncio.gather(*(replica.app.deliver(webhook) for webhook in sent for replica in (a, b)))
+
+    assert {answer.status for answer in answers} == {200}
+    assert len(world.rows("webhook_events")) == len(sent)
+    assert len(world.rows("participants")) == 40
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize("seed", range(8))
+async def test_counts_are_exact_however_the_webhooks_are_spread(
+    a: Replica, b: Replica, world: World, server: FakeServer, seed: int
+) -> None:
+    """In any order, some to both, some twice, all at once; one row is what counts."""
+    chance = random.Random(seed)  # noqa: S311 - a test's
+    for room in ("room", "other"):
+        await chance.choice((a, b)).app.dispatch(room)
+    await a.app.advance(1)
+    people: dict[str, set[str]] = {"room": set(), "other": set()}
+    for _ in range(40):
+        room = chance.choice(list(people))
+        name = f"person-{chance.randrange(6)}"
+        if name in people[room]:
+            server.leave(room, name)
+            people[room].discard(name)
+        else:
+            server.join(room, name)
+            people[room].add(name)
+    ways: list[tuple[Replica, SignedWebhook]] = []
+    for webhook in world.post.take():
+        ways += [(replica, webhook) for replica in chance.choice([(a,), (b,), (a, b), (b, b)])]
+    chance.shuffle(ways)
+
+    answers = await asyncio.gather(*(replica.app.deliver(webhook) for replica, webhook in ways))
+    await a.app.settle()
+
+    assert {answer.status for answer in answers} == {200}
+    for room, names in people.items():
+        status = await chance.choice((a, b)).app.status(room)
+        assert status["participantCount"] == len(names)
+        assert status["state"] == ("active" if names else "idle")
+        assert (status["ttlExpiresAt"] is None) is bool(names)
+
+
+# Rounds
+
+
+async def test_a_round_that_another_is_at_is_left_to_it(a: Replica, b: Replica) -> None:
+    stuck = a.livekit.faults.hang("list_rooms")
+    sweeping = asyncio.create_task(a.app.service.cleaner.sweep())
+    await stuck.reached.wait()
+    before = b.livekit.count("list_rooms")
+
+    await b.app.sweep()
+    assert b.livekit.count("list_rooms") == before
+
+    stuck.release()
+    await sweeping
+    await b.app.sweep()
+    assert b.livekit.count("list_rooms") > before
+
+
+@pytest.mark.usefixtures("worker")
+async def test_what_is_due_does_not_wait_for_anothers_round(a: Replica, b: Replica, world: World) -> None:
+    await b.app.dispatch()
+    await b.app.advance(6)
+    stuck = a.livekit.faults.hang("list_rooms")
+    sweeping = asyncio.create_task(a.app.service.cleaner.sweep())
+    await stuck.reached.wait()
+
+    await b.app.pass_time(300)
+
+    assert world.agents("room") == []
+    stuck.release()
+    await sweeping
+
+
+async def test_agents_are_probed_by_one_at_a_time(
+    a: Replica, b: Replica, world: World, server: FakeServer
+) -> None:
+    server.start_worker("agent")
+    server.join("room")
+    await a.app.dispatch()
+    await a.app.advance(6)
+    stuck = a.livekit.faults.hang("probe")
+    probing = asyncio.create_task(a.app.service.liveness.probe_all())
+    await stuck.reached.wait()
+    before = b.livekit.count("probe")
+
+    await b.app.service.liveness.probe_all()
+
+    assert b.livekit.count("probe") == before
+    stuck.release()
+    await probing
+    assert len(world.agents("room")) == 1
+
+
+async def test_a_replica_becomes_ready_while_another_reconciles(
+    a: Replica, start_replica: StartReplica
+) -> None:
+    stuck = a.livekit.faults.hang("list_rooms")
+    sweeping = asyncio.create_task(a.app.service.cleaner.sweep())
+    await stuck.reached.wait()
+
+    late = await start_replica()
+
+    assert (await late.app.call("GET", "/readyz")).status == 200
+    stuck.release()
+    await sweeping

@@ -1,0 +1,80 @@
+"""A graceful stop: what was taken is stored, what runs is finished, nothing is left behind."""
+
+import asyncio
+
+import pytest
+
+from fakes.livekit import FakeLiveKit
+from fakes.server import FakeServer
+from integration.conftest import StartApp
+from integration.harness import App, World
+
+
+async def test_webhooks_under_way_are_stored(app: App, world: World, server: FakeServer) -> None:
+    for number in range(200):
+        server.join(f"room-{number % 10}", f"person-{number}")
+    under_way = [asyncio.create_task(app.deliver(webhook)) for webhook in world.post.take()]
+    # The first answer is here, so the others are anywhere between the socket and the database.
+    await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+
+    await app.runner.cleanup()
+
+    answers = await asyncio.gather(*under_way, return_exceptions=True)
+    taken = [answer for answer in answers if not isinstance(answer, BaseException) and answer.status == 200]
+    assert taken
+    assert len(world.rows("webhook_events")) >= len(taken)
+    await app.stop()
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_dispatch_under_way_is_finished(app: App, world: World, livekit: FakeLiveKit) -> None:
+    stuck = livekit.faults.hang("create_dispatch")
+    asked = asyncio.create_task(app.dispatch())
+    await stuck.reached.wait()
+    stopping = asyncio.create_task(app.runner.cleanup())
+    stuck.release()
+
+    answer = await asked
+    await stopping
+
+    assert (answer.status, answer.body["state"]) == (200, "starting")
+    assert [row["state"] for row in world.rows("dispatches")] == ["starting"]
+    await app.stop()
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_stop_takes_no_agent_away(app: App, world: World, start_app: StartApp) -> None:
+    await app.dispatch()
+    await app.advance(1)
+    await app.stop()
+
+    assert len(world.agents("room")) == 1
+    again = await start_app()
+    assert (await again.dispatch()).body["reused"] is True
+
+
+async def test_a_stop_in_the_middle_of_the_first_reconcile(start_app: StartApp, livekit: FakeLiveKit) -> None:
+    stuck = livekit.faults.hang("list_rooms")
+    app = await start_app(ready=False)
+    await stuck.reached.wait()
+
+    await app.stop()
+
+    assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
+
+
+async def test_a_stop_in_the_middle_of_an_effect_is_bounded_and_leaves_a_deadline(
+    app: App, world: World, livekit: FakeLiveKit, server: FakeServer
+) -> None:
+    server.start_worker("agent")
+    await app.dispatch()
+    await app.advance(6)
+    livekit.faults.hang("delete_dispatch")
+    world.clock.advance(300)
+    await app.service.cleaner.sweep()
+
+    await app.stop()
+
+    (row,) = world.rows("dispatches")
+    assert row["state"] == "ending"
+    assert row["due_at"] is not None

@@ -1,0 +1,92 @@
+"""LiveKit's standard token endpoint: agents asked for there go through the lifecycle, not into the token."""
+
+from typing import Any
+
+import jwt
+import pytest
+
+from app.config import Surroundings
+from fakes.faults import UNREACHABLE, FailBefore
+from fakes.livekit import FakeLiveKit
+from fakes.server import FakeServer
+from integration.conftest import StartApp
+from integration.harness import AGENT, KEYPAIR, OTHER_AGENT, STATUS, TOKEN, Answer, App, World
+
+
+def claims(answer: Answer) -> dict[str, Any]:
+    assert answer.status == 201, answer
+    assert set(answer.body) == {"server_url", "participant_token"}
+    assert answer.body["server_url"] == "ws://livekit.test"
+    found: dict[str, Any] = jwt.decode(answer.body["participant_token"], KEYPAIR.secret, algorithms=["HS256"])
+    return found
+
+
+async def test_a_token_has_what_was_asked(app: App) -> None:
+    asked = {
+        "room_name": "room",
+        "participant_identity": "alice",
+        "participant_name": "Alice",
+        "participant_metadata": "m",
+        "participant_attributes": {"a": "b"},
+    }
+    token = claims(await app.call("POST", TOKEN, json_body=asked))
+
+    assert (token["sub"], token["name"], token["metadata"]) == ("alice", "Alice", "m")
+    assert token["attributes"] == {"a": "b"}
+    assert (token["video"]["room"], token["video"]["roomJoin"]) == ("room", True)
+    assert "roomAdmin" not in token["video"]
+
+
+@pytest.mark.parametrize("data", [b"", b"{}"])
+async def test_all_may_be_left_out(app: App, data: bytes) -> None:
+    tokens = [claims(await app.call("POST", TOKEN, data=data)) for _ in range(2)]
+
+    assert len({token["sub"] for token in tokens}) == 2
+    assert len({token["video"]["room"] for token in tokens}) == 2
+
+
+async def test_the_room_outlives_the_ttl_and_keeps_what_is_longer(app: App) -> None:
+    short = claims(await app.call("POST", TOKEN, json_body={"room_config": {"departure_timeout": 20}}))
+    long = claims(await app.call("POST", TOKEN, json_body={"room_config": {"departureTimeout": 9000}}))
+
+    assert short["roomConfig"]["departureTimeout"] == 360
+    assert long["roomConfig"]["departureTimeout"] == 9_000
+    assert long["roomConfig"]["emptyTimeout"] == 360
+
+
+@pytest.mark.usefixtures("worker")
+async def test_agents_asked_for_are_dispatched_once_and_are_not_in_the_token(
+    app: App, world: World, server: FakeServer
+) -> None:
+    server.start_worker(OTHER_AGENT)
+    agents = [{"agent_name": AGENT}, {"agentName": OTHER_AGENT}, {}]
+    for _ in range(3):
+        answer = await app.call(
+            "POST", TOKEN, json_body={"room_name": "room", "room_config": {"agents": agents}}
+        )
+        assert "agents" not in claims(answer)["roomConfig"]
+        await app.advance(1)
+
+    assert sorted(agent.agent_name for agent in world.agents("room")) == [AGENT, OTHER_AGENT]
+
+
+async def test_without_livekit_there_is_no_token_for_an_agents_room(app: App, livekit: FakeLiveKit) -> None:
+    livekit.faults.everywhere(FailBefore(UNREACHABLE))
+    wanted = {"room_config": {"agents": [{"agent_name": AGENT}]}}
+
+    assert (await app.call("POST", TOKEN, json_body=wanted)).status == 503
+    assert (await app.call("POST", TOKEN, json_body={})).status == 201
+
+
+async def test_in_dev_the_endpoint_is_open(start_app: StartApp) -> None:
+    app = await start_app(surroundings=Surroundings.DEV)
+
+    assert (await app.call("POST", TOKEN, auth=None)).status == 201
+
+
+async def test_its_token_is_good_for_the_room_it_names(app: App) -> None:
+    answer = await app.call("POST", TOKEN, json_body={"room_name": "room"})
+    token = answer.body["participant_token"]
+
+    assert (await app.call("GET", STATUS, params={"roomName": "room"}, auth=token)).status == 200
+    assert (await app.call("GET", STATUS, params={"roomName": "other"}, auth=token)).status == 403

@@ -1,0 +1,302 @@
+"""Transactions on a Postgres that collides, restarts, hangs or goes away; and being alone with something."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.util import await_only
+
+from app.config import parse_database_url
+from app.engine import create_engine
+from app.errors import DatabaseUnavailable
+from app.transactions import Transactions
+from fakes.databases import PostgresDatabase, PostgresServer
+from fakes.wire import Wire
+
+
+@pytest.fixture
+def bare(postgres: PostgresServer) -> Iterator[PostgresDatabase]:
+    """A database of this test's own."""
+    with closing(postgres.create()) as database:
+        database.execute("CREATE TABLE notes (id INTEGER PRIMARY KEY, text VARCHAR(20))")
+        database.execute("INSERT INTO notes VALUES (1, 'one'), (2, 'two')")
+        yield database
+
+
+@pytest.fixture
+async def engine(bare: PostgresDatabase) -> AsyncIterator[AsyncEngine]:
+    engine = create_engine(f"{bare.url}&deadlock_timeout=50ms&lock_timeout=500ms")
+    yield engine
+    await engine.dispose()
+
+
+@pytest.fixture
+def transactions(engine: AsyncEngine) -> Transactions:
+    return Transactions(engine)
+
+
+async def count(connection: AsyncConnection) -> int:
+    return int(await connection.scalar(text("SELECT count(*) FROM notes")) or 0)
+
+
+def note(connection: Connection, number: int, words: str) -> None:
+    connection.execute(text("UPDATE notes SET text = :words WHERE id = :id"), {"id": number, "words": words})
+
+
+class Tries:
+    """Work that fails with `sqlstate` the first times, after it has written."""
+
+    def __init__(self, sqlstate: str, failures: int) -> None:
+        self.sqlstate = sqlstate
+        self.failures = failures
+        self.made = 0
+
+    def __call__(self, connection: Connection) -> int:
+        self.made += 1
+        connection.execute(text("INSERT INTO notes VALUES (:id, 'try')"), {"id": 100 + self.made})
+        if self.made <= self.failures:
+            raised = f"DO $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '{self.sqlstate}'; END $$"
+            connection.execute(text(raised))
+        return self.made
+
+
+@pytest.mark.parametrize("sqlstate", ["40001", "40P01", "23505"])
+async def test_a_collision_is_tried_again_and_leaves_nothing_behind(
+    transactions: Transactions, sqlstate: str
+) -> None:
+    assert await transactions.write(Tries(sqlstate, failures=2)) == 3
+    assert await transactions.read(count) == 3
+
+
+async def test_collisions_without_end_are_an_outage(transactions: Transactions) -> None:
+    tries = Tries("40001", failures=100)
+
+    with pytest.raises(DatabaseUnavailable, match="40001"):
+        await transactions.write(tries)
+
+    assert tries.made == 5
+    assert await transactions.read(count) == 2
+
+
+@pytest.mark.parametrize("sqlstate", ["53100", "53300", "57014", "58030", "25006"])
+async def test_what_another_try_does_not_help_is_an_outage_at_once(
+    transactions: Transactions, sqlstate: str
+) -> None:
+    tries = Tries(sqlstate, failures=100)
+
+    with pytest.raises(DatabaseUnavailable, match=sqlstate):
+        await transactions.write(tries)
+
+    assert tries.made == 1
+
+
+async def test_what_will_never_do_is_no_outage(transactions: Transactions) -> None:
+    with pytest.raises(ProgrammingError):
+        await transactions.write(lambda connection: connection.execute(text("SELECT nonsense")).all())
+
+
+async def test_two_that_wait_for_each_other_both_get_through(
+    transactions: Transactions, bare: PostgresDatabase
+) -> None:
+    both_began = asyncio.Barrier(2)
+    first_try = {1, 2}
+
+    def crosswise(first: int, second: int, connection: Connection) -> None:
+        note(connection, first, f"by {first}")
+        if first in first_try:
+            first_try.discard(first)
+            await_only(both_began.wait())
+        note(connection, second, f"by {first}")
+
+    async with asyncio.timeout(30):
+        await asyncio.gather(
+            transactions.write(lambda connection: crosswise(1, 2, connection)),
+            transactions.write(lambda connection: crosswise(2, 1, connection)),
+        )
+
+    texts = {row["text"] for row in bare.query("SELECT text FROM notes")}
+    assert texts in ({"by 1"}, {"by 2"})
+
+
+async def test_a_lock_that_is_held_too_long_is_an_outage(transactions: Transactions) -> None:
+    held, done = asyncio.Event(), asyncio.Event()
+
+    def hold(connection: Connection) -> None:
+        note(connection, 1, "held")
+        held.set()
+        await_only(done.wait())
+
+    holding = asyncio.create_task(transactions.write(hold))
+    await held.wait()
+    with pytest.raises(DatabaseUnavailable, match="55P03"):
+        await transactions.write(lambda connection: note(connection, 1, "other"))
+    done.set()
+    await holding
+
+
+# Ways in
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "postgresql:///{name}?host={folder}&user=postgres",
+        "postgres://postgres:ignored@/{name}?host={folder}&sslmode=prefer&channel_binding=prefer",
+        "postgresql://postgres@{quoted}/{name}?connect_timeout=5&application_name=mine",
+        "postgresql://postgres@{quoted}:5432/?dbname={name}&keepalives_idle=5",
+    ],
+)
+async def test_libpqs_forms_of_an_address_are_taken(bare: PostgresDatabase, form: str) -> None:
+    folder = str(bare.socket_folder)
+    address = form.format(name=bare.name, folder=folder, quoted=quote(folder, safe=""))
+    transactions = Transactions(create_engine(parse_database_url(address)))
+
+    assert await transactions.read(count) == 2
+    await transactions.close()
+
+
+@pytest.mark.parametrize(("wish", "limit"), [("", "5s"), ("&statement_timeout=9s", "9s")])
+async def test_an_addresss_own_limits_come_first(bare: PostgresDatabase, wish: str, limit: str) -> None:
+    transactions = Transactions(create_engine(bare.url + wish))
+
+    async def shown(connection: AsyncConnection) -> object:
+        return await connection.scalar(text("SHOW statement_timeout"))
+
+    assert await transactions.read(shown) == limit
+    await transactions.close()
+
+
+# Connections that end
+
+
+async def test_a_connection_that_ends_in_the_middle_is_tried_again(
+    transactions: Transactions, bare: PostgresDatabase
+) -> None:
+    made = 0
+
+    def work(connection: Connection) -> None:
+        nonlocal made
+        made += 1
+        note(connection, 1, f"try {made}")
+        if made == 1:
+            bare.cut_off()
+        note(connection, 2, f"try {made}")
+
+    await transactions.write(work)
+
+    assert {row["text"] for row in bare.query("SELECT text FROM notes")} == {"try 2"}
+
+
+async def test_a_connection_that_ends_at_the_commit_is_not_tried_again(
+    transactions: Transactions, bare: PostgresDatabase
+) -> None:
+    """Whether it was committed nobody knows: whoever asked may ask again, and will find out."""
+    made = 0
+
+    def work(connection: Connection) -> None:
+        nonlocal made
+        made += 1
+        note(connection, 1, "cut")
+        bare.cut_off()
+
+    with pytest.raises(DatabaseUnavailable):
+        await transactions.write(work)
+
+    assert made == 1
+    assert await transactions.read(count) == 2
+
+
+@pytest.fixture
+async def wire(bare: PostgresDatabase, tmp_path: Path) -> AsyncIterator[Wire]:
+    wire = Wire(tmp_path, bare.socket_folder)
+    yield wire
+    wire.thaw()
+
+
+def over(wire: Wire, bare: PostgresDatabase) -> AsyncEngine:
+    return create_engine(f"postgresql+asyncpg://postgres@/{bare.name}?host={wire.folder}")
+
+
+async def test_a_server_that_says_nothing_is_an_outage_and_no_hang(
+    wire: Wire, bare: PostgresDatabase
+) -> None:
+    engine = over(wire, bare)
+    transactions = Transactions(engine, patience_s=0.5)
+    async with wire.listening(), asyncio.timeout(60):
+        assert await transactions.read(count) == 2
+        wire.freeze()
+        # On a connection from before, and on a new one.
+        for _ in range(2):
+            with pytest.raises(DatabaseUnavailable, match="Timeout"):
+                await transactions.read(count)
+        wire.thaw()
+        assert await transactions.read(count) == 2
+        await engine.dispose()
+
+
+async def test_a_server_that_is_away_is_an_outage_until_it_is_back(
+    wire: Wire, bare: PostgresDatabase
+) -> None:
+    engine = over(wire, bare)
+    transactions = Transactions(engine)
+    async with wire.listening():
+        assert await transactions.read(count) == 2
+    with pytest.raises(DatabaseUnavailable):
+        await transactions.read(count)
+    (wire.folder / ".s.PGSQL.5432").unlink(missing_ok=True)
+    async with wire.listening():
+        assert await transactions.read(count) == 2
+        await engine.dispose()
+
+
+# Being alone
+
+
+async def test_one_is_alone_at_a_time_for_each_name(transactions: Transactions) -> None:
+    async with transactions.exclusive("round") as first, transactions.exclusive("round") as second:
+        assert (first, second) == (True, False)
+        async with transactions.exclusive("another") as other:
+            assert other
+    async with transactions.exclusive("round") as again:
+        assert again
+
+
+async def test_whoever_fails_is_alone_no_longer(transactions: Transactions) -> None:
+    with pytest.raises(LookupError):
+        async with transactions.exclusive("round"):
+            raise LookupError
+    async with transactions.exclusive("round") as alone:
+        assert alone
+
+
+async def test_whoever_loses_the_connection_is_alone_no_longer_and_hears_nothing_of_it(
+    transactions: Transactions, bare: PostgresDatabase
+) -> None:
+    async with transactions.exclusive("round") as first:
+        assert first
+        bare.cut_off()
+        async with transactions.exclusive("round") as second:
+            assert second
+
+
+async def test_a_round_leaves_no_lock_behind(transactions: Transactions, bare: PostgresDatabase) -> None:
+    for _ in range(20):
+        async with transactions.exclusive("round"):
+            pass
+    await transactions.read(count)
+
+    locks = "SELECT * FROM pg_locks WHERE locktype = 'advisory'"
+    assert bare.query(locks) == []
+
+
+async def test_a_file_has_one_process_that_is_always_alone(tmp_path: Path) -> None:
+    transactions = Transactions(create_engine(f"sqlite+aiosqlite:///{tmp_path / 'one.db'}"))
+    async with transactions.exclusive("round") as first, transactions.exclusive("round") as second:
+        assert (first, second) == (True, True)
+    await transactions.close()

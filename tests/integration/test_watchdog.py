@@ -1,0 +1,463 @@
+"""Agents that never come, die or go deaf, and webhooks that are lost: healed without anybody's call."""
+
+import logging
+
+import pytest
+
+from fakes.rooms import FakeWorker
+from fakes.server import FakeServer
+from integration.conftest import StartApp
+from integration.harness import AGENT, AGENTS, OTHER_AGENT, App, World
+
+
+def answering(world: World, identity: str = "alice") -> int:
+    """How many agents in the room would answer this person."""
+    return sum(agent.answers(identity) for agent in world.agents("room"))
+
+
+async def with_alice(app: App, server: FakeServer) -> str:
+    """An agent that answers Alice; its dispatch's id."""
+    dispatch_id: str = (await app.dispatch()).body["dispatchId"]
+    await app.advance(1)
+    server.join("room")
+    await app.advance(6)
+    assert await app.state() == "active"
+    return dispatch_id
+
+
+def assert_one_agent(world: World) -> None:
+    """One agent that answers, of the one dispatch that LiveKit has, which is the one that we know."""
+    (agent,) = world.agents("room")
+    assert agent.answers("alice")
+    live = [
+        row
+        for row in world.rows("dispatches")
+        if row["room_name"] == "room" and row["state"] not in ("ended", "ending")
+    ]
+    assert [row["dispatch_id"] for row in live] == world.dispatches("room")
+    assert live[0]["agent_identity"] == agent.identity
+
+
+# No worker
+
+
+async def test_without_a_worker_three_dispatches_and_then_unavailable(
+    app: App, world: World, server: FakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    await app.dispatch()
+    server.join("room")
+    await app.settle()
+    states = []
+    for _ in range(3):
+        await app.pass_time(15)
+        states.append(await app.state())
+
+    assert states == ["starting", "starting", "unavailable"]
+    assert world.livekit.count("create_dispatch") == 3
+    assert world.dispatches("room") == []
+    assert [record for record in caplog.records if record.levelno == logging.ERROR]
+
+
+async def test_a_worker_that_appears_is_found_without_a_call(
+    app: App, world: World, server: FakeServer
+) -> None:
+    await app.dispatch()
+    server.join("room")
+    await app.settle()
+    for _ in range(5):
+        await app.pass_time(15)
+    assert world.agents("room") == []
+    server.start_worker(AGENT)
+
+    for _ in range(2):
+        await app.pass_time(15)
+
+    assert_one_agent(world)
+    assert await app.state() == "active"
+
+
+async def test_with_nobody_waiting_no_dispatch_is_made_again_and_again(app: App, world: World) -> None:
+    await app.dispatch()
+    for _ in range(18):
+        await app.pass_time(15)
+
+    assert world.livekit.count("create_dispatch") <= 4
+    await app.pass_time(60)
+    assert await app.state() == "none"
+
+
+async def test_a_call_tries_an_unavailable_agent_at_once(app: App, world: World, server: FakeServer) -> None:
+    await app.dispatch()
+    server.join("room")
+    await app.settle()
+    for _ in range(3):
+        await app.pass_time(15)
+    server.start_worker(AGENT)
+
+    answer = await app.dispatch()
+
+    assert (answer.status, answer.body["state"]) == (200, "starting")
+    await app.advance(1)
+    assert_one_agent(world)
+
+
+@pytest.mark.usefixtures("worker")
+async def test_somebody_who_comes_to_an_unavailable_agent_gets_one(
+    app: App, world: World, server: FakeServer, worker: FakeWorker
+) -> None:
+    await with_alice(app, server)
+    server.leave("room")
+    await app.settle()
+    server.kill(worker)
+    await app.advance(22)
+    server.start_worker(AGENT)
+    server.join("room", "bob")
+    await app.settle()
+    await app.advance(1)
+
+    assert answering(world, "bob") == 1
+
+
+# Agents that die
+
+
+@pytest.mark.parametrize("helper", [True, False])
+async def test_a_killed_agent_is_replaced_when_livekit_notices(
+    app: App,
+    world: World,
+    server: FakeServer,
+    helper: bool,  # noqa: FBT001 - a column
+) -> None:
+    worker = server.start_worker(AGENT, helper=helper)
+    old = await with_alice(app, server)
+    server.kill(worker)
+    server.start_worker(AGENT, helper=helper)
+
+    await app.advance(22)
+    await app.advance(1)
+
+    assert_one_agent(world)
+    ended = await app.call("GET", f"{AGENTS}/{old}")
+    assert ended.body["agent"]["endReason"] == "agent_failed"
+
+
+async def test_a_killed_agent_whose_leave_is_lost_is_replaced_in_the_next_round(
+    app: App, world: World, server: FakeServer, worker: FakeWorker
+) -> None:
+    await with_alice(app, server)
+    world.post.lossy = True
+    server.kill(worker)
+    server.start_worker(AGENT)
+    await app.advance(22)
+    world.post.lossy = False
+
+    await app.sweep()
+    await app.advance(1)
+
+    assert_one_agent(world)
+
+
+async def test_a_frozen_agent_is_replaced_in_the_next_round_of_probes(
+    app: App, world: World, server: FakeServer, worker: FakeWorker
+) -> None:
+    await with_alice(app, server)
+    server.freeze(worker)
+    server.workers.remove(worker)
+    server.start_worker(AGENT)
+
+    await app.service.liveness.probe_all()
+    await app.advance(6)
+
+    assert_one_agent(world)
+
+
+@pytest.mark.usefixtures("worker")
+async def test_an_agent_that_finished_is_not_replaced(app: App, world: World, server: FakeServer) -> None:
+    old = await with_alice(app, server)
+    server.leave("room", world.agents("room")[0].identity)
+    for _ in range(3):
+        await app.pass_time(30)
+
+    assert world.agents("room") == []
+    assert world.dispatches("room") == []
+    ended = await app.call("GET", f"{AGENTS}/{old}")
+    assert ended.body["agent"]["endReason"] == "agent_left"
+
+
+@pytest.mark.usefixtures("worker")
+async def test_an_agent_whose_worker_was_shut_down_is_replaced(
+    app: App, world: World, server: FakeServer
+) -> None:
+    """It leaves by itself as a finished one does, but says why."""
+    await with_alice(app, server)
+    (agent,) = world.agents("room")
+    agent.attributes["agent-lifecycle.leaving"] = "shutdown"
+    agent.worker.draining = True
+    server.start_worker(AGENT)
+    server.leave("room", agent.identity)
+
+    await app.settle()
+    await app.advance(1)
+
+    assert_one_agent(world)
+
+
+async def test_a_crash_loop_ends_in_unavailable(app: App, world: World, server: FakeServer) -> None:
+    await app.dispatch()
+    server.join("room")
+    for _ in range(8):
+        worker = server.start_worker(AGENT)
+        await app.advance(1)
+        server.kill(worker)
+        await app.advance(21)
+        server.workers.remove(worker)
+
+    assert world.livekit.count("create_dispatch") <= 5
+    assert await app.state() in ("unavailable", "starting")
+
+
+# Agents that go deaf
+
+
+@pytest.mark.usefixtures("plain_worker")
+async def test_who_comes_back_to_a_deaf_agent_gets_one_that_answers_without_a_call(
+    app: App, world: World, server: FakeServer
+) -> None:
+    await with_alice(app, server)
+    server.leave("room")
+    await app.advance(1)
+    server.join("room")
+    assert answering(world) == 0
+
+    await app.settle()
+    await app.advance(6)
+
+    assert_one_agent(world)
+
+
+@pytest.mark.usefixtures("plain_worker")
+async def test_a_deaf_agent_whose_webhooks_were_lost_is_replaced_in_the_next_round(
+    app: App, world: World, server: FakeServer
+) -> None:
+    await with_alice(app, server)
+    world.post.lossy = True
+    server.leave("room")
+    server.join("room")
+    world.post.lossy = False
+
+    await app.sweep()
+    await app.advance(6)
+
+    assert_one_agent(world)
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_session_that_closes_while_people_are_in_is_replaced_in_the_next_round_of_probes(
+    app: App, world: World, server: FakeServer
+) -> None:
+    await with_alice(app, server)
+    world.agents("room")[0].session_open = False
+
+    await app.service.liveness.probe_all()
+    await app.advance(6)
+
+    assert_one_agent(world)
+
+
+# Behind our back
+
+
+@pytest.mark.usefixtures("worker")
+async def test_of_duplicates_one_is_left_and_never_none_meanwhile(
+    app: App, world: World, server: FakeServer
+) -> None:
+    ours = await with_alice(app, server)
+    for _ in range(3):
+        server.create_dispatch("room", AGENT)
+    for _ in range(12):
+        await app.advance(0.5)
+        assert answering(world) >= 1
+    await app.sweep()
+    await app.advance(6)
+
+    assert_one_agent(world)
+    assert world.dispatches("room") == [ours]
+
+
+@pytest.mark.usefixtures("worker")
+async def test_an_agent_that_another_tool_dispatched_is_adopted(
+    app: App, world: World, server: FakeServer
+) -> None:
+    """Its join is enough; no call, no round."""
+    dispatch = server.create_dispatch("room", AGENT)
+    await app.advance(1)
+    server.join("room")
+    await app.settle()
+
+    status = await app.status()
+
+    assert (status["dispatchId"], status["state"]) == (dispatch.id, "active")
+    assert_one_agent(world)
+    server.leave("room")
+    await app.settle()
+    assert await app.state() == "idle"
+
+
+async def test_another_tools_agent_on_its_way_is_adopted_and_not_removed(
+    app: App, world: World, server: FakeServer, worker: FakeWorker
+) -> None:
+    """LiveKit lists a job long before a slow worker's agent is in."""
+    await app.dispatch("elsewhere")
+    worker.joins_after_s = 8
+    dispatch = server.create_dispatch("room", AGENT)
+    await app.advance(1)
+    await app.sweep()
+
+    assert world.dispatches("room") == [dispatch.id]
+    assert await app.state() == "starting"
+    await app.advance(8)
+    assert await app.state() == "idle"
+    assert_one_agent(world)
+
+
+@pytest.mark.usefixtures("worker")
+async def test_an_adopted_agent_ends_with_its_ttl(app: App, world: World, server: FakeServer) -> None:
+    server.open_room("room", 3_600, 3_600)
+    server.create_dispatch("room", AGENT)
+    await app.advance(1)
+    await app.pass_time(301)
+
+    assert world.agents("room") == []
+    assert world.dispatches("room") == []
+
+
+async def test_every_name_of_ours_is_looked_after_and_no_other(
+    app: App, world: World, server: FakeServer
+) -> None:
+    for name in (AGENT, OTHER_AGENT, "somebody-elses"):
+        server.start_worker(name)
+        server.create_dispatch("room", name)
+    await app.advance(6)
+    await app.sweep()
+
+    assert sorted(agent["agentName"] for agent in await app.listed()) == [AGENT, OTHER_AGENT]
+    assert len(world.agents("room")) == 3
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_zombie_of_a_dispatch_that_ended_is_taken_out(
+    app: App, world: World, server: FakeServer
+) -> None:
+    server.join("room")
+    server.create_dispatch("room", AGENT)
+    await app.advance(6)
+    zombie = world.agents("room")[0]
+    server.kill(zombie.worker)
+    server.start_worker(AGENT)
+    world.livekit.server.rooms["room"].dispatches.clear()
+
+    await app.dispatch()
+    await app.advance(6)
+    await app.sweep()
+
+    assert zombie not in world.agents("room")
+    assert_one_agent(world)
+
+
+# Lost webhooks
+
+
+@pytest.mark.usefixtures("worker")
+async def test_after_a_minute_without_webhooks_presence_and_ttl_are_right_again(
+    app: App, world: World, server: FakeServer
+) -> None:
+    await with_alice(app, server)
+    world.post.lossy = True
+    for name in ("bob", "carol", "dave"):
+        server.join("room", name)
+        await app.advance(10)
+    server.leave("room", "bob")
+    server.leave("room")
+    world.post.lossy = False
+
+    await app.sweep()
+
+    status = await app.status()
+    assert (status["participantCount"], status["state"], status["ttlExpiresAt"]) == (2, "active", None)
+
+    world.post.lossy = True
+    server.leave("room", "carol")
+    server.leave("room", "dave")
+    world.post.lossy = False
+    await app.sweep()
+    status = await app.status()
+    assert (status["participantCount"], status["state"]) == (0, "idle")
+    await app.pass_time(300)
+    assert world.agents("room") == []
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_room_that_closed_unseen_ends_its_dispatch(
+    app: App, world: World, server: FakeServer
+) -> None:
+    dispatch_id = await with_alice(app, server)
+    world.post.lossy = True
+    server.delete_room("room")
+    world.post.lossy = False
+
+    await app.sweep()
+
+    ended = await app.call("GET", f"{AGENTS}/{dispatch_id}")
+    assert (ended.body["agent"]["state"], ended.body["agent"]["endReason"]) == ("ended", "room_finished")
+    assert world.livekit.server.rooms == {}
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_dispatch_that_was_deleted_behind_our_back_is_made_again_while_people_wait(
+    app: App, world: World, server: FakeServer
+) -> None:
+    old = await with_alice(app, server)
+    world.post.lossy = True
+    server.delete_dispatch(server.rooms["room"], old)
+    await app.advance(1)
+    world.post.lossy = False
+
+    await app.sweep()
+    await app.advance(1)
+
+    assert_one_agent(world)
+
+
+@pytest.mark.usefixtures("worker")
+async def test_rounds_without_news_change_nothing(app: App, world: World, server: FakeServer) -> None:
+    await with_alice(app, server)
+    await app.sweep()
+    before = world.tables()
+    calls = len(world.livekit.calls)
+    for _ in range(3):
+        await app.pass_time(60)
+
+    assert world.tables() == before
+    assert len(world.livekit.calls) - calls < 40
+    assert {call.method for call in world.livekit.calls[calls:]} <= {
+        "list_rooms",
+        "find_room",
+        "list_dispatches",
+        "list_participants",
+        "probe",
+    }
+
+
+@pytest.mark.usefixtures("worker")
+async def test_what_livekit_has_and_a_lost_database_does_not_is_adopted(
+    app: App, start_app: StartApp, world: World, server: FakeServer
+) -> None:
+    old = await with_alice(app, server)
+    await app.stop()
+    world.database.empty()
+
+    app = await start_app()
+
+    assert [agent["dispatchId"] for agent in await app.listed()] == [old]
+    assert_one_agent(world)
+    assert await app.state() == "active"

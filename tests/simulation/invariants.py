@@ -1,0 +1,129 @@
+"""The promises of design.md, section 2, as they can be seen from outside: at any moment, and after a calm."""
+
+from typing import Any
+
+from app.lifecycle import LIVE_STATES, State
+from fakes.rooms import FakeAgent, FakeRoom
+from simulation.world import AGENT_NAMES, INTERVAL_S, Want, World
+
+Row = dict[str, Any]
+
+
+def check_always(world: World) -> None:
+    assert not world.problems, world.problems
+    assert not world.journal.alarms, "\n".join(world.journal.alarms)
+    for task in world.failed:
+        raise task
+    rows = world.database.rows("SELECT * FROM dispatches WHERE state != 'ended'")
+    rooms = {row["sid"]: row for row in world.database.rows("SELECT * FROM rooms")}
+    people = {
+        row["room_sid"]: row["people"]
+        for row in world.database.rows(
+            "SELECT room_sid, count(*) AS people FROM participants"
+            " WHERE left_at IS NULL AND kind = 'person' GROUP BY room_sid"
+        )
+    }
+    live = [(row["room_name"], row["agent_name"]) for row in rows if row["state"] in LIVE_STATES]
+    assert len(live) == len(set(live)), f"two live dispatches of one agent in one room: {rows}"
+    for row in rows:
+        _check_row(row, rooms, people.get(row["room_sid"], 0))
+    _check_answered(world)
+
+
+def _check_row(row: Row, rooms: dict[str, Row], people: int) -> None:
+    state, is_live = row["state"], row["state"] in LIVE_STATES
+    room = rooms.get(row["room_sid"])
+    assert room, f"a dispatch outlived its room: {row}"
+    assert room["finished_at"] is None, f"a dispatch outlived its room: {row}"
+    assert row["participant_count"] == people, f"{people} people are in: {row}"
+    if is_live:
+        assert (row["ttl_expires_at"] is None) == (people > 0), f"the TTL runs while nobody is in: {row}"
+    if state == State.ACTIVE:
+        assert people > 0, f"active without people: {row}"
+        assert row["due_at"] is None, f"active with a deadline: {row}"
+    else:
+        assert row["due_at"] is not None, f"nothing would ever be done about it: {row}"
+    if state == State.IDLE:
+        assert people == 0, f"idle with people: {row}"
+    if state in (State.ACTIVE, State.IDLE):
+        assert row["agent_identity"], f"without an agent: {row}"
+        assert row["dispatch_id"], f"without a dispatch: {row}"
+
+
+def _check_answered(world: World) -> None:
+    """Promise 4: what was answered with 200 is stored."""
+    stored = {row["id"] for row in world.database.rows("SELECT id FROM webhook_events")}
+    missing = [letter for id_, letter in world.post.answered.items() if id_ not in stored]
+    assert not missing, f"answered with 200, and forgotten: {missing}"
+
+
+def check_timers(world: World) -> None:
+    """Promise 7: where nothing is under way, the timers are the deadlines of the rows."""
+    if world.replicas > 1 or not world.up or world.database_failed_lately(within_s=2 * INTERVAL_S):
+        return
+    timers = world.up[0].service.timers
+    rows = world.database.rows("SELECT id, due_at, state FROM dispatches WHERE due_at IS NOT NULL")
+    for row in rows:
+        assert timers.due_at(row["id"]) == row["due_at"], f"no timer at its deadline: {row}"
+    assert len(timers) == len(rows), "a timer without a row"
+
+
+def check_calm(world: World, *, has_worker: dict[str, bool]) -> None:
+    """What holds once everything is well, and a TTL and some intervals have passed."""
+    rows = world.database.rows("SELECT * FROM dispatches WHERE state != 'ended'")
+    assert all(row["state"] != State.ENDING for row in rows), f"never ended: {rows}"
+    held = {row["room_name"] for row in rows}
+    assert held <= set(world.server.rooms), f"rows about rooms that do not exist: {rows}"
+    for room in world.server.rooms.values():
+        for agent_name in AGENT_NAMES:
+            own = [r for r in rows if (r["room_name"], r["agent_name"]) == (room.name, agent_name)]
+            if own:
+                _check_row_in_calm(world, room, own[0], has_worker=has_worker[agent_name])
+            else:
+                want = world.wants[room.name, agent_name]
+                waits = room.people and want is Want.YES
+                assert not waits, f"promise 5, people wait for an agent: {agent_name} in {room}"
+
+
+def check_long_calm(world: World) -> None:
+    """What holds once every room has been looked at: the tables are LiveKit's truth, whoever made it."""
+    open_rooms = world.database.rows("SELECT * FROM rooms WHERE finished_at IS NULL")
+    assert {row["sid"] for row in open_rooms} == {room.sid for room in world.server.rooms.values()}
+    known = world.database.rows(
+        "SELECT p.sid FROM participants AS p JOIN rooms AS r ON r.sid = p.room_sid"
+        " WHERE p.left_at IS NULL AND r.finished_at IS NULL"
+    )
+    present = {one.sid for room in world.server.rooms.values() for one in room.participants.values()}
+    assert {row["sid"] for row in known} == present, "the table is not LiveKit's truth"
+    rows = world.database.rows("SELECT * FROM dispatches WHERE state != 'ended'")
+    tracked = {row["dispatch_id"] for row in rows if row["dispatch_id"]}
+    identities = {row["agent_identity"] for row in rows if row["agent_identity"]}
+    for room in world.server.rooms.values():
+        strays = [one for one in room.dispatches.values() if one.id not in tracked]
+        assert not strays, f"dispatches that nobody looks after: {strays} in {room}"
+        unknown = [agent for agent in room.agents if agent.identity not in identities]
+        assert not unknown, f"promises 1 and 3, agents that nobody looks after: {unknown} in {room}"
+
+
+def _check_row_in_calm(world: World, room: FakeRoom, row: Row, *, has_worker: bool) -> None:
+    agent_name = row["agent_name"]
+    want = world.wants[room.name, agent_name]
+    agents = [agent for agent in room.agents if agent.agent_name == agent_name]
+    listed = [dispatch.id for dispatch in room.dispatches.values() if dispatch.agent_name == agent_name]
+    about = f"{agent_name} in {room}; {want}; agents {agents}; row {row}"
+    assert room.people, f"promise 3, a dispatch for nobody: {about}"
+    assert want is not Want.NO, f"an agent that nobody asked for: {about}"
+    if row["state"] == State.ACTIVE:
+        assert [agent.identity for agent in agents] == [row["agent_identity"]], f"not exactly one: {about}"
+        assert listed == [row["dispatch_id"]], f"not exactly one dispatch: {about}"
+        assert _answers(world, agents[0]), f"promise 5, an agent that does not answer: {about}"
+    else:
+        assert not has_worker, f"promise 5, there is a worker, but no agent: {about}"
+        assert not agents, f"promise 5, an agent in the room is taken for none: {about}"
+
+
+def _answers(world: World, agent: FakeAgent) -> bool:
+    if not agent.reacts:
+        return False
+    # A plain agent whose user came and went without a trace cannot be told from one that is well.
+    return agent.session_open or world.is_deaf_unseen(agent)

@@ -1,0 +1,411 @@
+"""The simulated world: LiveKit and its people, the post, the database, and the lives of the service in it."""
+
+import asyncio
+import logging
+import random
+from collections import Counter, defaultdict
+from contextvars import Context
+from enum import StrEnum, auto
+from pathlib import Path
+from typing import Any
+
+from app.census import ROLLING_ROUNDS
+from app.changes import Outcome, RoomEvent
+from app.config import Config
+from app.dispatches import Granted
+from app.errors import ServiceError
+from app.lifecycle import State
+from fakes.clock import SECOND_US, START_US
+from fakes.rooms import FakeAgent, FakeRoom, FakeWorker
+from fakes.rooms import Process as WorkerProcess
+from integration.harness import AGENT, KEYPAIR, OTHER_AGENT
+from simulation.database import Database
+from simulation.loop import SimulatedClock, SimulatedLoop
+from simulation.post import PostOffice, Service
+from simulation.process import Process, task_factory
+from simulation.watch import Removal, WatchedServer
+
+AGENT_NAMES = (AGENT, OTHER_AGENT)
+TTL_S, INTERVAL_S, LIVENESS_S, JOIN_TIMEOUT_S = 60, 20, 10, 15
+#: After this long in quiet nothing is left to be done: what is found out at the end of an interval has its
+#: TTL from then on, and another interval is for what did not succeed at once.
+CALM_S = TTL_S + 3 * INTERVAL_S
+#: A room that nothing points to is looked at in one round out of so many (`app.census`).
+LONG_CALM_S = CALM_S + (ROLLING_ROUNDS + 1) * INTERVAL_S
+#: LiveKit was asked who is in this long before a deletion at most: four calls, each of them hanging.
+_FRESH_S = 25
+
+Key = tuple[str, str]
+
+
+class Want(StrEnum):
+    """Whether people of a room are owed an agent, as far as callers can tell."""
+
+    YES = auto()
+    NO = auto()
+    MAYBE = auto()  #: nobody can tell, as after a call that failed, or after the agent has finished
+
+
+class Journal(logging.Handler):
+    """What happened, for whoever has to understand a failure; and an alarm for what nobody foresaw."""
+
+    def __init__(self, clock: SimulatedClock) -> None:
+        super().__init__(logging.INFO)
+        self.lines: list[str] = []
+        self.alarms: list[str] = []
+        self._clock = clock
+
+    def note(self, line: str) -> None:
+        self.lines.append(f"{(self._clock.now() - START_US) / SECOND_US:10.3f} {line}")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        fields = vars(record)
+        names = (
+            "room",
+            "agent",
+            "event",
+            "from_state",
+            "to_state",
+            "end_reason",
+            "people",
+            "dispatch_id",
+            "code",
+        )
+        told = [f"{name}={fields[name]}" for name in names if fields.get(name) is not None]
+        self.note(f"    {fields.get('action')}: {record.getMessage()} {' '.join(told)}")
+        if record.exc_info:
+            self.alarms.append(logging.Formatter().format(record))
+
+
+class World:
+    def __init__(self, database: Path, template: Path, *, seed: int, replicas: int) -> None:
+        self.loop = SimulatedLoop()
+        self.loop.set_task_factory(task_factory)
+        self.loop.set_exception_handler(lambda _, context: self.problems.append(str(context)))
+        self.clock = SimulatedClock(self.loop)
+        self.random = random.Random(seed)  # noqa: S311 - it is to be the same each time
+        self.replicas = replicas
+        self.database = Database(database)
+        self.database.renew(template)
+        self.post = PostOffice(self.loop, self._choose, self._on_delivered, self.random)
+        self.server = WatchedServer(self.clock, KEYPAIR, self.post)
+        self.server.watch(self._judge_removal, self._on_room_closed)
+        self.processes: list[Process] = []
+        self.problems: list[str] = []
+        #: What errands have run into: a promise that was not kept, or an error that nobody foresaw.
+        self.failed: list[BaseException] = []
+        self.wants: defaultdict[Key, Want] = defaultdict(lambda: Want.NO)
+        #: Grows with everything that makes the outcome of a call under way uncertain.
+        self.epochs: defaultdict[Key, int] = defaultdict(int)
+        #: From when to when agents of a room were wished away; `None`: the wish is under way.
+        self.wishes: defaultdict[Key, list[tuple[int, int | None]]] = defaultdict(list)
+        self.called_at: defaultdict[Key, int] = defaultdict(int)
+        self.calls_under_way: Counter[Key] = Counter()
+        self.calls_over: Counter[Key] = Counter()
+        self.errands: set[asyncio.Task[None]] = set()
+        self._failures_seen = (0, 0)
+        self.journal = Journal(self.clock)
+        logging.getLogger("app").addHandler(self.journal)
+        logging.getLogger("app").setLevel(logging.INFO)
+        self.post.journal = self.server.journal = self.journal.note
+
+    # Lives of the service
+
+    @property
+    def config(self) -> Config:
+        return Config(
+            livekit_url="ws://livekit.test",
+            livekit_key=KEYPAIR,
+            agent_names=AGENT_NAMES,
+            database_url="",
+            agent_ttl_s=TTL_S,
+            cleanup_interval_ms=INTERVAL_S * 1_000,
+            join_timeout_s=JOIN_TIMEOUT_S,
+            liveness_interval_s=LIVENESS_S,
+        )
+
+    @property
+    def up(self) -> list[Process]:
+        return [process for process in self.processes if process.is_up]
+
+    def _choose(self) -> Process | None:
+        return self.random.choice(self.up) if self.up else None
+
+    async def fill_up(self) -> None:
+        """Start what is not running; one that cannot start is left to the next time."""
+        self.processes = self.up
+        while len(self.processes) < self.replicas:
+            process = Process(
+                self.config,
+                self.database,
+                self.server,
+                self.clock,
+                replicas=self.replicas,
+                rng=self.random,
+            )
+            if not await process.start():
+                return
+            self.processes.append(process)
+
+    async def close(self) -> None:
+        for process in self.processes:
+            process.kill()
+        current = asyncio.current_task()
+        rest = [task for task in asyncio.all_tasks() if task is not current]
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
+
+    def dispose(self) -> None:
+        self.loop.finish(self.close())
+        self.loop.close()
+        logging.getLogger("app").removeHandler(self.journal)
+        logging.getLogger("app").setLevel(logging.NOTSET)
+
+    # Callers
+
+    def send(self, coroutine: Any) -> None:
+        """An errand of somebody outside of the service, which goes on by itself."""
+        task = self.loop.create_task(coroutine, context=Context())
+        self.errands.add(task)
+        task.add_done_callback(self._on_errand_done)
+
+    def _on_errand_done(self, task: asyncio.Task[None]) -> None:
+        self.errands.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            self.failed.append(error)
+
+    async def call(self, room_name: str, agent_name: str) -> None:
+        """A caller asks for an agent, and looks at what it was told."""
+        process = self._choose()
+        key = (room_name, agent_name)
+        epoch, disturbances = self.epochs[key], self.server.disturbances
+        started_at = self.clock.now()
+        if process is None:
+            return
+        self.calls_under_way[key] += 1
+        granted = None
+        try:
+            granted = await process.request(room_name, agent_name)
+            self.journal.note(f"  granted {granted.dispatch.dispatch_id} reused={granted.reused}")
+        except ServiceError as error:
+            self.journal.note(f"  not granted: {error}")
+        except asyncio.CancelledError:
+            if not process.dead:
+                raise
+        finally:
+            self.calls_under_way[key] -= 1
+            self.calls_over[key] += 1
+        if granted is None:
+            if self.wants[key] is Want.NO:
+                self.wants[key] = Want.MAYBE
+            return
+        self.called_at[key] = max(self.called_at[key], started_at)
+        is_certain = self.epochs[key] == epoch and not any(until is None for _, until in self.wishes[key])
+        self.wants[key] = Want.YES if is_certain else Want.MAYBE
+        if disturbances == self.server.disturbances:
+            self._judge_grant(room_name, granted)
+
+    async def end(self, room_name: str, agent_name: str) -> None:
+        process = self._choose()
+        key = (room_name, agent_name)
+        if process is None:
+            return
+        self.epochs[key] += 1
+        wishes = self.wishes[key]
+        wishes.append((self.clock.now(), None))
+        place = len(wishes) - 1
+        self.wants[key] = Want.MAYBE
+        before = self.epochs[key] + 1, self.calls_over[key]
+        try:
+            await process.end(room_name, agent_name)
+        except ServiceError:
+            # The row may have been ended, and LiveKit be told later: the wish goes on.
+            return
+        except asyncio.CancelledError:
+            if not process.dead:
+                raise
+            return
+        wishes[place] = (wishes[place][0], self.clock.now())
+        self.epochs[key] += 1
+        if before == (self.epochs[key], self.calls_over[key]) and self.calls_under_way[key] == 0:
+            self.wants[key] = Want.NO
+
+    # What happens
+
+    def somebody_joins(self, room_name: str, identity: str) -> None:
+        room = self.server.rooms.get(room_name)
+        if room and not room.people:
+            for agent_name in AGENT_NAMES:
+                key = (room_name, agent_name)
+                since = max(room.created_at, self.server.last_person_at.get(room.sid, 0), self.called_at[key])
+                if self.clock.now() - since > TTL_S / 2 * SECOND_US:
+                    self._forget(key)
+        self.server.join(room_name, identity)
+
+    def workers(self, agent_name: str) -> list[FakeWorker]:
+        """Those that run, or stand still."""
+        workers = [worker for worker in self.server.workers if worker.agent_name == agent_name]
+        return [worker for worker in workers if worker.process is not WorkerProcess.KILLED]
+
+    def agent_leaves(self, room_name: str, agent_name: str, kind: str) -> None:
+        """It has `finished`, its worker stops (`shutdown`), it `failed`, or it goes without a word."""
+        room = self.server.rooms.get(room_name)
+        named = [agent for agent in room.agents if agent.agent_name == agent_name] if room else []
+        for agent in named[:1]:
+            if kind in ("finished", "shutdown"):
+                agent.attributes["agent-lifecycle.leaving"] = kind
+            if kind in ("finished", ""):
+                self._forget((room_name, agent_name))
+            reason = "CONNECTION_TIMEOUT" if kind == "failed" else "CLIENT_INITIATED"
+            self.server.leave(room_name, agent.identity, reason)
+
+    def others_dispatch(self, room_name: str, agent_name: str, count: int) -> None:
+        for _ in range(count):
+            self.server.create_dispatch(room_name, agent_name)
+        if self.wants[room_name, agent_name] is Want.NO:
+            self.wants[room_name, agent_name] = Want.MAYBE
+        self.epochs[room_name, agent_name] += 1
+
+    def others_delete(self, room_name: str, agent_name: str) -> None:
+        room = self.server.rooms.get(room_name)
+        named = [one for one in room.dispatches.values() if one.agent_name == agent_name] if room else []
+        for dispatch in named[:1]:
+            assert room
+            self.server.delete_behind_our_back(room, dispatch.id)
+            self._forget((room_name, agent_name))
+
+    def _forget(self, key: Key) -> None:
+        """Nobody can tell any more whether an agent is wanted there."""
+        self.epochs[key] += 1
+        if self.wants[key] is Want.YES:
+            self.wants[key] = Want.MAYBE
+
+    def mend_database(self) -> None:
+        self.database.down = False
+        self.database.broken_commits.clear()
+
+    def database_failed_lately(self, within_s: float) -> bool:
+        count, at = self._failures_seen
+        if count != self.database.failures:
+            self._failures_seen = (self.database.failures, self.clock.now())
+            return True
+        return count > 0 and self.clock.now() - at <= within_s * SECOND_US
+
+    def go_on(self, rounds: int | None) -> None:
+        """Let everybody go on for some rounds of the loop; None: until nothing happens without time."""
+
+        async def run() -> None:
+            for _ in range(rounds or 0):
+                await asyncio.sleep(0)
+
+        self.loop.finish(self.loop.quiet() if rounds is None else run())
+
+    def calm(self, *, lost: bool, worker: bool, long: bool) -> dict[str, bool]:
+        """Everything is well from now on, and enough time passes; returns which agents have a worker."""
+        self.mend_database()
+        for stopped in self.workers(AGENT) + self.workers(OTHER_AGENT):
+            if stopped.process is WorkerProcess.FROZEN:
+                self.server.kill(stopped)
+        for agent_name in AGENT_NAMES if worker else ():
+            if not self.workers(agent_name):
+                self.server.start_worker(agent_name, helper=self.random.random() < 0.5)
+        letters, self.post.held, self.post.service = self.post.held, [], Service.PROMPT
+        for process in self.processes:
+            process.weather.turn(None)
+            process.seams_left = None
+        self.loop.finish(self.fill_up())
+        for letter in letters:
+            if lost:
+                self.post.lost.append(letter)
+            else:
+                self.send(self.post.deliver_or_hold(letter))
+        self.clock.advance(LONG_CALM_S if long else CALM_S)
+        self.go_on(None)
+        assert not self.errands, f"these have never been answered: {self.errands}"
+        return {agent_name: bool(self.workers(agent_name)) for agent_name in AGENT_NAMES}
+
+    # What is judged at the moment it happens
+
+    def _judge_grant(self, room_name: str, granted: Granted) -> None:
+        """Promise 5: who is told of an agent has it, in the room or on its way."""
+        row = granted.dispatch
+        room = self.server.rooms.get(room_name)
+        assert room, f"an agent was granted in a room that does not exist: {row}"
+        assert row.state in (State.STARTING, State.ACTIVE, State.IDLE), f"granted in vain: {row}"
+        dispatch = room.dispatches.get(row.dispatch_id or "")
+        assert dispatch, f"the dispatch that was granted is not in LiveKit: {row}"
+        agent = room.participants.get(dispatch.job or "")
+        if granted.reused and row.state is not State.STARTING:
+            assert isinstance(agent, FakeAgent), f"the agent that was reused is not in the room: {row}"
+            assert agent.reacts, f"the agent that was reused is frozen or dead: {row}"
+            if agent.worker.helper or self.post.is_clean:
+                assert agent.session_open, f"the agent that was reused is deaf: {row}"
+
+    def _judge_removal(self, removal: Removal) -> None:
+        """Promise 2: one that answers is taken out at somebody's wish, or after its TTL with nobody in."""
+        room, agent = removal.room, removal.agent
+        if agent is None or not self._is_good(agent) or self.server.was_unwell_lately(agent, _FRESH_S):
+            return
+        if self._is_wished_away(removal) or self._has_better(removal):
+            return
+        if not agent.worker.helper and self._may_be_deaf(room, agent):
+            return
+        asked_at = max((p.livekit.empty_at.get(room.name, 0) for p in self.processes), default=0)
+        about = f"{removal.dispatch} / {agent} at {self.clock.now()}; asked at {asked_at}"
+        for person in room.people:
+            assert person.joined_at >= asked_at // 1_000 * 1_000, f"taken from people: {about}; {person}"
+        assert self.clock.now() - asked_at <= _FRESH_S * SECOND_US, f"LiveKit was not asked: {about}"
+        since = max(self._last_leave(room.sid), self.called_at[room.name, removal.agent_name])
+        assert self.clock.now() >= since + TTL_S * SECOND_US, (
+            f"before its TTL, which ran from {since}: {about}"
+        )
+
+    def _is_wished_away(self, removal: Removal) -> bool:
+        made_at = removal.dispatch.created_at if removal.dispatch else 0
+        wishes = self.wishes[removal.room.name, removal.agent_name]
+        return any(until is None or until >= made_at for _, until in wishes)
+
+    def _has_better(self, removal: Removal) -> bool:
+        others = [
+            other
+            for other in removal.room.agents
+            if other is not removal.agent and other.agent_name == removal.agent_name
+        ]
+        return any(self._is_good(other) and not self._is_deleted(other) for other in others)
+
+    def _is_deleted(self, agent: FakeAgent) -> bool:
+        dispatch = self.server.dispatch_of.get(agent.identity)
+        return dispatch is None or dispatch.id in self.server.deleted
+
+    def _may_be_deaf(self, room: FakeRoom, agent: FakeAgent) -> bool:
+        """A plain agent cannot be asked: it may be, when somebody left, or where nobody is in."""
+        left_at = max(self.server.last_person_at.get(room.sid, 0), self._last_leave(room.sid))
+        return not room.people or left_at >= agent.joined_at
+
+    @staticmethod
+    def _is_good(agent: FakeAgent) -> bool:
+        return agent.reacts and agent.session_open
+
+    def _last_leave(self, room_sid: str) -> int:
+        query = "SELECT max(left_at) AS at FROM participants WHERE room_sid = ? AND kind = 'person'"
+        return self.database.rows(query, room_sid)[0]["at"] or 0
+
+    def is_deaf_unseen(self, agent: FakeAgent) -> bool:
+        """Whether who closed its session was never seen by the service, neither coming nor going."""
+        if agent.worker.helper:
+            return False
+        closer = self.server.closed_by.get(agent.identity, "")
+        return not self.database.rows("SELECT sid FROM participants WHERE sid = ?", closer)
+
+    def _on_delivered(self, event: RoomEvent, outcome: Outcome) -> None:
+        """Promise 6: what happened in an old room is nothing to the new one."""
+        known = self.database.rows("SELECT sid, created_at FROM rooms WHERE name = ?", event.room_name)
+        if known and known[0]["sid"] != event.room.sid and known[0]["created_at"] > event.room.created_at:
+            touched = [t for t in outcome.transitions if t.after.room_sid != event.room.sid]
+            assert not touched, f"an old room's event touched the new room: {event}: {touched}"
+
+    def _on_room_closed(self, room_name: str) -> None:
+        for agent_name in AGENT_NAMES:
+            self.epochs[room_name, agent_name] += 1
+            self.wants[room_name, agent_name] = Want.NO

@@ -1,0 +1,180 @@
+"""Every event in every state, against one table written out by hand."""
+
+from dataclasses import replace
+from itertools import product
+
+import pytest
+
+from app.lifecycle import SECOND_US, Dispatch, Effect, EndReason, Event, Policy, Signal, State, decide
+
+NOW = 1_700_000_000_000_000
+POLICY = Policy(ttl_us=300 * SECOND_US, join_timeout_us=15 * SECOND_US, interval_us=60 * SECOND_US)
+
+STATES = {"C": "creating", "S": "starting", "A": "active", "I": "idle", "U": "unavailable"} | {
+    "E": "ending",
+    "X": "ended",
+}
+EFFECTS = {
+    "c": Effect.CREATE,
+    "r": Effect.REMOVE,
+    "e": Effect.EXPIRE,
+    "k": Effect.CHECK,
+    "a": Effect.ALERT,
+} | {"j": Effect.CHECK_JOB}
+
+#: A cell is the state it leads to, the effects, and after `>` the state of the successor; `.` is ignored.
+#: The row is as its state implies: an active one has a person in, an idle one nobody, both their agent; an
+#: unavailable one succeeds another; an ending or ended one has expired, and had no agent. `_U` is waited for.
+EXPECTED = """
+event           C    S    A    I    U    _U   E    X
+dispatched      S    S    A    I    S    S    E    .
+not_dispatched  X    .    .    .    .    .    .    .
+people_in       C    S    Ak   Ak   Cc   U    E    .
+people_out      C    S    I    I    U    U    E    .
+agent_in        C    I    A    I    .    .    .    .
+agent_left      Er   Er   Er   Er   .    .    .    .
+agent_lost      Er>U Er>U Er>C Er>U .    .    .    .
+room_finished   X    X    X    X    X    X    X    .
+reused          .    S    A    I    Cc   Cc   .    .
+end_requested   Er   Er   Er   Er   X    X    E    .
+refuted         .    Er>C Er>C Er>C .    .    .    .
+missing         .    X>U  X>C  X>U  .    .    X    .
+duplicate       Er   Er   Er   Er   X    X    .    .
+untaken         .    Er>C .    .    .    .    .    .
+join_overdue    .    Er>C .    .    .    .    .    .
+ttl_expired     Ee   Ee   .    Ee   X    X    .    .
+retry_due       Cc   Sj   .    .    U    Cc   Ee   .
+occupied        .    .    .    .    .    .    S    .
+removed         .    .    .    .    .    .    X    .
+remove_failed   .    .    .    .    .    .    E    .
+"""
+
+#: The reason that an event gives where it ends a dispatch or claims it.
+REASONS = {
+    Event.NOT_DISPATCHED: EndReason.GONE,
+    Event.AGENT_LEFT: EndReason.AGENT_LEFT,
+    Event.AGENT_LOST: EndReason.AGENT_FAILED,
+    Event.ROOM_FINISHED: EndReason.ROOM_FINISHED,
+    Event.END_REQUESTED: EndReason.REQUESTED,
+    Event.REFUTED: EndReason.REPLACED,
+    Event.MISSING: EndReason.GONE,
+    Event.DUPLICATE: EndReason.DUPLICATE,
+    Event.UNTAKEN: EndReason.NEVER_JOINED,
+    Event.JOIN_OVERDUE: EndReason.NEVER_JOINED,
+    Event.TTL_EXPIRED: EndReason.EXPIRED,
+}
+
+
+def _parse(table: str) -> dict[tuple[str, str], str]:
+    head, *rows = (line.split() for line in table.strip().splitlines())
+    return {(row[0], column): cell for row in rows for column, cell in zip(head[1:], row[1:], strict=True)}
+
+
+CELLS = _parse(EXPECTED)
+COLUMNS = {state: letter for letter, state in STATES.items()}
+PAIRS = [
+    *product(Event, State, [False]),
+    *((event, State.UNAVAILABLE, True) for event in Event),
+]
+
+
+def _row(state: State, *, waited_for: bool) -> Dispatch:
+    people = 1 if state is State.ACTIVE or waited_for else 0
+    over = state in (State.ENDING, State.ENDED)
+    return Dispatch(
+        id="row",
+        room_name="room",
+        room_sid="RM_1",
+        agent_name="agent",
+        state=state,
+        created_at=NOW - SECOND_US,
+        last_activity_at=NOW - SECOND_US,
+        participant_count=people,
+        agent_identity="agent-AJ_1" if state in (State.ACTIVE, State.IDLE) else None,
+        succeeds="previous" if state is State.UNAVAILABLE else None,
+        end_reason=EndReason.EXPIRED if over else None,
+        ended_at=NOW - SECOND_US if state is State.ENDED else None,
+        version=7,
+    )
+
+
+def _signal(event: Event) -> Signal:
+    people = {Event.PEOPLE_IN: 1, Event.PEOPLE_OUT: 0}.get(event)
+    identity = "agent-AJ_1" if event is Event.AGENT_IN else None
+    return Signal(event=event, people=people, agent_identity=identity, successor_id="next")
+
+
+def test_the_expected_table_has_every_event_and_every_state() -> None:
+    assert {event for event, _ in CELLS} == set(Event)
+    assert {column.removeprefix("_") for _, column in CELLS} == {COLUMNS[state] for state in State}
+
+
+@pytest.mark.parametrize(("event", "state", "waited_for"), PAIRS)
+def test_each_event_in_each_state_does_what_the_table_says(
+    event: Event, state: State, *, waited_for: bool
+) -> None:
+    before = _row(state, waited_for=waited_for)
+    cell = CELLS[event, ("_" if waited_for else "") + COLUMNS[state]]
+
+    decision = decide(before, _signal(event), NOW, POLICY)
+
+    if cell == ".":
+        assert decision.dispatch == before
+        assert (decision.effects, decision.successor) == ((), None)
+        return
+    outcome, _, successor = cell.partition(">")
+    assert decision.dispatch.state == STATES[outcome[0]]
+    assert decision.effects == tuple(EFFECTS[letter] for letter in outcome[1:])
+    assert (decision.successor.state if decision.successor else None) == STATES.get(successor)
+
+
+@pytest.mark.parametrize(("event", "state", "waited_for"), PAIRS)
+def test_an_end_or_a_claim_has_the_reason_of_its_event(
+    event: Event, state: State, *, waited_for: bool
+) -> None:
+    before = _row(state, waited_for=waited_for)
+    after = decide(before, _signal(event), NOW, POLICY).dispatch
+    if after.version == before.version or after.state not in (State.ENDING, State.ENDED):
+        return
+    entered_by_this = before.state is not State.ENDING
+    wish = event is Event.END_REQUESTED
+    assert after.end_reason == (REASONS[event] if entered_by_this or wish else before.end_reason)
+
+
+@pytest.mark.parametrize(("event", "state", "waited_for"), PAIRS)
+def test_the_version_grows_by_one_with_whatever_is_not_ignored(
+    event: Event, state: State, *, waited_for: bool
+) -> None:
+    before = _row(state, waited_for=waited_for)
+    column = ("_" if waited_for else "") + COLUMNS[state]
+    grown = 0 if CELLS[event, column] == "." else 1
+    assert decide(before, _signal(event), NOW, POLICY).dispatch.version == before.version + grown
+
+
+@pytest.mark.parametrize(
+    ("event", "state", "people", "succeeds", "expected", "successor"),
+    [
+        (Event.NOT_DISPATCHED, State.CREATING, 1, None, State.ENDED, None),
+        (Event.NOT_DISPATCHED, State.CREATING, 1, "previous", State.ENDED, State.UNAVAILABLE),
+        (Event.PEOPLE_OUT, State.CREATING, 1, None, State.CREATING, None),
+        (Event.PEOPLE_OUT, State.CREATING, 1, "previous", State.UNAVAILABLE, None),
+        (Event.AGENT_IN, State.STARTING, 2, None, State.ACTIVE, None),
+        (Event.AGENT_LOST, State.CREATING, 1, None, State.ENDING, State.CREATING),
+        (Event.AGENT_LOST, State.STARTING, 1, None, State.ENDING, State.CREATING),
+        (Event.MISSING, State.STARTING, 1, None, State.ENDED, State.CREATING),
+        (Event.JOIN_OVERDUE, State.STARTING, 0, None, State.ENDING, State.CREATING),
+        (Event.REMOVED, State.ENDING, 1, None, State.ENDED, State.CREATING),
+    ],
+)
+def test_a_goal_that_depends_on_the_row_is_read_from_it(
+    event: Event,
+    state: State,
+    people: int,
+    succeeds: str | None,
+    expected: State,
+    successor: State | None,
+) -> None:
+    before = replace(_row(state, waited_for=False), participant_count=people, succeeds=succeeds)
+    decision = decide(before, _signal(event), NOW, POLICY)
+    assert decision.dispatch.state is expected
+    assert (decision.successor.state if decision.successor else None) is successor

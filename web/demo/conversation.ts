@@ -1,0 +1,82 @@
+import type { Utterance } from "../src";
+import type { Tab } from "./tab";
+
+interface Line {
+  readonly id: string;
+  readonly kind: Utterance["from"] | "mark";
+  readonly who: string;
+  readonly text: string;
+}
+
+const KEPT_LINES = 100;
+const NEAR_END_PX = 80;
+
+/** The conversation on the page; it outlives a refresh with the tab. */
+export class Conversation {
+  readonly #tab: Tab;
+  readonly #key: string;
+  readonly #list: HTMLElement;
+  readonly #scroll: HTMLElement;
+  readonly #items = new Map<string, HTMLLIElement>();
+  #lines: Line[];
+
+  constructor(tab: Tab, list: HTMLElement, scroll: HTMLElement) {
+    this.#tab = tab;
+    this.#key = `demo.conversation.${tab.roomName}`;
+    this.#list = list;
+    this.#scroll = scroll;
+    this.#lines = parse(tab.read(this.#key));
+    for (const line of this.#lines) this.#show(line);
+    this.#scroll.scrollTop = this.#scroll.scrollHeight;
+  }
+
+  get empty(): boolean {
+    return this.#lines.length === 0;
+  }
+
+  hear(utterance: Utterance): void {
+    const who = { me: "You", agent: "Agent", other: utterance.identity }[utterance.from];
+    this.#put({ id: utterance.id, kind: utterance.from, who, text: utterance.text });
+  }
+
+  /** A line about the conversation, between those of the conversation. */
+  mark(text: string): void {
+    this.#put({ id: crypto.randomUUID(), kind: "mark", who: "", text });
+  }
+
+  #put(line: Line): void {
+    const { scrollHeight, scrollTop, clientHeight } = this.#scroll;
+    const atEnd = scrollHeight - scrollTop - clientHeight < NEAR_END_PX;
+    const at = this.#lines.findIndex((one) => one.id === line.id);
+    if (at >= 0) this.#lines[at] = line;
+    else this.#lines.push(line);
+    this.#lines = this.#lines.slice(-KEPT_LINES);
+    this.#show(line);
+    // Who reads further up is not to be torn away.
+    if (atEnd || line.kind === "me") this.#scroll.scrollTop = this.#scroll.scrollHeight;
+    this.#tab.write(this.#key, JSON.stringify(this.#lines));
+  }
+
+  #show(line: Line): void {
+    let item = this.#items.get(line.id);
+    if (!item) {
+      item = document.createElement("li");
+      this.#items.set(line.id, item);
+      this.#list.append(item);
+    }
+    item.className = line.kind === "mark" ? "mark" : `said ${line.kind}`;
+    const who = document.createElement("b");
+    who.textContent = line.who;
+    // One's own side of the page says who it is; a voice needs to hear it.
+    if (line.kind === "me") who.className = "unseen";
+    item.replaceChildren(...(line.who ? [who, line.text] : [line.text]));
+  }
+}
+
+function parse(kept: string | null): Line[] {
+  try {
+    return JSON.parse(kept ?? "[]") as Line[];
+  } catch {
+    return [];
+  }
+}

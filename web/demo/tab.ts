@@ -1,0 +1,50 @@
+import { randomName, remembered, sessionIdentity, tabStorage } from "../src";
+
+/** How somebody joined; kept so that a refresh joins the same way again. */
+export type Mode = "voice" | "text";
+
+const ROOM_NAME = /^[A-Za-z0-9_\-.:@#~+=](?:[A-Za-z0-9_\-.:@#~+= ]{0,126}[A-Za-z0-9_\-.:@#~+=])?$/;
+const ROOM = "demo.room";
+const MODE = "demo.mode";
+
+/** What this tab remembers over a refresh, and forgets when it is closed. */
+export class Tab {
+  readonly identity = sessionIdentity("guest");
+  readonly roomName: string;
+  readonly #storage = tabStorage();
+
+  constructor() {
+    const asked = new URLSearchParams(location.search).get("room") ?? "";
+    this.roomName = ROOM_NAME.test(asked)
+      ? asked
+      : remembered(ROOM, () => `demo-${randomName().slice(0, 6)}`);
+    // In the address, so that a copied link leads others here.
+    history.replaceState(null, "", this.link);
+  }
+
+  get link(): string {
+    return `?${new URLSearchParams({ room: this.roomName })}`;
+  }
+
+  get mode(): Mode | null {
+    const mode = this.#storage?.getItem(MODE);
+    return mode === "voice" || mode === "text" ? mode : null;
+  }
+
+  set mode(mode: Mode | null) {
+    if (mode) this.write(MODE, mode);
+    else this.#storage?.removeItem(MODE);
+  }
+
+  read(key: string): string | null {
+    return this.#storage?.getItem(key) ?? null;
+  }
+
+  write(key: string, value: string): void {
+    try {
+      this.#storage?.setItem(key, value);
+    } catch {
+      // Full: then a refresh shows less.
+    }
+  }
+}

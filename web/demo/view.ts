@@ -1,0 +1,103 @@
+import { english, isAtRest, isInRoom, type ConnectionState, type Message } from "../src";
+import { element } from "./element";
+
+type Mood = "away" | "busy" | "here" | "trouble";
+
+const AGENT_STATES: Readonly<Record<string, string>> = {
+  listening: "The agent is listening",
+  thinking: "The agent is thinking",
+  speaking: "The agent is speaking",
+};
+
+/** Put a state of the connection on the page. */
+export function showConnection(state: ConnectionState, conversationEmpty: boolean, waiting: string): void {
+  const atRest = isAtRest(state.phase);
+  const inRoom = isInRoom(state.phase);
+  const orb = element("orb");
+  orb.dataset.mood = mood(state);
+  orb.dataset.agent = state.agentState ?? "";
+  say("status", title(state));
+  showDetail(state, conversationEmpty, waiting);
+
+  element("welcome").hidden = !conversationEmpty;
+  element("join").hidden = !atRest;
+  element("composer").hidden = atRest;
+  element("actions").hidden = atRest;
+  element<HTMLButtonElement>("send").disabled = state.phase !== "ready";
+  say("leave", inRoom ? "Leave" : "Cancel");
+  for (const id of ["end", "microphone"]) element<HTMLButtonElement>(id).disabled = !inRoom;
+  const microphoneOn = state.microphone === "on" || state.microphone === "starting";
+  element("microphone").setAttribute("aria-pressed", String(microphoneOn));
+  showNotice(state);
+}
+
+export function showDetail(state: ConnectionState, conversationEmpty: boolean, waiting: string): void {
+  say("detail", state.phase === "ended" ? waiting : detail(state, conversationEmpty));
+}
+
+/** What the button in the notice does, if there is one. */
+export type NoticeAction = "connect" | "startAudio";
+
+function showNotice(state: ConnectionState): void {
+  const notice = noticeFor(state);
+  element("notice").hidden = notice === null;
+  say("notice-sentence", notice?.message.sentence ?? "");
+  say("notice-step", notice?.message.nextStep ?? "");
+  const button = element("notice-action");
+  button.hidden = !notice?.action;
+  button.dataset.action = notice?.action ?? "";
+  say("notice-action", notice?.action === "startAudio" ? "Play sound" : "Try again");
+}
+
+function noticeFor(state: ConnectionState): { message: Message; action?: NoticeAction } | null {
+  if (state.problem) {
+    const message = english.problems[state.problem.code];
+    // Where we try again by ourselves, or the buttons to join are at hand, another would be in the way.
+    const offer = state.phase === "failed" || state.phase === "waiting-for-agent";
+    return offer ? { message, action: "connect" } : { message };
+  }
+  if (state.microphone === "refused") return { message: english.problems["microphone-refused"] };
+  if (state.microphone === "missing") return { message: english.problems["microphone-missing"] };
+  if (state.audioBlocked) {
+    const message = {
+      sentence: "The sound is off.",
+      nextStep: "This browser waits for your click to play it.",
+    };
+    return { message, action: "startAudio" };
+  }
+  return null;
+}
+
+function mood(state: ConnectionState): Mood {
+  if (state.phase === "failed") return "trouble";
+  if (state.phase === "ready") return "here";
+  return isAtRest(state.phase) ? "away" : "busy";
+}
+
+function title(state: ConnectionState): string {
+  if (state.phase === "idle") return "Ready when you are";
+  if (state.phase === "ready") return AGENT_STATES[state.agentState ?? ""] ?? english.phases.ready;
+  return english.phases[state.phase];
+}
+
+function detail(state: ConnectionState, conversationEmpty: boolean): string {
+  if (state.retryAt !== null) return "It did not work yet; the next try follows in a moment.";
+  switch (state.phase) {
+    case "idle":
+      return conversationEmpty ? "The agent joins when you do." : "Join to go on where you were.";
+    case "failed":
+      return "Nothing is left running.";
+    case "ready":
+      return state.microphone === "on"
+        ? "Your microphone is on. This example only reads; a real agent listens, too."
+        : "Write something below.";
+    default:
+      return "This takes a second or two.";
+  }
+}
+
+/** Only what has changed: a screen reader reads a text anew that is set anew. */
+function say(id: string, text: string): void {
+  const target = element(id);
+  if (target.textContent !== text) target.textContent = text;
+}

@@ -1,0 +1,329 @@
+import type { AgentStatus, Credentials, Granted } from "./agent-service";
+import { defaultBackoff, delayAfter, type Backoff } from "./backoff";
+import { problemOf } from "./problems";
+import type { RoomLink, RoomLinkFactory, RoomNews, Utterance } from "./room-link";
+import { initialState, isAtRest, reduce, type ConnectionEvent, type ConnectionState } from "./state";
+
+/** The part of AgentService that a connection needs. */
+export interface AgentDesk {
+  requestAgent(token: string): Promise<Granted>;
+  status(token: string): Promise<AgentStatus>;
+  endAgent(token: string): Promise<void>;
+}
+
+/** Time and chance, for tests to take over. */
+export interface Surroundings {
+  now(): number;
+  /** Resolves after the time, or at once when the signal aborts. */
+  sleep(ms: number, signal: AbortSignal): Promise<void>;
+  random(): number;
+}
+
+export interface AgentConnectionOptions {
+  readonly desk: AgentDesk;
+  readonly fetchCredentials: (signal: AbortSignal) => Promise<Credentials>;
+  readonly createLink: RoomLinkFactory;
+  readonly microphone?: boolean;
+  readonly backoff?: Backoff;
+  /** How often the service is asked what keeps the agent. */
+  readonly watchMs?: number;
+  /** After this long without an agent the person is told, whatever the service says. */
+  readonly patienceMs?: number;
+  readonly surroundings?: Surroundings;
+}
+
+/** One wish to be in the room, from `connect` to whatever ends it. */
+interface Stay {
+  readonly abort: AbortController;
+  /** The tries to get in; settles soon after `abort`. */
+  entering: Promise<void>;
+  link: RoomLink | null;
+  credentials: Credentials | null;
+  /** An agent was dispatched for us, and we have not been in the room with it. */
+  owesAgent: boolean;
+}
+
+/**
+ * Keeps one person in one room with one agent: asks the service for the agent, then joins, waits for it, comes
+ * back when the network was lost, and undoes what is half done when told to leave.
+ *
+ * `subscribe` and `getSnapshot` are what React's `useSyncExternalStore` takes; snapshots are immutable.
+ */
+export class AgentConnection {
+  readonly #options: AgentConnectionOptions;
+  readonly #backoff: Backoff;
+  readonly #world: Surroundings;
+  readonly #listeners = new Set<() => void>();
+  readonly #hearers = new Set<(utterance: Utterance) => void>();
+  #state: ConnectionState = initialState;
+  #stay: Stay | null = null;
+  /** What an earlier stay has left to do; the next one begins after it. */
+  #undoing: Promise<void> = Promise.resolve();
+  #lastToken: string | null = null;
+  #microphoneWanted: boolean;
+  /** Runs while we wait for an agent. */
+  #watch: AbortController | null = null;
+
+  constructor(options: AgentConnectionOptions) {
+    this.#options = options;
+    this.#backoff = options.backoff ?? defaultBackoff;
+    this.#world = options.surroundings ?? realSurroundings;
+    this.#microphoneWanted = options.microphone ?? false;
+  }
+
+  readonly subscribe = (listener: () => void): (() => void) => {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  };
+
+  readonly getSnapshot = (): ConnectionState => this.#state;
+
+  /** Hear what is said in the room; gives the function that stops it. */
+  readonly onUtterance = (hearer: (utterance: Utterance) => void): (() => void) => {
+    this.#hearers.add(hearer);
+    return () => this.#hearers.delete(hearer);
+  };
+
+  /** Go in; while waiting for an agent, ask for it again. Otherwise, when already on the way, nothing. */
+  connect(): void {
+    if (isAtRest(this.#state.phase)) {
+      this.#apply({ type: "connect" });
+      this.#enter();
+    } else if (this.#state.phase === "waiting-for-agent" && this.#stay) {
+      this.#apply({ type: "connect" });
+      void this.#askAgain(this.#stay);
+    }
+  }
+
+  /** Leave, from whatever point; resolves when nothing of this stay is left but the agent's own TTL. */
+  async disconnect(): Promise<void> {
+    this.#end({ type: "leave" });
+    await this.#undoing;
+  }
+
+  /** End the agent for everybody in the room, and leave. Rejects with a ProblemError, and then we are still in. */
+  async endAgent(): Promise<void> {
+    const token = this.#stay?.credentials?.participantToken;
+    if (token) await this.#options.desk.endAgent(token);
+    await this.disconnect();
+  }
+
+  /** What the service knows about the agent; null before we first had credentials for the room. */
+  async agentStatus(): Promise<AgentStatus | null> {
+    return this.#lastToken ? await this.#options.desk.status(this.#lastToken) : null;
+  }
+
+  async setMicrophone(on: boolean): Promise<void> {
+    this.#microphoneWanted = on;
+    const link = this.#stay?.link;
+    if (link) await this.#switchMicrophone(link, on);
+  }
+
+  /** Say something in writing. Rejects when it could not be sent. */
+  async sendText(text: string): Promise<void> {
+    const link = this.#stay?.link;
+    if (!link) throw new Error("there is no room to say it in");
+    this.#hear(await link.sendText(text));
+  }
+
+  /** To be called from a click, when `audioBlocked`. */
+  async startAudio(): Promise<void> {
+    await this.#stay?.link?.startAudio();
+  }
+
+  #enter(): void {
+    const stay: Stay = {
+      abort: new AbortController(),
+      entering: Promise.resolve(),
+      link: null,
+      credentials: null,
+      owesAgent: false,
+    };
+    this.#stay = stay;
+    stay.entering = this.#undoing.then(() => this.#tryToEnter(stay));
+  }
+
+  /** Again and again: credentials, the agent, the room; until in, given up, or told to leave. */
+  async #tryToEnter(stay: Stay): Promise<void> {
+    const { signal } = stay.abort;
+    for (let tried = 1; !signal.aborted; tried++) {
+      try {
+        return await this.#enterOnce(stay);
+      } catch (error) {
+        if (signal.aborted) return;
+        const problem = problemOf(error);
+        const delay = problem.retryable
+          ? delayAfter(tried, problem.retryAfterMs, this.#backoff, this.#world.random())
+          : null;
+        if (delay === null) return this.#end({ type: "failed", problem });
+        this.#apply({ type: "retrying", problem, retryAt: this.#world.now() + delay });
+        await this.#world.sleep(delay, signal);
+      }
+    }
+  }
+
+  /** Not at once: LiveKit may be restarting, or the page on its way out. */
+  async #comeBack(stay: Stay): Promise<void> {
+    await this.#world.sleep(this.#backoff.firstMs, stay.abort.signal);
+    await this.#tryToEnter(stay);
+  }
+
+  async #enterOnce(stay: Stay): Promise<void> {
+    const { signal } = stay.abort;
+    const credentials = await this.#options.fetchCredentials(signal);
+    if (signal.aborted) return;
+    stay.credentials = credentials;
+    this.#lastToken = credentials.participantToken;
+    // Never cut short: a dispatch whose answer we do not hear is one that we could not give back.
+    const granted = await this.#options.desk.requestAgent(credentials.participantToken);
+    stay.owesAgent ||= !granted.reused;
+    if (signal.aborted) return;
+    this.#apply({ type: "granted", dispatchId: granted.dispatchId, reused: granted.reused });
+    const link = this.#options.createLink((news) => {
+      // What an abandoned link still has to say is not about us any more.
+      if (this.#stay === stay && stay.link === link) this.#take(news, stay, link);
+    });
+    stay.link = link;
+    try {
+      await link.join(credentials);
+    } catch (error) {
+      stay.link = null;
+      throw error;
+    }
+  }
+
+  #take(news: RoomNews, stay: Stay, link: RoomLink): void {
+    switch (news.type) {
+      case "joined":
+        stay.owesAgent = false;
+        this.#apply({ type: "joined" });
+        if (this.#microphoneWanted) void this.#switchMicrophone(link, true);
+        break;
+      case "agent":
+        this.#apply(
+          { type: "noticed", facts: { agentState: news.state } },
+          { type: news.ready ? "agent-ready" : "agent-gone" },
+        );
+        break;
+      case "interrupted":
+        this.#apply({ type: "interrupted" });
+        break;
+      case "closed":
+        if (news.problem.retryable) {
+          stay.link = null;
+          this.#apply({ type: "interrupted" });
+          stay.entering = this.#comeBack(stay);
+        } else {
+          this.#end({ type: "dismissed", problem: news.problem });
+        }
+        break;
+      case "audio":
+        this.#apply({ type: "noticed", facts: { audioBlocked: news.blocked } });
+        break;
+      case "microphone":
+        this.#apply({ type: "noticed", facts: { microphone: news.on ? "on" : "off" } });
+        break;
+      case "utterance":
+        this.#hear(news.utterance);
+    }
+  }
+
+  async #switchMicrophone(link: RoomLink, on: boolean): Promise<void> {
+    if (on) this.#apply({ type: "noticed", facts: { microphone: "starting" } });
+    let microphone: ConnectionState["microphone"] = on ? "on" : "off";
+    try {
+      await link.setMicrophone(on);
+    } catch (error) {
+      microphone = problemOf(error).code === "microphone-refused" ? "refused" : "missing";
+    }
+    if (this.#stay?.link === link) this.#apply({ type: "noticed", facts: { microphone } });
+  }
+
+  /** The service tries again by itself; that a person wants it is a reason to do so at once. */
+  async #askAgain(stay: Stay): Promise<void> {
+    try {
+      const credentials = await this.#options.fetchCredentials(stay.abort.signal);
+      stay.credentials = credentials;
+      this.#lastToken = credentials.participantToken;
+      const granted = await this.#options.desk.requestAgent(credentials.participantToken);
+      if (this.#stay === stay) this.#apply({ type: "granted", ...granted });
+    } catch (error) {
+      if (this.#stay === stay) this.#apply({ type: "no-agent", problem: problemOf(error) });
+    }
+  }
+
+  /** While no agent is here, find out whether one can be expected. */
+  async #watchForAgent(signal: AbortSignal): Promise<void> {
+    const { watchMs = 3_000, patienceMs = 20_000 } = this.#options;
+    const since = this.#world.now();
+    for (;;) {
+      await this.#world.sleep(watchMs, signal);
+      if (signal.aborted) return;
+      // Who cannot be asked says nothing about the agent.
+      const status = await this.agentStatus().catch(() => null);
+      if (signal.aborted) return;
+      const hopeless = status?.hasAgent === false || this.#world.now() - since >= patienceMs;
+      if (hopeless && !this.#state.problem) {
+        this.#apply({ type: "no-agent", problem: { code: "no-agent", retryable: true } });
+      }
+    }
+  }
+
+  #end(event: ConnectionEvent): void {
+    const stay = this.#stay;
+    this.#stay = null;
+    if (stay) {
+      stay.abort.abort();
+      this.#undoing = this.#undo(stay);
+    }
+    this.#apply(event);
+  }
+
+  async #undo(stay: Stay): Promise<void> {
+    await stay.link?.leave().catch(() => undefined);
+    await stay.entering;
+    // The join may have been under way: then the link was told to leave, and its failure is nobody's problem.
+    if (stay.owesAgent && stay.credentials) await this.#giveBack(stay.credentials).catch(() => undefined);
+  }
+
+  /** End an agent that came for us alone. Where this fails, the agent's TTL does it. */
+  async #giveBack({ participantToken }: Credentials): Promise<void> {
+    const status = await this.#options.desk.status(participantToken);
+    if (status.hasAgent && status.participantCount === 0) await this.#options.desk.endAgent(participantToken);
+  }
+
+  #apply(...events: ConnectionEvent[]): void {
+    const before = this.#state;
+    this.#state = events.reduce(reduce, before);
+    if (this.#state === before) return;
+    const waiting = this.#state.phase === "waiting-for-agent";
+    if (waiting && !this.#watch) {
+      this.#watch = new AbortController();
+      void this.#watchForAgent(this.#watch.signal);
+    } else if (!waiting) {
+      this.#watch?.abort();
+      this.#watch = null;
+    }
+    for (const listener of [...this.#listeners]) listener();
+  }
+
+  #hear(utterance: Utterance): void {
+    for (const hearer of [...this.#hearers]) hearer(utterance);
+  }
+}
+
+const realSurroundings: Surroundings = {
+  now: () => Date.now(),
+  random: () => Math.random(),
+  sleep: (ms, signal) =>
+    new Promise((resolve) => {
+      if (signal.aborted) return resolve();
+      const done = () => {
+        clearTimeout(timer);
+        signal.removeEventListener("abort", done);
+        resolve();
+      };
+      const timer = setTimeout(done, ms);
+      signal.addEventListener("abort", done);
+    }),
+};

@@ -1,0 +1,34 @@
+/**
+ * Who this tab is to LiveKit: made up once, and kept for as long as the tab lives, so that a refresh is the
+ * same person coming back and not a stranger.
+ */
+export function sessionIdentity(prefix = "user", storage: Storage | null = tabStorage()): string {
+  return remembered("agent-lifecycle.identity", () => `${prefix}-${randomName()}`, storage);
+}
+
+/** The value kept under `key` for this tab, or a new one from `make`, kept from now on. */
+export function remembered(key: string, make: () => string, storage: Storage | null = tabStorage()): string {
+  const kept = storage?.getItem(key);
+  if (kept) return kept;
+  const made = make();
+  try {
+    storage?.setItem(key, made);
+  } catch {
+    // Full or forbidden: then it lasts as long as the page.
+  }
+  return made;
+}
+
+export function randomName(): string {
+  const bytes = crypto.getRandomValues(new Uint8Array(6));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** This tab's storage; null where the browser forbids it. */
+export function tabStorage(): Storage | null {
+  try {
+    return globalThis.sessionStorage ?? null;
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,40 @@
+import type { Credentials } from "./agent-service";
+import type { Problem } from "./problems";
+
+/** A piece of conversation; a later one with the same id replaces it. */
+export interface Utterance {
+  readonly id: string;
+  readonly from: "agent" | "me" | "other";
+  /** The LiveKit identity that it came from. */
+  readonly identity: string;
+  readonly text: string;
+  readonly final: boolean;
+}
+
+/** Comes from the moment of joining to that of leaving: `joined` first, then who is there. */
+export type RoomNews =
+  /** In the room, for the first time or after an interruption. */
+  | { readonly type: "joined" }
+  | { readonly type: "interrupted" }
+  | { readonly type: "agent"; readonly ready: boolean; readonly state: string | null }
+  /** Out for good; `problem` is retryable where joining again may help. */
+  | { readonly type: "closed"; readonly problem: Problem }
+  | { readonly type: "audio"; readonly blocked: boolean }
+  | { readonly type: "microphone"; readonly on: boolean }
+  | { readonly type: "utterance"; readonly utterance: Utterance };
+
+/** One stay in one room. Made by `RoomLinkFactory`, joined once, left once. */
+export interface RoomLink {
+  /** Rejects with a ProblemError. */
+  join(credentials: Credentials): Promise<void>;
+  /** Also ends a join under way. */
+  leave(): Promise<void>;
+  /** Rejects with a ProblemError: microphone-refused or microphone-missing. */
+  setMicrophone(on: boolean): Promise<void>;
+  /** Gives the utterance as others will see it. */
+  sendText(text: string): Promise<Utterance>;
+  /** To be called from a click. */
+  startAudio(): Promise<void>;
+}
+
+export type RoomLinkFactory = (onNews: (news: RoomNews) => void) => RoomLink;

@@ -1,0 +1,143 @@
+import type { Problem } from "./problems";
+
+export type Phase =
+  "idle" | "requesting" | "connecting" | "waiting-for-agent" | "ready" | "reconnecting" | "ended" | "failed";
+
+export type Microphone = "off" | "starting" | "on" | "refused" | "missing";
+
+export type ConnectionEvent =
+  /** The person wants in, or wants the agent asked for again. */
+  | { readonly type: "connect" }
+  /** The service has an agent in the room, or on its way there. */
+  | { readonly type: "granted"; readonly dispatchId: string | null; readonly reused: boolean }
+  /** We are in the room, for the first time or again. */
+  | { readonly type: "joined" }
+  | { readonly type: "agent-ready" }
+  | { readonly type: "agent-gone" }
+  /** Nobody comes, though we wait. */
+  | { readonly type: "no-agent"; readonly problem: Problem }
+  /** The network to the room was lost; we come back by ourselves. */
+  | { readonly type: "interrupted" }
+  /** A try failed; the next one follows at `retryAt`. */
+  | { readonly type: "retrying"; readonly problem: Problem; readonly retryAt: number }
+  /** LiveKit put us out for a reason that coming back would not mend. */
+  | { readonly type: "dismissed"; readonly problem: Problem }
+  | { readonly type: "failed"; readonly problem: Problem }
+  | { readonly type: "leave" }
+  /** Something to show that changes no phase. */
+  | { readonly type: "noticed"; readonly facts: Partial<Facts> };
+
+/** What is known beside the phase. */
+export interface Facts {
+  readonly microphone: Microphone;
+  /** LiveKit's `lk.agent.state`: listening, thinking, speaking, ... */
+  readonly agentState: string | null;
+  /** The browser wants a click before it plays the agent's voice. */
+  readonly audioBlocked: boolean;
+}
+
+export interface ConnectionState extends Facts {
+  readonly phase: Phase;
+  readonly problem: Problem | null;
+  /** When the next try begins, in milliseconds since the epoch. */
+  readonly retryAt: number | null;
+  readonly dispatchId: string | null;
+  /** Whether the agent was there before we asked; null before the answer. */
+  readonly reused: boolean | null;
+}
+
+type Move = Exclude<ConnectionEvent["type"], "noticed">;
+
+/**
+ * Where each event leads. What is not in the table does not happen: an event that comes too late, from a try
+ * that was given up, changes nothing.
+ */
+export const TABLE: Readonly<Record<Phase, Readonly<Partial<Record<Move, Phase>>>>> = {
+  idle: {
+    connect: "requesting",
+  },
+  requesting: {
+    granted: "connecting",
+    retrying: "requesting",
+    failed: "failed",
+    leave: "idle",
+  },
+  connecting: {
+    joined: "waiting-for-agent",
+    retrying: "requesting",
+    failed: "failed",
+    leave: "idle",
+  },
+  "waiting-for-agent": {
+    connect: "waiting-for-agent",
+    granted: "waiting-for-agent",
+    "agent-ready": "ready",
+    "no-agent": "waiting-for-agent",
+    interrupted: "reconnecting",
+    dismissed: "ended",
+    leave: "ended",
+  },
+  ready: {
+    "agent-gone": "waiting-for-agent",
+    interrupted: "reconnecting",
+    dismissed: "ended",
+    leave: "ended",
+  },
+  reconnecting: {
+    granted: "reconnecting",
+    joined: "waiting-for-agent",
+    retrying: "reconnecting",
+    dismissed: "ended",
+    failed: "failed",
+    leave: "ended",
+  },
+  ended: {
+    connect: "requesting",
+  },
+  failed: {
+    connect: "requesting",
+    leave: "idle",
+  },
+};
+
+export const initialState: ConnectionState = {
+  phase: "idle",
+  problem: null,
+  retryAt: null,
+  dispatchId: null,
+  reused: null,
+  microphone: "off",
+  agentState: null,
+  audioBlocked: false,
+};
+
+/** The phases in which we are in the room, or on our way back into it. */
+export function isInRoom(phase: Phase): boolean {
+  return phase === "waiting-for-agent" || phase === "ready" || phase === "reconnecting";
+}
+
+/** The phases in which nothing runs, and `connect` begins anew. */
+export function isAtRest(phase: Phase): boolean {
+  return phase === "idle" || phase === "ended" || phase === "failed";
+}
+
+/** The only way in which the state changes. An event without a row gives the same object back. */
+export function reduce(state: ConnectionState, event: ConnectionEvent): ConnectionState {
+  if (event.type === "noticed") return { ...state, ...event.facts };
+  const phase = TABLE[state.phase][event.type];
+  if (phase === undefined) return state;
+  const next: ConnectionState = {
+    ...state,
+    phase,
+    problem: "problem" in event ? event.problem : problemKept(state, event),
+    retryAt: event.type === "retrying" ? event.retryAt : null,
+  };
+  if (event.type === "granted") return { ...next, dispatchId: event.dispatchId, reused: event.reused };
+  if (isAtRest(phase)) return { ...next, microphone: "off", agentState: null, audioBlocked: false };
+  return next;
+}
+
+/** While we only try again, what went wrong stays on show until a try succeeds. */
+function problemKept(state: ConnectionState, event: ConnectionEvent): Problem | null {
+  return event.type === "granted" ? state.problem : null;
+}

@@ -1,0 +1,15 @@
+import { defineConfig } from "vite";
+
+// The demo page only; what the service serves under /demo.
+export default defineConfig({
+  root: "demo",
+  base: "/demo/",
+  build: {
+    outDir: "dist",
+    emptyOutDir: true,
+    // The page's policy forbids inline data, and the service caches files by their hashed names.
+    assetsInlineLimit: 0,
+    modulePreload: { polyfill: false },
+    chunkSizeWarningLimit: 1000,
+  },
+});
