@@ -9,10 +9,11 @@ import sys
 
 from aiohttp import web
 
-from app.config import Config, ConfigError, load_config, parse_database_url
+from app.config import Config, ConfigError, load_config
 from app.errors import ServiceError
 from app.logs import configure_logging
 from app.migrate import MigrationError
+from app.settings import parse_database_url
 from app.transfer import TransferRefused, told, transfer
 from app.web import create_app
 

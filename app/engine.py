@@ -42,7 +42,7 @@ _FOR_LIBPQ_ALONE = frozenset(
 
 
 def create_engine(url: str) -> AsyncEngine:
-    """An engine for what `config.parse_database_url` returns."""
+    """An engine for what `settings.parse_database_url` returns."""
     return _postgres_engine(url) if url.startswith("postgresql") else _sqlite_engine(url)
 
 

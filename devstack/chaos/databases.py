@@ -10,9 +10,9 @@ from pathlib import Path
 from sqlalchemy import Row, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.config import parse_database_url
 from app.engine import create_engine
 from app.models import dispatches, history, webhook_events
+from app.settings import parse_database_url
 from devstack.chaos.options import Database
 
 #: Fewer than either database's limit of parameters in one statement.

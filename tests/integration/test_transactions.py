@@ -12,9 +12,9 @@ from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.util import await_only
 
-from app.config import parse_database_url
 from app.engine import create_engine
 from app.errors import DatabaseUnavailable
+from app.settings import parse_database_url
 from app.transactions import Transactions
 from fakes.databases import PostgresDatabase, PostgresServer
 from fakes.wire import Wire

@@ -1,12 +1,14 @@
 """The environment: every variable's default, good values, bad ones; all problems at once, no secret."""
 
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from app.config import Config, ConfigError, Keypair, Surroundings, load_config, parse_database_url
+from app.config import Config, ConfigError, Keypair, Surroundings, load_config
 from app.lifecycle import SECOND_US, Restart
+from app.settings import parse_database_url
 
 SECRET = "a-secret-of-at-least-thirty-two-characters"
 NEEDED = {
@@ -64,6 +66,28 @@ SETTINGS: list[tuple[str, str, Any, dict[str, Any]]] = [
     ),
     ("LIFECYCLE_ENV", "surroundings", Surroundings.PRODUCTION, {"dev": Surroundings.DEV}),
     ("LOG_LEVEL", "log_level", "INFO", {"debug": "DEBUG", "WARNING": "WARNING", "Error": "ERROR"}),
+    ("LOG_RATE_LIMIT", "log_rate_limit", 400, {"0": 0, "1000000": 1_000_000}),
+    ("ENABLE_LOG_AGGREGATION", "log_aggregation", True, {"false": False}),
+    ("LOG_REDACT", "log_redact", False, {"true": True}),
+    ("RATE_LIMIT_PER_MINUTE", "rate_limit_per_minute", 60, {"0": 0, "600": 600}),
+    (
+        "TRUSTED_PROXIES",
+        "trusted_proxies",
+        (),
+        {"10.0.0.0/8, ::1": (ip_network("10.0.0.0/8"), ip_network("::1"))},
+    ),
+    ("METRICS_PUBLIC", "metrics_public", True, {"false": False}),
+    (
+        "ALERT_WEBHOOK_URL",
+        "alert_webhook_url",
+        None,
+        {"https://hooks.slack.com/services/T/B/x": "https://hooks.slack.com/services/T/B/x"},
+    ),
+    ("ALERT_MAX_AGENTS", "alert_max_agents", 20, {"1": 1, "1000": 1_000}),
+    ("ALERT_CLEANUP_FAILURE_PERCENT", "alert_cleanup_failure_percent", 10, {"1": 1, "100": 100}),
+    ("ALERT_LOG_DROP_PERCENT", "alert_log_drop_percent", 5, {"1": 1, "100": 100}),
+    ("ALERT_CREATE_FAILURES", "alert_create_failures", 3, {"1": 1, "1000": 1_000}),
+    ("PUBLIC_URL", "public_url", None, {"https://agents.example.com/": "https://agents.example.com"}),
     (
         "API_KEYS",
         "api_keys",
@@ -178,9 +202,10 @@ def test_no_secret_is_in_the_representation() -> None:
     config = load(
         API_KEYS="an-api-key-of-ours",
         LIVEKIT_WEBHOOK_KEYS="old:an-old-secret",
+        ALERT_WEBHOOK_URL="https://hooks.example.com/a-hook-secret",
         DATABASE_URL="postgresql://user:a-password@host/name",
     )
-    for secret in (SECRET, "an-api-key-of-ours", "an-old-secret", "a-password"):
+    for secret in (SECRET, "an-api-key-of-ours", "an-old-secret", "a-password", "a-hook-secret"):
         assert secret not in repr(config)
         assert secret not in str(config)
 

@@ -1,0 +1,194 @@
+"""How the environment is read: what each kind of value looks like, and what is wrong with one."""
+
+import difflib
+import re
+from collections.abc import Callable, Iterator, Mapping
+from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import TypeAlias, TypeVar
+from urllib.parse import parse_qsl, urlsplit
+
+T = TypeVar("T")
+E = TypeVar("E", bound=StrEnum)
+
+Network: TypeAlias = IPv4Network | IPv6Network
+
+#: Our variables begin so; another one that does is most likely a typing error.
+_PREFIXES = (
+    "LIVEKIT_",
+    "AGENT_",
+    "CLEANUP_",
+    "LIFECYCLE_",
+    "LOG_",
+    "ENABLE_LOG_",
+    "API_KEY",
+    "LIVENESS_",
+    "CORS_",
+    "DATABASE_",
+    "ALERT_",
+    "RATE_LIMIT",
+    "METRICS_",
+    "TRUSTED_",
+    "PUBLIC_",
+)
+
+_SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+
+#: What LiveKit's own tools read from the same environment.
+_NEIGHBOURS = frozenset({"LIVEKIT_SERVER_BIN", "LIVEKIT_AGENT_NAME", "LIVEKIT_LOG_LEVEL"})
+
+
+class Reader:
+    """Takes variables one by one and remembers which, and what was wrong with them."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self.known: list[str] = []
+        self.problems: list[str] = []
+
+    def take(self, name: str, parse: Callable[[str], T], default: T) -> T:
+        """The value of a variable; `default` where it is unset, empty, or wrong."""
+        self.known.append(name)
+        text = self._environ.get(name, "").strip()
+        if not text:
+            return default
+        try:
+            return parse(text)
+        except ValueError as problem:
+            self.problems.append(f"{name} {problem}")
+            return default
+
+    def require(self, name: str, parse: Callable[[str], T], placeholder: T) -> T:
+        if not self._environ.get(name, "").strip():
+            self.known.append(name)
+            self.problems.append(f"{name} is required")
+            return placeholder
+        return self.take(name, parse, placeholder)
+
+    def unknown(self) -> Iterator[str]:
+        for name in sorted(self._environ):
+            if name in self.known or name in _NEIGHBOURS or not name.startswith(_PREFIXES):
+                continue
+            # A name that was cut short is nearer to its whole than to any of like length.
+            whole = [known for known in self.known if known.startswith(name)]
+            close = whole or difflib.get_close_matches(name, self.known, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            yield f"{name} is not a setting of this service and is ignored{hint}"
+
+
+def between(least: int, most: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"-?\d{1,15}", text, re.ASCII) or not least <= int(text) <= most:
+            raise ValueError(f"must be a whole number from {least} to {most}")
+        return int(text)
+
+    return parse
+
+
+def member(kind: type[E]) -> Callable[[str], E]:
+    def parse(text: str) -> E:
+        try:
+            return kind(text.lower())
+        except ValueError:
+            raise ValueError("must be one of " + ", ".join(kind)) from None
+
+    return parse
+
+
+def boolean(text: str) -> bool:
+    if text.lower() in ("true", "1", "yes", "on"):
+        return True
+    if text.lower() in ("false", "0", "no", "off"):
+        return False
+    raise ValueError("must be true or false")
+
+
+def names(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not names:
+        raise ValueError("names no agent")
+    for name in names:
+        if len(name) > 128 or not name.isprintable():  # noqa: PLR2004 - said in the message
+            raise ValueError("has a name over 128 characters, or with a character that cannot be printed")
+    return names
+
+
+def api_keys(text: str) -> tuple[str, ...]:
+    keys = tuple(key.strip() for key in text.split(",") if key.strip())
+    if any(len(key) < 16 for key in keys):  # noqa: PLR2004 - said in the message
+        raise ValueError("has a key of under 16 characters, which can be guessed")
+    return keys
+
+
+def livekit_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("ws", "wss", "http", "https") or not parts.hostname:
+        raise ValueError("must be like wss://example.livekit.cloud")
+    return text.rstrip("/")
+
+
+def origins(text: str) -> tuple[str, ...]:
+    origins = tuple(origin.strip().rstrip("/") for origin in text.split(",") if origin.strip())
+    for origin in origins:
+        parts = urlsplit(origin)
+        if origin != "*" and (parts.scheme not in ("http", "https") or not parts.hostname or parts.path):
+            raise ValueError("must be origins like https://app.example.com, or *")
+    return origins
+
+
+def proxies(text: str) -> tuple[Network, ...]:
+    try:
+        return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise ValueError("must be addresses or networks like 10.0.0.0/8, comma separated") from None
+
+
+def web_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must be like https://example.com/path")
+    return text.rstrip("/")
+
+
+def log_level(text: str) -> str:
+    level = text.upper()
+    if level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+        raise ValueError("must be DEBUG, INFO, WARNING or ERROR")
+    return level
+
+
+def sqlite_url(path: Path) -> str:
+    return f"sqlite+aiosqlite:///{path}"
+
+
+def parse_database_url(text: str) -> str:
+    """Our engine's form of a database URL; raises ValueError for anything but SQLite and Postgres."""
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        return sqlite_url(Path(text))
+    if scheme in ("sqlite", "sqlite+aiosqlite") and rest.strip("/"):
+        return f"sqlite+aiosqlite://{rest}"
+    if scheme in ("postgres", "postgresql", "postgresql+asyncpg"):
+        return f"postgresql+asyncpg://{_postgres_address(rest)}"
+    raise ValueError("must be sqlite:///path/to/file or postgresql://user:password@host/name")
+
+
+def _postgres_address(rest: str) -> str:
+    """What follows the scheme, checked as far as that needs no server; the driver reads libpq's forms."""
+    parts = urlsplit(f"//{rest}")
+    try:
+        query = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
+    except ValueError:
+        raise ValueError("has a query that is not name=value&name=value") from None
+    if parts.fragment:
+        raise ValueError("has a # in it; in a password write it as %23")
+    if query.get("sslmode", "prefer") not in _SSL_MODES:
+        raise ValueError("has an sslmode other than " + ", ".join(_SSL_MODES))
+    if not query.get("connect_timeout", "1").isdecimal():
+        raise ValueError("has a connect_timeout that is not in whole seconds")
+    for host in parts.netloc.rpartition("@")[2].split(","):
+        port = re.fullmatch(r"(?:\[[^\]]*\]|[^:\[\]]*)(?::(\d{1,5})?)?", host)
+        if port is None or int(port[1] or 1) not in range(1, 65_536):
+            raise ValueError("has a host that is not like name:port")
+    return rest
