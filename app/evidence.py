@@ -199,7 +199,7 @@ class Examiner:
     async def _verdict(self, truth: RoomTruth, candidate: Candidate) -> Verdict:
         if await self._is_doomed(candidate):
             return Verdict.DOOMED
-        if candidate.agent is None or candidate.agent.identity is None or truth.room is None:
+        if not (candidate.agent and candidate.agent.identity and truth.room):
             return Verdict.STARTING if self._may_still_come(candidate) else Verdict.ABSENT
         try:
             probe = await self._livekit.probe(truth.room.name, candidate.agent.identity)
@@ -224,15 +224,16 @@ class Examiner:
 
     async def _is_doomed(self, candidate: Candidate) -> bool:
         if candidate.row:
-            return candidate.row.state is State.ENDING
+            # Not listed any more: somebody has deleted its dispatch, and LiveKit ends its job.
+            return candidate.row.state is State.ENDING or candidate.listed is None
         if candidate.is_stray:
             # Nothing in LiveKit will ever end it, and no row can be about it.
             return True
         row_id = candidate.listed.row_id if candidate.listed else None
         # One that we made and ended may be listed for a while; one that we know nothing of is another's,
         # or our own from before the database was lost.
-        ended = await self._store.dispatch(row_id) if row_id else None
-        return ended is not None and ended.state is State.ENDED
+        known = await self._store.dispatch(row_id) if row_id else None
+        return bool(known and known.state is State.ENDED)
 
     async def _may_be_closed(self, truth: RoomTruth, room: RoomInfo, candidate: Candidate) -> bool:
         """Whether a default session, which cannot be asked, may have closed because its user left.

@@ -42,3 +42,23 @@ async def test_of_two_agents_none_is_taken_out_before_livekit_tells_whose_they_a
     await app.advance(0.16)
 
     assert kept.job in {agent.identity for agent in world.agents("room")}
+
+
+@pytest.mark.usefixtures("worker")
+async def test_an_agent_whose_dispatch_somebody_has_deleted_is_not_reused(
+    app: App, world: World, server: FakeServer
+) -> None:
+    """LiveKit ends its job a moment later: it answers still, and will be gone."""
+    server.join("room")
+    first = (await app.dispatch()).body["dispatchId"]
+    await app.advance(1)
+    assert await app.state() == "active"
+    server.delete_dispatch(server.rooms["room"], first)
+
+    answer = await app.dispatch()
+    await app.advance(6)
+
+    assert answer.body["reused"] is False
+    assert answer.body["dispatchId"] != first
+    (agent,) = world.agents("room")
+    assert agent.answers("alice")
