@@ -1,0 +1,202 @@
+"""The rollout in steps: what each mode does by itself, what it only counts, and that it may be changed."""
+
+from app.mode import Mode
+from fakes.rooms import FakeWorker
+from fakes.server import FakeServer
+from integration.conftest import StartApp
+from integration.harness import App, World
+
+TTL_S = 300
+
+
+def withheld(app: App) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for family in app.service.metrics.registry.collect():
+        if family.name == "agent_lifecycle_withheld":
+            counts = {sample.labels["kind"]: int(sample.value) for sample in family.samples}
+    return counts
+
+
+async def settle_in(app: App) -> None:
+    """An agent that was dispatched comes, and LiveKit shows its job."""
+    await app.advance(1)
+    await app.advance(5)
+
+
+async def occupy(app: App, server: FakeServer) -> str:
+    """Somebody is in the room, and so is an agent, whose dispatch's id this is."""
+    # The service makes the room, so that LiveKit itself does not close it within the TTL.
+    answer = await app.dispatch()
+    assert answer.status == 200, answer
+    server.join("room")
+    await settle_in(app)
+    assert await app.state() == "active"
+    return str(answer.body["dispatchId"])
+
+
+async def test_an_observer_tracks_and_never_reuses(
+    start_app: StartApp, world: World, server: FakeServer, worker: FakeWorker
+) -> None:
+    del worker
+    app = await start_app(mode=Mode.OBSERVE)
+    first = await occupy(app, server)
+
+    again = await app.dispatch()
+    await settle_in(app)
+
+    assert again.body["reused"] is False
+    assert set(world.dispatches("room")) == {first, again.body["dispatchId"]}
+    assert len(world.agents("room")) == 2
+    assert withheld(app) == {"reuse": 1}
+
+
+async def test_an_observer_ends_nothing_and_says_what_it_would_have_ended(
+    start_app: StartApp, world: World, server: FakeServer, worker: FakeWorker
+) -> None:
+    del worker
+    app = await start_app(mode=Mode.OBSERVE)
+    first = await occupy(app, server)
+    server.leave("room")
+    await app.settle()
+
+    for seconds in (TTL_S, 20, 20):
+        await app.pass_time(seconds)
+
+    assert world.dispatches("room") == [first]
+    assert len(world.agents("room")) == 1
+    assert withheld(app) == {"ttl_expired": 1}
+
+
+async def test_an_observer_makes_no_successor_of_a_dead_agent(
+    start_app: StartApp, world: World, server: FakeServer, worker: FakeWorker
+) -> None:
+    app = await start_app(mode=Mode.OBSERVE)
+    await occupy(app, server)
+    (agent,) = world.agents("room")
+    server.kill(worker)
+    server.start_worker("agent")
+
+    await app.pass_time(60)
+
+    assert agent.identity not in {other.identity for other in world.agents("room")}
+    assert world.agents("room") == []
+
+
+async def test_an_observer_ends_what_it_is_asked_to_end(
+    start_app: StartApp, world: World, server: FakeServer, worker: FakeWorker
+) -> None:
+    del worker
+    app = await start_app(mode=Mode.OBSERVE)
+    await occupy(app, server)
+
+    answer = await app.end()
+    await app.advance(1)
+
+    assert answer.status == 200
+    assert world.agents("room") == []
+    assert world.dispatches("room") == []
+
+
+async def test_reuse_reuses_and_replaces_but_ends_nothing(
+    start_app: StartApp, world: World, server: FakeServer, plain_worker: FakeWorker
+) -> None:
+    del plain_worker
+    app = await start_app(mode=Mode.REUSE)
+    first = await occupy(app, server)
+    assert (await app.dispatch()).body["reused"] is True
+    server.leave("room")
+    server.join("room")
+    await app.settle()
+    await app.advance(6)
+
+    # A default session closed with its user, and somebody is in again: it is replaced all the same.
+    (agent,) = world.agents("room")
+    assert agent.answers("alice")
+    (second,) = world.dispatches("room")
+    assert second != first
+
+    server.leave("room")
+    await app.settle()
+    for seconds in (TTL_S, 20, 20):
+        await app.pass_time(seconds)
+    assert world.dispatches("room") == [second]
+    assert len(world.agents("room")) == 1
+    assert withheld(app) == {"ttl_expired": 1}
+
+
+async def test_reuse_leaves_the_extra_agents_that_others_made(
+    start_app: StartApp, world: World, server: FakeServer, worker: FakeWorker
+) -> None:
+    del worker
+    app = await start_app(mode=Mode.REUSE)
+    first = await occupy(app, server)
+    other = server.create_dispatch("room", "agent").id
+    await app.pass_time(30)
+    await app.pass_time(30)
+
+    assert set(world.dispatches("room")) == {first, other}
+    assert len(world.agents("room")) == 2
+    assert withheld(app) == {"remove_extra": 1}
+
+
+async def test_enforcing_a_database_that_was_only_observed_ends_what_is_overdue_and_one_too_many(
+    start_app: StartApp, world: World, server: FakeServer, worker: FakeWorker
+) -> None:
+    del worker
+    observer = await start_app(mode=Mode.OBSERVE)
+    await occupy(observer, server)
+    await observer.dispatch()
+    await settle_in(observer)
+    assert len(world.agents("room")) == 2
+    server.leave("room")
+    await observer.settle()
+    await observer.pass_time(TTL_S)
+    await observer.stop()
+
+    app = await start_app(mode=Mode.ENFORCE)
+    await app.sweep()
+    await app.advance(6)
+
+    assert world.agents("room") == []
+    assert world.dispatches("room") == []
+
+
+async def test_enforcing_keeps_one_of_the_agents_that_an_observer_let_be_while_somebody_is_in(
+    start_app: StartApp, world: World, server: FakeServer, worker: FakeWorker
+) -> None:
+    del worker
+    observer = await start_app(mode=Mode.OBSERVE)
+    await occupy(observer, server)
+    await observer.dispatch()
+    await settle_in(observer)
+    await observer.stop()
+
+    app = await start_app(mode=Mode.ENFORCE)
+    await app.sweep()
+    await app.advance(6)
+
+    (agent,) = world.agents("room")
+    assert agent.answers("alice")
+    assert (await app.dispatch()).body["reused"] is True
+
+
+async def test_observing_a_database_that_was_enforced_leaves_running_ttls_alone(
+    start_app: StartApp, world: World, server: FakeServer, worker: FakeWorker
+) -> None:
+    del worker
+    enforcer = await start_app(mode=Mode.ENFORCE)
+    first = await occupy(enforcer, server)
+    server.leave("room")
+    await enforcer.settle()
+    await enforcer.stop()
+
+    observer = await start_app(mode=Mode.OBSERVE)
+    await observer.pass_time(TTL_S)
+    assert world.dispatches("room") == [first]
+    await observer.stop()
+
+    app = await start_app(mode=Mode.ENFORCE)
+    await app.sweep()
+    await app.advance(6)
+    assert world.dispatches("room") == []
+    assert world.agents("room") == []
