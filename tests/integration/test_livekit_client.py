@@ -17,7 +17,7 @@ from integration.harness import KEYPAIR
 
 @dataclass
 class MuteRoom:
-    """A room service that never answers a removal, as LiveKit does not when the participant is just leaving."""
+    """A room service that never answers a removal, as LiveKit does not when its participant is leaving."""
 
     #: Identities that are in the room.
     present: list[str] = field(default_factory=list)
