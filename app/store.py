@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, delete, or_, select, update
+from sqlalchemy import Connection, Row, and_, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.batch import dispatch_of, load, open_dispatches, save
@@ -148,6 +148,32 @@ class Store:
             )
         order = (dispatches.c.created_at.desc(), dispatches.c.id.desc())
         return await self._all(query.order_by(*order).limit(limit))
+
+    async def recently_ended(self, limit: int) -> list[Dispatch]:
+        """Latest first."""
+        ended = select(dispatches).where(dispatches.c.ended_at.is_not(None))
+        return await self._all(ended.order_by(dispatches.c.ended_at.desc()).limit(limit))
+
+    async def count_open(self) -> dict[str, int]:
+        """How many dispatches are in each state; none that have ended."""
+        counted = select(dispatches.c.state, func.count().label("number")).where(
+            dispatches.c.state != State.ENDED
+        )
+        rows = await self._rows(counted.group_by(dispatches.c.state))
+        return {row.state: row.number for row in rows}
+
+    async def last_change(self) -> int:
+        """The number of the newest line of history; each change of a dispatch has one."""
+        rows = await self._rows(select(func.max(history.c.id)))
+        return rows[0][0] or 0
+
+    async def changed_since(self, number: int) -> list[Dispatch]:
+        """The dispatches with a line of history behind `number`.
+
+        A line is numbered before it is committed: it may come to light after one with a higher number.
+        """
+        changed = select(history.c.dispatch_row_id).where(history.c.id > number)
+        return await self._all(select(dispatches).where(dispatches.c.id.in_(changed)))
 
     async def history(self, row_id: str) -> list[HistoryLine]:
         query = select(history).where(history.c.dispatch_row_id == row_id).order_by(history.c.id)

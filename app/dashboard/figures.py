@@ -1,0 +1,33 @@
+"""The figures of the charts, read from the same counters that Prometheus is told: docs/metrics.md."""
+
+from collections import Counter
+from collections.abc import Mapping
+
+from prometheus_client import CollectorRegistry
+
+from app.dashboard.hour import Totals
+
+_PREFIX = "agent_lifecycle_"
+#: Of these, which are summed over all labels but the ones that are named.
+_FIGURES: Mapping[str, tuple[str, Mapping[str, str]]] = {
+    "created": ("dispatches_created_total", {}),
+    "reused": ("dispatch_requests_total", {"result": "reused"}),
+    "replaced": ("dispatches_replaced_total", {}),
+    "cleanups": ("cleanups_total", {"result": "removed"}),
+    "cleanup_failures": ("cleanups_total", {"result": "failed"}),
+    "drift": ("drift_total", {}),
+    "log_lines": ("log_lines_total", {}),
+    "log_dropped": ("log_lines_total", {"result": "dropped"}),
+}
+
+
+def read_totals(registry: CollectorRegistry) -> Totals:
+    """The sum of each figure's samples; one that nobody counts is 0."""
+    totals = Counter[str]()
+    for family in registry.collect():
+        for sample in family.samples:
+            name = sample.name.removeprefix(_PREFIX)
+            for figure, (counter, labels) in _FIGURES.items():
+                if name == counter and labels.items() <= sample.labels.items():
+                    totals[figure] += int(sample.value)
+    return Totals(**totals)

@@ -1,0 +1,185 @@
+"""What goes to the page: dispatches, minutes, alerts and the time line, as JSON in the page's own terms.
+
+Times are milliseconds since 1970 by the service's clock; the page counts from the `at` of each message.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+
+from app.alerts import Alert
+from app.dashboard.hour import Minute, Totals
+from app.dashboard.words import END_REASONS, STATES, describe
+from app.lifecycle import Dispatch
+from app.store import HistoryLine
+
+
+class _Message(msgspec.Struct, rename="camel", kw_only=True):
+    pass
+
+
+class AgentCard(_Message):
+    id: str
+    dispatch_id: str | None
+    room: str
+    agent: str
+    state: str
+    version: int
+    people: int
+    agent_identity: str | None
+    created_at: int
+    last_activity_at: int
+    ttl_expires_at: int | None
+    attempt: int
+    cleanup_failures: int
+    end_reason: str | None
+    ended_at: int | None
+
+
+class AlertCard(_Message):
+    name: str
+    summary: str
+    advice: str
+    since: int
+
+
+class MinuteCard(_Message):
+    at: int
+    created: int
+    reused: int
+    replaced: int
+    cleanups: int
+    cleanup_failures: int
+    drift: int
+    log_lines: int
+    log_dropped: int
+
+
+class Beat(_Message):
+    """How things stand, sent also when nothing changed: its absence tells the page that it is out of date."""
+
+    at: int
+    #: How many there are in each state, those included that are not shown.
+    counts: dict[str, int]
+    alerts: list[AlertCard]
+    #: The minute that runs.
+    minute: MinuteCard
+    #: What keeps the service from knowing better; None when nothing does.
+    problem: str | None
+
+
+class Snapshot(_Message):
+    at: int
+    agents: list[AgentCard]
+    minutes: list[MinuteCard]
+    max_live: int
+    max_ended: int
+
+
+class Changes(_Message):
+    at: int
+    agents: list[AgentCard]
+
+
+class TimelineEntry(_Message):
+    at: int
+    event: str
+    what: str
+    from_state: str | None
+    to_state: str
+    meaning: str
+    people: int
+
+
+class Timeline(_Message):
+    agent: AgentCard
+    #: The row of the dispatch that this one took over from.
+    succeeds: str | None
+    end_reason: str | None
+    entries: list[TimelineEntry]
+
+
+def encode_event(name: str, message: _Message) -> bytes:
+    """One server-sent event; encoded once, however many watch."""
+    return b"event: %s\ndata: %s\n\n" % (name.encode(), msgspec.json.encode(message))
+
+
+def agent_card(dispatch: Dispatch) -> AgentCard:
+    return AgentCard(
+        id=dispatch.id,
+        dispatch_id=dispatch.dispatch_id,
+        room=dispatch.room_name,
+        agent=dispatch.agent_name,
+        state=dispatch.state,
+        version=dispatch.version,
+        people=dispatch.participant_count,
+        agent_identity=dispatch.agent_identity,
+        created_at=to_ms(dispatch.created_at),
+        last_activity_at=to_ms(dispatch.last_activity_at),
+        ttl_expires_at=_to_ms(dispatch.ttl_expires_at),
+        attempt=dispatch.attempt,
+        cleanup_failures=dispatch.cleanup_failures,
+        end_reason=dispatch.end_reason,
+        ended_at=_to_ms(dispatch.ended_at),
+    )
+
+
+def alert_cards(alerts: Iterable[Alert]) -> list[AlertCard]:
+    return [
+        AlertCard(name=one.name, summary=one.summary, advice=one.advice, since=to_ms(one.since_at))
+        for one in alerts
+    ]
+
+
+def minute_card(minute: Minute) -> MinuteCard:
+    counts: Totals = minute.counts
+    return MinuteCard(
+        at=to_ms(minute.at),
+        created=counts.created,
+        reused=counts.reused,
+        replaced=counts.replaced,
+        cleanups=counts.cleanups,
+        cleanup_failures=counts.cleanup_failures,
+        drift=counts.drift,
+        log_lines=counts.log_lines,
+        log_dropped=counts.log_dropped,
+    )
+
+
+def beat(
+    at: int, counts: Mapping[str, int], alerts: Iterable[Alert], minute: Minute, problem: str | None
+) -> Beat:
+    return Beat(
+        at=to_ms(at),
+        counts=dict(counts),
+        alerts=alert_cards(alerts),
+        minute=minute_card(minute),
+        problem=problem,
+    )
+
+
+def timeline(dispatch: Dispatch, lines: Sequence[HistoryLine]) -> Timeline:
+    entries = [
+        TimelineEntry(
+            at=to_ms(line.at),
+            event=line.event,
+            what=describe(line.event, line.from_state),
+            from_state=line.from_state,
+            to_state=line.to_state,
+            meaning=STATES.get(line.to_state, line.to_state),
+            people=line.people,
+        )
+        for line in lines
+    ]
+    reason = END_REASONS[dispatch.end_reason] if dispatch.end_reason else None
+    return Timeline(
+        agent=agent_card(dispatch), succeeds=dispatch.succeeds, end_reason=reason, entries=entries
+    )
+
+
+def to_ms(at: int) -> int:
+    return at // 1_000
+
+
+def _to_ms(at: int | None) -> int | None:
+    return None if at is None else to_ms(at)

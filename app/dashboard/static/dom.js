@@ -1,0 +1,78 @@
+// Elements and words. Text goes in as text only: a room may be called anything.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/** The element with this id; the page's markup is ours, so it is there. */
+export const byId = (id) => document.getElementById(id);
+
+/** An element with attributes (`null` leaves one out) and children, which are elements or text. */
+export function element(name, attributes = {}, ...children) {
+  return filled(document.createElement(name), attributes, children);
+}
+
+export function svgElement(name, attributes = {}, ...children) {
+  return filled(document.createElementNS(SVG, name), attributes, children);
+}
+
+function filled(node, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value !== null) node.setAttribute(name, value);
+  }
+  node.append(...children.filter((child) => child !== null));
+  return node;
+}
+
+/** Sets text only where it differs, so that nothing is announced or laid out for nothing. */
+export function setText(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
+const WORDS = {
+  creating: "Creating",
+  starting: "Starting",
+  active: "Active",
+  idle: "Idle",
+  unavailable: "Unavailable",
+  ending: "Ending",
+  ended: "Ended",
+};
+
+/** A state as a word in a shape of its own: colour only comes on top. */
+export function badge(state) {
+  return element("span", { class: "badge", "data-state": state }, WORDS[state] ?? state);
+}
+
+export function setBadge(node, state) {
+  if (node.dataset.state === state) return;
+  node.dataset.state = state;
+  node.textContent = WORDS[state] ?? state;
+}
+
+export const people = (count) => (count === 1 ? "1 person" : `${count} people`);
+
+/** A span of time as a clock shows it: 0:07, 4:59, 1:02:03. */
+export function countdown(ms) {
+  const seconds = Math.max(0, Math.ceil(ms / 1000));
+  const pad = (number) => String(number).padStart(2, "0");
+  const hours = Math.floor(seconds / 3600);
+  const minutes = Math.floor(seconds / 60) % 60;
+  const head = hours ? `${hours}:${pad(minutes)}` : String(minutes);
+  return `${head}:${pad(seconds % 60)}`;
+}
+
+/** How long ago, to the unit that matters. */
+export function ago(ms) {
+  const seconds = Math.max(0, Math.round(ms / 1000));
+  if (seconds < 5) return "just now";
+  if (seconds < 60) return `${seconds} s ago`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ago`;
+  if (seconds < 86_400) return `${Math.floor(seconds / 3600)} h ago`;
+  return `${Math.floor(seconds / 86_400)} d ago`;
+}
+
+const TIME = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
+const MOMENT = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+
+export const timeOfDay = (ms) => TIME.format(ms);
+export const moment = (ms) => MOMENT.format(ms);
+export const iso = (ms) => new Date(ms).toISOString();

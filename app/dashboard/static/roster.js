@@ -1,0 +1,101 @@
+// The agents that the page knows, by the service's clock; which of them are wanted, and in which order.
+
+/** One that has just ended stays among the live ones this long, so that its end is seen. */
+const LINGER_MS = 15_000;
+
+/** Behind every TTL; two of them differ by nothing. */
+const LATE = Number.MAX_SAFE_INTEGER;
+const PENDING = ["creating", "starting"];
+/** What needs somebody stands first. */
+const RANK = { unavailable: 0, creating: 1, starting: 1, active: 2, idle: 3, ending: 4, ended: 5 };
+
+export class Roster {
+  #agents = new Map();
+  #maxLive = Infinity;
+  #maxEnded = Infinity;
+  #offset = 0;
+  counts = {};
+
+  /** Milliseconds since 1970 by the service's clock. */
+  now() {
+    return performance.now() + this.#offset;
+  }
+
+  hear(at) {
+    this.#offset = at - performance.now();
+  }
+
+  reset({ at, agents, maxLive, maxEnded }) {
+    this.hear(at);
+    this.#maxLive = maxLive;
+    this.#maxEnded = maxEnded;
+    this.#agents = new Map(agents.map((agent) => [agent.id, agent]));
+  }
+
+  change({ at, agents }) {
+    this.hear(at);
+    for (const agent of agents) {
+      const known = this.#agents.get(agent.id);
+      if (!known || known.version <= agent.version) this.#agents.set(agent.id, agent);
+    }
+    const ended = this.#in("ended");
+    if (ended.length > this.#maxEnded) {
+      ended.sort((one, other) => other.endedAt - one.endedAt);
+      for (const agent of ended.slice(this.#maxEnded)) this.#agents.delete(agent.id);
+    }
+  }
+
+  get(id) {
+    return this.#agents.get(id);
+  }
+
+  /** The agents that a search for `text` among those of `view` finds, what matters most first. */
+  find(view, text) {
+    const wanted = text.trim().toLowerCase();
+    const found = [...this.#agents.values()].filter((agent) => this.#isIn(agent, view) && matches(agent, wanted));
+    return found.sort(compare);
+  }
+
+  /** How many are in each state: as the service counts them where there are more than the page is told of. */
+  tally() {
+    const counted = Object.values(this.counts).reduce((sum, count) => sum + count, 0);
+    if (counted >= this.#maxLive) return { ...this.counts, people: null, total: counted };
+    const tally = { people: 0, total: 0 };
+    const rooms = new Map();
+    for (const agent of this.#agents.values()) {
+      if (agent.state === "ended") continue;
+      tally[agent.state] = (tally[agent.state] ?? 0) + 1;
+      tally.total += 1;
+      // Two agents in one room have the same people.
+      rooms.set(agent.room, Math.max(rooms.get(agent.room) ?? 0, agent.people));
+    }
+    for (const count of rooms.values()) tally.people += count;
+    return tally;
+  }
+
+  #in(state) {
+    return [...this.#agents.values()].filter((agent) => agent.state === state);
+  }
+
+  #isIn(agent, view) {
+    if (view === "live") return agent.state !== "ended" || this.now() - agent.endedAt < LINGER_MS;
+    if (view === "pending") return PENDING.includes(agent.state);
+    return agent.state === view;
+  }
+}
+
+function matches(agent, wanted) {
+  if (!wanted) return true;
+  const texts = [agent.room, agent.agent, agent.dispatchId, agent.agentIdentity];
+  return texts.some((text) => text?.toLowerCase().includes(wanted));
+}
+
+function compare(one, other) {
+  return (
+    RANK[one.state] - RANK[other.state] ||
+    (one.state === "ended" ? other.endedAt - one.endedAt : 0) ||
+    (one.ttlExpiresAt ?? LATE) - (other.ttlExpiresAt ?? LATE) ||
+    one.room.localeCompare(other.room) ||
+    one.agent.localeCompare(other.agent)
+  );
+}
