@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class LogCounts:
-    """Calls since the start, by level in lower case; summaries, which nobody called for, are not among them."""
+    """Calls since the start, by level in lower case; the summaries, which nobody called for, do not count."""
 
     written: Counter[str] = field(default_factory=Counter)
     #: For want of room under the limit, or because nobody takes the output.
