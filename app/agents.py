@@ -13,12 +13,14 @@ from contextlib import AbstractAsyncContextManager
 from app.changes import Advance, Outcome, RoomEvent, RoomEventKind, Snapshot
 from app.errors import LiveKitRefused, LiveKitUnavailable, LiveKitUnreachable, ServiceError
 from app.evidence import Examiner, Verdict
-from app.lifecycle import LIVE_STATES, Dispatch, Effect, EndReason, Event, Signal, State
-from app.livekit import ListedDispatch, LiveKit, RoomInfo
+from app.lifecycle import LIVE_STATES, Dispatch, Effect, Event, Signal, State
+from app.livekit import ListedDispatch, LiveKit
 from app.locks import KeyedLocks
 from app.mode import Mode, Withheld
 from app.presence import Kind, Participant
+from app.short_rooms import ShortRooms
 from app.store import Store
+from app.tally import Tally
 from app.tracker import Tracker, new_row_id
 
 logger = logging.getLogger(__name__)
@@ -34,6 +36,7 @@ class Agents:
         store: Store,
         tracker: Tracker,
         examiner: Examiner,
+        tally: Tally,
         *,
         mode: Mode,
         withheld: Withheld,
@@ -44,12 +47,13 @@ class Agents:
         self._store = store
         self._tracker = tracker
         self._examiner = examiner
+        self._tally = tally
         self._mode = mode
         self._withheld = withheld
         self._room_timeout_s = room_timeout_s
         self._slots = asyncio.Semaphore(concurrency)
         self._locks = KeyedLocks[tuple[str, str]]()
-        self._warned_of_short_rooms = False
+        self._short_rooms = ShortRooms(room_timeout_s)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def alone_with(self, room_name: str, agent_name: str) -> AbstractAsyncContextManager[None]:
@@ -107,7 +111,7 @@ class Agents:
             case Effect.CHECK_JOB if current.state is State.STARTING:
                 await self._check_job(current)
             case Effect.ALERT:
-                logger.error(
+                logger.warning(
                     "No worker brings an agent into the room",
                     extra={"action": "unavailable", "room": current.room_name, "agent": current.agent_name},
                 )
@@ -119,6 +123,10 @@ class Agents:
             LiveKitRefused, LiveKitUnreachable: it was not made; the dispatch has ended.
             LiveKitUnavailable: it may have been made; the row stays, and its deadline settles it.
         """
+        with self._tally.creation():
+            return await self._create(dispatch)
+
+    async def _create(self, dispatch: Dispatch) -> Dispatch:
         try:
             room = await self._livekit.ensure_room(dispatch.room_name, self._room_timeout_s)
             if room.sid != dispatch.room_sid:
@@ -127,7 +135,7 @@ class Agents:
                     RoomEvent(event_id=new_row_id(), kind=RoomEventKind.STARTED, room=room)
                 )
                 raise LiveKitUnavailable("the room was closed and opened again meanwhile")
-            self._warn_of_short_room(room)
+            self._short_rooms.look_at(room)
             listed = await self._create_in_livekit(dispatch)
         except (LiveKitRefused, LiveKitUnreachable):
             await self._advance(dispatch, Signal(event=Event.NOT_DISPATCHED))
@@ -138,21 +146,6 @@ class Agents:
             await self._livekit.delete_dispatch(dispatch.room_name, listed.id)
             raise LiveKitUnavailable("the room was closed meanwhile")
         return outcome.dispatch
-
-    def _warn_of_short_room(self, room: RoomInfo) -> None:
-        """Say once that somebody makes rooms which close before an agent's TTL is over."""
-        if room.departure_timeout_s >= self._room_timeout_s or self._warned_of_short_rooms:
-            return
-        self._warned_of_short_rooms = True
-        logger.warning(
-            "A room was made by others to close before the TTL of its agent; more may be",
-            extra={
-                "action": "short_room",
-                "room": room.name,
-                "departure_timeout_s": room.departure_timeout_s,
-                "wanted_s": self._room_timeout_s,
-            },
-        )
 
     async def _create_in_livekit(self, dispatch: Dispatch) -> ListedDispatch:
         for wait_s in (*_CREATE_WAITS_S, None):
@@ -198,7 +191,7 @@ class Agents:
         Raises:
             LiveKitUnavailable, LiveKitRefused: not done; counted, and tried again.
         """
-        if not self._mode.keeps_one and dispatch.end_reason is not EndReason.REQUESTED:
+        if self._mode.withholds_removal(dispatch.end_reason):
             self._withheld.note("remove", dispatch.id)
             await self._advance(dispatch, Signal(event=Event.REMOVED))
             return
@@ -213,11 +206,8 @@ class Agents:
         outcome = await self._advance(dispatch, Signal(event=Event.REMOVE_FAILED))
         failures = outcome.dispatch.cleanup_failures if outcome.dispatch else 0
         level = logging.ERROR if failures >= 3 else logging.WARNING  # noqa: PLR2004 - as the design has it
-        logger.log(
-            level,
-            "An agent could not be removed; it is tried again",
-            extra={"action": "cleanup_failed", "dispatch_id": dispatch.dispatch_id, "failures": failures},
-        )
+        extra = {"action": "cleanup_failed", "dispatch_id": dispatch.dispatch_id, "failures": failures}
+        logger.log(level, "An agent could not be removed; it is tried again", extra=extra)
 
     async def _remove_from_livekit(self, dispatch: Dispatch) -> None:
         room = await self._livekit.find_room(dispatch.room_name)

@@ -14,6 +14,7 @@ from app.lifecycle import Dispatch, Effect, Event, Signal, State
 from app.livekit import LiveKit, RoomInfo
 from app.mode import Mode, Withheld
 from app.store import HistoryLine, Store
+from app.tally import Tally
 from app.tracker import Tracker, new_row_id
 
 logger = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ class Dispatches:
         tracker: Tracker,
         examiner: Examiner,
         agents: Agents,
+        tally: Tally,
         clock: Clock,
         *,
         mode: Mode,
@@ -63,6 +65,7 @@ class Dispatches:
         self._tracker = tracker
         self._examiner = examiner
         self._agents = agents
+        self._tally = tally
         self._clock = clock
         self._mode = mode
         self._withheld = withheld
@@ -77,6 +80,12 @@ class Dispatches:
             LiveKitTimeout: it did not answer in time; what was begun is settled in the background.
             LiveKitRefused: LiveKit does not want to.
         """
+        with self._tally.request() as note:
+            granted = await self._join_flight(wanted)
+            note("reused" if granted.reused else "created")
+        return granted
+
+    async def _join_flight(self, wanted: Wanted) -> Granted:
         key = (wanted.room_name, wanted.agent_name)
         flight = self._flights.get(key)
         if flight:

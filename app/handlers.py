@@ -4,7 +4,6 @@ from typing import Any
 
 import msgspec
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST
 
 from app import schemas, webhooks
 from app.auth import Authenticator, Caller
@@ -27,15 +26,18 @@ _OPEN_STATES = tuple(state for state in State if state is not State.ENDED)
 
 
 async def take_webhook(request: web.Request) -> web.Response:
-    body = await _read(request, WEBHOOK_LIMIT)
-    webhooks.verify(body, request.headers.get("Authorization"), request.app[CONFIG].keys)
-    webhook = webhooks.translate(body)
-    name = webhook.name if webhook.name in webhooks.KNOWN_EVENTS else "unknown"
-    result = "ignored"
-    if webhook.event:
-        outcome = await request.app[SERVICE].tracker.submit_one(webhook.event)
-        result = "applied" if outcome.applied else "stale"
-    request.app[SERVICE].metrics.count_webhook(name, result)
+    with request.app[SERVICE].metrics.webhook() as receipt:
+        body = await _read(request, WEBHOOK_LIMIT)
+        webhooks.verify(body, request.headers.get("Authorization"), request.app[CONFIG].keys)
+        webhook = webhooks.translate(body)
+        receipt.sent_at = webhook.sent_at
+        if webhook.name in webhooks.KNOWN_EVENTS:
+            receipt.event = webhook.name
+        if webhook.event is None:
+            receipt.result = "ignored"
+        else:
+            outcome = await request.app[SERVICE].tracker.submit_one(webhook.event)
+            receipt.result = "applied" if outcome.applied else "stale"
     return _json({"success": True})
 
 
@@ -122,8 +124,11 @@ async def show_readiness(request: web.Request) -> web.Response:
 
 
 async def show_metrics(request: web.Request) -> web.Response:
-    body = request.app[SERVICE].metrics.render()
-    return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+    if not request.app[CONFIG].metrics_public:
+        _identify(request).require_operator()
+    accept = ",".join(request.headers.getall("Accept", []))
+    body, content_type = request.app[SERVICE].metrics.render(accept)
+    return web.Response(body=body, headers={"Content-Type": content_type})
 
 
 async def _read(request: web.Request, limit: int) -> bytes:

@@ -3,7 +3,7 @@
 from collections import Counter
 from enum import StrEnum
 
-from app.lifecycle import Event
+from app.lifecycle import EndReason, Event
 
 
 class Mode(StrEnum):
@@ -28,6 +28,10 @@ class Mode(StrEnum):
         if not self.keeps_one:
             withheld |= {Event.JOIN_OVERDUE, Event.RETRY_DUE}
         return frozenset(withheld)
+
+    def withholds_removal(self, reason: EndReason | None) -> bool:
+        """Whether a dispatch that ends for this reason only ends in the tables, and not in LiveKit."""
+        return not self.keeps_one and reason is not EndReason.REQUESTED
 
 
 class Withheld:

@@ -4,19 +4,25 @@ import logging
 from dataclasses import dataclass
 
 from app.agents import Agents
+from app.alerts import Alerts
 from app.changes import Advance, Change, Intent, Outcome, RoomEvent
 from app.cleanup import Cleaner
 from app.clock import Clock
 from app.config import Config
+from app.dashboard.feed import Feed
+from app.dashboard.figures import read_totals
 from app.dispatches import Dispatches
 from app.evidence import Examiner
 from app.livekit import LiveKit
 from app.liveness import Liveness
-from app.metrics import Metrics
+from app.log_counts import LogCounts
+from app.metered_livekit import MeteredLiveKit
+from app.metrics import Metrics, Readings
 from app.mode import Withheld
 from app.readiness import Readiness
 from app.reconcile import Reconciler
 from app.store import Store
+from app.tally import Tally
 from app.timers import Deadline, Timers
 from app.tracker import Tracker
 
@@ -40,6 +46,7 @@ class Service:
     liveness: Liveness
     readiness: Readiness
     metrics: Metrics
+    feed: Feed
 
     async def start(self) -> None:
         self.tracker.start()
@@ -48,9 +55,11 @@ class Service:
         self.cleaner.start()
         self.liveness.start()
         self.readiness.start()
+        self.feed.start()
 
     async def stop(self) -> None:
         """Stop what begins work before what carries it out, and the writer last: it has the results."""
+        await self.feed.close()
         await self.readiness.close()
         await self.liveness.close()
         await self.cleaner.close()
@@ -60,10 +69,14 @@ class Service:
         await self.tracker.close()
 
 
-def build_service(config: Config, store: Store, livekit: LiveKit, clock: Clock) -> Service:
+def build_service(
+    config: Config, store: Store, livekit: LiveKit, clock: Clock, log_counts: LogCounts
+) -> Service:
     """Connect the parts; what a commit entails is called back, since they need each other in a circle."""
 
     def follow_up(change: Change, outcome: Outcome) -> None:
+        for transition in outcome.transitions:
+            feed.note(transition.after)
         if not isinstance(change, Advance | Intent):
             agents.spawn(outcome.effects)
         # A Snapshot is part of looking at the room: another look would find the same stranger for ever.
@@ -73,7 +86,9 @@ def build_service(config: Config, store: Store, livekit: LiveKit, clock: Clock) 
     def fire(deadline: Deadline) -> None:
         cleaner.act(deadline)
 
-    mode, withheld, metrics = config.mode, Withheld(), Metrics()
+    mode, withheld, tally = config.mode, Withheld(), Tally(mode=config.mode)
+    metrics = Metrics(tally, log_counts, clock, join_timeout_us=config.policy.join_timeout_us)
+    livekit = MeteredLiveKit(livekit, tally, metrics)
     timers = Timers(clock, fire)
     tracker = Tracker(store, timers, clock, config.policy, metrics, follow_up)
     examiner = Examiner(livekit, store, tracker, clock, closes_with_user=config.agent_closes_with_user)
@@ -82,6 +97,7 @@ def build_service(config: Config, store: Store, livekit: LiveKit, clock: Clock) 
         store,
         tracker,
         examiner,
+        tally,
         mode=mode,
         withheld=withheld,
         room_timeout_s=config.room_timeout_s,
@@ -92,6 +108,7 @@ def build_service(config: Config, store: Store, livekit: LiveKit, clock: Clock) 
         tracker,
         examiner,
         agents,
+        tally,
         clock,
         mode=mode,
         withheld=withheld,
@@ -109,7 +126,15 @@ def build_service(config: Config, store: Store, livekit: LiveKit, clock: Clock) 
         withheld=withheld,
         agent_names=config.agent_names,
     )
-    metrics.watch(drift=reconciler.drift, withheld=withheld.counts)
+    metrics.watch(
+        Readings(
+            agents=dict,
+            alerts=dict,
+            queue_depth=lambda: tracker.queue_depth,
+            drift=reconciler.drift,
+            withheld=withheld.counts,
+        )
+    )
     cleaner = Cleaner(
         store,
         tracker,
@@ -125,6 +150,13 @@ def build_service(config: Config, store: Store, livekit: LiveKit, clock: Clock) 
     liveness_s = config.liveness_interval_s if mode.keeps_one else 0
     liveness = Liveness(livekit, store, tracker, agents, reconciler, clock, interval_s=liveness_s)
     readiness = Readiness(store, reconciler)
+    feed = Feed(
+        store,
+        clock,
+        totals=lambda: read_totals(metrics.registry),
+        alerts=Alerts().current,
+        problem=lambda: str(reconciler.problem) if reconciler.problem else None,
+    )
     return Service(
-        store, tracker, timers, agents, dispatches, reconciler, cleaner, liveness, readiness, metrics
+        store, tracker, timers, agents, dispatches, reconciler, cleaner, liveness, readiness, metrics, feed
     )

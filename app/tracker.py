@@ -36,11 +36,16 @@ class Tracker:
         self._follow_up = follow_up
         #: Tells this process's leases from those of others, and from those of its own earlier lives.
         self.process_id = new_row_id()
-        self._writer = Writer(store, self._new_ledger, self._committed)
+        self._writer = Writer(store, self._new_ledger, self._committed, metrics.commit)
 
     @property
     def join_timeout_us(self) -> int:
         return self._policy.join_timeout_us
+
+    @property
+    def queue_depth(self) -> int:
+        """How many submissions wait for the next commit."""
+        return len(self._writer)
 
     def start(self) -> None:
         self._writer.start()
@@ -65,7 +70,7 @@ class Tracker:
         for transition in outcome.transitions:
             self._timers.sync(transition.after)
             _log(transition)
-            self._metrics.count_transition(transition)
+        self._metrics.take(outcome.transitions)
         self._follow_up(change, outcome)
 
 

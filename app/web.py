@@ -11,12 +11,14 @@ from app.auth import Authenticator
 from app.clock import Clock, SteadyClock
 from app.config import Config, Surroundings
 from app.cors import cors_middleware
+from app.dashboard.routes import mount_dashboard
 from app.demo import demo_routes
 from app.engine import create_engine
 from app.errors import error_middleware
 from app.handlers import AUTHENTICATOR, CONFIG, SERVICE, TOKEN_ISSUER, WEBHOOK_LIMIT
 from app.livekit import LiveKit
 from app.livekit_client import LiveKitClient
+from app.log_counts import LogCounts
 from app.service import build_service
 from app.store import Store
 from app.tokens import TokenIssuer
@@ -28,8 +30,10 @@ def create_app(
     clock: Clock | None = None,
     livekit: LiveKit | None = None,
     store_type: type[Store] = Store,
+    log_counts: LogCounts | None = None,
 ) -> web.Application:
     """The service for one configuration; `livekit` None: the one that the configuration names."""
+    clock = clock or SteadyClock()
     # The limit of the largest body; handlers have their own, smaller ones.
     app = web.Application(
         middlewares=[cors_middleware(config.cors_origins), error_middleware], client_max_size=WEBHOOK_LIMIT
@@ -39,7 +43,7 @@ def create_app(
     app[TOKEN_ISSUER] = TokenIssuer(
         config.livekit_key, config.agent_names, room_timeout_s=config.room_timeout_s
     )
-    app.cleanup_ctx.append(_running(config, clock or SteadyClock(), livekit, store_type))
+    app.cleanup_ctx.append(_running(config, clock, livekit, store_type, log_counts or LogCounts()))
     app.add_routes(
         [
             web.post("/api/livekit/webhook", handlers.take_webhook),
@@ -54,13 +58,14 @@ def create_app(
             web.get("/metrics", handlers.show_metrics),
         ]
     )
+    mount_dashboard(app, config, clock)
     if config.surroundings is Surroundings.DEV:
         app.add_routes(demo_routes(config.livekit_url))
     return app
 
 
 def _running(
-    config: Config, clock: Clock, livekit: LiveKit | None, store_type: type[Store]
+    config: Config, clock: Clock, livekit: LiveKit | None, store_type: type[Store], log_counts: LogCounts
 ) -> Callable[[web.Application], AsyncIterator[None]]:
     """Database, LiveKit, service: up in this order before the first request, down in the reverse."""
 
@@ -70,7 +75,7 @@ def _running(
         try:
             await migrate.upgrade(engine)
             async with _connected(config, livekit) as client:
-                service = build_service(config, store, client, clock)
+                service = build_service(config, store, client, clock, log_counts)
                 app[SERVICE] = service
                 await service.start()
                 try:

@@ -5,13 +5,17 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from types import MappingProxyType
 
 import msgspec
+from livekit import api
 
 from app.auth import verify_jwt
 from app.changes import RoomEvent, RoomEventKind
+from app.config import Keypair
 from app.errors import Malformed, Unauthenticated
+from app.lifecycle import SECOND_US
 from app.livekit import LEAVING_ATTRIBUTE, agent_name_of, kind_of
 from app.presence import Kind, Participant, Room
 
@@ -41,6 +45,9 @@ IGNORED_EVENTS = frozenset(
     }
 )
 KNOWN_EVENTS = frozenset(_KINDS) | IGNORED_EVENTS
+
+#: As LiveKit does it (livekit/protocol, webhook/url_notifier.go).
+_SIGNED_FOR = timedelta(minutes=5)
 
 
 class _Room(msgspec.Struct, rename="camel"):
@@ -81,6 +88,8 @@ class Webhook:
 
     name: str
     event: RoomEvent | None
+    #: By LiveKit's clock, which tells whole seconds here; None when it did not say.
+    sent_at: int | None = None
 
 
 _decoder = msgspec.json.Decoder(_Body)
@@ -107,6 +116,12 @@ def verify(body: bytes, authorization: str | None, keys: Mapping[str, str]) -> N
         raise Unauthenticated("the token signs another body")
 
 
+def sign(body: bytes, keypair: Keypair) -> str:
+    """What LiveKit writes into the Authorization header of this body, good for five minutes."""
+    digest = base64.b64encode(hashlib.sha256(body).digest()).decode()
+    return api.AccessToken(keypair.key, keypair.secret).with_sha256(digest).with_ttl(_SIGNED_FOR).to_jwt()
+
+
 def translate(body: bytes) -> Webhook:
     """What a verified body says.
 
@@ -117,7 +132,8 @@ def translate(body: bytes) -> Webhook:
         decoded = _decoder.decode(body)
         if not decoded.event:
             raise Malformed("the body names no event")
-        return Webhook(name=decoded.event, event=_room_event(decoded))
+        sent_at = _number(decoded.created_at) * SECOND_US or None
+        return Webhook(name=decoded.event, event=_room_event(decoded), sent_at=sent_at)
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
         raise Malformed("the body is not a LiveKit webhook") from error
 

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from app.changes import Change, Outcome
@@ -31,6 +32,7 @@ class Writer:
         store: Store,
         new_ledger: Callable[[], Ledger],
         on_commit: Callable[[Change, Outcome], None],
+        metered: Callable[[int], AbstractContextManager[None]],
         *,
         queue_limit: int = 20_000,
     ) -> None:
@@ -38,6 +40,8 @@ class Writer:
         self._new_ledger = new_ledger
         #: Called for each outcome after its commit and before its submitter hears of it.
         self._on_commit = on_commit
+        #: Around every commit, told how many changes are in it.
+        self._metered = metered
         self._queue_limit = queue_limit
         self._queue: deque[_Submission] = deque()
         self._filled = asyncio.Event()
@@ -85,7 +89,8 @@ class Writer:
     async def _commit(self, batch: Sequence[_Submission]) -> None:
         changes = [change for submission in batch for change in submission.changes]
         try:
-            outcomes = await self._store.commit(changes, self._new_ledger)
+            with self._metered(len(changes)):
+                outcomes = await self._store.commit(changes, self._new_ledger)
         except DatabaseUnavailable as error:
             logger.error(  # noqa: TRY400 - no news in the traceback
                 "The database did not take a batch",

@@ -12,6 +12,7 @@ from app.config import Config
 from app.dispatches import Granted, Wanted
 from app.errors import ServiceError
 from app.lifecycle import Dispatch
+from app.log_counts import LogCounts
 from app.presence import Kind, Participant
 from app.service import build_service
 from fakes.clock import FakeClock
@@ -131,7 +132,7 @@ class Process:
         self.weather = Weather(self)
         self.livekit.faults.everywhere(self.weather)
         store = SharedStore(database, self.seam, replicas=replicas)
-        self.service = build_service(config, store, self.livekit, clock)
+        self.service = build_service(config, store, self.livekit, clock, LogCounts())
 
     async def seam(self) -> None:
         """A point at which others go on, and at which this process can be killed."""

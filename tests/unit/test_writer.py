@@ -1,8 +1,8 @@
 """The group commit, on a store that keeps lists."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import cast
 
 import pytest
@@ -51,7 +51,15 @@ class Bench:
     def __init__(self, queue_limit: int = 20_000) -> None:
         self.store = ListStore()
         self.committed: list[str] = []
-        self.writer = Writer(cast("Store", self.store), new_ledger, self._committed, queue_limit=queue_limit)
+        self.sizes: list[int] = []
+        self.writer = Writer(
+            cast("Store", self.store), new_ledger, self._committed, self._metered, queue_limit=queue_limit
+        )
+
+    @contextmanager
+    def _metered(self, changes: int) -> Iterator[None]:
+        self.sizes.append(changes)
+        yield
 
     def _committed(self, item: Change, outcome: Outcome) -> None:
         name = cast("Due", item).row_id
@@ -97,6 +105,7 @@ async def test_what_queued_while_a_commit_ran_is_the_next_commit() -> None:
         bench.store.free.set()
         await asyncio.gather(*tasks)
     assert bench.store.batches == [["0"], ["1", "2", "3", "4", "5"]]
+    assert bench.sizes == [1, 5]
     assert bench.committed == ["0", "1", "2", "3", "4", "5"]
 
 
@@ -215,7 +224,7 @@ async def test_a_follower_that_fails_does_not_end_the_writer(caplog: pytest.LogC
     def fail(_change: Change, _outcome: Outcome) -> None:
         raise RuntimeError("nobody foresaw this")
 
-    bench.writer = Writer(cast("Store", bench.store), new_ledger, fail)
+    bench.writer = Writer(cast("Store", bench.store), new_ledger, fail, bench._metered)
     bench.writer.start()
     first = bench.submit("one")
     second = bench.submit("two")
