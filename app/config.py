@@ -37,6 +37,13 @@ class Surroundings(StrEnum):
     DEV = "dev"
 
 
+class SessionRoomsBy(StrEnum):
+    """By what a frontend that names neither room nor identity is known again."""
+
+    OFF = "off"
+    COOKIE = "cookie"
+
+
 class ConfigError(Exception):
     """Everything that is wrong with the environment, by name and without showing a value that is secret."""
 
@@ -74,6 +81,7 @@ class Config:
     log_level: str = "INFO"
     api_keys: tuple[str, ...] = field(default=(), repr=False)
     cors_origins: tuple[str, ...] = ()
+    session_rooms: SessionRoomsBy = SessionRoomsBy.OFF
     #: Whose word about the caller's address is taken.
     trusted_proxies: tuple[Network, ...] = ()
     #: Calls of one caller; 0: no limit.
@@ -116,6 +124,16 @@ class Config:
         return {pair.key: pair.secret for pair in (self.livekit_key, *self.webhook_keys)}
 
 
+def database_url(environ: Mapping[str, str]) -> str:
+    """The database alone, for what needs nothing else; raises ValueError where it is none of ours."""
+    return parse_database_url(environ.get("DATABASE_URL", "").strip() or _default_database_url(environ))
+
+
+def _default_database_url(environ: Mapping[str, str]) -> str:
+    volume = Path(environ.get("RAILWAY_VOLUME_MOUNT_PATH") or "data")
+    return sqlite_url(volume / "lifecycle.db")
+
+
 def load_config(environ: Mapping[str, str]) -> Config:
     """Read the settings.
 
@@ -123,7 +141,8 @@ def load_config(environ: Mapping[str, str]) -> Config:
         ConfigError: naming every problem, not only the first.
     """
     reader = Reader(environ)
-    volume = Path(environ.get("RAILWAY_VOLUME_MOUNT_PATH") or "data")
+    surroundings = reader.take("LIFECYCLE_ENV", member(Surroundings), Config.surroundings)
+    dev = surroundings is Surroundings.DEV
     values = {
         "livekit_url": reader.require("LIVEKIT_URL", livekit_url, ""),
         "livekit_key": Keypair(
@@ -132,7 +151,7 @@ def load_config(environ: Mapping[str, str]) -> Config:
         ),
         "webhook_keys": reader.take("LIVEKIT_WEBHOOK_KEYS", _keypairs, Config.webhook_keys),
         "agent_names": reader.require("AGENT_NAME", names, _NOBODY),
-        "database_url": reader.take("DATABASE_URL", parse_database_url, sqlite_url(volume / "lifecycle.db")),
+        "database_url": reader.take("DATABASE_URL", parse_database_url, _default_database_url(environ)),
         "host": reader.take("HOST", str, Config.host),
         "port": reader.take("PORT", between(0, 65_535), Config.port),
         "agent_ttl_s": reader.take("AGENT_TTL_SECONDS", between(1, 7 * 86_400), Config.agent_ttl_s),
@@ -146,7 +165,7 @@ def load_config(environ: Mapping[str, str]) -> Config:
         "restart": reader.take("AGENT_RESTART", member(Restart), Config.restart),
         "agent_closes_with_user": reader.take("AGENT_CLOSES_WITH_USER", boolean, True),
         "mode": reader.take("LIFECYCLE_MODE", member(Mode), Config.mode),
-        "surroundings": reader.take("LIFECYCLE_ENV", member(Surroundings), Config.surroundings),
+        "surroundings": surroundings,
         "trusted_proxies": reader.take("TRUSTED_PROXIES", proxies, Config.trusted_proxies),
         "rate_limit_per_minute": reader.take(
             "RATE_LIMIT_PER_MINUTE", between(0, 1_000_000), Config.rate_limit_per_minute
@@ -170,6 +189,9 @@ def load_config(environ: Mapping[str, str]) -> Config:
         "log_level": reader.take("LOG_LEVEL", log_level, Config.log_level),
         "api_keys": reader.take("API_KEYS", api_keys, _NOBODY),
         "cors_origins": reader.take("CORS_ORIGINS", origins, Config.cors_origins),
+        "session_rooms": reader.take(
+            "SESSION_ROOMS", member(SessionRoomsBy), SessionRoomsBy.COOKIE if dev else SessionRoomsBy.OFF
+        ),
     }
     if reader.problems:
         raise ConfigError(reader.problems)

@@ -9,14 +9,17 @@ from app.errors import Handler
 
 _ALLOWED = {
     "Access-Control-Allow-Methods": "GET, POST, DELETE",
-    "Access-Control-Allow-Headers": "Authorization, Content-Type",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, X-Request-Id",
     "Access-Control-Max-Age": "600",
 }
-_EXPOSED = {"Access-Control-Expose-Headers": "Retry-After"}
+_EXPOSED = {"Access-Control-Expose-Headers": "RateLimit, RateLimit-Policy, Retry-After, X-Request-Id"}
 
 
-def cors_middleware(origins: Sequence[str]) -> Middleware:
-    """Answers preflights, and marks every answer, failures too, for the origins that may read it."""
+def cors_middleware(origins: Sequence[str], *, cookies: bool = False) -> Middleware:
+    """Answers preflights, and marks every answer, failures too, for the origins that may read it.
+
+    With `cookies` those that are named may send and get them; `*` names none.
+    """
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -29,6 +32,8 @@ def cors_middleware(origins: Sequence[str]) -> Middleware:
         if allowed and origin:
             response.headers["Access-Control-Allow-Origin"] = origin
             response.headers.update(_ALLOWED if preflight else _EXPOSED)
+            if cookies and origin in origins:
+                response.headers["Access-Control-Allow-Credentials"] = "true"
         return response
 
     return middleware

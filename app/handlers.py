@@ -5,9 +5,9 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from app import schemas, webhooks
+from app import schemas, session_cookie, webhooks
 from app.auth import Authenticator, Caller
-from app.config import Config, Surroundings
+from app.config import Config, SessionRoomsBy, Surroundings
 from app.dispatches import Wanted
 from app.errors import Invalid, TooLarge
 from app.lifecycle import State
@@ -79,6 +79,7 @@ async def issue_token(request: web.Request) -> web.Response:
         _identify(request).require_operator()
     body = await _read(request, BODY_LIMIT)
     fields = schemas.parse_body(body or b"{}", schemas.TokenRequest)
+    fields, cookie = await _with_session_room(request, fields)
     admission = request.app[TOKEN_ISSUER].admit(fields)
     for agent_name in admission.agent_names:
         wanted = Wanted(room_name=admission.room_name, agent_name=agent_name)
@@ -86,7 +87,25 @@ async def issue_token(request: web.Request) -> web.Response:
     answer = schemas.TokenResponse(
         server_url=request.app[CONFIG].livekit_url, participant_token=admission.token
     )
-    return _json(answer, status=201)
+    response = _json(answer, status=201)
+    if cookie:
+        session_cookie.attach(response, request, cookie)
+    return response
+
+
+async def _with_session_room(
+    request: web.Request, fields: schemas.TokenRequest
+) -> tuple[schemas.TokenRequest, str | None]:
+    """The request with the names that it leaves out, and the cookie that the browser is to keep them in."""
+    config = request.app[CONFIG]
+    by_cookie = config.session_rooms is SessionRoomsBy.COOKIE
+    if not by_cookie or not session_cookie.is_welcome(request, config.cors_origins):
+        return fields, None
+    visit = await request.app[SERVICE].session_rooms.visit(
+        session_cookie.read(request), fields.room_name, fields.participant_identity
+    )
+    named = msgspec.structs.replace(fields, room_name=visit.room_name, participant_identity=visit.identity)
+    return named, visit.cookie
 
 
 async def list_agents(request: web.Request) -> web.Response:

@@ -1,4 +1,4 @@
-"""LiveKit as this service needs it: five questions, four acts, and what their answers are made of."""
+"""LiveKit as this service needs it: six questions, four acts, and what their answers are made of."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -64,6 +64,9 @@ class LiveKit(Protocol):
         """The dispatches that name an agent. Slow, and unavailable, for a room that does not exist."""
 
     async def list_participants(self, room_name: str) -> tuple[Participant, ...]: ...
+
+    async def list_people(self, room_name: str) -> frozenset[str]:
+        """The identities of the people who are in the room, not of those on their way; never to be kept."""
 
     async def create_dispatch(
         self, room_name: str, agent_name: str, row_id: str, metadata: str

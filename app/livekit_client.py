@@ -75,6 +75,16 @@ class LiveKitClient:
         gone = ParticipantInfo.State.DISCONNECTED
         return tuple(participant_of(p) for p in answer.participants if p.state != gone)
 
+    async def list_people(self, room_name: str) -> frozenset[str]:
+        async with _translated():
+            answer = await self._rooms.list_participants(api.ListParticipantsRequest(room=room_name))
+        active = ParticipantInfo.State.ACTIVE
+        return frozenset(
+            p.identity
+            for p in answer.participants
+            if p.state == active and participant_of(p).kind is Kind.PERSON
+        )
+
     async def create_dispatch(
         self, room_name: str, agent_name: str, row_id: str, metadata: str
     ) -> ListedDispatch:
@@ -101,6 +111,12 @@ class LiveKitClient:
             if await self._is_in(room_name, identity):
                 raise
             return True
+
+    async def delete_room(self, room_name: str) -> bool:
+        """Close a room, whoever is in; False when there is none."""
+        async with _absent_is_false() as result, _translated():
+            await self._rooms.delete_room(api.DeleteRoomRequest(room=room_name))
+        return result.found
 
     async def _is_in(self, room_name: str, identity: str) -> bool:
         async with _translated():

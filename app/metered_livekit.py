@@ -33,6 +33,9 @@ class MeteredLiveKit:
     async def list_participants(self, room_name: str) -> tuple[Participant, ...]:
         return await self._metered("list_participants", self._livekit.list_participants(room_name))
 
+    async def list_people(self, room_name: str) -> frozenset[str]:
+        return await self._metered("list_people", self._livekit.list_people(room_name))
+
     async def create_dispatch(
         self, room_name: str, agent_name: str, row_id: str, metadata: str
     ) -> ListedDispatch:

@@ -21,6 +21,7 @@ from app.metrics import Metrics, Readings
 from app.mode import Withheld
 from app.readiness import Readiness
 from app.reconcile import Reconciler
+from app.session_rooms import SessionRooms
 from app.store import Store
 from app.tally import Tally
 from app.timers import Deadline, Timers
@@ -46,7 +47,9 @@ class Service:
     liveness: Liveness
     readiness: Readiness
     metrics: Metrics
+    tally: Tally
     feed: Feed
+    session_rooms: SessionRooms
 
     async def start(self) -> None:
         self.tracker.start()
@@ -158,5 +161,17 @@ def build_service(
         problem=lambda: str(reconciler.problem) if reconciler.problem else None,
     )
     return Service(
-        store, tracker, timers, agents, dispatches, reconciler, cleaner, liveness, readiness, metrics, feed
+        store,
+        tracker,
+        timers,
+        agents,
+        dispatches,
+        reconciler,
+        cleaner,
+        liveness,
+        readiness,
+        metrics,
+        tally,
+        feed,
+        SessionRooms(livekit, clock, config.keys.values()),
     )

@@ -31,6 +31,7 @@ _PREFIXES = (
     "METRICS_",
     "TRUSTED_",
     "PUBLIC_",
+    "SESSION_",
 )
 
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
@@ -160,6 +161,12 @@ def log_level(text: str) -> str:
 
 def sqlite_url(path: Path) -> str:
     return f"sqlite+aiosqlite:///{path}"
+
+
+def sqlite_path(url: str) -> Path | None:
+    """The file of a URL that `parse_database_url` has returned; None for a server's."""
+    scheme, _, rest = url.partition(":///")
+    return Path(rest.partition("?")[0]) if scheme.startswith("sqlite") else None
 
 
 def parse_database_url(text: str) -> str:

@@ -9,7 +9,7 @@ from aiohttp import web
 from app import handlers, migrate
 from app.auth import Authenticator
 from app.clock import Clock, SteadyClock
-from app.config import Config, Surroundings
+from app.config import Config, SessionRoomsBy, Surroundings
 from app.cors import cors_middleware
 from app.dashboard.routes import mount_dashboard
 from app.demo import demo_routes
@@ -34,9 +34,11 @@ def create_app(
 ) -> web.Application:
     """The service for one configuration; `livekit` None: the one that the configuration names."""
     clock = clock or SteadyClock()
+    by_cookie = config.session_rooms is SessionRoomsBy.COOKIE
     # The limit of the largest body; handlers have their own, smaller ones.
     app = web.Application(
-        middlewares=[cors_middleware(config.cors_origins), error_middleware], client_max_size=WEBHOOK_LIMIT
+        middlewares=[cors_middleware(config.cors_origins, cookies=by_cookie), error_middleware],
+        client_max_size=WEBHOOK_LIMIT,
     )
     app[CONFIG] = config
     app[AUTHENTICATOR] = Authenticator(config.keys, config.api_keys)

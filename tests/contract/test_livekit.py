@@ -253,6 +253,21 @@ async def test_people_are_told_from_agents_and_are_nameless(stage: Stage) -> Non
     assert all(one.joined_at for one in found)
 
 
+async def test_the_people_who_are_in_are_known_by_identity(stage: Stage) -> None:
+    assert await stage.livekit.list_people(stage.room) == frozenset()
+    await stage.join()
+    await stage.join("bob")
+    await create(stage)
+    await identity_of_agent(stage)
+    assert await stage.livekit.list_people(stage.room) == {"alice", "bob"}
+    await stage.leave()
+
+    async def alice_is_out() -> bool:
+        return await stage.livekit.list_people(stage.room) == {"bob"}
+
+    await stage.until(alice_is_out, "only bob is in")
+
+
 async def test_who_comes_back_has_another_sid(stage: Stage) -> None:
     await stage.join()
     (before,) = await stage.livekit.list_participants(stage.room)

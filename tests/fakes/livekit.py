@@ -60,6 +60,13 @@ class FakeLiveKit:
 
         return await self._call(act, "list_participants", room_name)
 
+    async def list_people(self, room_name: str) -> frozenset[str]:
+        def act() -> frozenset[str]:
+            room = self.server.rooms.get(room_name)
+            return frozenset(one.identity for one in room.people) if room else frozenset()
+
+        return await self._call(act, "list_people", room_name)
+
     async def create_dispatch(
         self, room_name: str, agent_name: str, row_id: str, metadata: str
     ) -> ListedDispatch:

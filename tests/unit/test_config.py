@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.config import Config, ConfigError, Keypair, Surroundings, load_config
+from app.config import Config, ConfigError, Keypair, SessionRoomsBy, Surroundings, load_config
 from app.lifecycle import SECOND_US, Restart
 from app.settings import parse_database_url
 
@@ -65,6 +65,12 @@ SETTINGS: list[tuple[str, str, Any, dict[str, Any]]] = [
         {"observe": "observe", "REUSE": "reuse", "enforce": "enforce"},
     ),
     ("LIFECYCLE_ENV", "surroundings", Surroundings.PRODUCTION, {"dev": Surroundings.DEV}),
+    (
+        "SESSION_ROOMS",
+        "session_rooms",
+        SessionRoomsBy.OFF,
+        {"cookie": SessionRoomsBy.COOKIE, "Off": SessionRoomsBy.OFF},
+    ),
     ("LOG_LEVEL", "log_level", "INFO", {"debug": "DEBUG", "WARNING": "WARNING", "Error": "ERROR"}),
     ("LOG_RATE_LIMIT", "log_rate_limit", 400, {"0": 0, "1000000": 1_000_000}),
     ("ENABLE_LOG_AGGREGATION", "log_aggregation", True, {"false": False}),
@@ -137,6 +143,7 @@ BAD = {
     "AGENT_CLOSES_WITH_USER": ["maybe", "2"],
     "LIFECYCLE_MODE": ["dry-run"],
     "LIFECYCLE_ENV": ["staging"],
+    "SESSION_ROOMS": ["true", "cookies"],
     "LOG_LEVEL": ["TRACE", "20"],
     "API_KEYS": ["short", "a-key-of-sixteen,short"],
     "CORS_ORIGINS": ["app.example.com", "https://app.example.com/path", "ftp://x", "https://"],
@@ -173,6 +180,11 @@ def test_a_bad_value_is_a_problem_of_that_name(name: str, text: str) -> None:
 def test_four_variables_are_required(name: str, text: str | None) -> None:
     environ = {key: value for key, value in NEEDED.items() if key != name}
     assert problems(environ if text is None else {**environ, name: text}) == [f"{name} is required"]
+
+
+def test_in_dev_rooms_are_kept_by_cookie_unless_told_otherwise() -> None:
+    assert load(LIFECYCLE_ENV="dev").session_rooms is SessionRoomsBy.COOKIE
+    assert load(LIFECYCLE_ENV="dev", SESSION_ROOMS="off").session_rooms is SessionRoomsBy.OFF
 
 
 def test_all_problems_are_told_together() -> None:

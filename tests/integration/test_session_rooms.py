@@ -1,0 +1,231 @@
+"""Rooms by cookie: a frontend that names neither room nor identity finds both again after a refresh."""
+
+from collections.abc import Mapping
+from http.cookies import SimpleCookie
+from typing import Any
+
+import jwt
+import pytest
+
+from app.config import SessionRoomsBy
+from app.session_rooms import MAX_AGE_S
+from fakes.faults import UNREACHABLE, FailBefore
+from fakes.livekit import FakeLiveKit
+from fakes.server import FakeServer
+from integration.conftest import StartApp
+from integration.harness import AGENT, KEYPAIR, SECOND_KEYPAIR, TOKEN, Answer, App, World
+
+NAME = "agent_lifecycle_room"
+PAGE = "https://app.example.com"
+FROM_PAGE = {"Origin": PAGE, "Sec-Fetch-Site": "cross-site"}
+
+pytestmark = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+
+
+@pytest.fixture
+async def app(start_app: StartApp) -> App:
+    return await start_app(session_rooms=SessionRoomsBy.COOKIE, cors_origins=(PAGE,))
+
+
+def cookie_of(answer: Answer) -> str:
+    return SimpleCookie(answer.headers["Set-Cookie"])[NAME].value
+
+
+async def come(
+    app: App, cookie: str | None = None, headers: Mapping[str, str] | None = None, **fields: Any
+) -> Answer:
+    """One token request; `cookie` as the browser has it."""
+    sent = dict(headers or {}) | ({"Cookie": f"other=1; {NAME}={cookie}"} if cookie is not None else {})
+    answer = await app.call("POST", TOKEN, json_body=fields, headers=sent)
+    assert answer.status == 201, answer
+    return answer
+
+
+def who_where(answer: Answer) -> tuple[str, str]:
+    claims = jwt.decode(answer.body["participant_token"], KEYPAIR.secret, algorithms=["HS256"])
+    return claims["sub"], claims["video"]["room"]
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_refresh_is_the_same_person_with_the_same_agent(app: App, world: World) -> None:
+    wants_agent = {"room_config": {"agents": [{"agent_name": AGENT}]}}
+    first = await come(app, **wants_agent)
+    again = [await come(app, cookie_of(first), **wants_agent) for _ in range(3)]
+
+    assert {who_where(answer) for answer in again} == {who_where(first)}
+    assert [answer.headers.get("Set-Cookie") for answer in again] == [None] * 3
+    await app.advance(1)
+    assert len(world.agents(who_where(first)[1])) == 1
+    assert len(world.livekit.server.rooms) == 1
+
+
+async def test_the_cookie_is_out_of_the_pages_reach_and_ends(app: App) -> None:
+    cookie = SimpleCookie((await come(app)).headers["Set-Cookie"])[NAME]
+
+    assert (cookie["httponly"], cookie["samesite"], cookie["path"]) == (True, "Lax", TOKEN)
+    assert cookie["max-age"] == str(MAX_AGE_S)
+    assert not cookie["secure"]
+    assert not cookie["domain"]
+
+
+async def test_over_https_it_travels_over_https_only(app: App) -> None:
+    headers = {"Origin": "https://agents.example.com", "Sec-Fetch-Site": "same-origin"}
+    cookie = SimpleCookie((await come(app, headers=headers)).headers["Set-Cookie"])[NAME]
+
+    assert (cookie["secure"], cookie["samesite"]) == (True, "Lax")
+
+
+async def test_without_the_setting_there_is_no_cookie(start_app: StartApp, app: App) -> None:
+    cookie = cookie_of(await come(app))
+    plain = await start_app(cors_origins=(PAGE,))
+    answers = [await come(plain, cookie, FROM_PAGE) for _ in range(2)]
+
+    assert who_where(answers[0]) != who_where(answers[1])
+    assert not [answer for answer in answers if "Set-Cookie" in answer.headers]
+    assert "Access-Control-Allow-Credentials" not in answers[0].headers
+
+
+# What the request names
+
+
+async def test_what_is_named_wins(app: App) -> None:
+    first = await come(app)
+    identity, room = who_where(first)
+    cookie = cookie_of(first)
+
+    assert who_where(await come(app, cookie, room_name="lobby")) == (identity, "lobby")
+    assert who_where(await come(app, cookie, participant_identity="alice")) == ("alice", room)
+    both = await come(app, cookie, room_name="lobby", participant_identity="alice")
+    assert who_where(both) == ("alice", "lobby")
+
+
+async def test_a_room_that_is_named_is_never_the_cookies(app: App) -> None:
+    """Else naming it once would open it for a day."""
+    named = await come(app, room_name="lobby", participant_identity="alice")
+    assert "Set-Cookie" not in named.headers
+    half_named = await come(app, room_name="lobby")
+
+    identity, room = who_where(await come(app, cookie_of(half_named)))
+    assert room.startswith("room-")
+    assert identity == who_where(half_named)[0]
+
+
+# What is no cookie of ours
+
+
+def changed(cookie: str) -> list[str]:
+    version, made_at, room, identity, signature = cookie.split(".")
+    other = "0" * 16
+    return [
+        "",
+        "nonsense",
+        "ü" * 4,
+        cookie[:-1],
+        f"{cookie}A",
+        f"{version}.{made_at}.{other}.{identity}.{signature}",
+        f"{version}.{made_at}.{room}.{other}.{signature}",
+        ".".join((version, str(int(made_at) + 1), room, identity, signature)),
+        f"2.{made_at}.{room}.{identity}.{signature}",
+        ".".join((version, made_at, room, identity, "A" * 43)),
+    ]
+
+
+async def test_a_forged_cookie_is_none(app: App) -> None:
+    first = await come(app)
+    for forged in changed(cookie_of(first)):
+        answer = await come(app, forged)
+        assert who_where(answer)[1] != who_where(first)[1], forged
+        assert cookie_of(answer) != cookie_of(first)
+
+
+async def test_two_cookies_are_none(app: App) -> None:
+    """A neighbouring host has set one of them, and with it would choose the room."""
+    mine, theirs = [await come(app) for _ in range(2)]
+    answer = await come(app, f"{cookie_of(mine)}; {NAME}={cookie_of(theirs)}")
+
+    assert who_where(answer)[1] not in {who_where(mine)[1], who_where(theirs)[1]}
+
+
+async def test_it_ends_a_day_after_it_was_made_however_often_it_was_used(app: App, world: World) -> None:
+    first = await come(app)
+    world.clock.advance(MAX_AGE_S - 1)
+    assert who_where(await come(app, cookie_of(first))) == who_where(first)
+    world.clock.advance(1)
+    late = await come(app, cookie_of(first))
+
+    assert who_where(late)[1] != who_where(first)[1]
+    assert cookie_of(late) != cookie_of(first)
+
+
+async def test_it_outlives_a_change_of_keys_and_not_the_old_keys_end(start_app: StartApp, app: App) -> None:
+    first = await come(app)
+    rotated = await start_app(
+        session_rooms=SessionRoomsBy.COOKIE, livekit_key=SECOND_KEYPAIR, webhook_keys=(KEYPAIR,)
+    )
+    answer = await rotated.call("POST", TOKEN, json_body={}, headers={"Cookie": f"{NAME}={cookie_of(first)}"})
+    assert "Set-Cookie" not in answer.headers
+    ended = await start_app(session_rooms=SessionRoomsBy.COOKIE, livekit_key=SECOND_KEYPAIR, webhook_keys=())
+    answer = await ended.call("POST", TOKEN, json_body={}, headers={"Cookie": f"{NAME}={cookie_of(first)}"})
+    assert "Set-Cookie" in answer.headers
+
+
+# Several tabs
+
+
+async def test_a_second_tab_does_not_put_the_first_one_out(app: App, server: FakeServer) -> None:
+    first = await come(app)
+    cookie = cookie_of(first)
+    identity, room = who_where(first)
+    server.open_room(room, 360, 360)
+    server.join(room, identity)
+
+    second = who_where(await come(app, cookie))
+    assert second == (f"{identity}-2", room)
+    server.join(room, second[0])
+    assert who_where(await come(app, cookie)) == (f"{identity}-3", room)
+    server.leave(room, identity)
+    assert who_where(await come(app, cookie)) == (identity, room)
+
+
+async def test_nobody_is_put_out_on_a_guess(app: App, livekit: FakeLiveKit) -> None:
+    first = await come(app)
+    livekit.faults.everywhere(FailBefore(UNREACHABLE))
+    identity, room = who_where(await come(app, cookie_of(first)))
+
+    assert room == who_where(first)[1]
+    assert not identity.startswith(who_where(first)[0])
+
+
+# Pages of other origins
+
+
+async def test_a_configured_page_of_another_site_keeps_its_room(app: App) -> None:
+    first = await come(app, headers=FROM_PAGE)
+    cookie = SimpleCookie(first.headers["Set-Cookie"])[NAME]
+
+    assert (cookie["samesite"], cookie["secure"], cookie["httponly"]) == ("None", True, True)
+    assert first.headers["Access-Control-Allow-Credentials"] == "true"
+    assert first.headers["Access-Control-Allow-Origin"] == PAGE
+    assert who_where(await come(app, cookie.value, FROM_PAGE)) == who_where(first)
+
+
+async def test_its_preflight_allows_cookies(app: App) -> None:
+    headers = {"Origin": PAGE, "Access-Control-Request-Method": "POST"}
+    answer = await app.call("OPTIONS", TOKEN, auth=None, headers=headers)
+
+    assert (answer.status, answer.headers["Access-Control-Allow-Credentials"]) == (204, "true")
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+@pytest.mark.parametrize("origins", [(), ("*",), (PAGE,)])
+async def test_a_page_that_is_not_named_has_no_cookie(
+    start_app: StartApp, site: str, origins: tuple[str, ...]
+) -> None:
+    app = await start_app(session_rooms=SessionRoomsBy.COOKIE, cors_origins=origins)
+    headers = {"Origin": "https://evil.example.net", "Sec-Fetch-Site": site}
+    own = await come(app)
+    answer = await come(app, cookie_of(own), headers)
+
+    assert who_where(answer)[1] != who_where(own)[1]
+    assert "Set-Cookie" not in answer.headers
+    assert "Access-Control-Allow-Credentials" not in answer.headers
