@@ -11,6 +11,7 @@ _PREFIX = "agent_lifecycle_"
 #: Of these, which are summed over all labels but the ones that are named.
 _FIGURES: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "created": ("dispatches_created_total", {}),
+    "fresh": ("dispatch_requests_total", {"result": "created"}),
     "reused": ("dispatch_requests_total", {"result": "reused"}),
     "replaced": ("dispatches_replaced_total", {}),
     "cleanups": ("cleanups_total", {"result": "removed"}),

@@ -11,7 +11,10 @@ MINUTES = 60
 class Totals:
     """Counters of this process as they stand at one moment."""
 
+    #: Dispatches made, whoever wanted them.
     created: int = 0
+    #: Calls that got a new agent, and calls that got the one that was there.
+    fresh: int = 0
     reused: int = 0
     replaced: int = 0
     cleanups: int = 0

@@ -46,6 +46,7 @@ class AlertCard(_Message):
 class MinuteCard(_Message):
     at: int
     created: int
+    fresh: int
     reused: int
     replaced: int
     cleanups: int
@@ -136,6 +137,7 @@ def minute_card(minute: Minute) -> MinuteCard:
     return MinuteCard(
         at=to_ms(minute.at),
         created=counts.created,
+        fresh=counts.fresh,
         reused=counts.reused,
         replaced=counts.replaced,
         cleanups=counts.cleanups,

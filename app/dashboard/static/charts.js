@@ -20,12 +20,12 @@ const CHARTS = [
   {
     title: "Reuse rate",
     value: (minute) => {
-      const calls = minute.created + minute.reused;
+      const calls = minute.fresh + minute.reused;
       return calls ? (100 * minute.reused) / calls : null;
     },
     top: 100,
     unit: " %",
-    head: (minutes) => percent(sum(minutes, "reused"), sum(minutes, "reused") + sum(minutes, "created")),
+    head: (minutes) => percent(sum(minutes, "reused"), sum(minutes, "reused") + sum(minutes, "fresh")),
   },
   {
     title: "Replaced",
@@ -78,6 +78,8 @@ class Figure {
   #chart;
   #bars = [];
   #minutes = [];
+  #peak = 0;
+  #isRead = false;
 
   constructor(chart) {
     this.#chart = chart;
@@ -95,8 +97,7 @@ class Figure {
       this.svg.append(whole, worse);
     }
     this.svg.addEventListener("pointermove", (event) => this.#read(event));
-    this.svg.addEventListener("pointerleave", () => setText(this.readout, ""));
-    this.top = element("span", {});
+    this.svg.addEventListener("pointerleave", () => this.#sayPeak());
     this.node = element(
       "figure",
       { class: "card chart" },
@@ -120,11 +121,20 @@ class Figure {
       raise(this.#bars[slot].whole, (amount ?? 0) / highest);
       raise(this.#bars[slot].worse, minute && worse ? worse(minute) / highest : 0);
     });
+    this.#peak = Math.max(0, ...values);
+    if (!this.#isRead) this.#sayPeak();
     setText(this.head, head(minutes));
     this.svg.setAttribute("aria-label", `${title} in the last hour: ${head(minutes)}`);
   }
 
+  #sayPeak() {
+    this.#isRead = false;
+    const told = this.#peak > 0 && this.#chart.top === undefined;
+    setText(this.readout, told ? `peak ${this.#peak.toLocaleString()} a minute` : "");
+  }
+
   #read(event) {
+    this.#isRead = true;
     const box = this.svg.getBoundingClientRect();
     const slot = Math.min(MINUTES - 1, Math.max(0, Math.floor(((event.clientX - box.left) / box.width) * MINUTES)));
     const minute = this.#minutes[slot];

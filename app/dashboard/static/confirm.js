@@ -35,7 +35,7 @@ export class Confirm {
   }
 
   #say(agent) {
-    setText(byId("confirm-title"), `End the agent ${agent.agent} in ${agent.room}?`);
+    setText(byId("confirm-title"), `End “${agent.agent}” in ${agent.room}?`);
     setText(
       byId("confirm-text"),
       agent.people
