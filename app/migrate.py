@@ -2,11 +2,15 @@
 
 import asyncio
 import sqlite3
-from contextlib import closing
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from enum import StrEnum
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config as AlembicConfig
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
@@ -33,9 +37,54 @@ async def upgrade(engine: AsyncEngine) -> None:
     file = _sqlite_file(engine)
     if file:
         await asyncio.to_thread(_inspect, file)
-    try:
-        async with translated(), engine.execution_options(sqlite_begin="IMMEDIATE").begin() as connection:
+    async with _explained(file), _writer(engine).begin() as connection:
+        await connection.run_sync(_upgrade)
+
+
+class Standing(StrEnum):
+    """A database's schema, seen from this version."""
+
+    EMPTY = "empty"
+    BEHIND = "behind"
+    CURRENT = "current"
+
+
+async def standing(engine: AsyncEngine) -> Standing:
+    """Where the database stands; one that is behind is upgraded on trial, and nothing of that stays.
+
+    Raises:
+        MigrationError, DatabaseUnavailable: as `upgrade` would.
+    """
+    async with _explained(_sqlite_file(engine)), _writer(engine).connect() as connection:
+        before = await connection.run_sync(_standing)
+        if before is not Standing.CURRENT:
             await connection.run_sync(_upgrade)
+        await connection.rollback()
+    return before
+
+
+async def try_to_write(engine: AsyncEngine) -> None:
+    """Make a table and take it back.
+
+    Raises:
+        MigrationError, DatabaseUnavailable: the database does not let us in, or takes nothing.
+    """
+    async with _explained(_sqlite_file(engine)), _writer(engine).connect() as connection:
+        await connection.execute(text("CREATE TABLE agent_lifecycle_trial (id INTEGER PRIMARY KEY)"))
+        await connection.execute(text("INSERT INTO agent_lifecycle_trial VALUES (1)"))
+        await connection.rollback()
+
+
+def _writer(engine: AsyncEngine) -> AsyncEngine:
+    return engine.execution_options(sqlite_begin="IMMEDIATE")
+
+
+@asynccontextmanager
+async def _explained(file: Path | None) -> AsyncIterator[None]:
+    """What goes wrong, in words for whoever has to mend it."""
+    try:
+        async with translated():
+            yield
     except CommandError as error:
         raise MigrationError(
             f"the database{_at(file)} was written by a newer version of this service; run that one, or"
@@ -64,6 +113,15 @@ def _upgrade(connection: Connection) -> None:
         connection.execute(text("SET LOCAL statement_timeout = 0"))
         connection.execute(text("SELECT pg_advisory_xact_lock(:id)"), {"id": _LOCK_ID})
     command.upgrade(alembic_config(connection), "head")
+
+
+def _standing(connection: Connection) -> Standing:
+    revision = MigrationContext.configure(connection).get_current_revision()
+    if revision is None:
+        return Standing.EMPTY
+    heads = ScriptDirectory.from_config(alembic_config()).get_heads()
+    # One that this version does not know counts as behind: the upgrade refuses it by name.
+    return Standing.CURRENT if revision in heads else Standing.BEHIND
 
 
 def _inspect(file: Path) -> None:

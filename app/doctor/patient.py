@@ -1,0 +1,42 @@
+"""What is examined: the settings, the machine they are for, and the ways to ask others about them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+
+from app.clock import Clock
+from app.config import Config
+from app.livekit_client import LiveKitClient
+from app.settings import sqlite_path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patient:
+    config: Config
+    environ: Mapping[str, str] = field(repr=False)
+    http: aiohttp.ClientSession
+    livekit: LiveKitClient
+    clock: Clock
+    #: How long a worker has to answer a dispatch.
+    wait_s: float
+
+    @property
+    def database_file(self) -> Path | None:
+        """None: the database is a server."""
+        return sqlite_path(self.config.database_url)
+
+    @property
+    def livekit_http_url(self) -> str:
+        """Where LiveKit's API is, beside its WebSocket."""
+        scheme, _, rest = self.config.livekit_url.partition("://")
+        return f"{'https' if scheme in ('wss', 'https') else 'http'}://{rest}"
+
+    @property
+    def local_url(self) -> str:
+        """Where the service is for whoever is on the same machine."""
+        host = self.config.host
+        if host in ("0.0.0.0", "::", ""):  # noqa: S104 - compared with, not listened on
+            host = "127.0.0.1"
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.config.port}"
