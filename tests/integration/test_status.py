@@ -1,0 +1,102 @@
+"""What `status` prints of a running service, and why it cannot."""
+
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from app.readiness import Report
+from app.schemas import AgentItem
+from app.status import Status, StatusUnknown, ask, table, to_json
+from fakes.databases import Database, SqliteDatabase
+from fakes.server import FakeServer
+from integration.conftest import StartApp
+from integration.harness import API_KEY, App
+from integration.process import run
+
+NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Database:
+    return SqliteDatabase(tmp_path / "lifecycle.db")
+
+
+def url_of(app: App) -> str:
+    return f"http://127.0.0.1:{app.runner.addresses[0][1]}"
+
+
+def agent(**fields: object) -> AgentItem:
+    one = AgentItem(
+        dispatch_id="AD_1",
+        room_name="room",
+        agent_name="agent",
+        state="idle",
+        created_at="2026-11-24T10:58:30Z",
+        last_activity_at="2026-11-24T11:59:00Z",
+        participant_count=0,
+        ttl_expires_at="2026-11-24T12:04:05Z",
+        agent_identity=None,
+        end_reason=None,
+    )
+    return msgspec.structs.replace(one, **fields)
+
+
+def report(*, ready: bool) -> Report:
+    return Report(ready=ready, database="reachable", timers="restored", livekit="reachable")
+
+
+def test_the_table_has_a_row_for_each_agent() -> None:
+    agents = [
+        agent(),
+        agent(room_name="a-longer-name", state="active", participant_count=2, ttl_expires_at=None),
+    ]
+    assert table(Status(service=report(ready=True), agents=agents), NOW) == [
+        "ready   LiveKit: reachable   database: reachable   timers: restored",
+        "",
+        "ROOM           AGENT  STATE   PEOPLE  TTL    AGE    DISPATCH",
+        "room           agent  idle    0       4m 5s  1h 1m  AD_1",
+        "a-longer-name  agent  active  2       -      1h 1m  AD_1",
+    ]
+
+
+def test_a_room_name_cannot_move_the_cursor() -> None:
+    lines = table(Status(service=report(ready=False), agents=[agent(room_name="\033[2Jgone\n")]), NOW)
+    assert lines[0].startswith("NOT READY")
+    assert lines[-1].startswith("\\x1b[2Jgone\\n  agent")
+
+
+def test_json_is_named_as_the_api_names_it() -> None:
+    parsed = msgspec.json.decode(to_json(Status(service=report(ready=True), agents=[agent()])))
+    assert (parsed["service"]["ready"], parsed["agents"][0]["roomName"]) == (True, "room")
+
+
+async def test_every_page_of_the_list_is_read(app: App, server: FakeServer) -> None:
+    server.start_worker("agent")
+    await asyncio.gather(*(app.dispatch(f"room-{number}") for number in range(101)))
+    status = await ask(url_of(app), API_KEY)
+    assert len({one.room_name for one in status.agents}) == 101
+    assert status.service.ready
+
+
+async def test_a_key_that_is_refused_is_told(app: App) -> None:
+    with pytest.raises(StatusUnknown, match="refuses the API key"):
+        await ask(url_of(app), "not-a-key-of-this-service")
+
+
+async def test_the_command_prints_the_table_and_says_ready_by_its_exit_code(
+    start_app: StartApp, server: FakeServer
+) -> None:
+    app = await start_app()
+    server.start_worker("agent")
+    await app.dispatch("lobby")
+    ended = await run("status", "--url", url_of(app))
+    assert (ended.code, ended.err) == (0, "")
+    assert "lobby  agent  starting" in ended.out
+
+
+async def test_a_service_that_does_not_run_is_told() -> None:
+    with pytest.raises(StatusUnknown, match=r"nothing answers at http://127.0.0.1:1: is the service running"):
+        await ask("http://127.0.0.1:1", API_KEY)
