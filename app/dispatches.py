@@ -100,16 +100,24 @@ class Dispatches:
     async def end(self, room_name: str, agent_name: str) -> Dispatch | None:
         """End the agent now, whoever is in; None when there was none. Raises as `request`."""
         async with self._agents.alone_with(room_name, agent_name):
+            return await self._end(await self._examiner.examine(room_name, agent_name))
+
+    async def give_back(self, room_name: str, agent_name: str) -> Dispatch | None:
+        """End the agent unless people are in; None when it stays, or there was none. Raises as `request`."""
+        async with self._agents.alone_with(room_name, agent_name):
             evidence = await self._examiner.examine(room_name, agent_name)
-            if evidence.row:
-                # A wish needs no evidence: it holds for the row in whatever state it is by now.
-                wish = Signal(event=Event.END_REQUESTED)
-                outcome = await self._tracker.submit_one(
-                    Advance(room_name=room_name, row_id=evidence.row.id, signal=wish)
-                )
-                await self._perform(outcome.effects)
-            await self._remove_untracked(evidence, keep=None)
-            return evidence.row
+            return None if evidence.people else await self._end(evidence)
+
+    async def _end(self, evidence: Evidence) -> Dispatch | None:
+        if evidence.row:
+            # A wish needs no evidence: it holds for the row in whatever state it is by now.
+            wish = Signal(event=Event.END_REQUESTED)
+            outcome = await self._tracker.submit_one(
+                Advance(room_name=evidence.row.room_name, row_id=evidence.row.id, signal=wish)
+            )
+            await self._perform(outcome.effects)
+        await self._remove_untracked(evidence, keep=None)
+        return evidence.row
 
     async def status(self, room_name: str, agent_name: str) -> Dispatch | None:
         """The live dispatch, or the one that is being ended; None without either. Asks the database only."""

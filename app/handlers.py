@@ -57,11 +57,12 @@ async def request_agent(request: web.Request) -> web.Response:
 
 async def end_agent(request: web.Request) -> web.Response:
     caller = _identify(request)
-    query = schemas.parse_query(list(request.query.items()), schemas.RoomQuery)
+    query = schemas.parse_query(list(request.query.items()), schemas.EndQuery)
     caller.require_room(query.room_name)
-    ended = await request.app[SERVICE].dispatches.end(query.room_name, _agent_name(request, query.agent_name))
-    message = "the agent was ended" if ended else "there was no agent"
-    return _json(schemas.EndResponse(dispatch_id=ended.dispatch_id if ended else None, message=message))
+    dispatches = request.app[SERVICE].dispatches
+    act = dispatches.give_back if query.only_if_empty else dispatches.end
+    ended = await act(query.room_name, _agent_name(request, query.agent_name))
+    return _json(schemas.end_response(ended, only_if_empty=query.only_if_empty))
 
 
 async def show_status(request: web.Request) -> web.Response:

@@ -41,6 +41,11 @@ class RoomQuery(_Request):
     agent_name: AgentName | None = None
 
 
+class EndQuery(RoomQuery):
+    #: The agent stays where people are in, as LiveKit says now: for a caller that did not get in.
+    only_if_empty: bool = False
+
+
 class NoQuery(_Request):
     """For endpoints that take no parameters."""
 
@@ -174,6 +179,13 @@ def dispatch_response(granted: Granted) -> DispatchResponse:
         ttl_expires_at=to_iso(dispatch.ttl_expires_at),
         message="the agent that was there is reused" if granted.reused else "an agent was dispatched",
     )
+
+
+def end_response(ended: Dispatch | None, *, only_if_empty: bool) -> EndResponse:
+    if ended:
+        return EndResponse(dispatch_id=ended.dispatch_id, message="the agent was ended")
+    kept = "people are in, or there was no agent: nothing was ended"
+    return EndResponse(dispatch_id=None, message=kept if only_if_empty else "there was no agent")
 
 
 def status_response(dispatch: Dispatch | None) -> StatusResponse:
