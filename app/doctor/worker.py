@@ -62,7 +62,7 @@ async def _await_agent(patient: Patient, room_name: str, agent_name: str) -> Fin
 
 
 def _missing(agent_name: str, agents: list[Participant], wait_s: float, *, is_taken: bool) -> Finding:
-    if any(one.agent_name is None for one in agents):
+    if any(not one.agent_name for one in agents):
         return fault(
             f"no worker is registered under the name {agent_name}, but one without a name: LiveKit sends that"
             " into every room by itself",
