@@ -1,0 +1,98 @@
+"""LiveKit's keys are changed step by step, as docs/operations.md says, and at no moment is anybody refused.
+
+The replicas are restarted one after the other. So at each step there is one as before and one as after, and
+whatever is in use then, whoever signed it, has to be good for both.
+"""
+
+import asyncio
+import itertools
+from typing import Any
+
+import pytest
+
+from app.config import Keypair
+from fakes.server import FakeServer
+from fakes.webhooks import SignedWebhook, render, sign
+from integration.conftest import StartApp
+from integration.harness import KEYPAIR as OLD
+from integration.harness import SECOND_KEYPAIR as NEW
+from integration.harness import STATUS, TOKEN, App, World, member_token
+
+#: The settings at each step, and who signs what is in use while a replica changes over to them.
+_STEPS: dict[str, tuple[dict[str, Any], tuple[Keypair, ...]]] = {
+    "before": ({"livekit_key": OLD, "webhook_keys": ()}, (OLD,)),
+    "both are known": ({"livekit_key": OLD, "webhook_keys": (NEW,)}, (OLD,)),
+    "the new one is used": ({"livekit_key": NEW, "webhook_keys": (OLD,)}, (OLD, NEW)),
+    "the old one is forgotten": ({"livekit_key": NEW, "webhook_keys": ()}, (NEW,)),
+}
+
+
+def webhook(world: World, server: FakeServer, signer: Keypair) -> SignedWebhook:
+    room = server.rooms["room"]
+    body = render("room_started", world.clock.now(), room)
+    return SignedWebhook(
+        event="room_started", room_name=room.name, body=body, authorization=sign(body, signer)
+    )
+
+
+async def accepts(app: App, world: World, server: FakeServer, signer: Keypair) -> bool:
+    """Whether webhooks and participants of one key are let in; never the ones without the others."""
+    taken = await app.deliver(webhook(world, server, signer))
+    seen = await app.call(
+        "GET", STATUS, auth=member_token("room", keypair=signer), params={"roomName": "room"}
+    )
+    assert {taken.status, seen.status} in ({200}, {401}), (taken, seen)
+    return taken.status == 200
+
+
+@pytest.mark.parametrize("database", ["postgres"], indirect=True)
+@pytest.mark.usefixtures("worker")
+async def test_nobody_is_refused_while_replicas_change_over(
+    start_app: StartApp, world: World, server: FakeServer
+) -> None:
+    steps = list(_STEPS.values())
+    replicas = [await start_app(**steps[0][0]) for _ in range(2)]
+    granted = await replicas[0].dispatch()
+    dispatch_id = granted.body["dispatchId"]
+
+    for settings, signers in steps[1:]:
+        for number in range(2):
+            await replicas[number].stop()
+            replicas[number] = await start_app(**settings)
+            for replica in replicas:
+                for signer in signers:
+                    assert await accepts(replica, world, server, signer), (settings, signer.key)
+                assert (await replica.status())["dispatchId"] == dispatch_id
+
+    assert not await accepts(replicas[0], world, server, OLD)
+    assert len(world.agents("room")) <= 1
+
+
+@pytest.mark.parametrize("database", ["postgres"], indirect=True)
+async def test_a_token_that_one_replica_makes_is_good_for_the_other_at_every_step(
+    start_app: StartApp,
+) -> None:
+    """Also for the one that has not changed over yet."""
+    settings = [settings for settings, _ in _STEPS.values()]
+    for before, after in itertools.pairwise(settings):
+        replicas = await asyncio.gather(start_app(**before), start_app(**after))
+        for maker in replicas:
+            made = await maker.call("POST", TOKEN, json_body={"room_name": "room"})
+            token = made.body["participant_token"]
+            for asked in replicas:
+                seen = await asked.call("GET", STATUS, auth=token, params={"roomName": "room"})
+                assert seen.status == 200, (before, after)
+        for replica in replicas:
+            await replica.stop()
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+async def test_api_keys_are_changed_without_a_caller_being_refused(start_app: StartApp) -> None:
+    old, new = "an-api-key-of-last-year", "an-api-key-of-this-year"
+    for keys, good, bad in (((old,), {old}, {new}), ((old, new), {old, new}, set()), ((new,), {new}, {old})):
+        app = await start_app(api_keys=keys)
+        for key in good:
+            assert (await app.call("GET", "/api/livekit/agents", auth=key)).status == 200
+        for key in bad:
+            assert (await app.call("GET", "/api/livekit/agents", auth=key)).status == 401
+        await app.stop()
