@@ -46,7 +46,7 @@ class Feed:
         self._problem = problem
         self._hour = Hour()
         #: How many pages are open, those included that wait for their snapshot.
-        self._pages = 0
+        self.pages = 0
         self._watchers: set[Watcher] = set()
         #: None while no page is open.
         self._mirror: Mirror | None = None
@@ -94,10 +94,10 @@ class Feed:
         """
         if self._closed:
             raise Busy("the service is stopping")
-        if self._pages >= MAX_PAGES:
+        if self.pages >= MAX_PAGES:
             raise Busy(f"{MAX_PAGES} pages are open already; close one")
         watcher = Watcher()
-        self._pages += 1
+        self.pages += 1
         try:
             mirror = await self._load()
             # Nothing is awaited from the snapshot on: it and the changes after it are without a gap.
@@ -107,7 +107,7 @@ class Feed:
             yield watcher
         finally:
             self._watchers.discard(watcher)
-            self._pages -= 1
+            self.pages -= 1
 
     async def _load(self) -> Mirror:
         """The mirror, filled and kept up to date as long as a page is open."""
@@ -132,7 +132,7 @@ class Feed:
     async def _publish(self, mirror: Mirror) -> None:
         loop = asyncio.get_running_loop()
         poll_at = loop.time() + _POLL_EVERY_S
-        while self._pages:
+        while self.pages:
             if loop.time() >= poll_at:
                 problem = await self._poll(mirror)
                 self._send("beat", self._beat(problem))

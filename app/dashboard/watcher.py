@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 
 #: More than this unsent means that the page does not keep up; it begins anew with a snapshot.
-MAX_WAITING = 32
+MAX_WAITING = 16
 
 
 class Watcher:

@@ -1,0 +1,196 @@
+"""Who may see the dashboard, and who may act through it."""
+
+from collections.abc import AsyncIterator
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+
+from app.dashboard.gate import SIGN_INS_PER_MINUTE
+from app.dashboard.sessions import LIFETIME_S
+from fakes.server import FakeServer
+from integration.conftest import StartApp
+from integration.dashboard_page import Page
+from integration.harness import API_KEY, App, World, member_token
+
+pytestmark = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+
+_OTHER_KEY = "another-api-key-of-ours"
+
+
+@pytest.fixture
+async def page(app: App) -> AsyncIterator[Page]:
+    async with Page(app) as page:
+        yield page
+
+
+async def test_without_signing_in_there_is_the_empty_page_and_nothing_else(page: Page) -> None:
+    assert (await page.call("GET", "")).status == 200
+    assert (await page.call("GET", "/session")).body == {"configured": True, "signedIn": False}
+    for method, path in [("GET", "/stream"), ("GET", "/agents/AD_1"), ("POST", "/agents/end")]:
+        answer = await page.call(method, path, {"roomName": "room", "agentName": "agent"})
+        assert (answer.status, answer.body["code"]) == (401, "unauthenticated"), path
+
+
+async def test_a_key_lets_in_and_signing_out_lets_out(page: Page) -> None:
+    assert (await page.sign_in()).status == 200
+    assert (await page.call("GET", "/session")).body["signedIn"] is True
+    assert (await page.call("DELETE", "/session")).status == 200
+    assert (await page.call("GET", "/session")).body["signedIn"] is False
+    assert (await page.call("GET", "/agents/AD_1")).status == 401
+
+
+@pytest.mark.parametrize("key", ["wrong-key-of-some-length", "", member_token("room")])
+async def test_nothing_else_lets_in(page: Page, key: str) -> None:
+    answer = await page.sign_in(key)
+    assert (answer.status, answer.body["code"]) == (401, "unauthenticated")
+    assert "Set-Cookie" not in answer.headers
+    assert not key or key not in str(answer.body)
+
+
+@pytest.mark.parametrize(
+    ("body", "status"), [({}, 422), ({"apiKey": 1}, 422), ({"apiKey": API_KEY, "x": 1}, 422), ([], 422)]
+)
+async def test_a_malformed_sign_in_says_so(page: Page, body: Any, status: int) -> None:
+    assert (await page.call("POST", "/session", body)).status == status
+
+
+async def test_the_cookie_is_out_of_reach_of_scripts_other_sites_and_the_api(page: Page) -> None:
+    cookie = (await page.sign_in()).headers["Set-Cookie"]
+    attributes = {part.strip().lower() for part in cookie.split(";")[1:]}
+    assert attributes >= {"httponly", "samesite=strict", "path=/dashboard", f"max-age={LIFETIME_S}"}
+    assert "secure" not in attributes
+    assert API_KEY not in cookie
+
+
+@pytest.mark.parametrize(
+    ("settings", "headers", "secure"),
+    [
+        ({"public_url": "https://agents.example.com"}, {}, True),
+        ({"public_url": "http://agents.example.com"}, {}, False),
+        ({"trusted_proxies": (ip_network("127.0.0.0/8"),)}, {"X-Forwarded-Proto": "https"}, True),
+        ({"trusted_proxies": (ip_network("127.0.0.0/8"),)}, {"X-Forwarded-Proto": "http"}, False),
+        ({"trusted_proxies": (ip_network("10.0.0.0/8"),)}, {"X-Forwarded-Proto": "https"}, False),
+        ({}, {"X-Forwarded-Proto": "https"}, False),
+    ],
+)
+async def test_the_cookie_is_for_https_only_where_the_browser_comes_by_it(
+    start_app: StartApp, settings: dict[str, Any], headers: dict[str, str], *, secure: bool
+) -> None:
+    async with Page(await start_app(**settings)) as page:
+        sent = {"Sec-Fetch-Site": "same-origin", **headers}
+        answer = await page.call("POST", "/session", {"apiKey": API_KEY}, headers=sent)
+        assert ("secure" in answer.headers["Set-Cookie"].lower()) is secure
+
+
+@pytest.mark.parametrize(
+    ("headers", "allowed"),
+    [
+        ({"Sec-Fetch-Site": "same-origin"}, True),
+        ({"Sec-Fetch-Site": "same-origin", "Origin": "https://behind-a-proxy.example"}, True),
+        ({"Sec-Fetch-Site": "cross-site"}, False),
+        ({"Sec-Fetch-Site": "same-site"}, False),
+        ({"Sec-Fetch-Site": "none"}, False),
+        ({"Sec-Fetch-Site": "cross-site", "Origin": "OWN"}, False),
+        ({"Origin": "OWN"}, True),
+        ({"Origin": "http://agents.example.com"}, True),
+        ({"Origin": "https://evil.example"}, False),
+        ({"Origin": "null"}, False),
+        ({}, False),
+    ],
+)
+async def test_only_our_own_page_changes_anything(
+    start_app: StartApp, headers: dict[str, str], *, allowed: bool
+) -> None:
+    async with Page(await start_app(public_url="http://agents.example.com")) as page:
+        sent = {name: page.origin if value == "OWN" else value for name, value in headers.items()}
+        await page.sign_in()
+        answers = [
+            await page.call("POST", "/session", {"apiKey": API_KEY}, headers=sent),
+            await page.call("POST", "/agents/end", {"roomName": "room", "agentName": "agent"}, headers=sent),
+            await page.call("DELETE", "/session", headers=sent),
+        ]
+        assert {answer.status for answer in answers} == {200 if allowed else 403}
+
+
+async def test_another_sites_page_ends_no_agent(page: Page, app: App, server: FakeServer) -> None:
+    server.start_worker("agent")
+    await app.dispatch()
+    await page.sign_in()
+    body = {"roomName": "room", "agentName": "agent"}
+    answer = await page.call("POST", "/agents/end", body, headers={"Sec-Fetch-Site": "cross-site"})
+    assert answer.status == 403
+    assert await app.state() == "starting"
+
+
+async def test_guessing_is_slowed_down_whether_the_guess_is_right_or_wrong(page: Page, world: World) -> None:
+    for _ in range(SIGN_INS_PER_MINUTE):
+        assert (await page.sign_in("wrong-key-of-some-length")).status == 401
+    refused = await page.sign_in()
+    assert (refused.status, refused.body["code"]) == (429, "rate_limited")
+    world.clock.advance(int(refused.headers["Retry-After"]))
+    assert (await page.sign_in()).status == 200
+
+
+async def test_a_session_survives_a_restart(page: Page, app: App, start_app: StartApp) -> None:
+    await page.sign_in()
+    await app.stop()
+    again = await start_app()
+    async with Page(again) as returned:
+        returned.take_cookies_of(page)
+        assert (await returned.call("GET", "/session")).body["signedIn"] is True
+
+
+async def test_a_session_ends_when_its_key_is_removed(app: App, start_app: StartApp) -> None:
+    async with Page(app) as page:
+        await page.sign_in()
+        await app.stop()
+        rotated = await start_app(api_keys=(_OTHER_KEY,))
+        async with Page(rotated) as returned:
+            returned.take_cookies_of(page)
+            assert (await returned.call("GET", "/session")).body["signedIn"] is False
+            assert (await returned.call("GET", "/stream")).status == 401
+
+
+async def test_a_session_expires_under_an_open_page(page: Page, world: World) -> None:
+    await page.sign_in()
+    world.clock.advance(LIFETIME_S - 1)
+    async with page.stream() as stream:
+        await stream.next("snapshot")
+        await stream.end()
+    world.clock.advance(1)
+    assert (await page.call("GET", "/stream")).status == 401
+
+
+async def test_without_api_keys_nobody_signs_in(start_app: StartApp) -> None:
+    async with Page(await start_app(api_keys=())) as page:
+        assert (await page.call("GET", "/session")).body == {"configured": False, "signedIn": False}
+        assert (await page.sign_in()).status == 401
+        assert (await page.sign_in("")).status == 401
+
+
+async def test_the_cookie_is_no_key_to_the_api_nor_the_key_to_the_dashboard(page: Page, app: App) -> None:
+    cookie = (await page.sign_in()).headers["Set-Cookie"].partition(";")[0]
+    assert (await app.call("GET", "/api/livekit/agents", auth=None, headers={"Cookie": cookie})).status == 401
+    assert (await app.call("GET", "/dashboard/agents/AD_1", auth=API_KEY)).status == 401
+
+
+async def test_the_page_lets_nothing_foreign_in(page: Page) -> None:
+    for path in ("", "/", "/static/dashboard.js", "/static/dashboard.css"):
+        headers = (await page.call("GET", path)).headers
+        policy = headers["Content-Security-Policy"].split("; ")
+        assert {"default-src 'none'", "script-src 'self'", "frame-ancestors 'none'"} <= set(policy), path
+        assert "unsafe" not in headers["Content-Security-Policy"]
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["Cache-Control"] == "no-cache"
+
+
+@pytest.mark.parametrize("name", ["routes.py", "..%2froutes.py", "index.html", "missing.js", "%00"])
+async def test_there_are_no_other_files_to_get(page: Page, name: str) -> None:
+    assert (await page.call("GET", f"/static/{name}")).status == 404
+
+
+async def test_an_unchanged_file_is_not_sent_again(page: Page) -> None:
+    first = await page.call("GET", "/static/dashboard.css")
+    again = await page.call("GET", "/static/dashboard.css", headers={"If-None-Match": first.headers["ETag"]})
+    assert again.status == 304
