@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable
 import msgspec
 from aiohttp import web
 
+from app.log_context import request_id
+
 logger = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -42,6 +44,12 @@ class NotFound(ServiceError):
     status, code = 404, "not_found"
 
 
+class TooSlow(ServiceError):
+    """The body did not come in time."""
+
+    status, code, retryable = 408, "too_slow", True
+
+
 class TooLarge(ServiceError):
     status, code = 413, "too_large"
 
@@ -50,6 +58,16 @@ class Invalid(ServiceError):
     """A field can be read, but is wrong."""
 
     status, code = 422, "invalid"
+
+
+class RateLimited(ServiceError):
+    """This caller has made too many calls; nothing was looked at."""
+
+    status, code, retryable = 429, "rate_limited", True
+
+    def __init__(self, message: str, *, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class LiveKitRefused(ServiceError):
@@ -88,6 +106,7 @@ class ErrorBody(msgspec.Struct, kw_only=True):
     code: str
     message: str
     retryable: bool
+    request_id: str = msgspec.field(name="requestId")
     success: bool = False
 
 
@@ -99,8 +118,17 @@ def render(error: ServiceError) -> web.Response:
     headers = {"Retry-After": str(error.retry_after_s)} if error.retry_after_s else {}
     if error.status == Unauthenticated.status:
         headers["WWW-Authenticate"] = "Bearer"
-    body = ErrorBody(code=error.code, message=str(error), retryable=error.retryable)
-    return web.json_response(body=msgspec.json.encode(body), status=error.status, headers=headers)
+    return web.Response(
+        body=error_body(error.code, str(error), retryable=error.retryable),
+        status=error.status,
+        headers=headers,
+        content_type="application/json",
+    )
+
+
+def error_body(code: str, message: str, *, retryable: bool) -> bytes:
+    body = ErrorBody(code=code, message=message, retryable=retryable, request_id=request_id.get() or "")
+    return msgspec.json.encode(body)
 
 
 @web.middleware
@@ -114,9 +142,13 @@ async def error_middleware(request: web.Request, handler: Handler) -> web.Stream
         if error.status < 400:  # noqa: PLR2004 - redirects are not failures
             raise
         code = _HTTP_CODES.get(error.status, "http_error")
-        body = ErrorBody(code=code, message=error.reason, retryable=False)
         allowed = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
-        return web.json_response(body=msgspec.json.encode(body), status=error.status, headers=allowed)
+        return web.Response(
+            body=error_body(code, error.reason, retryable=False),
+            status=error.status,
+            headers=allowed,
+            content_type="application/json",
+        )
     except Exception:
         logger.exception("A request failed in a way that nobody foresaw", extra={"action": "request"})
         return render(ServiceError("something went wrong in the service; its log says what"))

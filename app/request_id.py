@@ -1,0 +1,34 @@
+"""The id of a request: the caller's own if it is sane, else made here; it stands in answers, errors and logs."""
+
+import re
+import uuid
+
+from aiohttp import web
+
+from app.errors import Handler
+from app.log_context import request_id as logged_request_id
+
+HEADER = "X-Request-Id"
+REQUEST_ID = web.RequestKey("request_id", str)
+
+#: What gateways make: UUIDs, hexadecimal numbers, `Root=1-5759e988-...`. Nothing that could end a line of a log.
+_SANE = re.compile(r"[A-Za-z0-9._:~+/=@-]{1,128}", re.ASCII)
+
+
+def make_request_id() -> str:
+    return uuid.uuid4().hex
+
+
+@web.middleware
+async def request_id_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Settle the id before anything else happens; each request has a context of its own."""
+    given = request.headers.getall(HEADER, [])
+    sane = len(given) == 1 and _SANE.fullmatch(given[0])
+    request[REQUEST_ID] = given[0] if sane else make_request_id()
+    logged_request_id.set(request[REQUEST_ID])
+    return await handler(request)
+
+
+async def add_request_id(request: web.Request, response: web.StreamResponse) -> None:
+    """For `on_response_prepare`: streams and failures get it as well."""
+    response.headers[HEADER] = request[REQUEST_ID]

@@ -1,0 +1,40 @@
+"""What browsers are told with every response: nothing of ours is a page to frame, script, sniff or keep."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
+
+from aiohttp import web
+
+#: A page that needs more sets its own, which stands.
+HEADERS: Mapping[str, str] = MappingProxyType(
+    {
+        "Cache-Control": "no-store",
+        "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Cross-Origin-Resource-Policy": "same-origin",
+        "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+        "Referrer-Policy": "no-referrer",
+        "X-Content-Type-Options": "nosniff",
+        "X-Frame-Options": "DENY",
+    }
+)
+
+_YEAR_S = 365 * 86_400
+
+
+def security_headers(public_url: str | None) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+    """For `on_response_prepare`, so that failures and streams have them too.
+
+    Browsers are told to insist on https only where it is known to work: `public_url` is an https one.
+    """
+    headers = dict(HEADERS)
+    if public_url and public_url.startswith("https://"):
+        headers["Strict-Transport-Security"] = f"max-age={_YEAR_S}"
+
+    async def add(_request: web.Request, response: web.StreamResponse) -> None:
+        for name, value in headers.items():
+            response.headers.setdefault(name, value)
+        # Versions help only those who look for holes in them.
+        response.headers.popall("Server", None)
+
+    return add
