@@ -1,23 +1,11 @@
-import type { AgentStatus, Credentials, Granted } from "./agent-service";
-import { defaultBackoff, delayAfter, type Backoff } from "./backoff";
-import { problemOf } from "./problems";
-import type { RoomLink, RoomLinkFactory, RoomNews, Utterance } from "./room-link";
-import { initialState, isAtRest, reduce, type ConnectionEvent, type ConnectionState } from "./state";
-
-/** The part of AgentService that a connection needs. */
-export interface AgentDesk {
-  requestAgent(token: string): Promise<Granted>;
-  status(token: string): Promise<AgentStatus>;
-  endAgent(token: string): Promise<void>;
-}
-
-/** Time and chance, for tests to take over. */
-export interface Surroundings {
-  now(): number;
-  /** Resolves after the time, or at once when the signal aborts. */
-  sleep(ms: number, signal: AbortSignal): Promise<void>;
-  random(): number;
-}
+import type { AgentDesk, AgentStatus, Credentials } from "./agent-service.js";
+import { watchForAgent } from "./agent-watch.js";
+import { defaultBackoff, delayAfter, type Backoff } from "./backoff.js";
+import { problemOf } from "./problems.js";
+import type { RoomLink, RoomLinkFactory, RoomNews, Utterance } from "./room-link.js";
+import { initialState, isAtRest, reduce, type ConnectionEvent, type ConnectionState } from "./state.js";
+import { Stay } from "./stay.js";
+import { realSurroundings, type Surroundings } from "./surroundings.js";
 
 export interface AgentConnectionOptions {
   readonly desk: AgentDesk;
@@ -30,17 +18,6 @@ export interface AgentConnectionOptions {
   /** After this long without an agent the person is told, whatever the service says. */
   readonly patienceMs?: number;
   readonly surroundings?: Surroundings;
-}
-
-/** One wish to be in the room, from `connect` to whatever ends it. */
-interface Stay {
-  readonly abort: AbortController;
-  /** The tries to get in; settles soon after `abort`. */
-  entering: Promise<void>;
-  link: RoomLink | null;
-  credentials: Credentials | null;
-  /** An agent was dispatched for us, and we have not been in the room with it. */
-  owesAgent: boolean;
 }
 
 /**
@@ -84,7 +61,7 @@ export class AgentConnection {
     return () => this.#hearers.delete(hearer);
   };
 
-  /** Go in; while waiting for an agent, ask for it again. Otherwise, when already on the way, nothing. */
+  /** Go in; when on the way, do not wait for the next try; when waiting for an agent, ask for it again. */
   connect(): void {
     if (isAtRest(this.#state.phase)) {
       this.#apply({ type: "connect" });
@@ -92,6 +69,8 @@ export class AgentConnection {
     } else if (this.#state.phase === "waiting-for-agent" && this.#stay) {
       this.#apply({ type: "connect" });
       void this.#askAgain(this.#stay);
+    } else {
+      this.#stay?.hurry?.abort();
     }
   }
 
@@ -132,13 +111,7 @@ export class AgentConnection {
   }
 
   #enter(): void {
-    const stay: Stay = {
-      abort: new AbortController(),
-      entering: Promise.resolve(),
-      link: null,
-      credentials: null,
-      owesAgent: false,
-    };
+    const stay = new Stay();
     this.#stay = stay;
     stay.entering = this.#undoing.then(() => this.#tryToEnter(stay));
   }
@@ -157,15 +130,21 @@ export class AgentConnection {
           : null;
         if (delay === null) return this.#end({ type: "failed", problem });
         this.#apply({ type: "retrying", problem, retryAt: this.#world.now() + delay });
-        await this.#world.sleep(delay, signal);
+        await this.#pause(delay, stay);
       }
     }
   }
 
   /** Not at once: LiveKit may be restarting, or the page on its way out. */
   async #comeBack(stay: Stay): Promise<void> {
-    await this.#world.sleep(this.#backoff.firstMs, stay.abort.signal);
+    await this.#pause(this.#backoff.firstMs, stay);
     await this.#tryToEnter(stay);
+  }
+
+  async #pause(ms: number, stay: Stay): Promise<void> {
+    stay.hurry = new AbortController();
+    await this.#world.sleep(ms, AbortSignal.any([stay.abort.signal, stay.hurry.signal]));
+    stay.hurry = null;
   }
 
   async #enterOnce(stay: Stay): Promise<void> {
@@ -200,6 +179,7 @@ export class AgentConnection {
         if (this.#microphoneWanted) void this.#switchMicrophone(link, true);
         break;
       case "agent":
+        stay.served ||= news.ready;
         this.#apply(
           { type: "noticed", facts: { agentState: news.state } },
           { type: news.ready ? "agent-ready" : "agent-gone" },
@@ -217,11 +197,14 @@ export class AgentConnection {
           this.#end({ type: "dismissed", problem: news.problem });
         }
         break;
+      case "left":
+        this.#end({ type: "leave" });
+        break;
       case "audio":
         this.#apply({ type: "noticed", facts: { audioBlocked: news.blocked } });
         break;
       case "microphone":
-        this.#apply({ type: "noticed", facts: { microphone: news.on ? "on" : "off" } });
+        this.#apply({ type: "noticed", facts: { microphone: news.state } });
         break;
       case "utterance":
         this.#hear(news.utterance);
@@ -252,21 +235,27 @@ export class AgentConnection {
     }
   }
 
-  /** While no agent is here, find out whether one can be expected. */
-  async #watchForAgent(signal: AbortSignal): Promise<void> {
+  #startWatch(signal: AbortSignal): void {
     const { watchMs = 3_000, patienceMs = 20_000 } = this.#options;
-    const since = this.#world.now();
-    for (;;) {
-      await this.#world.sleep(watchMs, signal);
-      if (signal.aborted) return;
-      // Who cannot be asked says nothing about the agent.
-      const status = await this.agentStatus().catch(() => null);
-      if (signal.aborted) return;
-      const hopeless = status?.hasAgent === false || this.#world.now() - since >= patienceMs;
-      if (hopeless && !this.#state.problem) {
+    void watchForAgent({
+      world: this.#world,
+      signal,
+      everyMs: watchMs,
+      patienceMs,
+      status: () => this.agentStatus(),
+      onEnded: async () => {
+        const stay = this.#stay;
+        if (!stay || stay.served) return false;
+        // Whoever it had come for has given it back, not knowing of us.
+        stay.served = true;
+        await this.#askAgain(stay);
+        return true;
+      },
+      onHopeless: () => {
+        if (this.#state.problem) return;
         this.#apply({ type: "no-agent", problem: { code: "no-agent", retryable: true } });
-      }
-    }
+      },
+    });
   }
 
   #end(event: ConnectionEvent): void {
@@ -283,13 +272,10 @@ export class AgentConnection {
     await stay.link?.leave().catch(() => undefined);
     await stay.entering;
     // The join may have been under way: then the link was told to leave, and its failure is nobody's problem.
-    if (stay.owesAgent && stay.credentials) await this.#giveBack(stay.credentials).catch(() => undefined);
-  }
-
-  /** End an agent that came for us alone. Where this fails, the agent's TTL does it. */
-  async #giveBack({ participantToken }: Credentials): Promise<void> {
-    const status = await this.#options.desk.status(participantToken);
-    if (status.hasAgent && status.participantCount === 0) await this.#options.desk.endAgent(participantToken);
+    if (stay.owesAgent && stay.credentials) {
+      // Where this fails, the agent's TTL does it.
+      await this.#options.desk.giveBack(stay.credentials.participantToken).catch(() => undefined);
+    }
   }
 
   #apply(...events: ConnectionEvent[]): void {
@@ -299,7 +285,7 @@ export class AgentConnection {
     const waiting = this.#state.phase === "waiting-for-agent";
     if (waiting && !this.#watch) {
       this.#watch = new AbortController();
-      void this.#watchForAgent(this.#watch.signal);
+      this.#startWatch(this.#watch.signal);
     } else if (!waiting) {
       this.#watch?.abort();
       this.#watch = null;
@@ -311,19 +297,3 @@ export class AgentConnection {
     for (const hearer of [...this.#hearers]) hearer(utterance);
   }
 }
-
-const realSurroundings: Surroundings = {
-  now: () => Date.now(),
-  random: () => Math.random(),
-  sleep: (ms, signal) =>
-    new Promise((resolve) => {
-      if (signal.aborted) return resolve();
-      const done = () => {
-        clearTimeout(timer);
-        signal.removeEventListener("abort", done);
-        resolve();
-      };
-      const timer = setTimeout(done, ms);
-      signal.addEventListener("abort", done);
-    }),
-};

@@ -1,4 +1,4 @@
-import { ProblemError, type Problem } from "./problems";
+import { ProblemError, type Problem } from "./problems.js";
 
 /** With what one enters the room, and shows the service that one may. */
 export interface Credentials {
@@ -22,6 +22,17 @@ export interface AgentStatus {
   readonly ttlExpiresAt?: string | null;
 }
 
+/** What a connection asks the service for; the token is that of the room's credentials. */
+export interface AgentDesk {
+  /** Gives the room an agent that answers: the one that is there, or a new one. */
+  requestAgent(token: string): Promise<Granted>;
+  status(token: string): Promise<AgentStatus>;
+  /** Ends the agent now, whoever is in the room. */
+  endAgent(token: string): Promise<void>;
+  /** Ends the agent unless people are in with it, as LiveKit says at that moment. */
+  giveBack(token: string): Promise<void>;
+}
+
 export interface AgentServiceOptions {
   readonly roomName: string;
   readonly agentName?: string;
@@ -34,14 +45,13 @@ export interface AgentServiceOptions {
 }
 
 /** Asks the service about the agent of one room. Every failure is thrown as a ProblemError. */
-export class AgentService {
+export class AgentService implements AgentDesk {
   readonly #options: AgentServiceOptions;
 
   constructor(options: AgentServiceOptions) {
     this.#options = options;
   }
 
-  /** Gives the room an agent that answers: the one that is there, or a new one. */
   async requestAgent(token: string): Promise<Granted> {
     const { roomName, agentName, timezone } = this.#options;
     const body = { roomName, ...(agentName && { agentName }), ...(timezone && { timezone }) };
@@ -52,9 +62,12 @@ export class AgentService {
     return (await this.#call("GET", `agent-status?${this.#query()}`, token)) as AgentStatus;
   }
 
-  /** Ends the agent now, whoever is in the room. */
   async endAgent(token: string): Promise<void> {
     await this.#call("DELETE", `dispatch-agent?${this.#query()}`, token);
+  }
+
+  async giveBack(token: string): Promise<void> {
+    await this.#call("DELETE", `dispatch-agent?${this.#query()}&onlyIfEmpty=true`, token);
   }
 
   #query(): string {
@@ -162,13 +175,14 @@ export function problemIn(response: Response, answer: unknown): Problem {
     ...retryAfter(response.headers.get("Retry-After")),
   };
   if (status === 401 || status === 403) return { code: "not-allowed", retryable: false, ...problem };
-  if (status === 429) return { code: "service-busy", retryable: true, ...problem };
+  if (status === 429 || body.code === "busy") return { code: "service-busy", retryable: true, ...problem };
   if (body.code === "livekit_unavailable" || body.code === "livekit_timeout") {
     return { code: "livekit-unreachable", retryable: body.retryable ?? true, ...problem };
   }
   if (body.code === "livekit_refused") return { code: "misconfigured", retryable: false, ...problem };
   // A proxy in front of the service answers 502, 503 and 504 without our body.
-  if (status >= 500) return { code: "service-unreachable", retryable: body.retryable ?? true, ...problem };
+  if (status >= 500 || status === 408)
+    return { code: "service-unreachable", retryable: body.retryable ?? true, ...problem };
   return { code: "misconfigured", retryable: false, ...problem };
 }
 

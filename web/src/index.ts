@@ -1,24 +1,20 @@
-export {
-  AgentConnection,
-  type AgentConnectionOptions,
-  type AgentDesk,
-  type Surroundings,
-} from "./agent-connection";
+export { AgentConnection, type AgentConnectionOptions } from "./agent-connection.js";
 export {
   AgentService,
   tokenEndpoint,
+  type AgentDesk,
   type AgentServiceOptions,
   type AgentStatus,
   type Credentials,
   type Granted,
   type TokenEndpointOptions,
-} from "./agent-service";
-export { defaultBackoff, type Backoff } from "./backoff";
-export { randomName, remembered, sessionIdentity, tabStorage } from "./identity";
-export { LiveKitLink } from "./livekit-link";
-export { english, type Message, type Messages } from "./messages";
-export { ProblemError, problemOf, type Problem, type ProblemCode } from "./problems";
-export type { RoomLink, RoomLinkFactory, RoomNews, Utterance } from "./room-link";
+} from "./agent-service.js";
+export { defaultBackoff, type Backoff } from "./backoff.js";
+export { randomName, remembered, sessionIdentity, tabStorage } from "./identity.js";
+export { LiveKitLink, type LiveKitLinkOptions } from "./livekit-link.js";
+export { english, type Message, type Messages } from "./messages.js";
+export { ProblemError, problemOf, type Problem, type ProblemCode } from "./problems.js";
+export type { RoomLink, RoomLinkFactory, RoomNews, Utterance } from "./room-link.js";
 export {
   initialState,
   isAtRest,
@@ -29,4 +25,5 @@ export {
   type ConnectionState,
   type Microphone,
   type Phase,
-} from "./state";
+} from "./state.js";
+export { realSurroundings, type Surroundings } from "./surroundings.js";

@@ -8,11 +8,12 @@ import {
   Track,
   type RemoteParticipant,
   type RemoteTrack,
+  type RoomEventCallbacks,
   type TextStreamReader,
 } from "livekit-client";
-import type { Credentials } from "./agent-service";
-import { ProblemError, type Problem } from "./problems";
-import type { RoomLink, RoomNews, Utterance } from "./room-link";
+import type { Credentials } from "./agent-service.js";
+import { ProblemError, type Problem } from "./problems.js";
+import type { RoomLink, RoomNews, Utterance } from "./room-link.js";
 
 const CHAT_TOPIC = "lk.chat";
 const TRANSCRIPTION_TOPIC = "lk.transcription";
@@ -23,26 +24,42 @@ const ON_BEHALF_OF = "lk.publish_on_behalf";
 /** An agent that is no AgentSession says no state: it counts as ready after this. */
 const SILENT_AGENT_MS = 3_000;
 
-/** The real RoomLink: livekit-client, and nobody else here knows it. */
+export interface LiveKitLinkOptions {
+  /** Which agent to look for; any, unless told. */
+  readonly agentName?: string;
+  /**
+   * A Room of somebody else's, who sees to its sound and its texts, as LiveKit's own components do. Without it
+   * there is a new one, whose sound is played and whose texts are passed on.
+   */
+  readonly room?: Room;
+}
+
+/** The real RoomLink, on livekit-client. */
 export class LiveKitLink implements RoomLink {
-  readonly #room = new Room();
+  readonly #room: Room;
+  readonly #isShared: boolean;
   readonly #onNews: (news: RoomNews) => void;
   readonly #agentName: string | undefined;
+  readonly #stops: (() => void)[] = [];
   readonly #firstSeen = new Map<string, number>();
   #silenceTimer: ReturnType<typeof setTimeout> | undefined;
   #joined = false;
   #left = false;
 
-  constructor(onNews: (news: RoomNews) => void, agentName?: string) {
+  constructor(onNews: (news: RoomNews) => void, { agentName, room }: LiveKitLinkOptions = {}) {
     this.#onNews = onNews;
     this.#agentName = agentName;
+    this.#room = room ?? new Room();
+    this.#isShared = room !== undefined;
     this.#listen();
+    if (!room) this.#playAndRead();
   }
 
   async join(credentials: Credentials): Promise<void> {
     try {
       await this.#room.connect(credentials.serverUrl, credentials.participantToken);
     } catch (error) {
+      this.#stop();
       throw new ProblemError(joinProblem(error));
     }
     this.#joined = true;
@@ -50,8 +67,7 @@ export class LiveKitLink implements RoomLink {
   }
 
   async leave(): Promise<void> {
-    this.#left = true;
-    clearTimeout(this.#silenceTimer);
+    this.#stop();
     await this.#room.disconnect();
   }
 
@@ -59,8 +75,7 @@ export class LiveKitLink implements RoomLink {
     try {
       await this.#room.localParticipant.setMicrophoneEnabled(on);
     } catch (error) {
-      const refused = MediaDeviceFailure.getFailure(error) === MediaDeviceFailure.PermissionDenied;
-      const code = refused ? "microphone-refused" : "microphone-missing";
+      const code = isRefusal(error) ? "microphone-refused" : "microphone-missing";
       throw new ProblemError({ code, retryable: false, detail: String(error) });
     }
   }
@@ -76,30 +91,52 @@ export class LiveKitLink implements RoomLink {
   }
 
   #listen(): void {
-    const room = this.#room;
     const look = () => this.#lookForAgent();
-    room
-      .on(RoomEvent.ParticipantConnected, look)
-      .on(RoomEvent.ParticipantDisconnected, look)
-      .on(RoomEvent.ParticipantAttributesChanged, look)
-      .on(RoomEvent.SignalReconnecting, () => this.#tell({ type: "interrupted" }))
-      .on(RoomEvent.Reconnecting, () => this.#tell({ type: "interrupted" }))
-      .on(RoomEvent.Reconnected, () => this.#tellAll())
-      .on(RoomEvent.Disconnected, (reason) => {
-        this.#tell({ type: "closed", problem: closedProblem(reason) });
-      })
-      .on(RoomEvent.AudioPlaybackStatusChanged, () => this.#tellAudio())
-      .on(RoomEvent.LocalTrackUnpublished, (publication) => {
-        if (publication.source === Track.Source.Microphone) this.#tell({ type: "microphone", on: false });
-      })
-      .on(RoomEvent.TrackSubscribed, attachAudio)
-      .on(RoomEvent.TrackUnsubscribed, (track) => track.detach().forEach((element) => element.remove()));
-    room.registerTextStreamHandler(TRANSCRIPTION_TOPIC, (reader, { identity }) => {
-      void this.#read(reader, identity);
+    const interrupted = () => this.#tell({ type: "interrupted" });
+    const microphone = () => this.#tellMicrophone();
+    this.#on(RoomEvent.ParticipantConnected, look);
+    this.#on(RoomEvent.ParticipantDisconnected, look);
+    this.#on(RoomEvent.ParticipantAttributesChanged, look);
+    this.#on(RoomEvent.SignalReconnecting, interrupted);
+    this.#on(RoomEvent.Reconnecting, interrupted);
+    this.#on(RoomEvent.Reconnected, () => this.#tellAll());
+    this.#on(RoomEvent.Disconnected, (reason) => {
+      // A room of our own says so too when the page goes, and that is nobody's wish to leave.
+      const left = this.#isShared && reason === DisconnectReason.CLIENT_INITIATED;
+      this.#tell(left ? { type: "left" } : { type: "closed", problem: closedProblem(reason) });
+      this.#stop();
     });
-    room.registerTextStreamHandler(CHAT_TOPIC, (reader, { identity }) => {
-      void this.#read(reader, identity);
+    this.#on(RoomEvent.AudioPlaybackStatusChanged, () => this.#tellAudio());
+    this.#on(RoomEvent.LocalTrackPublished, microphone);
+    this.#on(RoomEvent.LocalTrackUnpublished, microphone);
+    this.#on(RoomEvent.TrackMuted, microphone);
+    this.#on(RoomEvent.TrackUnmuted, microphone);
+    this.#on(RoomEvent.MediaDevicesError, (error, kind) => {
+      if (kind !== "audioinput") return;
+      this.#tell({ type: "microphone", state: isRefusal(error) ? "refused" : "missing" });
     });
+  }
+
+  #playAndRead(): void {
+    this.#on(RoomEvent.TrackSubscribed, attachAudio);
+    this.#on(RoomEvent.TrackUnsubscribed, (track) => track.detach().forEach((element) => element.remove()));
+    for (const topic of [TRANSCRIPTION_TOPIC, CHAT_TOPIC]) {
+      this.#room.registerTextStreamHandler(topic, (reader, { identity }) => {
+        void this.#read(reader, identity);
+      });
+    }
+  }
+
+  #on<E extends keyof RoomEventCallbacks>(event: E, listener: RoomEventCallbacks[E]): void {
+    this.#room.on(event, listener);
+    this.#stops.push(() => this.#room.off(event, listener));
+  }
+
+  /** What is left behind has nothing more to say; the Room may be used again, by another link. */
+  #stop(): void {
+    this.#left = true;
+    clearTimeout(this.#silenceTimer);
+    for (const stop of this.#stops.splice(0)) stop();
   }
 
   #tellAll(): void {
@@ -158,6 +195,11 @@ export class LiveKitLink implements RoomLink {
     return this.#room.remoteParticipants.get(identity)?.isAgent ? "agent" : "other";
   }
 
+  #tellMicrophone(): void {
+    const on = this.#room.localParticipant.isMicrophoneEnabled;
+    this.#tell({ type: "microphone", state: on ? "on" : "off" });
+  }
+
   #tellAudio(): void {
     this.#tell({ type: "audio", blocked: !this.#room.canPlaybackAudio });
   }
@@ -194,4 +236,8 @@ function closedProblem(reason: DisconnectReason | undefined): Problem {
     default:
       return { code: "livekit-unreachable", retryable: true, detail };
   }
+}
+
+function isRefusal(error: unknown): boolean {
+  return MediaDeviceFailure.getFailure(error) === MediaDeviceFailure.PermissionDenied;
 }

@@ -1,5 +1,5 @@
-import type { ProblemCode } from "./problems";
-import type { Phase } from "./state";
+import type { ProblemCode } from "./problems.js";
+import type { Phase } from "./state.js";
 
 /** What to tell a person: what is the matter, and what they can do about it. */
 export interface Message {

@@ -1,5 +1,6 @@
-import type { Credentials } from "./agent-service";
-import type { Problem } from "./problems";
+import type { Credentials } from "./agent-service.js";
+import type { Problem } from "./problems.js";
+import type { Microphone } from "./state.js";
 
 /** A piece of conversation; a later one with the same id replaces it. */
 export interface Utterance {
@@ -19,8 +20,10 @@ export type RoomNews =
   | { readonly type: "agent"; readonly ready: boolean; readonly state: string | null }
   /** Out for good; `problem` is retryable where joining again may help. */
   | { readonly type: "closed"; readonly problem: Problem }
+  /** Out, because something else on this page has left the room. */
+  | { readonly type: "left" }
   | { readonly type: "audio"; readonly blocked: boolean }
-  | { readonly type: "microphone"; readonly on: boolean }
+  | { readonly type: "microphone"; readonly state: Microphone }
   | { readonly type: "utterance"; readonly utterance: Utterance };
 
 /** One stay in one room. Made by `RoomLinkFactory`, joined once, left once. */

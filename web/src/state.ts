@@ -1,4 +1,4 @@
-import type { Problem } from "./problems";
+import type { Problem } from "./problems.js";
 
 export type Phase =
   "idle" | "requesting" | "connecting" | "waiting-for-agent" | "ready" | "reconnecting" | "ended" | "failed";

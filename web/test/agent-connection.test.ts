@@ -1,11 +1,10 @@
-import { describe, expect, it, vi } from "vitest";
+import { describe, expect, it } from "vitest";
 import type { Granted } from "../src/agent-service";
 import { FakeLink, settle, setUp } from "./fakes";
 
 const livekitDown = { code: "livekit-unreachable", retryable: true } as const;
 const refused = { code: "not-allowed", retryable: false } as const;
 const agentHere = { type: "agent", ready: true, state: "listening" } as const;
-const agentAway = { type: "agent", ready: false, state: null } as const;
 
 describe("going in", () => {
   it("asks for the agent before it joins, and is ready when the agent is", async () => {
@@ -79,13 +78,25 @@ describe("trying again", () => {
     expect(desk.calls).toEqual(["request"]);
   });
 
+  it("tries at once when the person does not want to wait", async () => {
+    const { connection, desk, link } = setUp();
+    desk.answers.push({ ...livekitDown, retryAfterMs: 20_000 });
+    connection.connect();
+    await settle();
+    expect(connection.getSnapshot().retryAt).not.toBeNull();
+    connection.connect();
+    await settle();
+    expect(link().calls).toEqual(["join token"]);
+    expect(desk.calls).toEqual(["request", "request"]);
+  });
+
   it("fails when the tries are used up, gives the agent back, and begins anew on connect", async () => {
     const { connection, desk, world, phases } = setUp();
     FakeLink.problems.push(...Array<typeof livekitDown>(8).fill(livekitDown));
     connection.connect();
     await world.advance(120_000);
     expect(connection.getSnapshot()).toMatchObject({ phase: "failed", problem: livekitDown });
-    expect(desk.calls.slice(-2)).toEqual(["status", "end"]);
+    expect(desk.calls.at(-1)).toBe("give back");
     connection.connect();
     await settle();
     expect(phases.at(-1)).toBe("waiting-for-agent");
@@ -121,7 +132,7 @@ describe("leaving half-way", () => {
     expect(connection.getSnapshot().phase).toBe("idle");
     answer({ dispatchId: "AD_1", reused: false });
     await left;
-    expect(desk.calls).toEqual(["request", "status", "end"]);
+    expect(desk.calls).toEqual(["request", "give back"]);
     expect(links).toEqual([]);
   });
 
@@ -133,24 +144,18 @@ describe("leaving half-way", () => {
     expect(connection.getSnapshot().phase).toBe("connecting");
     await connection.disconnect();
     expect(link().calls).toEqual(["join token", "leave"]);
-    expect(desk.calls).toEqual(["request", "status", "end"]);
+    expect(desk.calls).toEqual(["request", "give back"]);
     expect(connection.getSnapshot()).toMatchObject({ phase: "idle", problem: null });
   });
 
-  it("takes no agent from somebody else, and none that was there before", async () => {
+  it("takes nobody's agent that was there before", async () => {
     const { connection, desk } = setUp();
     FakeLink.hanging = true;
-    desk.statusAnswer = { hasAgent: true, state: "active", participantCount: 1 };
-    connection.connect();
-    await settle();
-    await connection.disconnect();
-    expect(desk.calls).toEqual(["request", "status"]);
-
     desk.answers.push({ dispatchId: "AD_1", reused: true });
     connection.connect();
     await settle();
     await connection.disconnect();
-    expect(desk.calls).toEqual(["request", "status", "request"]);
+    expect(desk.calls).toEqual(["request"]);
   });
 
   it("lets a new connect begin only when the old one is undone", async () => {
@@ -161,7 +166,7 @@ describe("leaving half-way", () => {
     void connection.disconnect();
     connection.connect();
     await settle();
-    expect(desk.calls).toEqual(["request", "status", "end", "request"]);
+    expect(desk.calls).toEqual(["request", "give back", "request"]);
   });
 
   it("while waiting for the next try: no other try follows", async () => {
@@ -172,127 +177,5 @@ describe("leaving half-way", () => {
     await connection.disconnect();
     await world.advance(60_000);
     expect(desk.calls).toEqual(["request"]);
-  });
-});
-
-describe("in the room", () => {
-  it("leaves, and leaves the agent to its TTL", async () => {
-    const { connection, desk, link } = setUp();
-    connection.connect();
-    await settle();
-    link().tell(agentHere);
-    await connection.disconnect();
-    expect(connection.getSnapshot().phase).toBe("ended");
-    expect(link().calls).toEqual(["join token", "leave"]);
-    expect(desk.calls).toEqual(["request"]);
-  });
-
-  it("ends the agent first and leaves then", async () => {
-    const { connection, desk, link } = setUp();
-    connection.connect();
-    await settle();
-    link().tell(agentHere);
-    await connection.endAgent();
-    expect(desk.calls).toEqual(["request", "end"]);
-    expect(link().calls).toEqual(["join token", "leave"]);
-    expect(connection.getSnapshot().phase).toBe("ended");
-  });
-
-  it("waits for another agent when its own is gone, says so when none comes, and asks again", async () => {
-    const { connection, desk, link, world, phases } = setUp();
-    connection.connect();
-    await settle();
-    link().tell(agentHere);
-    link().tell(agentAway);
-    expect(connection.getSnapshot()).toMatchObject({ phase: "waiting-for-agent", problem: null });
-    desk.statusAnswer = { hasAgent: false, state: "unavailable" };
-    await world.advance(3_000);
-    expect(connection.getSnapshot()).toMatchObject({
-      phase: "waiting-for-agent",
-      problem: { code: "no-agent" },
-    });
-    connection.connect();
-    await settle();
-    expect(desk.calls.filter((call) => call === "request")).toHaveLength(2);
-    expect(connection.getSnapshot().problem).toBeNull();
-    link().tell(agentHere);
-    expect(phases.at(-1)).toBe("ready");
-    expect(link().calls).toEqual(["join token"]);
-  });
-
-  it("loses patience though the service is full of hope", async () => {
-    const { connection, world } = setUp();
-    connection.connect();
-    await world.advance(18_000);
-    expect(connection.getSnapshot().problem).toBeNull();
-    await world.advance(6_000);
-    expect(connection.getSnapshot().problem).toMatchObject({ code: "no-agent" });
-  });
-
-  it("comes back with LiveKit's own reconnect", async () => {
-    const { connection, link, links, phases } = setUp();
-    connection.connect();
-    await settle();
-    link().tell(agentHere);
-    link().tell({ type: "interrupted" });
-    expect(connection.getSnapshot().phase).toBe("reconnecting");
-    link().tell({ type: "joined" });
-    link().tell(agentHere);
-    expect(phases.at(-1)).toBe("ready");
-    expect(links).toHaveLength(1);
-  });
-
-  it("asks and joins again when LiveKit has given up", async () => {
-    const { connection, desk, link, links, world, phases } = setUp();
-    connection.connect();
-    await settle();
-    link().tell(agentHere);
-    desk.answers.push(livekitDown, { dispatchId: "AD_1", reused: true });
-    link().tell({ type: "closed", problem: livekitDown });
-    expect(connection.getSnapshot()).toMatchObject({ phase: "reconnecting", problem: null });
-    await world.advance(500);
-    expect(connection.getSnapshot()).toMatchObject({ phase: "reconnecting", problem: livekitDown });
-    await world.advance(500);
-    link().tell(agentHere);
-    expect(links).toHaveLength(2);
-    expect(connection.getSnapshot()).toMatchObject({ phase: "ready", reused: true });
-    expect(phases).not.toContain("failed");
-  });
-
-  it("stays out when another tab took over", async () => {
-    const { connection, link, world, links } = setUp();
-    connection.connect();
-    await settle();
-    link().tell({ type: "closed", problem: { code: "taken-over", retryable: false } });
-    await world.advance(60_000);
-    expect(connection.getSnapshot()).toMatchObject({ phase: "ended", problem: { code: "taken-over" } });
-    expect(links).toHaveLength(1);
-  });
-
-  it("hears no news from a room it has left", async () => {
-    const { connection, link } = setUp();
-    connection.connect();
-    await settle();
-    const old = link();
-    await connection.disconnect();
-    const heard = vi.fn();
-    connection.subscribe(heard);
-    old.tell(agentHere);
-    old.tell({ type: "closed", problem: livekitDown });
-    expect(heard).not.toHaveBeenCalled();
-  });
-
-  it("passes on what is said, its own words too", async () => {
-    const { connection, link } = setUp();
-    const said: string[] = [];
-    connection.onUtterance((utterance) => said.push(`${utterance.from}: ${utterance.text}`));
-    connection.connect();
-    await settle();
-    await connection.sendText("hello");
-    link().tell({
-      type: "utterance",
-      utterance: { id: "u2", from: "agent", identity: "agent-1", text: "turn 1: hello", final: true },
-    });
-    expect(said).toEqual(["me: hello", "agent: turn 1: hello"]);
   });
 });

@@ -44,6 +44,13 @@ describe("the requests", () => {
     expect(seen[0]?.url).toBe("https://x/api/livekit/agent-status?roomName=a%26b");
   });
 
+  it("give an agent back only where nobody else is with it", async () => {
+    const { fetch, seen } = answering(200, { success: true });
+    await new AgentService({ roomName: "demo", agentName: "helper", fetch }).giveBack("token");
+    expect(seen[0]?.init.method).toBe("DELETE");
+    expect(seen[0]?.url).toBe("/api/livekit/dispatch-agent?roomName=demo&agentName=helper&onlyIfEmpty=true");
+  });
+
   it("fetch credentials without an agent in them", async () => {
     const { fetch, seen } = answering(201, { server_url: "ws://x", participant_token: "jwt" });
     const credentials = tokenEndpoint({ url: "/token", roomName: "demo", identity: "me", fetch });
@@ -60,6 +67,8 @@ describe("the problem behind an answer", () => {
     [404, { code: "not_found" }, "misconfigured", false],
     [422, { code: "invalid" }, "misconfigured", false],
     [429, { code: "rate_limited", retryable: true }, "service-busy", true],
+    [408, { code: "too_slow", retryable: true }, "service-unreachable", true],
+    [503, { code: "busy", retryable: true }, "service-busy", true],
     [500, { code: "internal", retryable: false }, "service-unreachable", false],
     [502, { code: "livekit_refused", retryable: false }, "misconfigured", false],
     [502, "<html>Bad Gateway</html>", "service-unreachable", true],

@@ -1,14 +1,10 @@
 import { vi } from "vitest";
-import {
-  AgentConnection,
-  type AgentConnectionOptions,
-  type AgentDesk,
-  type Surroundings,
-} from "../src/agent-connection";
-import type { AgentStatus, Credentials, Granted } from "../src/agent-service";
+import { AgentConnection, type AgentConnectionOptions } from "../src/agent-connection";
+import type { AgentDesk, AgentStatus, Credentials, Granted } from "../src/agent-service";
 import { ProblemError, type Problem } from "../src/problems";
 import type { RoomLink, RoomNews, Utterance } from "../src/room-link";
 import type { Phase } from "../src/state";
+import type { Surroundings } from "../src/surroundings";
 
 /** A clock that stands still until it is moved. */
 export class FakeWorld implements Surroundings {
@@ -68,6 +64,10 @@ export class FakeDesk implements AgentDesk {
 
   async endAgent(): Promise<void> {
     this.calls.push("end");
+  }
+
+  async giveBack(): Promise<void> {
+    this.calls.push("give back");
   }
 }
 

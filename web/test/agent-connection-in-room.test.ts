@@ -1,0 +1,164 @@
+import { describe, expect, it, vi } from "vitest";
+import { settle, setUp } from "./fakes";
+
+const livekitDown = { code: "livekit-unreachable", retryable: true } as const;
+const agentHere = { type: "agent", ready: true, state: "listening" } as const;
+const agentAway = { type: "agent", ready: false, state: null } as const;
+
+describe("in the room", () => {
+  it("leaves, and leaves the agent to its TTL", async () => {
+    const { connection, desk, link } = setUp();
+    connection.connect();
+    await settle();
+    link().tell(agentHere);
+    await connection.disconnect();
+    expect(connection.getSnapshot().phase).toBe("ended");
+    expect(link().calls).toEqual(["join token", "leave"]);
+    expect(desk.calls).toEqual(["request"]);
+  });
+
+  it("ends the agent first and leaves then", async () => {
+    const { connection, desk, link } = setUp();
+    connection.connect();
+    await settle();
+    link().tell(agentHere);
+    await connection.endAgent();
+    expect(desk.calls).toEqual(["request", "end"]);
+    expect(link().calls).toEqual(["join token", "leave"]);
+    expect(connection.getSnapshot().phase).toBe("ended");
+  });
+
+  it("waits for another agent when its own is gone, says so when none comes, and asks again", async () => {
+    const { connection, desk, link, world, phases } = setUp();
+    connection.connect();
+    await settle();
+    link().tell(agentHere);
+    link().tell(agentAway);
+    expect(connection.getSnapshot()).toMatchObject({ phase: "waiting-for-agent", problem: null });
+    desk.statusAnswer = { hasAgent: false, state: "unavailable" };
+    await world.advance(3_000);
+    expect(connection.getSnapshot()).toMatchObject({
+      phase: "waiting-for-agent",
+      problem: { code: "no-agent" },
+    });
+    connection.connect();
+    await settle();
+    expect(desk.calls.filter((call) => call === "request")).toHaveLength(2);
+    expect(connection.getSnapshot().problem).toBeNull();
+    link().tell(agentHere);
+    expect(phases.at(-1)).toBe("ready");
+    expect(link().calls).toEqual(["join token"]);
+  });
+
+  it("asks again for an agent that was given back before it came, and only once", async () => {
+    const { connection, desk, world } = setUp();
+    connection.connect();
+    await settle();
+    desk.statusAnswer = { hasAgent: false, state: "none" };
+    await world.advance(3_000);
+    expect(desk.calls).toEqual(["request", "status", "request"]);
+    expect(connection.getSnapshot().problem).toBeNull();
+    await world.advance(3_000);
+    expect(desk.calls).toEqual(["request", "status", "request", "status"]);
+    expect(connection.getSnapshot().problem).toMatchObject({ code: "no-agent" });
+  });
+
+  it("does not bring back an agent that somebody has ended", async () => {
+    const { connection, desk, link, world } = setUp();
+    connection.connect();
+    await settle();
+    link().tell(agentHere);
+    link().tell(agentAway);
+    desk.statusAnswer = { hasAgent: false, state: "none" };
+    await world.advance(10_000);
+    expect(desk.calls.filter((call) => call === "request")).toHaveLength(1);
+    expect(connection.getSnapshot().problem).toMatchObject({ code: "no-agent" });
+  });
+
+  it("has left when another part of the page has left the room", async () => {
+    const { connection, link, links, world } = setUp();
+    connection.connect();
+    await settle();
+    link().tell(agentHere);
+    link().tell({ type: "left" });
+    await world.advance(60_000);
+    expect(connection.getSnapshot()).toMatchObject({ phase: "ended", problem: null });
+    expect(links).toHaveLength(1);
+  });
+
+  it("loses patience though the service is full of hope", async () => {
+    const { connection, world } = setUp();
+    connection.connect();
+    await world.advance(18_000);
+    expect(connection.getSnapshot().problem).toBeNull();
+    await world.advance(6_000);
+    expect(connection.getSnapshot().problem).toMatchObject({ code: "no-agent" });
+  });
+
+  it("comes back with LiveKit's own reconnect", async () => {
+    const { connection, link, links, phases } = setUp();
+    connection.connect();
+    await settle();
+    link().tell(agentHere);
+    link().tell({ type: "interrupted" });
+    expect(connection.getSnapshot().phase).toBe("reconnecting");
+    link().tell({ type: "joined" });
+    link().tell(agentHere);
+    expect(phases.at(-1)).toBe("ready");
+    expect(links).toHaveLength(1);
+  });
+
+  it("asks and joins again when LiveKit has given up", async () => {
+    const { connection, desk, link, links, world, phases } = setUp();
+    connection.connect();
+    await settle();
+    link().tell(agentHere);
+    desk.answers.push(livekitDown, { dispatchId: "AD_1", reused: true });
+    link().tell({ type: "closed", problem: livekitDown });
+    expect(connection.getSnapshot()).toMatchObject({ phase: "reconnecting", problem: null });
+    await world.advance(500);
+    expect(connection.getSnapshot()).toMatchObject({ phase: "reconnecting", problem: livekitDown });
+    await world.advance(500);
+    link().tell(agentHere);
+    expect(links).toHaveLength(2);
+    expect(connection.getSnapshot()).toMatchObject({ phase: "ready", reused: true });
+    expect(phases).not.toContain("failed");
+  });
+
+  it("stays out when another tab took over", async () => {
+    const { connection, link, world, links } = setUp();
+    connection.connect();
+    await settle();
+    link().tell({ type: "closed", problem: { code: "taken-over", retryable: false } });
+    await world.advance(60_000);
+    expect(connection.getSnapshot()).toMatchObject({ phase: "ended", problem: { code: "taken-over" } });
+    expect(links).toHaveLength(1);
+  });
+
+  it("hears no news from a room it has left", async () => {
+    const { connection, link } = setUp();
+    connection.connect();
+    await settle();
+    const old = link();
+    await connection.disconnect();
+    const heard = vi.fn();
+    connection.subscribe(heard);
+    old.tell(agentHere);
+    old.tell({ type: "closed", problem: livekitDown });
+    expect(heard).not.toHaveBeenCalled();
+  });
+
+  it("passes on what is said, its own words too", async () => {
+    const { connection, link } = setUp();
+    const said: string[] = [];
+    connection.onUtterance((utterance) => said.push(`${utterance.from}: ${utterance.text}`));
+    connection.connect();
+    await settle();
+    await connection.sendText("hello");
+    link().tell({
+      type: "utterance",
+      utterance: { id: "u2", from: "agent", identity: "agent-1", text: "turn 1: hello", final: true },
+    });
+    expect(said).toEqual(["me: hello", "agent: turn 1: hello"]);
+  });
+});
