@@ -1,6 +1,14 @@
-"""Alerts: when each is raised and when it is over. Pure: figures and a time in, news out."""
+"""Alerts: when each is raised and when it is over. Pure: figures go in at a time, news come out."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+from typing import Protocol
+
+from app.lifecycle import SECOND_US, Dispatch
+
+#: What is better has to stay so for this long before an alert is over, so that it does not flap.
+QUIET_US = 60 * SECOND_US
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,12 +22,115 @@ class Alert:
     #: What to do about it; may have several lines.
     advice: str
     since_at: int
+    #: Where it is the matter: a few of the rooms, for alerts that are about rooms.
+    rooms: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class News:
+    """An alert was raised; or, with `resolved_at`, it is over."""
+
+    alert: Alert
+    resolved_at: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """What the database says at one moment, which is true of all replicas."""
+
+    #: Dispatches by state.
+    agents: Mapping[str, int]
+    #: Those whose removal has failed again and again.
+    stuck: tuple[Dispatch, ...]
+    #: Those that people wait for, though several dispatches have brought no agent.
+    unserved: tuple[Dispatch, ...]
+    #: None: none within the retention.
+    last_webhook_at: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """What there is to judge by at one moment; counts are those since the start of this process."""
+
+    at: int
+    #: None: the database could not be read.
+    standing: Standing | None
+    last_commit_failed: bool
+    cleanups: int
+    cleanup_failures: int
+    log_lines: int
+    log_drops: int
+    failed_creations_in_a_row: int
+    #: The newest join of a person that LiveKit has told when it was asked, by LiveKit's clock.
+    newest_join_at: int | None
+
+
+class Level(Enum):
+    GOOD = auto()  #: ends the alert, when it stays so
+    UNSURE = auto()  #: neither raises nor ends it
+    BAD = auto()  #: raises it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    level: Level
+    summary: str = ""
+    rooms: tuple[str, ...] = ()
+
+
+GOOD, UNSURE = Finding(level=Level.GOOD), Finding(level=Level.UNSURE)
+
+
+class Rule(Protocol):
+    """One thing that can be the matter."""
+
+    name: str
+    advice: str
+
+    def judge(self, figures: Figures) -> Finding:
+        """Called with figures in the order of their time."""
 
 
 class Alerts:
-    def __init__(self) -> None:
+    """Each rule's alert is raised once, and is over once."""
+
+    def __init__(self, rules: Iterable[Rule]) -> None:
+        self._rules = tuple(rules)
         self._raised: dict[str, Alert] = {}
+        #: Since when it has been better.
+        self._better_since: dict[str, int] = {}
+
+    @property
+    def names(self) -> Sequence[str]:
+        return [rule.name for rule in self._rules]
 
     def current(self) -> tuple[Alert, ...]:
         """What is the matter now, oldest first."""
         return tuple(sorted(self._raised.values(), key=lambda alert: alert.since_at))
+
+    def look(self, figures: Figures) -> list[News]:
+        """Judge the figures and say what is new."""
+        news = (self._apply(rule, rule.judge(figures), figures.at) for rule in self._rules)
+        return [one for one in news if one]
+
+    def _apply(self, rule: Rule, finding: Finding, at: int) -> News | None:
+        alert = self._raised.get(rule.name)
+        if finding.level is not Level.GOOD:
+            self._better_since.pop(rule.name, None)
+        if alert is None:
+            return self._raise(rule, finding, at) if finding.level is Level.BAD else None
+        if finding.level is Level.BAD:
+            self._raised[rule.name] = replace(alert, summary=finding.summary, rooms=finding.rooms)
+        if finding.level is not Level.GOOD:
+            return None
+        if at - self._better_since.setdefault(rule.name, at) < QUIET_US:
+            return None
+        del self._raised[rule.name], self._better_since[rule.name]
+        return News(alert=alert, resolved_at=at)
+
+    def _raise(self, rule: Rule, finding: Finding, at: int) -> News:
+        alert = Alert(
+            name=rule.name, summary=finding.summary, advice=rule.advice, since_at=at, rooms=finding.rooms
+        )
+        self._raised[rule.name] = alert
+        return News(alert=alert)

@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from app.lifecycle import SECOND_US, Policy, Restart
 from app.mode import Mode
 from app.settings import (
     Network,
     Reader,
+    alert_url,
     api_keys,
     between,
     boolean,
@@ -123,6 +125,13 @@ class Config:
         """Secrets by key, of all that may sign for this LiveKit."""
         return {pair.key: pair.secret for pair in (self.livekit_key, *self.webhook_keys)}
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must never stand in a log. Whoever has the path of an alert webhook may post to it."""
+        password = urlsplit(self.database_url).password or ""
+        alerts = urlsplit(self.alert_webhook_url or "")
+        return (*self.keys.values(), *self.api_keys, password, unquote(password), alerts.path, alerts.query)
+
 
 def database_url(environ: Mapping[str, str]) -> str:
     """The database alone, for what needs nothing else; raises ValueError where it is none of ours."""
@@ -174,7 +183,7 @@ def load_config(environ: Mapping[str, str]) -> Config:
         "log_rate_limit": reader.take("LOG_RATE_LIMIT", between(0, 1_000_000), Config.log_rate_limit),
         "log_aggregation": reader.take("ENABLE_LOG_AGGREGATION", boolean, Config.log_aggregation),
         "log_redact": reader.take("LOG_REDACT", boolean, Config.log_redact),
-        "alert_webhook_url": reader.take("ALERT_WEBHOOK_URL", web_url, None),
+        "alert_webhook_url": reader.take("ALERT_WEBHOOK_URL", alert_url, None),
         "alert_max_agents": reader.take("ALERT_MAX_AGENTS", between(1, 1_000_000), Config.alert_max_agents),
         "alert_cleanup_failure_percent": reader.take(
             "ALERT_CLEANUP_FAILURE_PERCENT", between(1, 100), Config.alert_cleanup_failure_percent

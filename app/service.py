@@ -1,9 +1,13 @@
 """The whole service without HTTP: every part made once and connected, started and stopped in order."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from app.agents import Agents
+from app.alert_post import AlertPost
+from app.alert_rules import rules_for
+from app.alert_watch import AlertWatch
 from app.alerts import Alerts
 from app.changes import Advance, Change, Intent, Outcome, RoomEvent
 from app.cleanup import Cleaner
@@ -16,6 +20,7 @@ from app.evidence import Examiner
 from app.livekit import LiveKit
 from app.liveness import Liveness
 from app.log_counts import LogCounts
+from app.logs.cleaning import Redaction
 from app.metered_livekit import MeteredLiveKit
 from app.metrics import Metrics, Readings
 from app.mode import Withheld
@@ -48,6 +53,8 @@ class Service:
     readiness: Readiness
     metrics: Metrics
     tally: Tally
+    alert_watch: AlertWatch
+    alert_post: AlertPost
     feed: Feed
     session_rooms: SessionRooms
 
@@ -58,11 +65,15 @@ class Service:
         self.cleaner.start()
         self.liveness.start()
         self.readiness.start()
+        self.alert_post.start()
+        self.alert_watch.start()
         self.feed.start()
 
     async def stop(self) -> None:
         """Stop what begins work before what carries it out, and the writer last: it has the results."""
         await self.feed.close()
+        await self.alert_watch.close()
+        await self.alert_post.close()
         await self.readiness.close()
         await self.liveness.close()
         await self.cleaner.close()
@@ -80,6 +91,7 @@ def build_service(
     def follow_up(change: Change, outcome: Outcome) -> None:
         for transition in outcome.transitions:
             feed.note(transition.after)
+        alert_watch.take(change, outcome)
         if not isinstance(change, Advance | Intent):
             agents.spawn(outcome.effects)
         # A Snapshot is part of looking at the room: another look would find the same stranger for ever.
@@ -131,8 +143,8 @@ def build_service(
     )
     metrics.watch(
         Readings(
-            agents=dict,
-            alerts=dict,
+            agents=lambda: alert_watch.agents,
+            alerts=lambda: alert_watch.active,
             queue_depth=lambda: tracker.queue_depth,
             drift=reconciler.drift,
             withheld=withheld.counts,
@@ -153,11 +165,14 @@ def build_service(
     liveness_s = config.liveness_interval_s if mode.keeps_one else 0
     liveness = Liveness(livekit, store, tracker, agents, reconciler, clock, interval_s=liveness_s)
     readiness = Readiness(store, reconciler)
+    alerts = Alerts(rules_for(config, started_at=clock.now()))
+    alert_post = AlertPost(config.alert_webhook_url, tracker.process_id[:8], tally, _hiding(config))
+    alert_watch = AlertWatch(alerts, store, tally, log_counts, clock, alert_post.send)
     feed = Feed(
         store,
         clock,
         totals=lambda: read_totals(metrics.registry),
-        alerts=Alerts().current,
+        alerts=alerts.current,
         problem=lambda: str(reconciler.problem) if reconciler.problem else None,
     )
     return Service(
@@ -172,6 +187,13 @@ def build_service(
         readiness,
         metrics,
         tally,
+        alert_watch,
+        alert_post,
         feed,
         SessionRooms(livekit, clock, config.keys.values()),
     )
+
+
+def _hiding(config: Config) -> Callable[[str], str]:
+    """What is told of a room's name where everybody in a channel can read it."""
+    return Redaction(config.livekit_key.secret).hide if config.log_redact else str

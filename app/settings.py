@@ -4,8 +4,9 @@ import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
+from socket import inet_aton
 from typing import TypeAlias, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
@@ -33,6 +34,10 @@ _PREFIXES = (
     "PUBLIC_",
     "SESSION_",
 )
+
+#: Of the large clouds, besides the link-local addresses that most of them use.
+_METADATA_NAMES = frozenset({"metadata", "metadata.google.internal", "instance-data"})
+_METADATA_ADDRESSES = frozenset({"fd00:ec2::254", "100.100.100.200", "168.63.129.16"})
 
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
@@ -150,6 +155,25 @@ def web_url(text: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("must be like https://example.com/path")
     return text.rstrip("/")
+
+
+def alert_url(text: str) -> str:
+    """A web URL, but of no cloud's metadata service: that gives its secrets to whoever asks from inside."""
+    web_url(text)
+    host = (urlsplit(text).hostname or "").rstrip(".")
+    if host in _METADATA_NAMES or _is_metadata(host):
+        raise ValueError("must not be a cloud's metadata service")
+    return text
+
+
+def _is_metadata(host: str) -> bool:
+    try:
+        # Unlike ip_address it reads 2852039166 and 0xa9.0xfe.0xa9.0xfe, as whoever connects does.
+        address = ip_address(host if ":" in host else inet_aton(host))
+    except (ValueError, OSError):
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return (mapped or address).is_link_local or str(mapped or address) in _METADATA_ADDRESSES
 
 
 def log_level(text: str) -> str:

@@ -9,11 +9,12 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from app.alerts import Standing
 from app.batch import dispatch_of, load, open_dispatches, save
 from app.census import KnownRoom
 from app.changes import Change, Outcome
 from app.ledger import Ledger
-from app.lifecycle import LIVE_STATES, Dispatch, State
+from app.lifecycle import LIVE_STATES, Dispatch, Policy, State
 from app.models import dispatches, history, participants, rooms, webhook_events
 from app.presence import CLOSING_LEAVES, Kind
 from app.timers import Deadline
@@ -134,10 +135,20 @@ class Store:
         return await self._transactions.read(work)
 
     async def list_dispatches(
-        self, states: Iterable[State], after: tuple[int, str] | None, limit: int
+        self,
+        states: Iterable[State],
+        after: tuple[int, str] | None,
+        limit: int,
+        *,
+        room_name: str | None = None,
+        agent_name: str | None = None,
     ) -> list[Dispatch]:
         """Newest first, from behind `after` (creation time and row id) on."""
         query = select(dispatches).where(dispatches.c.state.in_(list(states)))
+        if room_name is not None:
+            query = query.where(dispatches.c.room_name == room_name)
+        if agent_name is not None:
+            query = query.where(dispatches.c.agent_name == agent_name)
         if after:
             created_at, row_id = after
             query = query.where(
@@ -161,6 +172,23 @@ class Store:
         )
         rows = await self._rows(counted.group_by(dispatches.c.state))
         return {row.state: row.number for row in rows}
+
+    async def standing(self, stuck_after: int) -> Standing:
+        """What alerts are about; `stuck_after` removals that failed, a dispatch is stuck."""
+        state, attempt = dispatches.c.state, dispatches.c.attempt
+        is_stuck = and_(state.in_((State.IDLE, State.ENDING)), dispatches.c.cleanup_failures >= stuck_after)
+        # One that is tried again is on its way for most of the time, and unavailable in between.
+        is_retried = and_(state.in_((State.CREATING, State.STARTING)), attempt > Policy.max_attempts)
+        is_unserved = and_(dispatches.c.participant_count > 0, or_(state == State.UNAVAILABLE, is_retried))
+        is_open = dispatches.c.ended_at.is_(None)
+        troubled = await self._all(select(dispatches).where(is_open, or_(is_stuck, is_unserved)))
+        received = await self._rows(select(func.max(webhook_events.c.received_at)))
+        return Standing(
+            agents=await self.count_open(),
+            stuck=tuple(row for row in troubled if row.state in (State.IDLE, State.ENDING)),
+            unserved=tuple(row for row in troubled if row.state not in (State.IDLE, State.ENDING)),
+            last_webhook_at=received[0][0],
+        )
 
     async def last_change(self) -> int:
         """The number of the newest line of history; each change of a dispatch has one."""

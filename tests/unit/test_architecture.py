@@ -70,6 +70,7 @@ def test_the_lifecycle_knows_no_library() -> None:
             "aiohttp",
             {
                 *("web", "handlers", "errors", "cors", "demo", "session_cookie", "livekit_client", "__main__"),
+                *("http_metrics", "alert_post"),
                 *("dashboard.gate", "dashboard.page", "dashboard.routes"),
                 # What asks over HTTP, as a caller does.
                 *(f"doctor.{name}" for name in ("patient", "examination", "livekit", "network", "delivery")),
@@ -110,6 +111,9 @@ def _package(module: str) -> set[str]:
         ("docket", {"store", "batch", "livekit", "timers", "writer", "ledger"}),
         ("store", {"livekit", "writer", "tracker", "dispatches"}),
         ("livekit", {"store", "writer", "tracker", "dispatches", "evidence"}),
+        ("alerts", {"store", "tally", "clock", "tracker", "metrics", "alert_watch", "alert_post"}),
+        ("alert_rules", {"store", "tally", "clock", "tracker", "metrics", "alert_watch", "alert_post"}),
+        ("tally", {"store", "tracker", "metrics", "livekit", "dispatches"}),
         ("webhooks", {"store", "tracker", "dispatches", "handlers"}),
         ("dispatches", {"handlers", "web", "cleanup", "reconcile", "schemas"}),
     ],

@@ -1,0 +1,42 @@
+"""Counts and times every request by its route's template: what stands in a path is never a label."""
+
+import asyncio
+
+from aiohttp import web
+
+from app.errors import Handler
+from app.handlers import SERVICE
+
+#: Whatever else is sent as a method is `other`.
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+@web.middleware
+async def http_metrics_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Around all others that answer: it counts what is sent, by whichever of the others."""
+    loop, service = asyncio.get_running_loop(), request.app[SERVICE]
+    method, route = _method(request), _route(request)
+    started_s = loop.time()
+    status = 500
+    try:
+        response = await handler(request)
+        status = response.status
+    except web.HTTPException as answer:
+        status = answer.status
+        raise
+    else:
+        # A stream is ready when it ends, which says nothing about how long anybody waited.
+        if isinstance(response, web.Response):
+            service.metrics.http_seconds.labels(method, route).observe(loop.time() - started_s)
+        return response
+    finally:
+        service.tally.http_requests[method, route, f"{status // 100}xx"] += 1
+
+
+def _method(request: web.Request) -> str:
+    return request.method if request.method in _METHODS else "other"
+
+
+def _route(request: web.Request) -> str:
+    resource = request.match_info.route.resource
+    return resource.canonical if resource else "unmatched"
