@@ -33,8 +33,11 @@ class RoomTruth:
 
     async def agents(self) -> list[str]:
         """The identities of the agents in the room."""
-        listed = await self._client.room.list_participants(api.ListParticipantsRequest(room=self.name))
-        return [p.identity for p in listed.participants if p.kind == api.ParticipantInfo.Kind.AGENT]
+        return [p.identity for p in await self._participants() if p.kind == api.ParticipantInfo.Kind.AGENT]
+
+    async def people(self) -> list[str]:
+        """The identities of everybody else."""
+        return [p.identity for p in await self._participants() if p.kind != api.ParticipantInfo.Kind.AGENT]
 
     async def dispatches(self) -> list[str]:
         """The ids of the dispatches that name an agent."""
@@ -47,6 +50,10 @@ class RoomTruth:
 
     async def has_none(self) -> bool:
         return not await self.agents() and not await self.dispatches()
+
+    async def _participants(self) -> list[api.ParticipantInfo]:
+        listed = await self._client.room.list_participants(api.ListParticipantsRequest(room=self.name))
+        return list(listed.participants)
 
     async def delete(self) -> None:
         if await self.room():

@@ -1,4 +1,4 @@
-"""A real Chromium before the real stack: LiveKit and two workers for the run, a service for each test."""
+"""A real Chromium before the real stack: LiveKit and two workers for the run, and one service at a time."""
 
 import asyncio
 import os
@@ -26,7 +26,6 @@ _ARGUMENTS = (
     "--no-sandbox",
     "--allow-loopback-in-peer-connection",
     "--use-fake-device-for-media-stream",
-    "--use-fake-ui-for-media-stream",
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
@@ -122,6 +121,52 @@ def workers(
         worker.stop()
 
 
+class Services:
+    """One service at a time, where LiveKit posts its webhooks; kept for the next test that wants the same."""
+
+    def __init__(self, server: LiveKitServer, port: int, folder: Path, children: list[Child]) -> None:
+        self._server = server
+        self._port = port
+        self._folder = folder
+        self._children = children
+        self._service: Service | None = None
+        self._settings: dict[str, str] = {}
+
+    def give(self, settings: dict[str, str]) -> Service:
+        if self._service and self._service.child.running and settings == self._settings:
+            return self._service
+        self.stop()
+        service = Service(
+            self._server,
+            self._folder / uuid.uuid4().hex[:8],
+            agent_name=settings["AGENT_NAME"],
+            port=self._port,
+            env=settings,
+        )
+        self._service, self._settings = service, settings
+        self._children.append(service.child)
+        service.start()
+        return service
+
+    def stop(self) -> None:
+        if self._service:
+            self._service.stop()
+            self._children.remove(self._service.child)
+            self._service = None
+
+
+@pytest.fixture(scope="session")
+def services(
+    livekit_server: LiveKitServer,
+    service_port: int,
+    tmp_path_factory: pytest.TempPathFactory,
+    children: list[Child],
+) -> Iterator[Services]:
+    services = Services(livekit_server, service_port, tmp_path_factory.mktemp("services"), children)
+    yield services
+    services.stop()
+
+
 @pytest.fixture
 def worker_kind() -> WorkerKind:
     """Which agent the service of a test is for; a test may parametrize it."""
@@ -129,27 +174,26 @@ def worker_kind() -> WorkerKind:
 
 
 @pytest.fixture
+def settings() -> dict[str, str]:
+    """What a test wants to be otherwise in the service's environment; it may parametrize it."""
+    return {}
+
+
+@pytest.fixture
 async def service(
-    livekit_server: LiveKitServer,
+    services: Services,
     workers: dict[WorkerKind, Worker],
     worker_kind: WorkerKind,
+    settings: dict[str, str],
     demo_assets: None,  # noqa: ARG001 - the service serves them
-    service_port: int,
-    tmp_path: Path,
-    children: list[Child],
-) -> AsyncIterator[Service]:
-    service = Service(
-        livekit_server,
-        tmp_path,
-        agent_name=workers[worker_kind].agent_name,
-        port=service_port,
-        env={"LIFECYCLE_ENV": "dev"},
-    )
-    children.append(service.child)
-    await asyncio.to_thread(service.start)
-    yield service
-    await asyncio.to_thread(service.stop)
-    children.remove(service.child)
+) -> Service:
+    usual = {
+        "AGENT_NAME": workers[worker_kind].agent_name,
+        "LIFECYCLE_ENV": "dev",
+        # All tests come from one address.
+        "RATE_LIMIT_PER_MINUTE": "0",
+    }
+    return await asyncio.to_thread(services.give, usual | settings)
 
 
 @pytest.fixture

@@ -6,47 +6,13 @@ import re
 import pytest
 from playwright.async_api import Page, Route, expect
 
+from browser.demo_page import TEXT, Demo
 from devstack.callers import Caller
 from devstack.service import Service
 from devstack.truth import RoomTruth, eventually
 from devstack.workers import WorkerKind
 
 pytestmark = [pytest.mark.real, pytest.mark.browser]
-
-_READY_MS = 20_000
-_ANSWER_MS = 10_000
-
-
-class Demo:
-    """The demo page as somebody uses it."""
-
-    def __init__(self, page: Page, service: Service, room: str) -> None:
-        self.page = page
-        self._url = f"{service.base_url}/demo?room={room}"
-
-    async def open(self) -> None:
-        await self.page.goto(self._url)
-
-    async def join(self, button: str = "Join with microphone") -> None:
-        await self.press(button)
-        await self.wait_until_ready()
-
-    async def wait_until_ready(self) -> None:
-        await expect(self.page.locator("#send")).to_be_enabled(timeout=_READY_MS)
-
-    async def ask(self, text: str) -> str:
-        """Write `text`, and give the agent's answer, which repeats it."""
-        await self.page.get_by_label("Message to the agent").fill(text)
-        await self.page.keyboard.press("Enter")
-        answer = self.page.locator(".said.agent", has_text=f": {text}")
-        await expect(answer).to_be_visible(timeout=_ANSWER_MS)
-        return (await answer.inner_text()).removeprefix("Agent").strip()
-
-    async def press(self, button: str) -> None:
-        await self.page.get_by_role("button", name=button).click()
-
-    async def refresh(self) -> None:
-        await self.page.reload(wait_until="commit")
 
 
 @pytest.fixture
@@ -71,17 +37,43 @@ async def test_five_quick_refreshes_leave_one_agent_and_one_conversation(
     await expect(demo.page.get_by_text("turn 1: first question")).to_be_visible()
 
 
-async def test_who_leaves_sees_how_long_the_agent_waits(demo: Demo, caller: Caller, truth: RoomTruth) -> None:
-    await demo.join("Text only")
+@pytest.mark.parametrize("settings", [{"AGENT_TTL_SECONDS": "2", "CLEANUP_INTERVAL_MS": "1000"}])
+async def test_after_a_closed_tab_the_agent_ends_with_its_ttl(demo: Demo, truth: RoomTruth) -> None:
+    await demo.join()
     assert await demo.ask("hello") == "turn 1: hello"
+    await demo.page.close(run_before_unload=True)
+    await eventually(truth.has_none, "no agent and no dispatch")
+
+
+async def test_who_leaves_and_comes_back_finds_the_same_agent(
+    demo: Demo, caller: Caller, truth: RoomTruth
+) -> None:
+    await demo.join(TEXT)
+    assert await demo.ask("hello") == "turn 1: hello"
+    agents = await truth.agents()
     await demo.press("Leave")
     await expect(demo.page.locator("#agent-state")).to_have_text("waiting for you")
     await expect(demo.page.locator("#agent-ttl")).to_have_text(re.compile(r"^[45]:\d\d$"))
     await expect(demo.page.locator("#detail")).to_contain_text("The agent waits another")
     assert (await caller.status(truth.name))["state"] == "idle"
 
-    await demo.join("Text only")
+    await demo.join(TEXT)
     assert await demo.ask("hello again") == "turn 2: hello again"
+    assert await truth.has_one_agent()
+    assert await truth.agents() == agents
+
+
+async def test_three_tabs_with_three_people_share_one_agent(
+    demo: Demo, service: Service, truth: RoomTruth
+) -> None:
+    tabs = [demo, *[Demo(await demo.page.context.new_page(), service, truth.name) for _ in range(2)]]
+    for tab in tabs[1:]:
+        await tab.open()
+    await asyncio.gather(*[tab.join(TEXT) for tab in tabs])
+
+    answers = [await tab.ask(f"question {number}") for number, tab in enumerate(tabs, start=1)]
+    assert answers == [f"turn {number}: question {number}" for number in (1, 2, 3)]
+    assert len(await truth.people()) == 3
     assert await truth.has_one_agent()
 
 

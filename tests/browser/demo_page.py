@@ -1,0 +1,49 @@
+"""The demo page as somebody uses it."""
+
+from playwright.async_api import Locator, Page, expect
+
+from devstack.service import Service
+
+VOICE, TEXT = "Join with microphone", "Text only"
+
+_READY_MS = 20_000
+_ANSWER_MS = 10_000
+
+
+class Demo:
+    def __init__(self, page: Page, service: Service, room: str) -> None:
+        self.page = page
+        self._url = f"{service.base_url}/demo?room={room}"
+
+    @property
+    def status(self) -> Locator:
+        return self.page.locator("#status")
+
+    @property
+    def notice(self) -> Locator:
+        """What is the matter, when something is."""
+        return self.page.locator("#notice-sentence")
+
+    async def open(self) -> None:
+        await self.page.goto(self._url)
+
+    async def join(self, button: str = VOICE) -> None:
+        await self.press(button)
+        await self.wait_until_ready()
+
+    async def wait_until_ready(self, *, timeout_s: float = _READY_MS / 1_000) -> None:
+        await expect(self.page.locator("#send")).to_be_enabled(timeout=timeout_s * 1_000)
+
+    async def ask(self, text: str) -> str:
+        """Write `text`, and give the agent's answer, which repeats it."""
+        await self.page.get_by_label("Message to the agent").fill(text)
+        await self.page.keyboard.press("Enter")
+        answer = self.page.locator(".said.agent", has_text=f": {text}")
+        await expect(answer).to_be_visible(timeout=_ANSWER_MS)
+        return (await answer.inner_text()).removeprefix("Agent").strip()
+
+    async def press(self, button: str) -> None:
+        await self.page.get_by_role("button", name=button).click()
+
+    async def refresh(self) -> None:
+        await self.page.reload(wait_until="commit")

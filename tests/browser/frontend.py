@@ -1,0 +1,84 @@
+"""Frontends of other people: their pages, built and served, with a backend that asks for their tokens."""
+
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+from aiohttp import web
+
+from devstack.ports import LOOPBACK
+from devstack.service import API_KEY
+
+_PAGES = Path(__file__).parent / "pages"
+_WEB = Path(__file__).parents[2] / "web"
+_TOKEN = "/api/livekit/token"
+_BUILD_TIMEOUT_S = 120
+
+
+def build_pages(folder: Path) -> None:
+    """Build the pages into `folder`, with the node_modules of web/, which its demo page has installed."""
+    # Node looks for modules beside the sources, and upwards from there.
+    sources = _WEB / "node_modules" / ".browser-test-pages"
+    shutil.rmtree(sources, ignore_errors=True)
+    shutil.copytree(_PAGES, sources)
+    vite = _WEB / "node_modules" / ".bin" / "vite"
+    command = [str(vite), "build", "--outDir", str(folder), "--emptyOutDir", "--logLevel", "warn"]
+    subprocess.run(command, cwd=sources, check=True, timeout=_BUILD_TIMEOUT_S)  # noqa: S603 - our own
+
+
+class Frontend:
+    """A server of the pages, on an origin of its own.
+
+    Its backend passes token requests on as docs/frontend.md says: with an API key that no page sees, and with
+    the cookie both ways.
+    """
+
+    def __init__(self, pages: Path, port: int, service_url: str) -> None:
+        self._pages = pages
+        self._port = port
+        self._token_url = f"{service_url}{_TOKEN}"
+        self._runner: web.AppRunner | None = None
+        self._client: aiohttp.ClientSession | None = None
+
+    def url(self, page: str, parameters: Mapping[str, str], *, host: str = LOOPBACK) -> str:
+        query = "&".join(f"{name}={value}" for name, value in parameters.items())
+        return f"{self.origin(host)}/{page}.html?{query}"
+
+    def origin(self, host: str = LOOPBACK) -> str:
+        return f"http://{host}:{self._port}"
+
+    async def _pass_on(self, request: web.Request) -> web.Response:
+        headers = {"Authorization": f"Bearer {API_KEY}", "Content-Type": "application/json"}
+        if "Cookie" in request.headers:
+            headers["Cookie"] = request.headers["Cookie"]
+        assert self._client is not None
+        body = await request.read()
+        async with self._client.post(self._token_url, data=body, headers=headers) as answer:
+            response = web.Response(
+                body=await answer.read(), status=answer.status, content_type="application/json"
+            )
+            for cookie in answer.headers.getall("Set-Cookie", []):
+                response.headers.add("Set-Cookie", cookie)
+            return response
+
+    async def __aenter__(self) -> Self:
+        app = web.Application()
+        app.router.add_post(_TOKEN, self._pass_on)
+        app.router.add_static("/", self._pages)
+        self._client = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
+        self._runner = web.AppRunner(app, access_log=None)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, LOOPBACK, self._port).start()
+        return self
+
+    async def __aexit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        if self._client:
+            await self._client.close()
+        if self._runner:
+            await self._runner.cleanup()

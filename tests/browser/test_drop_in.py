@@ -1,0 +1,160 @@
+"""Frontends that know nothing of this service: LiveKit's own TokenSource, pointed at our token endpoint."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from livekit import api
+from playwright.async_api import Page, expect
+
+from browser.frontend import Frontend, build_pages
+from devstack.livekit_server import LiveKitServer
+from devstack.ports import free_port
+from devstack.service import Service
+from devstack.truth import RoomTruth, eventually
+
+pytestmark = [pytest.mark.real, pytest.mark.browser]
+
+_AGENT = "reusable-agent"
+_READY_MS = 20_000
+
+
+class Call:
+    """One tab on such a page."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+
+    async def start(self) -> tuple[str, str]:
+        """Press the button, wait for the agent, and give one's identity and room."""
+        await self.page.get_by_role("button", name="Start call").click()
+        await expect(self.page.locator("#agent")).to_have_text("listening", timeout=_READY_MS)
+        return await self.page.locator("#identity").inner_text(), await self.page.locator(
+            "#room"
+        ).inner_text()
+
+    async def ask(self, text: str) -> str:
+        await self.page.get_by_label("Message").fill(text)
+        await self.page.keyboard.press("Enter")
+        answer = self.page.locator("#answers li", has_text=f": {text}")
+        await expect(answer).to_be_visible(timeout=_READY_MS)
+        return await answer.inner_text()
+
+
+@pytest.fixture(scope="session")
+def pages(
+    demo_assets: None,  # noqa: ARG001 - building it installs what the pages are built with
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    folder = tmp_path_factory.mktemp("pages")
+    build_pages(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def frontend_port() -> int:
+    return free_port()
+
+
+@pytest.fixture
+async def frontend(pages: Path, frontend_port: int, service_port: int) -> AsyncIterator[Frontend]:
+    async with Frontend(pages, frontend_port, f"http://127.0.0.1:{service_port}") as frontend:
+        yield frontend
+
+
+@pytest.fixture
+def surroundings() -> str:
+    return "production"
+
+
+@pytest.fixture
+def settings(frontend: Frontend, surroundings: str) -> dict[str, str]:
+    return {
+        "LIFECYCLE_ENV": surroundings,
+        "SESSION_ROOMS": "cookie",
+        "CORS_ORIGINS": frontend.origin("localhost"),
+    }
+
+
+@pytest.fixture
+async def livekit(livekit_server: LiveKitServer) -> AsyncIterator[api.LiveKitAPI]:
+    async with api.LiveKitAPI(
+        livekit_server.http_url, livekit_server.api_key, livekit_server.api_secret
+    ) as client:
+        for room in (await client.room.list_rooms(api.ListRoomsRequest())).rooms:
+            await client.room.delete_room(api.DeleteRoomRequest(room=room.name))
+        yield client
+
+
+async def only_room(livekit: api.LiveKitAPI) -> RoomTruth:
+    (room,) = (await livekit.room.list_rooms(api.ListRoomsRequest())).rooms
+    return RoomTruth(livekit, room.name)
+
+
+@pytest.mark.usefixtures("service")
+@pytest.mark.parametrize("name", ["plain", "starter"])
+async def test_a_refresh_is_the_same_person_with_the_same_agent(
+    page: Page, frontend: Frontend, livekit: api.LiveKitAPI, name: str
+) -> None:
+    await page.goto(frontend.url(name, {"agent": _AGENT}))
+    call = Call(page)
+    before = await call.start()
+    assert await call.ask("first question") == "turn 1: first question"
+    agents = await (await only_room(livekit)).agents()
+    for _ in range(3):
+        await page.reload()
+        assert await call.start() == before
+    assert await call.ask("second question") == "turn 2: second question"
+
+    truth = await only_room(livekit)
+    assert truth.name == before[1]
+    assert await truth.agents() == agents
+    assert await truth.has_one_agent()
+
+
+@pytest.mark.usefixtures("service")
+async def test_two_tabs_are_two_people_in_one_room(
+    page: Page, frontend: Frontend, livekit: api.LiveKitAPI
+) -> None:
+    tabs = [page, await page.context.new_page()]
+    visits = []
+    for tab in tabs:
+        await tab.goto(frontend.url("plain", {"agent": _AGENT}))
+        visits.append(await Call(tab).start())
+
+    assert [await Call(tab).ask(f"tab {number}") for number, tab in enumerate(tabs, start=1)] == [
+        "turn 1: tab 1",
+        "turn 2: tab 2",
+    ]
+    truth = await only_room(livekit)
+    assert sorted(await truth.people()) == sorted(identity for identity, _ in visits)
+    assert await truth.has_one_agent()
+    # The second tab comes back as itself, and not as the first.
+    await page.context.pages[1].reload()
+    assert await Call(tabs[1]).start() == visits[1]
+
+
+@pytest.mark.parametrize("surroundings", ["dev"])
+async def test_a_page_of_another_site_keeps_its_room(
+    page: Page, frontend: Frontend, service: Service, livekit: api.LiveKitAPI
+) -> None:
+    endpoint = f"{service.base_url}/api/livekit/token"
+    # `localhost` and 127.0.0.1 are two sites to a browser.
+    await page.goto(frontend.url("plain", {"agent": _AGENT, "endpoint": endpoint}, host="localhost"))
+    call = Call(page)
+    before = await call.start()
+    await page.reload()
+    assert await call.start() == before
+    await eventually((await only_room(livekit)).has_one_agent, "one agent and one dispatch")
+
+
+@pytest.mark.parametrize("surroundings", ["dev"])
+async def test_a_page_that_is_not_named_gets_no_token(
+    page: Page, frontend: Frontend, service: Service, livekit: api.LiveKitAPI
+) -> None:
+    endpoint = f"{service.base_url}/api/livekit/token"
+    await page.goto(frontend.url("plain", {"agent": _AGENT, "endpoint": endpoint}))
+    await page.get_by_role("button", name="Start call").click()
+
+    await expect(page.locator("#error")).to_have_text("TypeError: Failed to fetch")
+    assert not (await livekit.room.list_rooms(api.ListRoomsRequest())).rooms

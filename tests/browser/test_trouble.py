@@ -1,0 +1,171 @@
+"""When something is wrong: the page says the right sentence, trying again works, nothing is left behind."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Browser, Page, Route, expect
+
+from browser.demo_page import TEXT, VOICE, Demo
+from devstack.livekit_server import LiveKitServer
+from devstack.processes import Child
+from devstack.service import Service
+from devstack.truth import RoomTruth, eventually
+from devstack.workers import Worker, WorkerKind
+
+pytestmark = [pytest.mark.real, pytest.mark.browser]
+
+_FAILED = "That did not work"
+_LOST = "Connection lost, coming back…"
+_SERVICE_GONE = "The agent service cannot be reached."
+_LIVEKIT_GONE = "The call server cannot be reached."
+_NO_AGENT = "No agent is available right now."
+_NOT_ALLOWED = "You are not allowed into this room."
+_MICROPHONE_REFUSED = "The microphone may not be used."
+_RETRY = "Try again"
+
+
+@pytest.fixture
+async def demo(page: Page, service: Service, truth: RoomTruth) -> Demo:
+    """With a clock that a test may put forward; it goes on by itself in between."""
+    await page.clock.install()
+    demo = Demo(page, service, truth.name)
+    await demo.open()
+    return demo
+
+
+async def pass_waits_until(demo: Demo, status: str) -> None:
+    """Let the page's waits between its tries pass at once."""
+
+    async def is_so() -> bool:
+        await demo.page.clock.fast_forward(5_000)
+        return await demo.status.inner_text() == status
+
+    await eventually(is_so, f"the page says {status!r}", timeout_s=40)
+
+
+async def test_a_service_that_is_down(demo: Demo, service: Service, truth: RoomTruth) -> None:
+    await asyncio.to_thread(service.kill)
+    await demo.press(TEXT)
+    await expect(demo.notice).to_have_text(_SERVICE_GONE)
+    await pass_waits_until(demo, _FAILED)
+    await expect(demo.notice).to_have_text(_SERVICE_GONE)
+    assert await truth.has_none()
+
+    await asyncio.to_thread(service.start)
+    await demo.join(_RETRY)
+    assert await demo.ask("are you there") == "turn 1: are you there"
+    assert await truth.has_one_agent()
+
+
+async def test_a_token_that_is_refused(demo: Demo, truth: RoomTruth) -> None:
+    async def damage(route: Route) -> None:
+        answer = await route.fetch()
+        credentials = await answer.json()
+        await route.fulfill(status=201, json=credentials | {"participant_token": "not.a.token"})
+
+    await demo.page.route("**/api/livekit/token", damage, times=1)
+    await demo.press(TEXT)
+    await expect(demo.notice).to_have_text(_NOT_ALLOWED)
+    await expect(demo.status).to_have_text(_FAILED)
+    assert await truth.has_none()
+
+    await demo.join(_RETRY)
+    assert await truth.has_one_agent()
+
+
+async def test_a_microphone_that_is_refused(browser: Browser, service: Service, truth: RoomTruth) -> None:
+    context = await browser.new_context()
+    page = await context.new_page()
+    demo = Demo(page, service, truth.name)
+    await demo.open()
+    await demo.join(VOICE)
+    await expect(demo.notice).to_have_text(_MICROPHONE_REFUSED)
+    assert await demo.ask("do you read me") == "turn 1: do you read me"
+
+    await context.grant_permissions(["microphone"])
+    await demo.press("Microphone")
+    await expect(demo.notice).to_be_hidden()
+    await expect(page.get_by_role("button", name="Microphone")).to_have_attribute("aria-pressed", "true")
+    assert await truth.has_one_agent()
+    await context.close()
+
+
+@pytest.mark.parametrize("settings", [{"AGENT_NAME": "late-agent", "AGENT_TTL_SECONDS": "2"}])
+async def test_no_worker(
+    demo: Demo,
+    truth: RoomTruth,
+    late_worker: Worker,
+) -> None:
+    await demo.press(TEXT)
+    await expect(demo.status).to_have_text("Waiting for the agent…")
+    await demo.page.clock.fast_forward(30_000)
+    await expect(demo.notice).to_have_text(_NO_AGENT)
+
+    await asyncio.to_thread(late_worker.start)
+    await demo.join(_RETRY)
+    await eventually(truth.has_one_agent, "one agent and one dispatch")
+    await demo.press("Leave")
+    await eventually(truth.has_none, "no agent and no dispatch")
+
+
+@pytest.fixture
+async def late_worker(
+    livekit_server: LiveKitServer, tmp_path: Path, children: list[Child]
+) -> AsyncIterator[Worker]:
+    """One that is not there yet."""
+    worker = Worker(livekit_server, tmp_path, agent_name="late-agent")
+    children.append(worker.child)
+    yield worker
+    await asyncio.to_thread(worker.stop)
+    children.remove(worker.child)
+
+
+async def test_a_network_that_is_lost_for_five_seconds(demo: Demo, truth: RoomTruth) -> None:
+    await demo.join(TEXT)
+    assert await demo.ask("before") == "turn 1: before"
+    await demo.page.context.set_offline(True)
+    await demo.page.wait_for_timeout(5_000)
+    await demo.page.context.set_offline(False)
+
+    await demo.wait_until_ready()
+    assert await demo.ask("after") == "turn 2: after"
+    assert await truth.has_one_agent()
+
+
+async def test_a_network_that_is_lost_for_a_minute(demo: Demo, truth: RoomTruth) -> None:
+    await demo.join(TEXT)
+    assert await demo.ask("before") == "turn 1: before"
+    agents = await truth.agents()
+    await demo.page.context.set_offline(True)
+    # LiveKit's client misses an answer to its pings after 15 s, and then tries for as long again and more.
+    await pass_waits_until(demo, _LOST)
+    await pass_waits_until(demo, _FAILED)
+    await expect(demo.notice).to_have_text(_SERVICE_GONE)
+
+    await demo.page.context.set_offline(False)
+    await demo.join(_RETRY)
+    assert await demo.ask("after") == "turn 2: after"
+    assert await truth.agents() == agents
+    assert await truth.has_one_agent()
+
+
+async def test_a_livekit_that_goes_down(
+    demo: Demo, truth: RoomTruth, livekit_server: LiveKitServer, workers: dict[WorkerKind, Worker]
+) -> None:
+    await demo.join(TEXT)
+    assert await demo.ask("before") == "turn 1: before"
+    await asyncio.to_thread(livekit_server.kill)
+    await expect(demo.status).to_have_text(_LOST)
+    await pass_waits_until(demo, _FAILED)
+    await expect(demo.notice).to_have_text(_LIVEKIT_GONE)
+
+    await asyncio.to_thread(livekit_server.start)
+    for worker in workers.values():
+        await asyncio.to_thread(worker.revive)
+    await demo.press(_RETRY)
+    await demo.wait_until_ready(timeout_s=60)
+    assert re.fullmatch(r"turn \d: after", await demo.ask("after"))
+    await eventually(truth.has_one_agent, "one agent and one dispatch")
