@@ -42,12 +42,12 @@ _FOR_LIBPQ_ALONE = frozenset(
 
 
 def create_engine(url: str) -> AsyncEngine:
-    """An engine for what `settings.parse_database_url` returns."""
+    """An engine for what `settings.parse_database_url` returns; its errors quote no values."""
     return _postgres_engine(url) if url.startswith("postgresql") else _sqlite_engine(url)
 
 
 def _sqlite_engine(url: str) -> AsyncEngine:
-    engine = create_async_engine(url, pool_timeout=_POOL_TIMEOUT_S)
+    engine = create_async_engine(url, pool_timeout=_POOL_TIMEOUT_S, hide_parameters=True)
     event.listen(engine.sync_engine, "connect", _prepare_sqlite)
     event.listen(engine.sync_engine, "begin", _begin_sqlite)
     return engine
@@ -75,6 +75,7 @@ def _postgres_engine(url: str) -> AsyncEngine:
         "postgresql+asyncpg://",
         connect_args={"dsn": dsn, "server_settings": settings, "timeout": timeout_s},
         pool_timeout=_POOL_TIMEOUT_S,
+        hide_parameters=True,
     )
 
 

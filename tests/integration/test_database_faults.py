@@ -174,7 +174,7 @@ async def test_a_damaged_file_is_refused_by_name_with_the_way_out(
 
     said = refusal(await run(DATABASE_URL=f"sqlite:///{full_file}"))
 
-    assert said.startswith(f"The service cannot start: the file {full_file} is damaged")
+    assert said.startswith(f"the file {full_file} is damaged")
     assert "Restore a backup; or move it away" in said
     assert read(full_file) == before
 
@@ -222,7 +222,9 @@ def bare(request: pytest.FixtureRequest, file: Path) -> Iterator[Database]:
 
 
 def refusal(ended: Ended) -> str:
-    """The one message of a start that was refused."""
+    """Why a start was refused, in one line."""
     assert (ended.code, ended.err) == (1, ""), ended
     (line,) = ended.out.splitlines()
-    return str(json.loads(line)["message"])
+    said = json.loads(line)
+    assert said["message"] == "The service cannot start"
+    return str(said["reason"])

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from app.config import Keypair
-from app.logs import JsonFormatter
+from app.logs.cleaning import Cleaner
+from app.logs.forms import JsonForm
 from fakes.server import FakeServer
 from fakes.webhooks import SECRETS, SignedWebhook, sign
 from integration.conftest import StartApp
@@ -359,7 +360,7 @@ async def test_nothing_personal_or_secret_is_kept(
     await app.stop()
 
     stored = world.database.stored()
-    logged = "\n".join(JsonFormatter().format(record) for record in caplog.records)
+    logged = "\n".join(line for record in caplog.records for line in JsonForm(Cleaner()).lines(record, 0))
     assert b"agent-AJ" in stored
     assert "transition" in logged
     for secret in (*SECRETS, "somebody-with-a-name", KEYPAIR.secret):

@@ -1,0 +1,55 @@
+"""One line for each request that was answered: seldom seen, unless it was slow or went wrong."""
+
+import logging
+
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+
+from app.clock import Clock
+from app.errors import Handler
+
+logger = logging.getLogger(__name__)
+
+_SLOW_US = 1_000_000
+
+
+def access_log_middleware(clock: Clock) -> Middleware:
+    """DEBUG for what went well, INFO for what took over a second or was refused, WARNING for failures."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        began_at = clock.now()
+        status, is_whole = 500, False
+        try:
+            response = await handler(request)
+            status, is_whole = response.status, isinstance(response, web.Response)
+        except web.HTTPException as answer:
+            status = answer.status
+            raise
+        finally:
+            took_us = clock.now() - began_at
+            # A stream is meant to last.
+            level = _level(status, is_slow=took_us > _SLOW_US and is_whole)
+            if logger.isEnabledFor(level):
+                logger.log(level, "A request was answered", extra=_fields(request, status, took_us))
+        return response
+
+    return middleware
+
+
+def _level(status: int, *, is_slow: bool) -> int:
+    if status >= web.HTTPInternalServerError.status_code:
+        return logging.WARNING
+    return logging.INFO if is_slow or status >= web.HTTPBadRequest.status_code else logging.DEBUG
+
+
+def _fields(request: web.Request, status: int, took_us: int) -> dict[str, object]:
+    resource = request.match_info.route.resource
+    return {
+        "action": "request",
+        "method": request.method,
+        # The path itself is whatever the caller wrote, and its query may hold a token.
+        "route": resource.canonical if resource else None,
+        "status": status,
+        "duration_ms": round(took_us / 1_000, 1),
+    }

@@ -1,0 +1,141 @@
+"""Lines that say the same again: the first are written, the others counted, and the count is written."""
+
+import logging
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+_SECOND_US = 1_000_000
+
+#: A library that puts values into its sentences makes any number of kinds; those beyond are all written.
+_MOST_KINDS = 1_000
+
+#: What an operator follows a dispatch by: each line is about another one, and none is the same again.
+LIFECYCLE_ACTIONS = frozenset({"dispatch", "reuse", "replace", "cleanup", "transition"})
+
+
+class Kind(NamedTuple):
+    """What lines have in common that say the same; their fields may differ."""
+
+    logger: str
+    level: int
+    sentence: str
+    action: str | None
+
+
+def kind_of(record: logging.LogRecord) -> Kind:
+    action = getattr(record, "action", None)
+    sentence = record.msg if isinstance(record.msg, str) else type(record.msg).__name__
+    return Kind(record.name, record.levelno, sentence, action if isinstance(action, str) else None)
+
+
+@dataclass(kw_only=True)
+class Group:
+    """The lines of one kind in one window."""
+
+    kind: Kind
+    began_at: int
+    #: So many more are written as they come.
+    to_write: int
+    #: Counted since, and not reported yet.
+    repeated: int = 0
+
+    def record(self, now: int) -> logging.LogRecord:
+        """The line that stands for those that were counted."""
+        record = logging.LogRecord(
+            self.kind.logger, self.kind.level, "", 0, "The same was logged again", None, None
+        )
+        vars(record).update(
+            action=self.kind.action,
+            sentence=self.kind.sentence,
+            repeated=self.repeated,
+            seconds=round((now - self.began_at) / _SECOND_US),
+        )
+        return record
+
+
+class Collapse:
+    """One rule: of each kind `first` lines are written in a window; `later` in one that follows repeats."""
+
+    def __init__(self, *, window_s: int, first: int, later: int) -> None:
+        self._window_us = window_s * _SECOND_US
+        self._first = first
+        self._later = later
+        #: The window that began first is first.
+        self._groups: OrderedDict[Kind, Group] = OrderedDict()
+
+    def keeps(self, kind: Kind, now: int) -> bool:
+        """Whether this line is to be written; if not, it is counted."""
+        group = self._groups.get(kind)
+        if group is None:
+            if len(self._groups) < _MOST_KINDS:
+                self._groups[kind] = Group(kind=kind, began_at=now, to_write=self._first - 1)
+            return True
+        if group.to_write:
+            group.to_write -= 1
+            return True
+        group.repeated += 1
+        return False
+
+    def due(self, now: int) -> Group | None:
+        """The first group whose window is over, and that has something to report."""
+        while self._groups:
+            group = next(iter(self._groups.values()))
+            if now - group.began_at < self._window_us:
+                return None
+            if group.repeated:
+                return group
+            del self._groups[group.kind]
+        return None
+
+    def unreported(self) -> Group | None:
+        """Any group that has something to report, its window being over or not."""
+        return next((group for group in self._groups.values() if group.repeated), None)
+
+    def begin_anew(self, group: Group, now: int) -> None:
+        """The group has been reported: its next window begins."""
+        group.began_at, group.repeated, group.to_write = now, 0, self._later
+        self._groups.move_to_end(group.kind)
+
+
+class Aggregation:
+    """The rules: what is counted, and in what window.
+
+    Memory that runs short: one line a minute. Connections: the first, then a count every five minutes.
+    Anything else but errors and the lifecycle: 20 lines of a kind in ten seconds, then a count.
+    """
+
+    _MEMORY = Kind("app", logging.WARNING, "Memory runs short", "memory")
+
+    def __init__(self) -> None:
+        self._memory = Collapse(window_s=60, first=1, later=0)
+        self._connections = Collapse(window_s=300, first=1, later=0)
+        self._repeats = Collapse(window_s=10, first=20, later=20)
+        self._all = (self._memory, self._connections, self._repeats)
+
+    def keeps(self, record: logging.LogRecord, now: int) -> bool:
+        """Whether this line is to be written; if not, it is counted."""
+        kind = kind_of(record)
+        if kind.action == "memory" or _is_out_of_memory(record):
+            return self._memory.keeps(self._MEMORY, now)
+        if kind.level >= logging.ERROR or kind.action in LIFECYCLE_ACTIONS:
+            return True
+        if kind.action == "connection":
+            return self._connections.keeps(kind, now)
+        return self._repeats.keeps(kind, now)
+
+    def due(self, now: int) -> Iterator[tuple[Collapse, Group]]:
+        """What has to be reported; ends early unless each is begun anew."""
+        for collapse in self._all:
+            while group := collapse.due(now):
+                yield collapse, group
+
+    def unreported(self) -> Iterator[tuple[Collapse, Group]]:
+        for collapse in self._all:
+            while group := collapse.unreported():
+                yield collapse, group
+
+
+def _is_out_of_memory(record: logging.LogRecord) -> bool:
+    return record.exc_info is not None and isinstance(record.exc_info[1], MemoryError)

@@ -1,0 +1,86 @@
+"""What puts the log in place: one handler at the root, so that other libraries' lines go the same way."""
+
+import logging
+import sys
+import threading
+from typing import TextIO
+
+from app.clock import Clock, SteadyClock
+from app.log_counts import LogCounts
+from app.logs.aggregation import Aggregation
+from app.logs.budget import Budget
+from app.logs.cleaning import Cleaner
+from app.logs.forms import JsonForm, TextForm
+from app.logs.output import OutputThread, writer_to
+from app.logs.pipe import Pipe
+
+logger = logging.getLogger(__name__)
+
+
+class LogHandler(logging.Handler):
+    """The log of this process while it runs."""
+
+    def __init__(self, pipe: Pipe, output: OutputThread) -> None:
+        super().__init__()
+        self._pipe = pipe
+        self._output = output
+        output.start(pipe)
+
+    @property
+    def counts(self) -> LogCounts:
+        return self._pipe.counts
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._pipe.take(record)
+
+    def close(self) -> None:
+        """Write what is left to say. What is logged after is lost."""
+        self._output.close()
+        super().close()
+
+
+def configure_logging(
+    level: str,
+    stream: TextIO = sys.stdout,
+    *,
+    rate_limit: int = 0,
+    aggregation: Aggregation | None = None,
+    cleaner: Cleaner | None = None,
+    clock: Clock | None = None,
+) -> LogHandler:
+    """Send everything to `stream`; platforms take standard error for errors.
+
+    `rate_limit`: lines in any second; 0: no limit.
+    """
+    cleaner = cleaner or Cleaner()
+    output = OutputThread(writer_to(stream))
+    form = TextForm(cleaner) if stream.isatty() else JsonForm(cleaner)
+    handler = LogHandler(
+        Pipe(form, Budget(rate_limit), aggregation, clock or SteadyClock(), output.send), output
+    )
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    # These two log every statement, with its parameters, at DEBUG.
+    for name in ("aiosqlite", "sqlalchemy.engine"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    return handler
+
+
+def prepare_process() -> None:
+    """For a process that is nothing but the service: calls are cheap, and Python's own words are logged."""
+    # As logging's manual has it: no line says which file or thread it is from, and to look is half of a call.
+    logging._srcfile = None  # noqa: SLF001 - the manual's own way
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    # Else these go to standard error: past the limit, and in many lines.
+    logging.captureWarnings(True)
+    threading.excepthook = _log_thread
+    sys.unraisablehook = _log_unraisable
+
+
+def _log_thread(failure: threading.ExceptHookArgs) -> None:
+    if failure.exc_type is not SystemExit:
+        logger.error("A thread has failed", exc_info=failure.exc_value, extra={"action": "thread"})
+
+
+def _log_unraisable(failure: "sys.UnraisableHookArgs") -> None:
+    logger.error("An error could not be raised", exc_info=failure.exc_value, extra={"action": "unraisable"})
