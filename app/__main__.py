@@ -7,13 +7,16 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from contextlib import closing
 
 from aiohttp import web
 
+from app.clock import Clock, SteadyClock
 from app.command_line import command_line
 from app.config import Config, ConfigError, load_config
 from app.errors import ServiceError
-from app.logs import configure_logging
+from app.log_counts import LogCounts
+from app.logs import Aggregation, Cleaner, Redaction, configure_logging, prepare_process
 from app.migrate import MigrationError
 from app.web import create_app
 
@@ -36,25 +39,41 @@ def _run_service(_given: argparse.Namespace, environ: Mapping[str, str]) -> int:
         sys.stderr.write("The service is not configured:\n")
         sys.stderr.writelines(f"  {problem}\n" for problem in error.problems)
         return 2
-    configure_logging(config.log_level)
+    clock = SteadyClock()
+    log = configure_logging(
+        config.log_level,
+        rate_limit=config.log_rate_limit,
+        aggregation=Aggregation() if config.log_aggregation else None,
+        cleaner=Cleaner(config.secrets, Redaction(config.livekit_key.secret) if config.log_redact else None),
+        clock=clock,
+    )
+    prepare_process()
+    with closing(log):
+        return _run(config, clock, log.counts)
+
+
+def _run(config: Config, clock: Clock, log_counts: LogCounts) -> int:
     for warning in config.warnings:
-        logger.warning("%s", warning, extra={"action": "config"})
+        logger.warning("A setting is not known", extra={"action": "config", "reason": warning})
     try:
-        asyncio.run(_serve(config))
+        asyncio.run(_serve(config, clock, log_counts))
     except (MigrationError, ServiceError, OSError) as error:
-        logger.critical("The service cannot start: %s", error, extra={"action": "start"})
+        logger.critical("The service cannot start", extra={"action": "start", "reason": str(error)})
+        return 1
+    except Exception:
+        logger.critical("The service has failed", exc_info=True, extra={"action": "start"})
         return 1
     return 0
 
 
-async def _serve(config: Config) -> None:
+async def _serve(config: Config, clock: Clock, log_counts: LogCounts) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    # The access log costs more than most requests; what matters is logged where it happens.
+    # aiohttp's own access log costs more than most requests; ours is a middleware.
     runner = web.AppRunner(
-        create_app(config),
+        create_app(config, clock=clock, log_counts=log_counts),
         access_log=None,
         handler_cancellation=False,
         shutdown_timeout=_SHUTDOWN_TIMEOUT_S,
