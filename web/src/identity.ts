@@ -6,6 +6,11 @@ export function sessionIdentity(prefix = "user", storage: Storage | null = tabSt
   return remembered("agent-lifecycle.identity", () => `${prefix}-${randomName()}`, storage);
 }
 
+/** A room of this tab's own, for as long as the tab lives: a refresh leads back into it. */
+export function sessionRoom(prefix = "room", storage: Storage | null = tabStorage()): string {
+  return remembered("agent-lifecycle.room", () => `${prefix}-${randomName()}`, storage);
+}
+
 /** The value kept under `key` for this tab, or a new one from `make`, kept from now on. */
 export function remembered(key: string, make: () => string, storage: Storage | null = tabStorage()): string {
   const kept = storage?.getItem(key);

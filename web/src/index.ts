@@ -10,7 +10,8 @@ export {
   type TokenEndpointOptions,
 } from "./agent-service.js";
 export { defaultBackoff, type Backoff } from "./backoff.js";
-export { randomName, remembered, sessionIdentity, tabStorage } from "./identity.js";
+export { withProblems, type FetchCredentials } from "./credentials.js";
+export { randomName, remembered, sessionIdentity, sessionRoom, tabStorage } from "./identity.js";
 export { LiveKitLink, type LiveKitLinkOptions } from "./livekit-link.js";
 export { english, type Message, type Messages } from "./messages.js";
 export { ProblemError, problemOf, type Problem, type ProblemCode } from "./problems.js";
@@ -27,3 +28,4 @@ export {
   type Phase,
 } from "./state.js";
 export { realSurroundings, type Surroundings } from "./surroundings.js";
+export { Transcript } from "./transcript.js";

@@ -110,7 +110,9 @@ export class FakeLink implements RoomLink {
     return { id: "u1", from: "me", identity: "me", text, final: true };
   }
 
-  async startAudio(): Promise<void> {}
+  async startAudio(): Promise<void> {
+    this.calls.push("start audio");
+  }
 }
 
 export function setUp(options: Partial<AgentConnectionOptions> = {}) {

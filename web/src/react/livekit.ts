@@ -1,0 +1,92 @@
+import type { AgentConnection } from "../agent-connection.js";
+import type { Message, Messages } from "../messages.js";
+import type { ProblemCode } from "../problems.js";
+import type { Utterance } from "../room-link.js";
+import type { ConnectionState, Microphone, Phase } from "../state.js";
+
+/** What is the matter, in words for the person and a code for you. */
+export interface LivekitError extends Message {
+  readonly code: ProblemCode;
+  /** When it is tried again by itself, in milliseconds since the epoch; `retry()` does not wait for it. */
+  readonly retryAt: number | null;
+}
+
+/** What a component shows and does; see the README for the states and the errors. */
+export interface Livekit {
+  readonly state: Phase;
+  /** The state in words. */
+  readonly status: string;
+  readonly error: LivekitError | null;
+  /** LiveKit's `lk.agent.state`: listening, thinking, speaking, ... */
+  readonly agentState: string | null;
+  readonly dispatchId: string | null;
+  /** Whether the agent was there before this page asked for it. */
+  readonly reused: boolean | null;
+  readonly audio: LivekitAudio;
+  /** What was said and written since the component is there; empty where LiveKit's components see to it. */
+  readonly conversation: readonly Utterance[];
+  readonly roomName: string;
+  readonly identity: string;
+  connect(): void;
+  /** Leave; the agent stays for its TTL. */
+  disconnect(): Promise<void>;
+  /** Try once more, now, whatever went wrong. */
+  retry(): void;
+  /** End the agent for everybody, and leave. Rejects with a ProblemError. */
+  endAgent(): Promise<void>;
+  /** Rejects when it could not be sent. */
+  sendText(text: string): Promise<void>;
+  /** What all this stands on. */
+  readonly connection: AgentConnection;
+}
+
+export interface LivekitAudio {
+  readonly microphone: Microphone;
+  setMicrophone(on: boolean): Promise<void>;
+  /** The browser plays nothing before `start()` is called from a click. */
+  readonly blocked: boolean;
+  start(): Promise<void>;
+}
+
+type WithoutNames = Omit<Livekit, "roomName" | "identity">;
+
+/** A connection as it stands now, in the words of `messages`. */
+export function livekitOf(
+  connection: AgentConnection,
+  state: ConnectionState,
+  conversation: readonly Utterance[],
+  messages: Messages,
+): WithoutNames {
+  const code = problemShown(state);
+  return {
+    state: state.phase,
+    status: messages.phases[state.phase],
+    error: code && { code, ...messages.problems[code], retryAt: state.retryAt },
+    agentState: state.agentState,
+    dispatchId: state.dispatchId,
+    reused: state.reused,
+    audio: {
+      microphone: state.microphone,
+      setMicrophone: (on) => connection.setMicrophone(on),
+      blocked: state.audioBlocked,
+      start: () => connection.startAudio(),
+    },
+    conversation,
+    connect: () => connection.connect(),
+    disconnect: () => connection.disconnect(),
+    retry: () => {
+      if (!state.problem && code) void connection.setMicrophone(true);
+      else connection.connect();
+    },
+    endAgent: () => connection.endAgent(),
+    sendText: (text) => connection.sendText(text),
+    connection,
+  };
+}
+
+/** A room without a microphone is still a room: what is wrong with that comes first. */
+function problemShown({ problem, microphone }: ConnectionState): ProblemCode | null {
+  if (problem) return problem.code;
+  if (microphone === "refused") return "microphone-refused";
+  return microphone === "missing" ? "microphone-missing" : null;
+}
