@@ -1,0 +1,268 @@
+"""Posting alerts to a real server that is ill in every way; whatever it does, the service does not notice."""
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from app.alert_post import QUEUE_LIMIT, AlertPost
+from app.alerts import Alert, News
+from app.logs import Redaction
+from app.mode import Mode
+from app.tally import Tally
+
+SECRET_PATH = "/services/T000/B000/a-secret-nobody-may-see"
+SINCE = 1_800_000_000_000_000
+BOUND_S = 10.0
+RAISED = News(
+    alert=Alert(
+        name="no_worker",
+        summary="People wait for an agent that no worker brings, in rooms: 1.",
+        advice="Start a worker <now> & look.",
+        since_at=SINCE,
+        rooms=("alice's room",),
+    )
+)
+OVER = News(alert=RAISED.alert, resolved_at=SINCE + 90_000_000)
+
+Behaviour = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+async def take(_: web.Request) -> web.StreamResponse:
+    return web.Response()
+
+
+def answer(status: int, **headers: str) -> Behaviour:
+    async def behave(_: web.Request) -> web.StreamResponse:
+        return web.Response(status=status, headers=headers)
+
+    return behave
+
+
+async def reset(request: web.Request) -> web.StreamResponse:
+    assert request.transport is not None
+    request.transport.abort()
+    return web.Response()
+
+
+async def hang(_: web.Request) -> web.StreamResponse:
+    await asyncio.Event().wait()
+    return web.Response()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(BOUND_S):
+        while not condition():  # noqa: ASYNC110 - what is waited for happens in another's counters
+            await asyncio.sleep(0.005)
+
+
+@dataclass
+class Receiver:
+    """Behaves as scripted, one post after the other, and then takes everything."""
+
+    url: str = ""
+    script: list[Behaviour] = field(default_factory=list)
+    bodies: list[dict[str, Any]] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
+
+    async def receive(self, request: web.Request) -> web.StreamResponse:
+        self.paths.append(request.path)
+        self.bodies.append(json.loads(await request.read()))
+        behave = self.script.pop(0) if self.script else take
+        return await behave(request)
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    receiver = Receiver()
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", receiver.receive)
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    host, port = runner.addresses[0][:2]
+    receiver.url = f"http://{host}:{port}{SECRET_PATH}"
+    yield receiver
+    await runner.cleanup()
+
+
+@dataclass
+class Office:
+    post: AlertPost
+    tally: Tally
+
+    async def settled(self, **results: int) -> None:
+        """Wait until so many posts have come to these ends."""
+        await until(lambda: all(self.tally.alert_posts[name] >= count for name, count in results.items()))
+        assert self.tally.alert_posts == {"sent": 0, "failed": 0, "dropped": 0} | results
+
+
+@pytest.fixture
+async def office(receiver: Receiver) -> AsyncIterator[Office]:
+    tally = Tally(mode=Mode.ENFORCE)
+    timeout = aiohttp.ClientTimeout(total=0.2)
+    post = AlertPost(receiver.url, "replica1", tally, str, waits_s=(0, 0, 0), timeout=timeout)
+    post.start()
+    yield Office(post, tally)
+    await post.close()
+
+
+async def test_what_is_posted(office: Office, receiver: Receiver) -> None:
+    office.post.send(RAISED)
+    office.post.send(OVER)
+
+    await office.settled(sent=2)
+    raised, over = receiver.bodies
+    assert raised == {
+        "text": (
+            "*Alert: no_worker* (replica1)\n"
+            "People wait for an agent that no worker brings, in rooms: 1.\n"
+            "Start a worker &lt;now&gt; &amp; look."
+        ),
+        "alert": "no_worker",
+        "status": "raised",
+        "summary": "People wait for an agent that no worker brings, in rooms: 1.",
+        "advice": "Start a worker <now> & look.",
+        "replica": "replica1",
+        "since": "2027-01-15T08:00:00.000Z",
+        "resolved": None,
+        "rooms": ["alice's room"],
+    }
+    assert (over["status"], over["resolved"]) == ("resolved", "2027-01-15T08:01:30.000Z")
+    assert over["text"].startswith("*Resolved: no_worker* (replica1)\n")
+
+
+async def test_rooms_are_hashed_where_the_log_hashes_them(receiver: Receiver) -> None:
+    hide = Redaction("dev-secret-of-at-least-32-characters").hide
+    tally = Tally(mode=Mode.ENFORCE)
+    post = AlertPost(receiver.url, "replica1", tally, hide)
+    post.start()
+    post.send(RAISED)
+    await Office(post, tally).settled(sent=1)
+    await post.close()
+
+    assert receiver.bodies[0]["rooms"] == [hide("alice's room")]
+    assert "alice" not in json.dumps(receiver.bodies)
+
+
+@pytest.mark.parametrize(
+    "ill", [answer(500), answer(503), answer(429), answer(408), reset, hang], ids=lambda f: f.__qualname__
+)
+async def test_a_receiver_that_is_ill_is_tried_again(
+    office: Office, receiver: Receiver, ill: Behaviour
+) -> None:
+    receiver.script = [ill, ill]
+    office.post.send(RAISED)
+
+    await office.settled(sent=1)
+    assert len(receiver.bodies) == 3
+
+
+@pytest.mark.parametrize(
+    ("ill", "reason"),
+    [(answer(500), "HTTP 500"), (reset, "ServerDisconnectedError"), (hang, "TimeoutError")],
+    ids=["500", "reset", "hang"],
+)
+async def test_it_is_given_up_in_the_end_and_the_next_one_is_posted(
+    office: Office, receiver: Receiver, ill: Behaviour, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    receiver.script = [ill] * 4
+    office.post.send(RAISED)
+    office.post.send(OVER)
+
+    await office.settled(failed=1, sent=1)
+    assert [body["status"] for body in receiver.bodies] == ["raised"] * 4 + ["resolved"]
+    (record,) = [one for one in caplog.records if one.message == "An alert could not be posted"]
+    assert vars(record)["reason"].startswith(reason.removesuffix("Error"))
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 410])
+async def test_a_refusal_is_not_tried_again(office: Office, receiver: Receiver, status: int) -> None:
+    receiver.script = [answer(status)]
+    office.post.send(RAISED)
+
+    await office.settled(failed=1)
+    assert len(receiver.bodies) == 1
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+async def test_a_redirect_is_not_followed(office: Office, receiver: Receiver, status: int) -> None:
+    """Whoever has the receiver could send us to where only we can go."""
+    receiver.script = [answer(status, Location="/latest/meta-data")]
+    office.post.send(RAISED)
+
+    await office.settled(failed=1)
+    assert receiver.paths == [SECRET_PATH]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:1/a-secret-nobody-may-see",
+        "http://[bad/a-secret-nobody-may-see",
+        "http://name.invalid/a-secret-nobody-may-see",
+    ],
+)
+async def test_the_url_is_in_no_log_line(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    tally = Tally(mode=Mode.ENFORCE)
+    post = AlertPost(url, "replica1", tally, str, waits_s=())
+    post.start()
+    post.send(RAISED)
+    await Office(post, tally).settled(failed=1)
+    await post.close()
+
+    lines = [logging.Formatter().format(record) + str(vars(record)) for record in caplog.records]
+    assert any("An alert could not be posted" in line for line in lines)
+    assert not [line for line in lines if "a-secret" in line]
+
+
+async def test_a_full_queue_drops_and_blocks_nobody(
+    office: Office, receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    receiver.script = [hang]
+    office.post.send(RAISED)
+    await until(lambda: bool(receiver.bodies))
+    for _ in range(QUEUE_LIMIT + 3):
+        office.post.send(OVER)
+
+    assert office.tally.alert_posts["dropped"] == 3
+    assert caplog.text.count("Too many alerts wait to be posted") == 3
+
+
+async def test_without_a_url_nothing_is_queued() -> None:
+    tally = Tally(mode=Mode.ENFORCE)
+    post = AlertPost(None, "replica1", tally, str)
+    post.start()
+    for _ in range(2 * QUEUE_LIMIT):
+        post.send(RAISED)
+    await post.close()
+
+    assert tally.alert_posts == {"sent": 0, "failed": 0, "dropped": 0}
+
+
+async def test_a_stop_waits_for_a_receiver_but_not_for_ever(receiver: Receiver) -> None:
+    receiver.script = [hang]
+    tally = Tally(mode=Mode.ENFORCE)
+    post = AlertPost(receiver.url, "replica1", tally, str)
+    post.start()
+    post.send(RAISED)
+    await until(lambda: bool(receiver.bodies))
+    async with asyncio.timeout(BOUND_S):
+        await post.close()
+
+
+async def test_what_was_sent_right_before_a_stop_still_goes_out(receiver: Receiver) -> None:
+    tally = Tally(mode=Mode.ENFORCE)
+    post = AlertPost(receiver.url, "replica1", tally, str)
+    post.start()
+    post.send(RAISED)
+    await post.close()
+
+    assert [body["status"] for body in receiver.bodies] == ["raised"]
