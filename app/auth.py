@@ -18,15 +18,23 @@ LEEWAY_S = 60
 class Caller:
     #: The room that a participant's token is for; None for an API key, which may ask about any.
     room_name: str | None = None
+    #: Whose token it is, as far as it says.
+    identity: str = ""
+    #: Which of the configured keys it is; None for a participant.
+    api_key: int | None = None
+
+    @property
+    def is_operator(self) -> bool:
+        return self.api_key is not None
 
     def require_room(self, room_name: str) -> None:
         """Raises: Forbidden: when the caller is a participant of another room."""
-        if self.room_name is not None and self.room_name != room_name:
+        if not self.is_operator and self.room_name != room_name:
             raise Forbidden("this token is for another room")
 
     def require_operator(self) -> None:
         """Raises: Forbidden: when the caller is a participant and not the holder of an API key."""
-        if self.room_name is not None:
+        if not self.is_operator:
             raise Forbidden("this takes an API key, not a participant's token")
 
 
@@ -70,15 +78,17 @@ class Authenticator:
             raise Unauthenticated("send Authorization: Bearer <participant token or API key>")
         digest = _digest(credential)
         # All are compared, whichever matches: the time taken tells nothing.
-        if sum(hmac.compare_digest(digest, known) for known in self._api_key_digests):
-            return Caller()
-        grants = verify_jwt(credential, self._keys).get("video")
+        matches = [hmac.compare_digest(digest, known) for known in self._api_key_digests]
+        if any(matches):
+            return Caller(api_key=matches.index(True))
+        claims = verify_jwt(credential, self._keys)
+        grants = claims.get("video")
         room = grants.get("room") if isinstance(grants, dict) else None
         if not isinstance(grants, dict) or grants.get("roomJoin") is not True or not isinstance(room, str):
             raise Forbidden("the token does not grant roomJoin for a room")
         if not room:
             raise Forbidden("the token names no room")
-        return Caller(room_name=room)
+        return Caller(room_name=room, identity=str(claims.get("sub", "")))
 
 
 def _digest(text: str) -> bytes:

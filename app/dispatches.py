@@ -126,10 +126,19 @@ class Dispatches:
         live = [row for row in named if row.state is not State.ENDING]
         return next(iter(live or named), None)
 
-    async def list_by_state(
-        self, states: Iterable[State], after: tuple[int, str] | None, limit: int
+    async def find(
+        self,
+        states: Iterable[State],
+        after: tuple[int, str] | None,
+        limit: int,
+        *,
+        room_name: str | None = None,
+        agent_name: str | None = None,
     ) -> list[Dispatch]:
-        return await self._store.list_dispatches(states, after, limit)
+        """Newest first, from behind `after` on; the database only is asked."""
+        return await self._store.list_dispatches(
+            states, after, limit, room_name=room_name, agent_name=agent_name
+        )
 
     async def history(self, dispatch_id: str) -> tuple[Dispatch, list[HistoryLine]]:
         """Raises: NotFound: no such dispatch, or it ended longer ago than history is kept."""
@@ -177,7 +186,7 @@ class Dispatches:
             row = await self.adopt(best, evidence, wanted)
             if row.state is State.CREATING:
                 # Another replica makes one at this moment: which of the two is better, its answer says.
-                await self._await_other(row)
+                await self._await_lease(row)
                 raise _Moved
         elif row.state is State.CREATING and best.candidate.listed:
             # LiveKit's answer was lost; the dispatch was not.
@@ -227,8 +236,8 @@ class Dispatches:
         row = outcome.dispatch
         if row is None:
             raise LiveKitUnavailable("the room was closed meanwhile; ask again")
-        if row.state is State.CREATING and row.leased_by != self._tracker.process_id:
-            row = await self._await_other(row)
+        if not outcome.applied:
+            row = await self._await_lease(row)
         if row.state is State.UNAVAILABLE:
             # A caller's wish is a reason to try at once.
             row = (await self._advance(row, Signal(event=Event.REUSED))).dispatch or row
@@ -239,15 +248,21 @@ class Dispatches:
         _log("dispatch", created)
         return Granted(dispatch=created, reused=False)
 
-    async def _await_other(self, row: Dispatch) -> Dispatch:
-        """The row once the other process has made its dispatch, or has let its lease run out."""
-        while (row.retry_at or 0) > self._clock.now():
+    async def _await_lease(self, row: Dispatch) -> Dispatch:
+        """The row once the process that makes its dispatch has made it, or with the lease of one that died.
+
+        Two processes without the lease would both find no dispatch in LiveKit, and make one each.
+        """
+        while row.state is State.CREATING:
+            if (row.retry_at or 0) <= self._clock.now():
+                return (await self._advance(row, Signal(event=Event.RETRY_DUE))).dispatch or row
+            if row.leased_by == self._tracker.process_id:
+                break
             await asyncio.sleep(_OTHER_POLL_S)
             current = await self._store.dispatch(row.id)
             if current is None or current.state is State.ENDED:
                 raise _Moved
-            if current.state is not State.CREATING:
-                return current
+            row = current
         return row
 
     def _intended(self, wanted: Wanted, room: RoomInfo, now: int) -> Dispatch:

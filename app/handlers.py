@@ -1,34 +1,29 @@
-"""The endpoints: read the request, call one use case, render what came of it."""
-
-from typing import Any
+"""The handlers: take checked input, call one use case, give what came of it."""
 
 import msgspec
 from aiohttp import web
 
 from app import schemas, session_cookie, webhooks
-from app.auth import Authenticator, Caller
-from app.config import Config, SessionRoomsBy, Surroundings
+from app.config import Config, SessionRoomsBy
 from app.dispatches import Wanted
-from app.errors import Invalid, TooLarge
-from app.lifecycle import State
+from app.errors import Invalid
+from app.reception import CALLER, json_response, read_body
 from app.service import Service
 from app.tokens import TokenIssuer
 
 CONFIG = web.AppKey("config", Config)
 SERVICE = web.AppKey("service", Service)
-AUTHENTICATOR = web.AppKey("authenticator", Authenticator)
 TOKEN_ISSUER = web.AppKey("token_issuer", TokenIssuer)
 
 WEBHOOK_LIMIT = 1024 * 1024
-BODY_LIMIT = 16 * 1024
-
-_OPEN_STATES = tuple(state for state in State if state is not State.ENDED)
 
 
-async def take_webhook(request: web.Request) -> web.Response:
+async def take_webhook(request: web.Request, _unread: object) -> schemas.Taken:
+    """LiveKit signs the very bytes, so they are read here; and only for whoever holds a key of ours."""
     with request.app[SERVICE].metrics.webhook() as receipt:
-        body = await _read(request, WEBHOOK_LIMIT)
-        webhooks.verify(body, request.headers.get("Authorization"), request.app[CONFIG].keys)
+        digest = webhooks.signed_digest(request.headers.get("Authorization"), request.app[CONFIG].keys)
+        body = await read_body(request, WEBHOOK_LIMIT)
+        webhooks.check_digest(body, digest)
         webhook = webhooks.translate(body)
         receipt.sent_at = webhook.sent_at
         if webhook.name in webhooks.KNOWN_EVENTS:
@@ -38,48 +33,35 @@ async def take_webhook(request: web.Request) -> web.Response:
         else:
             outcome = await request.app[SERVICE].tracker.submit_one(webhook.event)
             receipt.result = "applied" if outcome.applied else "stale"
-    return _json({"success": True})
+    return schemas.Taken()
 
 
-async def request_agent(request: web.Request) -> web.Response:
-    caller = _identify(request)
-    fields = schemas.parse_body(await _read(request, BODY_LIMIT), schemas.DispatchRequest)
-    caller.require_room(fields.room_name)
+async def request_agent(request: web.Request, fields: schemas.DispatchRequest) -> schemas.DispatchResponse:
+    request[CALLER].require_room(fields.room_name)
     wanted = Wanted(
         room_name=fields.room_name,
         agent_name=_agent_name(request, fields.agent_name),
         timezone=schemas.check_timezone(fields.timezone),
         timezone_offset_min=fields.timezone_offset,
     )
-    granted = await request.app[SERVICE].dispatches.request(wanted)
-    return _json(schemas.dispatch_response(granted))
+    return schemas.dispatch_response(await request.app[SERVICE].dispatches.request(wanted))
 
 
-async def end_agent(request: web.Request) -> web.Response:
-    caller = _identify(request)
-    query = schemas.parse_query(list(request.query.items()), schemas.EndQuery)
-    caller.require_room(query.room_name)
+async def end_agent(request: web.Request, query: schemas.EndQuery) -> schemas.EndResponse:
+    request[CALLER].require_room(query.room_name)
     dispatches = request.app[SERVICE].dispatches
     act = dispatches.give_back if query.only_if_empty else dispatches.end
     ended = await act(query.room_name, _agent_name(request, query.agent_name))
-    return _json(schemas.end_response(ended, only_if_empty=query.only_if_empty))
+    return schemas.end_response(ended, only_if_empty=query.only_if_empty)
 
 
-async def show_status(request: web.Request) -> web.Response:
-    caller = _identify(request)
-    query = schemas.parse_query(list(request.query.items()), schemas.RoomQuery)
-    caller.require_room(query.room_name)
+async def show_status(request: web.Request, query: schemas.RoomQuery) -> schemas.StatusResponse:
+    request[CALLER].require_room(query.room_name)
     agent_name = _agent_name(request, query.agent_name)
-    return _json(
-        schemas.status_response(await request.app[SERVICE].dispatches.status(query.room_name, agent_name))
-    )
+    return schemas.status_response(await request.app[SERVICE].dispatches.status(query.room_name, agent_name))
 
 
-async def issue_token(request: web.Request) -> web.Response:
-    if request.app[CONFIG].surroundings is not Surroundings.DEV:
-        _identify(request).require_operator()
-    body = await _read(request, BODY_LIMIT)
-    fields = schemas.parse_body(body or b"{}", schemas.TokenRequest)
+async def issue_token(request: web.Request, fields: schemas.TokenRequest) -> web.Response:
     fields, cookie = await _with_session_room(request, fields)
     admission = request.app[TOKEN_ISSUER].admit(fields)
     for agent_name in admission.agent_names:
@@ -88,7 +70,7 @@ async def issue_token(request: web.Request) -> web.Response:
     answer = schemas.TokenResponse(
         server_url=request.app[CONFIG].livekit_url, participant_token=admission.token
     )
-    response = _json(answer, status=201)
+    response = json_response(answer, status=201)
     if cookie:
         session_cookie.attach(response, request, cookie)
     return response
@@ -109,60 +91,43 @@ async def _with_session_room(
     return named, visit.cookie
 
 
-async def list_agents(request: web.Request) -> web.Response:
-    _identify(request).require_operator()
-    query = schemas.parse_query(list(request.query.items()), schemas.ListQuery)
-    after = _cursor(query.cursor) if query.cursor else None
-    found = await request.app[SERVICE].dispatches.list_by_state(_states(query.state), after, query.limit + 1)
+async def list_agents(request: web.Request, query: schemas.ListQuery) -> schemas.AgentList:
+    found = await request.app[SERVICE].dispatches.find(
+        schemas.states(query),
+        schemas.after(query),
+        # One more than is shown tells whether there are more.
+        query.limit + 1,
+        room_name=query.room_name,
+        agent_name=query.agent_name,
+    )
     page = found[: query.limit]
     more = len(found) > query.limit
-    return _json(
-        schemas.AgentList(
-            agents=[schemas.agent_item(dispatch) for dispatch in page],
-            next_cursor=f"{page[-1].created_at}.{page[-1].id}" if more else None,
-        )
+    return schemas.AgentList(
+        agents=[schemas.agent_item(dispatch) for dispatch in page],
+        next_cursor=schemas.cursor(page[-1]) if more else None,
     )
 
 
-async def show_agent(request: web.Request) -> web.Response:
-    _identify(request).require_operator()
-    schemas.parse_query(list(request.query.items()), schemas.NoQuery)
+async def show_agent(request: web.Request, _query: schemas.NoQuery) -> schemas.AgentHistory:
     dispatch, lines = await request.app[SERVICE].dispatches.history(request.match_info["dispatch_id"])
-    answer = schemas.AgentHistory(
+    return schemas.AgentHistory(
         agent=schemas.agent_item(dispatch), history=[schemas.history_item(line) for line in lines]
     )
-    return _json(answer)
 
 
-async def show_health(_request: web.Request) -> web.Response:
-    return _json({"status": "ok"})
+async def show_health(_request: web.Request, _input: None) -> schemas.Health:
+    return schemas.Health()
 
 
-async def show_readiness(request: web.Request) -> web.Response:
+async def show_readiness(request: web.Request, _input: None) -> web.Response:
     report = await request.app[SERVICE].readiness.report()
-    return _json(report, status=200 if report.ready else 503)
+    return json_response(report, status=200 if report.ready else 503)
 
 
-async def show_metrics(request: web.Request) -> web.Response:
-    if not request.app[CONFIG].metrics_public:
-        _identify(request).require_operator()
+async def show_metrics(request: web.Request, _input: None) -> web.Response:
     accept = ",".join(request.headers.getall("Accept", []))
     body, content_type = request.app[SERVICE].metrics.render(accept)
     return web.Response(body=body, headers={"Content-Type": content_type})
-
-
-async def _read(request: web.Request, limit: int) -> bytes:
-    """Raises: TooLarge: the body has more than `limit` bytes, or says so."""
-    if (request.content_length or 0) > limit:
-        raise TooLarge(f"the body is over {limit} bytes")
-    body = await request.read()
-    if len(body) > limit:
-        raise TooLarge(f"the body is over {limit} bytes")
-    return body
-
-
-def _identify(request: web.Request) -> Caller:
-    return request.app[AUTHENTICATOR].identify(request.headers.get("Authorization"))
 
 
 def _agent_name(request: web.Request, asked: str | None) -> str:
@@ -172,24 +137,3 @@ def _agent_name(request: web.Request, asked: str | None) -> str:
     if asked not in names:
         raise Invalid("this service has no agent of that name - at `$.agentName`")
     return asked
-
-
-def _states(text: str | None) -> tuple[State, ...]:
-    if text is None:
-        return _OPEN_STATES
-    try:
-        return tuple(State(part) for part in text.split(","))
-    except ValueError as error:
-        known = ", ".join(State)
-        raise Invalid(f"state takes one or more of {known}, comma separated - at `$.state`") from error
-
-
-def _cursor(text: str) -> tuple[int, str]:
-    created_at, _, row_id = text.partition(".")
-    if not (created_at.isascii() and created_at.isdigit() and len(created_at) < 19 and row_id.isalnum()):  # noqa: PLR2004 - 63 bits
-        raise Invalid("this is not a cursor that the list has given - at `$.cursor`")
-    return int(created_at), row_id
-
-
-def _json(answer: Any, status: int = 200) -> web.Response:
-    return web.Response(body=msgspec.json.encode(answer), status=status, content_type="application/json")

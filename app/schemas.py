@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 from msgspec import Meta
 
 from app.config import ROOM_NAME_PATTERN
+from app.dashboard.words import describe
 from app.dispatches import Granted
 from app.errors import Invalid, Malformed
 from app.lifecycle import Dispatch, State
@@ -22,6 +23,24 @@ AgentName = Annotated[str, Meta(min_length=1, max_length=128)]
 ShortText = Annotated[str, Meta(max_length=256)]
 LongText = Annotated[str, Meta(max_length=4096)]
 
+_ANY_STATE = "|".join(State)
+StateList = Annotated[
+    str,
+    Meta(
+        pattern=rf"^({_ANY_STATE})(,({_ANY_STATE})){{0,20}}$(?!\n)",
+        description="One or more states, comma separated.",
+    ),
+]
+#: Creation time and row id of the last one seen, so that what comes and goes meanwhile shifts no page.
+Cursor = Annotated[
+    str,
+    Meta(
+        pattern=r"^[0-9]{1,18}\.[0-9A-Za-z]{1,32}$(?!\n)",
+        description="The `nextCursor` of the page before.",
+    ),
+]
+
+_OPEN_STATES = tuple(state for state in State if state is not State.ENDED)
 _WITHOUT_AGENT = (State.UNAVAILABLE, State.ENDING, State.ENDED)
 
 
@@ -51,9 +70,11 @@ class NoQuery(_Request):
 
 
 class ListQuery(_Request):
-    state: Annotated[str, Meta(max_length=128)] | None = None
+    state: StateList | None = None
+    room_name: RoomName | None = None
+    agent_name: AgentName | None = None
     limit: Annotated[int, Meta(ge=1, le=500)] = 50
-    cursor: Annotated[str, Meta(max_length=128)] | None = None
+    cursor: Cursor | None = None
 
 
 class TokenRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -74,6 +95,14 @@ class TokenResponse(msgspec.Struct, kw_only=True):
 
 class _Response(msgspec.Struct, rename="camel", kw_only=True):
     pass
+
+
+class Taken(_Response):
+    success: Literal[True] = True
+
+
+class Health(_Response):
+    status: Literal["ok"] = "ok"
 
 
 class DispatchResponse(_Response):
@@ -122,6 +151,8 @@ class AgentList(_Response):
 class HistoryItem(_Response):
     at: str
     event: str
+    #: The same for people: what happened, and why.
+    message: str
     from_state: str | None
     to_state: str
     participant_count: int
@@ -168,6 +199,23 @@ def check_timezone(name: str | None) -> str | None:
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise Invalid("timezone is not an IANA time zone name - at `$.timezone`") from error
     return name
+
+
+def states(query: ListQuery) -> tuple[State, ...]:
+    """Those asked for; the open ones where none is."""
+    return tuple(map(State, query.state.split(","))) if query.state else _OPEN_STATES
+
+
+def after(query: ListQuery) -> tuple[int, str] | None:
+    """Where the page before ended."""
+    if query.cursor is None:
+        return None
+    created_at, _, row_id = query.cursor.partition(".")
+    return int(created_at), row_id
+
+
+def cursor(last: Dispatch) -> str:
+    return f"{last.created_at}.{last.id}"
 
 
 def dispatch_response(granted: Granted) -> DispatchResponse:
@@ -222,6 +270,7 @@ def history_item(line: HistoryLine) -> HistoryItem:
     return HistoryItem(
         at=_iso(line.at),
         event=line.event,
+        message=describe(line.event, line.from_state),
         from_state=line.from_state,
         to_state=line.to_state,
         participant_count=line.people,

@@ -6,19 +6,28 @@ from contextlib import asynccontextmanager
 import aiohttp
 from aiohttp import web
 
-from app import handlers, migrate
+from app import migrate
+from app.access_log import access_log_middleware
 from app.auth import Authenticator
 from app.clock import Clock, SteadyClock
 from app.config import Config, SessionRoomsBy, Surroundings
 from app.cors import cors_middleware
 from app.dashboard.routes import mount_dashboard
 from app.demo import demo_routes
+from app.docs import docs_routes
 from app.engine import create_engine
 from app.errors import error_middleware
-from app.handlers import AUTHENTICATOR, CONFIG, SERVICE, TOKEN_ISSUER, WEBHOOK_LIMIT
+from app.handlers import CONFIG, SERVICE, TOKEN_ISSUER, WEBHOOK_LIMIT
+from app.http_metrics import http_metrics_middleware
 from app.livekit import LiveKit
 from app.livekit_client import LiveKitClient
 from app.log_counts import LogCounts
+from app.loop_lag import LoopLag
+from app.rate_limit import RateLimiter
+from app.reception import Reception, add_quota
+from app.request_id import add_request_id, request_id_middleware
+from app.routes import api_endpoints
+from app.security_headers import security_headers
 from app.service import build_service
 from app.store import Store
 from app.tokens import TokenIssuer
@@ -37,29 +46,30 @@ def create_app(
     by_cookie = config.session_rooms is SessionRoomsBy.COOKIE
     # The limit of the largest body; handlers have their own, smaller ones.
     app = web.Application(
-        middlewares=[cors_middleware(config.cors_origins, cookies=by_cookie), error_middleware],
+        middlewares=[
+            request_id_middleware,
+            http_metrics_middleware,
+            access_log_middleware(clock),
+            cors_middleware(config.cors_origins, cookies=by_cookie),
+            error_middleware,
+        ],
         client_max_size=WEBHOOK_LIMIT,
     )
+    app.on_response_prepare.extend([add_request_id, add_quota, security_headers(config.public_url)])
     app[CONFIG] = config
-    app[AUTHENTICATOR] = Authenticator(config.keys, config.api_keys)
     app[TOKEN_ISSUER] = TokenIssuer(
         config.livekit_key, config.agent_names, room_timeout_s=config.room_timeout_s
     )
     app.cleanup_ctx.append(_running(config, clock, livekit, store_type, log_counts or LogCounts()))
-    app.add_routes(
-        [
-            web.post("/api/livekit/webhook", handlers.take_webhook),
-            web.post("/api/livekit/dispatch-agent", handlers.request_agent),
-            web.delete("/api/livekit/dispatch-agent", handlers.end_agent),
-            web.get("/api/livekit/agent-status", handlers.show_status),
-            web.post("/api/livekit/token", handlers.issue_token),
-            web.get("/api/livekit/agents", handlers.list_agents),
-            web.get("/api/livekit/agents/{dispatch_id}", handlers.show_agent),
-            web.get("/healthz", handlers.show_health),
-            web.get("/readyz", handlers.show_readiness),
-            web.get("/metrics", handlers.show_metrics),
-        ]
+    endpoints = api_endpoints(config)
+    reception = Reception(
+        Authenticator(config.keys, config.api_keys),
+        RateLimiter(clock),
+        limit_per_minute=config.rate_limit_per_minute,
+        trusted_proxies=config.trusted_proxies,
     )
+    app.add_routes([reception.route(endpoint) for endpoint in endpoints])
+    app.add_routes(docs_routes(endpoints))
     mount_dashboard(app, config, clock)
     if config.surroundings is Surroundings.DEV:
         app.add_routes(demo_routes(config.livekit_url))
@@ -79,10 +89,13 @@ def _running(
             async with _connected(config, livekit) as client:
                 service = build_service(config, store, client, clock, log_counts)
                 app[SERVICE] = service
+                loop_lag = LoopLag(service.metrics.loop_lag_seconds.observe)
                 await service.start()
+                loop_lag.start()
                 try:
                     yield
                 finally:
+                    await loop_lag.close()
                     await service.stop()
         finally:
             await store.close()

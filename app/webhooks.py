@@ -74,7 +74,7 @@ class _Participant(msgspec.Struct, rename="camel"):
     disconnect_reason: str | int = "UNKNOWN_REASON"
 
 
-class _Body(msgspec.Struct, rename="camel"):
+class WebhookBody(msgspec.Struct, rename="camel"):
     event: str = ""
     id: str = ""
     created_at: str | int = 0
@@ -92,14 +92,14 @@ class Webhook:
     sent_at: int | None = None
 
 
-_decoder = msgspec.json.Decoder(_Body)
+_decoder = msgspec.json.Decoder(WebhookBody)
 
 
-def verify(body: bytes, authorization: str | None, keys: Mapping[str, str]) -> None:
-    """Check that one of our LiveKit's keys has signed this very body, and lately.
+def signed_digest(authorization: str | None, keys: Mapping[str, str]) -> bytes:
+    """The SHA-256 of the body that one of our LiveKit's keys has signed, and lately.
 
     Raises:
-        Unauthenticated: the header is missing, not valid now, or for another body.
+        Unauthenticated: the header is missing, not valid now, or signs no body.
     """
     if not authorization:
         raise Unauthenticated("LiveKit signs its webhooks in the Authorization header; there is none")
@@ -109,10 +109,14 @@ def verify(body: bytes, authorization: str | None, keys: Mapping[str, str]) -> N
     if not isinstance(claimed, str):
         raise Unauthenticated("the token does not sign a body")
     try:
-        expected = base64.b64decode(claimed, validate=True)
+        return base64.b64decode(claimed, validate=True)
     except ValueError as error:
         raise Unauthenticated("the token does not sign a body") from error
-    if not hmac.compare_digest(hashlib.sha256(body).digest(), expected):
+
+
+def check_digest(body: bytes, digest: bytes) -> None:
+    """Raises: Unauthenticated: it is another body that was signed."""
+    if not hmac.compare_digest(hashlib.sha256(body).digest(), digest):
         raise Unauthenticated("the token signs another body")
 
 
@@ -138,7 +142,7 @@ def translate(body: bytes) -> Webhook:
         raise Malformed("the body is not a LiveKit webhook") from error
 
 
-def _room_event(body: _Body) -> RoomEvent | None:
+def _room_event(body: WebhookBody) -> RoomEvent | None:
     kind = _KINDS.get(body.event)
     if kind is None or body.room is None or not (body.room.name and body.room.sid and body.id):
         return None

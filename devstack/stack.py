@@ -12,7 +12,8 @@ from devstack.processes import Child
 from devstack.service import Service
 from devstack.workers import Worker
 
-_DEV_ENV = {"LIFECYCLE_ENV": "dev"}
+# A developer who reloads the page all the time is not to be stopped; a loop gone wild is.
+_DEV_ENV = {"LIFECYCLE_ENV": "dev", "RATE_LIMIT_PER_MINUTE": "600"}
 
 
 @dataclass(frozen=True, kw_only=True)

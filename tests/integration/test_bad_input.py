@@ -291,6 +291,7 @@ async def test_an_unknown_path_is_404_in_json(app: App, path: str) -> None:
         "code": "not_found",
         "message": "Not Found",
         "retryable": False,
+        "requestId": answer.headers["X-Request-Id"],
     }
 
 

@@ -44,7 +44,7 @@ def unsigned(claims: dict[str, object], header: dict[str, object]) -> str:
 @pytest.mark.parametrize("pair", [(KEY, SECRET), (OLD_KEY, OLD_SECRET)])
 def test_a_participants_token_is_for_its_own_room(pair: tuple[str, str]) -> None:
     caller = AUTHENTICATOR.identify(f"Bearer {participant_token(key=pair[0], secret=pair[1])}")
-    assert caller == Caller(room_name="room")
+    assert caller == Caller(room_name="room", identity="ann")
     caller.require_room("room")
     with pytest.raises(Forbidden):
         caller.require_room("another")
