@@ -3,6 +3,7 @@
 /** One that has just ended stays among the live ones this long, so that its end is seen. */
 const LINGER_MS = 15_000;
 
+const COLLATOR = new Intl.Collator(undefined, { numeric: true });
 /** Behind every TTL; two of them differ by nothing. */
 const LATE = Number.MAX_SAFE_INTEGER;
 const PENDING = ["creating", "starting"];
@@ -95,7 +96,7 @@ function compare(one, other) {
     RANK[one.state] - RANK[other.state] ||
     (one.state === "ended" ? other.endedAt - one.endedAt : 0) ||
     (one.ttlExpiresAt ?? LATE) - (other.ttlExpiresAt ?? LATE) ||
-    one.room.localeCompare(other.room) ||
-    one.agent.localeCompare(other.agent)
+    COLLATOR.compare(one.room, other.room) ||
+    COLLATOR.compare(one.agent, other.agent)
   );
 }

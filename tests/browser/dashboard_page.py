@@ -1,0 +1,106 @@
+"""The dashboard as an operator uses it, and a stream for it that a test speaks."""
+
+import json
+import time
+from typing import Any
+
+from playwright.async_api import Locator, Page, expect
+
+from devstack.service import API_KEY, Service
+
+_SPOKEN_STREAM = """
+window.EventSource = class extends EventTarget {
+  constructor() { super(); window.stream = this; }
+  close() {}
+  say(name, message) { this.dispatchEvent(new MessageEvent(name, { data: message })); }
+};
+"""
+_MINUTE = {
+    "created": 0,
+    "fresh": 0,
+    "reused": 0,
+    "replaced": 0,
+    "cleanups": 0,
+    "cleanupFailures": 0,
+    "drift": 0,
+    "logLines": 0,
+    "logDropped": 0,
+}
+
+
+class Dashboard:
+    def __init__(self, page: Page, service: Service) -> None:
+        self.page = page
+        self.url = f"{service.base_url}/dashboard"
+        self.key = page.get_by_label("API key")
+        self.problem = page.locator("#sign-in-problem")
+        self.connection = page.locator("#connection")
+        self.question = page.get_by_role("dialog", name="End “")
+        self.rows = page.locator("#rows tr")
+
+    async def open(self) -> None:
+        await self.page.goto(self.url)
+
+    async def sign_in(self, api_key: str = API_KEY) -> None:
+        await self.key.fill(api_key)
+        await self.page.keyboard.press("Enter")
+
+    async def open_signed_in(self) -> None:
+        await self.open()
+        await self.sign_in()
+        await expect(self.connection).to_have_text("Live")
+
+    def row(self, room: str) -> Locator:
+        return self.rows.filter(has=self.page.get_by_role("button", name=room, exact=True))
+
+    def state(self, room: str) -> Locator:
+        return self.row(room).locator(".badge")
+
+    def ttl(self, room: str) -> Locator:
+        return self.row(room).locator(".left")
+
+    async def open_on(self, agents: list[dict[str, Any]]) -> None:
+        """Open it signed in, before these agents and no service."""
+        await self.page.add_init_script(_SPOKEN_STREAM)
+        await self.page.route(
+            "**/dashboard/session", lambda route: route.fulfill(json={"configured": True, "signedIn": True})
+        )
+        await self.open()
+        await self.page.wait_for_function("window.stream")
+        at = _now_ms()
+        await self.say("snapshot", at=at, agents=agents, minutes=[], maxLive=10_000, maxEnded=50)
+        counts = {"active": len(agents)}
+        minute = _MINUTE | {"at": at - at % 60_000}
+        await self.say("beat", at=at, counts=counts, alerts=[], minute=minute, problem=None)
+
+    async def say(self, name: str, **message: Any) -> None:
+        await self.page.evaluate(
+            "([name, message]) => window.stream.say(name, message)", [name, json.dumps(message)]
+        )
+
+
+def agent(number: int, **fields: Any) -> dict[str, Any]:
+    """An active agent, as the stream tells of one."""
+    at = _now_ms()
+    usual: dict[str, Any] = {
+        "id": f"row-{number}",
+        "dispatchId": f"AD_{number:06d}",
+        "room": f"room-{number:05d}",
+        "agent": "agent",
+        "state": "active",
+        "version": 1,
+        "people": 1,
+        "agentIdentity": "agent-AJ_1",
+        "createdAt": at,
+        "lastActivityAt": at,
+        "ttlExpiresAt": None,
+        "attempt": 1,
+        "cleanupFailures": 0,
+        "endReason": None,
+        "endedAt": None,
+    }
+    return usual | fields
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1_000)

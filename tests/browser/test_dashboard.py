@@ -1,0 +1,198 @@
+"""The dashboard in a real browser, in front of the real stack."""
+
+import asyncio
+import re
+
+import pytest
+from playwright.async_api import Page, ViewportSize, expect
+
+from browser.dashboard_page import Dashboard, agent
+from devstack.callers import Caller
+from devstack.livekit_server import LiveKitServer
+from devstack.people import Person, member_token
+from devstack.service import API_KEY, Service
+from devstack.truth import RoomTruth, eventually
+
+pytestmark = [pytest.mark.real, pytest.mark.browser]
+
+_LIFE_MS = 20_000
+_TTL_S = 4
+_PHONE: ViewportSize = {"width": 360, "height": 740}
+_LONG_NAME = "a-room-name-of-the-greatest-length-there-is:" + "x" * 84
+_HOSTILE_NAMES = ["<img src=x onerror=alert(1)>", "<script>alert(1)</script>", '"><svg onload=alert(1)>']
+
+
+@pytest.fixture
+def settings() -> dict[str, str]:
+    return {"AGENT_TTL_SECONDS": str(_TTL_S)}
+
+
+@pytest.fixture
+async def dashboard(page: Page, service: Service) -> Dashboard:
+    return Dashboard(page, service)
+
+
+async def test_an_agent_comes_goes_idle_counts_down_and_ends_without_a_reload(
+    dashboard: Dashboard, caller: Caller, truth: RoomTruth, livekit_server: LiveKitServer
+) -> None:
+    await dashboard.open_signed_in()
+    await dashboard.page.evaluate("window.untouched = true")
+    async with Person() as person:
+        await person.join(livekit_server.url, member_token(livekit_server, truth.name, "alice"))
+        await caller.request_agent(truth.name)
+        await expect(dashboard.state(truth.name)).to_have_text("Active", timeout=_LIFE_MS)
+        await expect(dashboard.row(truth.name)).to_contain_text("1")
+        await expect(dashboard.ttl(truth.name)).to_have_text(re.compile(r"^\D$"))
+
+    await expect(dashboard.state(truth.name)).to_have_text("Idle", timeout=_LIFE_MS)
+    await expect(dashboard.ttl(truth.name)).to_have_text("0:02")
+    await expect(dashboard.ttl(truth.name)).to_have_text("0:01")
+    await expect(dashboard.state(truth.name)).to_have_text("Ended", timeout=_LIFE_MS)
+    await expect(dashboard.row(truth.name)).to_contain_text("expired")
+    assert await truth.has_none()
+
+    # By keyboard alone: what happened to it, and why.
+    await dashboard.page.get_by_role("button", name=truth.name, exact=True).focus()
+    await dashboard.page.keyboard.press("Enter")
+    time_line = dashboard.page.get_by_role("dialog", name=truth.name)
+    await expect(time_line.locator(".what")).to_contain_text(["The last person left", "The agent joined"])
+    await expect(time_line).to_contain_text("its TTL passed")
+    await dashboard.page.keyboard.press("Escape")
+    await expect(time_line).to_be_hidden()
+    await expect(dashboard.page.get_by_role("button", name=truth.name, exact=True)).to_be_focused()
+
+    assert await dashboard.page.evaluate("window.untouched")
+
+
+async def test_what_has_ended_leaves_the_live_ones_a_while_after(dashboard: Dashboard) -> None:
+    await dashboard.open_on([agent(1)])
+    ended = agent(1, version=2, state="ended", endReason="gone")
+    ended["endedAt"] = ended["createdAt"]
+    await dashboard.say("changes", at=ended["endedAt"], agents=[ended])
+    await expect(dashboard.state("room-00001")).to_have_text("Ended")
+    await dashboard.say("changes", at=ended["endedAt"] + 16_000, agents=[])
+    await expect(dashboard.rows).to_have_count(0)
+    await dashboard.page.get_by_label("Show").select_option("Ended lately")
+    await expect(dashboard.row("room-00001")).to_contain_text("gone")
+
+
+async def test_a_restart_of_the_service_is_bridged(
+    dashboard: Dashboard, service: Service, caller: Caller, truth: RoomTruth
+) -> None:
+    await dashboard.open_signed_in()
+    await dashboard.page.evaluate("window.untouched = true")
+    await caller.request_agent(truth.name)
+    await expect(dashboard.state(truth.name)).to_have_text("Idle", timeout=_LIFE_MS)
+
+    await asyncio.to_thread(service.kill)
+    await expect(dashboard.connection).to_contain_text("Reconnecting. As of ")
+    await expect(dashboard.page.locator("#board")).to_have_class("stale")
+    await truth.delete()
+    await asyncio.to_thread(service.start)
+
+    await expect(dashboard.connection).to_have_text("Live", timeout=_LIFE_MS)
+    await expect(dashboard.page.locator("#board")).not_to_have_class("stale")
+    await expect(dashboard.row(truth.name).filter(has_not_text="Ended")).to_have_count(0, timeout=_LIFE_MS)
+    assert await dashboard.page.evaluate("window.untouched")
+
+
+async def test_an_agent_is_ended_only_after_the_question(
+    dashboard: Dashboard, caller: Caller, truth: RoomTruth, livekit_server: LiveKitServer
+) -> None:
+    await dashboard.open_signed_in()
+    async with Person() as person:
+        await person.join(livekit_server.url, member_token(livekit_server, truth.name, "alice"))
+        await caller.request_agent(truth.name)
+        await expect(dashboard.state(truth.name)).to_have_text("Active", timeout=_LIFE_MS)
+        end = dashboard.row(truth.name).get_by_role("button", name="End the agent")
+
+        await end.click()
+        await expect(dashboard.question).to_contain_text("1 person is in the room now")
+        await expect(dashboard.question.get_by_role("button", name="Cancel")).to_be_focused()
+        await dashboard.page.keyboard.press("Enter")
+        await expect(dashboard.question).to_be_hidden()
+        assert await truth.has_one_agent()
+
+        await end.click()
+        await dashboard.question.get_by_role("button", name="End agent").click()
+        await expect(dashboard.page.locator("#toast")).to_have_text(f"{truth.name}: The agent was ended")
+        await expect(dashboard.row(truth.name)).to_contain_text("requested", timeout=_LIFE_MS)
+        await eventually(truth.has_none, "no agent and no dispatch", timeout_s=10)
+
+
+async def test_a_wrong_key_is_refused_and_the_right_one_is_kept_nowhere(dashboard: Dashboard) -> None:
+    await dashboard.open()
+    await dashboard.sign_in("a-key-that-is-none-of-ours")
+    await expect(dashboard.problem).to_have_text("This is none of the API keys.")
+    await expect(dashboard.rows).to_have_count(0)
+
+    await dashboard.sign_in()
+    await expect(dashboard.connection).to_have_text("Live")
+    assert await dashboard.key.input_value() == ""
+    kept = "document.cookie + location.href + JSON.stringify([localStorage, sessionStorage])"
+    assert API_KEY not in await dashboard.page.evaluate(kept)
+    assert await dashboard.page.evaluate("document.cookie") == ""
+    (cookie,) = await dashboard.page.context.cookies(dashboard.url)
+    assert (cookie["httpOnly"], cookie["sameSite"], cookie["path"]) == (True, "Strict", "/dashboard")
+
+    await dashboard.page.get_by_role("button", name="Sign out").click()
+    await expect(dashboard.key).to_be_focused()
+    await dashboard.page.reload()
+    await expect(dashboard.key).to_be_visible()
+
+
+async def test_ten_thousand_agents_do_not_freeze_the_page(dashboard: Dashboard) -> None:
+    await dashboard.open_on([agent(number) for number in range(10_000)])
+    shown = dashboard.page.locator("#shown")
+    await expect(shown).to_have_text("showing 200 of 10,000")
+    await expect(dashboard.rows).to_have_count(200)
+    await dashboard.page.get_by_label("Search by room").fill("room-0777")
+    await expect(shown).to_have_text("10")
+    await expect(dashboard.row("room-07770")).to_be_visible()
+    idle = agent(7_770, state="idle", version=2, people=0)
+    await dashboard.say("changes", at=idle["createdAt"], agents=[idle])
+    await expect(dashboard.state("room-07770")).to_have_text("Idle")
+    await dashboard.page.get_by_label("Show").select_option("Idle")
+    await expect(dashboard.rows).to_have_count(1)
+
+
+async def test_a_room_may_be_called_anything(dashboard: Dashboard) -> None:
+    agents = [agent(number, room=name, agent=name) for number, name in enumerate(_HOSTILE_NAMES)]
+    await dashboard.open_on(agents)
+    for name in _HOSTILE_NAMES:
+        await expect(dashboard.row(name)).to_be_visible()
+    await dashboard.rows.first.get_by_role("button", name="End the agent").click()
+    await expect(dashboard.question).to_be_visible()
+    assert await dashboard.page.locator("main img, main script, #rows svg, dialog[open] img").count() == 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_it_fits_a_phone_in_either_light(dashboard: Dashboard, scheme: str) -> None:
+    await dashboard.page.set_viewport_size(_PHONE)
+    await dashboard.page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+    await dashboard.open_on([agent(1, room=_LONG_NAME), agent(2, state="unavailable", attempt=3)])
+    await expect(dashboard.rows).to_have_count(2)
+    assert await dashboard.page.evaluate("document.documentElement.scrollWidth") <= _PHONE["width"]
+    background = await dashboard.page.evaluate("getComputedStyle(document.body).backgroundColor")
+    brightness = max(int(part) for part in re.findall(r"\d+", background)[:3])
+    assert brightness < 64 if scheme == "dark" else brightness > 192
+    await dashboard.row(_LONG_NAME).get_by_role("button", name="End the agent").click()
+    box = await dashboard.question.bounding_box()
+    assert box
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= _PHONE["width"]
+
+
+async def test_an_empty_page_says_what_to_do(dashboard: Dashboard) -> None:
+    await dashboard.open_on([])
+    await expect(dashboard.page.get_by_text("No agents right now.")).to_be_visible()
+    await expect(dashboard.page.locator("#empty")).to_contain_text("POST /api/livekit/dispatch-agent")
+
+
+async def test_without_api_keys_the_page_says_how_to_set_one(dashboard: Dashboard) -> None:
+    await dashboard.page.route(
+        "**/dashboard/session", lambda route: route.fulfill(json={"configured": False, "signedIn": False})
+    )
+    await dashboard.open()
+    await expect(dashboard.page.get_by_text("API_KEYS=$(openssl rand -hex 24)")).to_be_visible()
+    await expect(dashboard.key).to_be_hidden()
