@@ -3,13 +3,20 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import aiohttp
 
 from app.clock import Clock
 from app.config import Config
-from app.livekit_client import LiveKitClient
+from app.livekit import LiveKit
 from app.settings import sqlite_path
+
+
+class LiveKitRooms(LiveKit, Protocol):
+    """LiveKit with the one act that the service itself never needs."""
+
+    async def delete_room(self, room_name: str) -> bool: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +24,7 @@ class Patient:
     config: Config
     environ: Mapping[str, str] = field(repr=False)
     http: aiohttp.ClientSession
-    livekit: LiveKitClient
+    livekit: LiveKitRooms
     clock: Clock
     #: How long a worker has to answer a dispatch.
     wait_s: float

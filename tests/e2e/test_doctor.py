@@ -89,6 +89,7 @@ async def test_nothing_is_wrong_with_a_stack_that_works(
     assert list(found) == list(examination.NAMES)
     assert found["sharing"][0].message.startswith(f"process {service.child.pid} is at work")
     assert "the service runs" in found["port"][0].message
+    assert "says how it is" in found["worker"][0].message
 
 
 async def test_a_key_of_another_project(environ: dict[str, str]) -> None:
@@ -150,13 +151,14 @@ async def test_webhooks_that_are_signed_with_another_key(
     assert "signed with a key that the service does not know" in said
 
 
-async def test_an_agent_name_that_no_worker_has(environ: dict[str, str], reusable_worker: Worker) -> None:
-    """The other name is taken all the same."""
-    wrong = reusable_worker.agent_name.upper()
-    environ["AGENT_NAME"] = f"{wrong},{reusable_worker.agent_name}"
-    found = await examine(environ, "worker", wait_s=3)
+async def test_an_agent_name_that_no_worker_has(environ: dict[str, str], plain_worker: Worker) -> None:
+    """The other one is taken all the same, and is without the helper."""
+    wrong = plain_worker.agent_name.upper()
+    environ["AGENT_NAME"] = f"{wrong},{plain_worker.agent_name}"
+    found = await examine(environ, "worker", wait_s=4)
     assert [one.verdict for one in found["worker"]] == [Verdict.FAULT, Verdict.OK]
     assert f"no worker is registered under the name {wrong}" in fault_of(found, "worker")
+    assert "replaced, not reused" in found["worker"][1].message
 
 
 async def test_a_worker_without_a_name(environ: dict[str, str], start_worker: StartWorker) -> None:

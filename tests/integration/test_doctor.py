@@ -370,12 +370,6 @@ async def test_the_command_tells_a_line_each_in_plain_ascii(environ: dict[str, s
         assert secret not in ended.out
 
 
-async def test_the_command_refuses_what_it_does_not_know() -> None:
-    ended = await run("doctor", "--skip", "nothing")
-    assert ended.code == 2
-    assert "invalid choice: 'nothing'" in ended.err
-
-
 @contextmanager
 def open_in_another_process(file: Path) -> Iterator[int]:
     with _holding(file, "c.execute('SELECT * FROM rooms')") as pid:
