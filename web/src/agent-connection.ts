@@ -204,6 +204,7 @@ export class AgentConnection {
         this.#apply({ type: "noticed", facts: { audioBlocked: news.blocked } });
         break;
       case "microphone":
+        this.#microphoneWanted = news.wanted ?? this.#microphoneWanted;
         this.#apply({ type: "noticed", facts: { microphone: news.state } });
         break;
       case "utterance":

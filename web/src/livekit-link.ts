@@ -3,13 +3,16 @@ import {
   ConnectionErrorReason,
   DisconnectReason,
   MediaDeviceFailure,
+  LocalTrackPublication,
   Room,
   RoomEvent,
   Track,
   type RemoteParticipant,
   type RemoteTrack,
+  type RoomConnectOptions,
   type RoomEventCallbacks,
   type TextStreamReader,
+  type TrackPublication,
 } from "livekit-client";
 import type { Credentials } from "./agent-service.js";
 import { ProblemError, type Problem } from "./problems.js";
@@ -32,6 +35,7 @@ export interface LiveKitLinkOptions {
    * there is a new one, whose sound is played and whose texts are passed on.
    */
   readonly room?: Room;
+  readonly connectOptions?: RoomConnectOptions;
 }
 
 /** The real RoomLink, on livekit-client. */
@@ -40,15 +44,18 @@ export class LiveKitLink implements RoomLink {
   readonly #isShared: boolean;
   readonly #onNews: (news: RoomNews) => void;
   readonly #agentName: string | undefined;
+  readonly #connectOptions: RoomConnectOptions | undefined;
   readonly #stops: (() => void)[] = [];
   readonly #firstSeen = new Map<string, number>();
   #silenceTimer: ReturnType<typeof setTimeout> | undefined;
   #joined = false;
   #left = false;
 
-  constructor(onNews: (news: RoomNews) => void, { agentName, room }: LiveKitLinkOptions = {}) {
+  constructor(onNews: (news: RoomNews) => void, options: LiveKitLinkOptions = {}) {
+    const { agentName, room, connectOptions } = options;
     this.#onNews = onNews;
     this.#agentName = agentName;
+    this.#connectOptions = connectOptions;
     this.#room = room ?? new Room();
     this.#isShared = room !== undefined;
     this.#listen();
@@ -57,7 +64,8 @@ export class LiveKitLink implements RoomLink {
 
   async join(credentials: Credentials): Promise<void> {
     try {
-      await this.#room.connect(credentials.serverUrl, credentials.participantToken);
+      const { serverUrl, participantToken } = credentials;
+      await this.#room.connect(serverUrl, participantToken, this.#connectOptions);
     } catch (error) {
       this.#stop();
       throw new ProblemError(joinProblem(error));
@@ -93,7 +101,6 @@ export class LiveKitLink implements RoomLink {
   #listen(): void {
     const look = () => this.#lookForAgent();
     const interrupted = () => this.#tell({ type: "interrupted" });
-    const microphone = () => this.#tellMicrophone();
     this.#on(RoomEvent.ParticipantConnected, look);
     this.#on(RoomEvent.ParticipantDisconnected, look);
     this.#on(RoomEvent.ParticipantAttributesChanged, look);
@@ -107,10 +114,10 @@ export class LiveKitLink implements RoomLink {
       this.#stop();
     });
     this.#on(RoomEvent.AudioPlaybackStatusChanged, () => this.#tellAudio());
-    this.#on(RoomEvent.LocalTrackPublished, microphone);
-    this.#on(RoomEvent.LocalTrackUnpublished, microphone);
-    this.#on(RoomEvent.TrackMuted, microphone);
-    this.#on(RoomEvent.TrackUnmuted, microphone);
+    this.#on(RoomEvent.LocalTrackPublished, (track) => this.#tellMicrophone(track, true));
+    this.#on(RoomEvent.TrackUnmuted, (track) => this.#tellMicrophone(track, true));
+    this.#on(RoomEvent.TrackMuted, (track) => this.#tellMicrophone(track, false));
+    this.#on(RoomEvent.LocalTrackUnpublished, (track) => this.#tellMicrophone(track));
     this.#on(RoomEvent.MediaDevicesError, (error, kind) => {
       if (kind !== "audioinput") return;
       this.#tell({ type: "microphone", state: isRefusal(error) ? "refused" : "missing" });
@@ -195,9 +202,11 @@ export class LiveKitLink implements RoomLink {
     return this.#room.remoteParticipants.get(identity)?.isAgent ? "agent" : "other";
   }
 
-  #tellMicrophone(): void {
-    const on = this.#room.localParticipant.isMicrophoneEnabled;
-    this.#tell({ type: "microphone", state: on ? "on" : "off" });
+  /** `wanted` where somebody has turned it on or off; a track also goes with its room. */
+  #tellMicrophone(track: TrackPublication, wanted?: boolean): void {
+    if (track.source !== Track.Source.Microphone || !(track instanceof LocalTrackPublication)) return;
+    const state = wanted ? "on" : "off";
+    this.#tell({ type: "microphone", state, ...(wanted !== undefined && { wanted }) });
   }
 
   #tellAudio(): void {

@@ -23,7 +23,8 @@ export type RoomNews =
   /** Out, because something else on this page has left the room. */
   | { readonly type: "left" }
   | { readonly type: "audio"; readonly blocked: boolean }
-  | { readonly type: "microphone"; readonly state: Microphone }
+  /** `wanted` where it was turned on or off by something else on this page, such as LiveKit's own buttons. */
+  | { readonly type: "microphone"; readonly state: Microphone; readonly wanted?: boolean }
   | { readonly type: "utterance"; readonly utterance: Utterance };
 
 /** One stay in one room. Made by `RoomLinkFactory`, joined once, left once. */

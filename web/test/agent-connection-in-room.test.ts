@@ -125,6 +125,20 @@ describe("in the room", () => {
     expect(phases).not.toContain("failed");
   });
 
+  it.each([
+    ["muted by LiveKit's own button, stays muted", { state: "off", wanted: false }, []],
+    ["unmuted by it, is on again", { state: "on", wanted: true }, ["microphone true"]],
+    ["gone with its room, is on again", { state: "off" }, ["microphone true"]],
+  ] as const)("comes back with the microphone as it was left: %s", async (_, news, calls) => {
+    const { connection, link, world } = setUp({ microphone: true });
+    connection.connect();
+    await settle();
+    link().tell({ type: "microphone", ...news });
+    link().tell({ type: "closed", problem: livekitDown });
+    await world.advance(500);
+    expect(link().calls).toEqual(["join token", ...calls]);
+  });
+
   it("stays out when another tab took over", async () => {
     const { connection, link, world, links } = setUp();
     connection.connect();

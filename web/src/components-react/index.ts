@@ -1,0 +1,3 @@
+"use client";
+
+export { useAgentSession, type AgentSession, type UseAgentSessionOptions } from "./use-agent-session.js";
