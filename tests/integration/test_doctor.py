@@ -1,5 +1,6 @@
 """What doctor says of set-ups that are broken in one way each; tests/e2e has those with a real LiveKit."""
 
+import json
 import os
 import sqlite3
 import subprocess
@@ -368,6 +369,13 @@ async def test_the_command_tells_a_line_each_in_plain_ascii(environ: dict[str, s
     assert lines[-1] == "1 fault, no warnings"
     for secret in (KEYPAIR.secret, API_KEY):
         assert secret not in ended.out
+
+
+async def test_the_command_ends_with_0_where_there_is_no_fault(environ: dict[str, str]) -> None:
+    others = (word for name in examination.NAMES[1:] for word in ("--skip", name))
+    ended = await run("doctor", "--json", *others, **environ)
+    assert (ended.code, ended.err) == (0, "")
+    assert json.loads(ended.out)["healthy"] is True
 
 
 @contextmanager
