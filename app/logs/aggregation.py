@@ -24,10 +24,15 @@ class Kind(NamedTuple):
     action: str | None
 
 
-def kind_of(record: logging.LogRecord) -> Kind:
+def action_of(record: logging.LogRecord) -> str | None:
     action = getattr(record, "action", None)
+    # Another library may mean something else by it.
+    return action if isinstance(action, str) else None
+
+
+def kind_of(record: logging.LogRecord) -> Kind:
     sentence = record.msg if isinstance(record.msg, str) else type(record.msg).__name__
-    return Kind(record.name, record.levelno, sentence, action if isinstance(action, str) else None)
+    return Kind(record.name, record.levelno, sentence, action_of(record))
 
 
 @dataclass(kw_only=True)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from app.clock import Clock
 from app.log_counts import LogCounts
-from app.logs.aggregation import LIFECYCLE_ACTIONS, Aggregation, Collapse, Group
+from app.logs.aggregation import LIFECYCLE_ACTIONS, Aggregation, Collapse, Group, action_of
 from app.logs.budget import Budget, Rank
 from app.logs.drops import Drops
 from app.logs.forms import Form
@@ -29,7 +29,7 @@ class Output(NamedTuple):
 def rank_of(record: logging.LogRecord) -> Rank:
     if record.levelno >= logging.ERROR:
         return Rank.ERROR
-    if record.levelno >= logging.WARNING or getattr(record, "action", None) in LIFECYCLE_ACTIONS:
+    if record.levelno >= logging.WARNING or action_of(record) in LIFECYCLE_ACTIONS:
         return Rank.WARNING
     return Rank.INFO if record.levelno >= logging.INFO else Rank.DEBUG
 

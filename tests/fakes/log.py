@@ -1,0 +1,94 @@
+"""A log without a thread or an output: what it writes is kept, with the moment."""
+
+import json
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from app.log_counts import LogCounts
+from app.logs.aggregation import Aggregation
+from app.logs.budget import Budget
+from app.logs.cleaning import Cleaner
+from app.logs.forms import Form, JsonForm
+from app.logs.pipe import Output, Pipe
+from fakes.clock import FakeClock
+
+
+@dataclass(frozen=True)
+class Written:
+    at: int
+    output: Output
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        fields: dict[str, Any] = json.loads(self.output.text)
+        return fields
+
+
+class FakeLog:
+    def __init__(
+        self,
+        *,
+        limit: int = 0,
+        aggregation: Aggregation | None = None,
+        form: Form | None = None,
+        clock: FakeClock | None = None,
+    ) -> None:
+        self.clock = clock or FakeClock()
+        self.written: list[Written] = []
+        #: Let through, and not taken by the output yet.
+        self.waiting: list[Output] = []
+        self.output_stands_still = False
+        self.pipe = Pipe(form or JsonForm(Cleaner()), Budget(limit), aggregation, self.clock, self._send)
+
+    @property
+    def counts(self) -> LogCounts:
+        return self.pipe.counts
+
+    def log(
+        self,
+        message: str = "Something happened",
+        level: int = logging.INFO,
+        *args: object,
+        logger: str = "app.test",
+        exc_info: Any = None,
+        **fields: object,
+    ) -> None:
+        record = logging.LogRecord(logger, level, "", 0, message, args, exc_info)
+        vars(record).update(fields)
+        self.pipe.take(record)
+
+    def lines(self) -> list[dict[str, Any]]:
+        return [written.fields for written in self.written]
+
+    def sentences(self) -> list[str]:
+        return [line["message"] for line in self.lines()]
+
+    def moments(self) -> list[int]:
+        """When each line was written."""
+        return [written.at for written in self.written for _ in range(written.output.lines)]
+
+    def go_on(self) -> None:
+        """The output takes what has waited for it, all at once."""
+        self.output_stands_still = False
+        waiting, self.waiting = self.waiting, []
+        for output in waiting:
+            self._send(output)
+
+    def _send(self, output: Output) -> None:
+        if self.output_stands_still:
+            self.waiting.append(output)
+            return
+        assert output.text.count("\n") == output.lines
+        self.written.append(Written(self.clock.now(), output))
+        self.pipe.finish(output, has_left=True)
+
+
+def most_in_a_second(moments: list[int]) -> int:
+    """The most lines in any second, both of its ends included, wherever it begins."""
+    most, first = 0, 0
+    for last, moment in enumerate(moments):
+        while moment - moments[first] > 1_000_000:
+            first += 1
+        most = max(most, last - first + 1)
+    return most
