@@ -145,6 +145,9 @@ class Agents:
         if outcome.dispatch is None or outcome.dispatch.state not in LIVE_STATES:
             await self._livekit.delete_dispatch(dispatch.room_name, listed.id)
             raise LiveKitUnavailable("the room was closed meanwhile")
+        if outcome.dispatch.dispatch_id != listed.id:
+            # Whoever took the lease over while LiveKit was slow has made one, and it is in the row.
+            await self._livekit.delete_dispatch(dispatch.room_name, listed.id)
         return outcome.dispatch
 
     async def _create_in_livekit(self, dispatch: Dispatch) -> ListedDispatch:

@@ -273,12 +273,13 @@ def pair(
     agent is taken for the newest dispatch that is older than it and has none.
     """
     by_dispatch_id = {row.dispatch_id: row for row in rows if row.dispatch_id}
-    by_row_id = {row.id: row for row in rows}
+    # Ours, but LiveKit's answer was lost. A second one with the id of the same row is nobody's.
+    by_row_id = {row.id: row for row in rows if row.dispatch_id is None}
     by_identity = {row.agent_identity: row for row in rows if row.agent_identity}
     free = {agent.identity: agent for agent in agents if agent.identity}
     candidates = []
     for dispatch in sorted(listed, key=lambda dispatch: dispatch.created_at, reverse=True):
-        row = by_dispatch_id.get(dispatch.id) or by_row_id.get(dispatch.row_id or "")
+        row = by_dispatch_id.get(dispatch.id) or by_row_id.pop(dispatch.row_id or "", None)
         known = (*dispatch.agent_identities, row.agent_identity if row else None)
         identity = next((identity for identity in known if identity in free), None)
         agent = free.pop(identity) if identity else None

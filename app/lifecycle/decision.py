@@ -69,8 +69,9 @@ def _observe(dispatch: Dispatch, signal: Signal, now: int) -> Dispatch:
         dispatch,
         participant_count=people,
         last_activity_at=now if active else dispatch.last_activity_at,
-        dispatch_id=signal.dispatch_id or dispatch.dispatch_id,
-        dispatched_at=signal.dispatched_at or dispatch.dispatched_at,
+        # The first one stays: a second was made by a process that had lost its lease.
+        dispatch_id=dispatch.dispatch_id or signal.dispatch_id,
+        dispatched_at=dispatch.dispatched_at or signal.dispatched_at,
     )
     if signal.event is Event.AGENT_IN and signal.agent_identity:
         # The agent has come: whatever failed before it no longer counts against the next one.

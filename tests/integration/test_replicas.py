@@ -8,14 +8,18 @@ from typing import Any
 
 import pytest
 
+from app.lifecycle import SECOND_US, Policy
 from fakes.faults import UNREACHABLE, FailBefore
 from fakes.livekit import FakeLiveKit
 from fakes.server import FakeServer
 from fakes.store import DatabaseFaults
 from fakes.webhooks import SignedWebhook
-from integration.harness import App, World
+from integration.harness import BOUND_S, App, World
 
 pytestmark = pytest.mark.parametrize("database", ["postgres"], indirect=True)
+
+
+LEASE_S = Policy.lease_us // SECOND_US
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,16 @@ async def both_sweep(a: Replica, b: Replica) -> None:
     await asyncio.gather(a.app.service.cleaner.sweep(), b.app.service.cleaner.sweep())
     await a.app.settle()
     await b.app.settle()
+
+
+async def sweep_beside_a_call(replica: Replica) -> None:
+    """A round of the one and all that it entails, while a call to the other stands still."""
+    await replica.app.service.cleaner.sweep()
+    async with asyncio.timeout(BOUND_S):
+        for _ in range(3):
+            await asyncio.sleep(0)
+        while busy := [task for task in asyncio.all_tasks() if task.get_name() in ("deadline", "effects")]:
+            await asyncio.wait(busy)
 
 
 @pytest.mark.usefixtures("worker")
@@ -188,6 +202,50 @@ async def test_a_dispatch_that_dies_with_its_replica_is_made_by_the_other(
     assert len(world.agents("room")) == len(world.dispatches("room")) == 1
     assert made("create_dispatch", a, b) == 2 - acted
     assert (await b.app.dispatch()).body["reused"] is True
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_dead_ones_dispatch_is_made_by_a_call_or_by_a_round_but_not_by_both(
+    a: Replica, b: Replica, world: World, start_replica: StartReplica
+) -> None:
+    a.livekit.faults.script("create_dispatch", Death(a, acted=False))
+    assert (await a.app.dispatch()).status == 503
+    c = await start_replica()
+    world.clock.advance(LEASE_S)
+    # The call has looked into LiveKit, and is about to act.
+    stuck = b.livekit.faults.hang("create_dispatch")
+    call = asyncio.create_task(b.app.dispatch())
+    await stuck.reached.wait()
+
+    await sweep_beside_a_call(c)
+    stuck.release()
+    answer = await call
+    await c.app.advance(6)
+
+    assert made("create_dispatch", b, c) == 1
+    assert world.dispatches("room") == [answer.body["dispatchId"]]
+    assert len(world.agents("room")) == 1
+
+
+@pytest.mark.usefixtures("worker")
+async def test_one_that_was_slower_than_its_lease_takes_its_dispatch_back(
+    a: Replica, b: Replica, world: World
+) -> None:
+    stuck = a.livekit.faults.hang("create_dispatch")
+    call = asyncio.create_task(a.app.dispatch())
+    await stuck.reached.wait()
+    world.clock.advance(LEASE_S)
+    await sweep_beside_a_call(b)
+    (kept,) = world.dispatches("room")
+
+    stuck.release()
+    answer = await call
+    await b.app.advance(6)
+
+    assert made("create_dispatch", a, b) == 2
+    assert answer.body["dispatchId"] == kept
+    assert world.dispatches("room") == [kept]
+    assert len(world.agents("room")) == 1
 
 
 @pytest.mark.usefixtures("worker")

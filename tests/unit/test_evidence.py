@@ -116,6 +116,17 @@ def test_a_dispatch_is_found_by_the_id_that_we_gave_it() -> None:
     assert pair([dispatch], [], [ours]) == [Candidate(listed=dispatch, row=ours)]
 
 
+def test_a_second_dispatch_with_the_id_of_one_row_is_nobodys() -> None:
+    """Two processes have made one each: the row is about the one that it names."""
+    first, second = listed(1, row_id="row-1"), listed(2, row_id="row-1")
+    named, unnamed = row(1, dispatch_id="AD_1"), row(1)
+    assert pair([first, second], [], [named]) == [
+        Candidate(listed=second),
+        Candidate(listed=first, row=named),
+    ]
+    assert [c.row for c in pair([first, second], [], [unnamed])] == [unnamed, None]
+
+
 def test_an_agent_whose_dispatch_is_not_listed_keeps_its_row() -> None:
     ours = row(1, dispatch_id="AD_gone", identity="agent-1")
     assert pair([], [agent(1)], [ours]) == [Candidate(agent=agent(1), row=ours)]
