@@ -104,13 +104,12 @@ class LiveKitClient:
         try:
             async with _absent_is_false() as result, _translated(_REMOVE_TIMEOUT_S):
                 await self._rooms.remove_participant(request)
-            return result.found
         except LiveKitTimeout:
             # One that leaves at this moment is still found but hears nothing any more, and LiveKit asks it
             # for up to 15 s (livekit-server 1.13.5, service/roomservice.go; psrpc's retries).
             if await self._is_in(room_name, identity):
                 raise
-            return True
+        return result.found
 
     async def delete_room(self, room_name: str) -> bool:
         """Close a room, whoever is in; False when there is none."""
