@@ -5,6 +5,7 @@ import ssl
 from dataclasses import dataclass
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -53,7 +54,7 @@ async def check_livekit(patient: Patient) -> Findings:
         yield _unreachable(url, error)
         return
     # Nobody has signed the question: a LiveKit refuses it in its own way.
-    if answer.status == 401 and answer.is_twirp:  # noqa: PLR2004 - HTTP's own numbers
+    if answer.status == HTTPStatus.UNAUTHORIZED and answer.is_twirp:
         yield ok(f"LiveKit answers at {url}")
         return
     yield fault(
@@ -83,7 +84,7 @@ async def check_clock(patient: Patient) -> Findings:
 
 async def check_keys(patient: Patient) -> Findings:
     answer = await _ask(patient, _room_list_token(patient))
-    if answer.status == 200:  # noqa: PLR2004 - HTTP's own numbers
+    if answer.status == HTTPStatus.OK:
         yield ok("LiveKit accepts LIVEKIT_API_KEY and LIVEKIT_API_SECRET")
     else:
         yield _refusal(answer)
@@ -168,7 +169,7 @@ def _refusal(answer: _Answer) -> Finding:
         return fault(
             "LiveKit refuses our token for its time", "set this machine's clock and LiveKit's by NTP"
         )
-    if answer.status in (401, 403):
+    if answer.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         return fault(
             "LiveKit knows LIVEKIT_API_KEY, but LIVEKIT_API_SECRET is not its secret",
             "copy the secret again, without quotes or a space at its end; where it is lost, make a new key",

@@ -6,6 +6,7 @@ import json
 import secrets
 import socket
 import ssl
+from http import HTTPStatus
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -102,31 +103,31 @@ def _try_to_listen(host: str, port: int) -> OSError | None:
 
 
 def _judge(url: str, status: int, text: str, location: str) -> Finding:
-    if status == 200 and _says_success(text):  # noqa: PLR2004 - HTTP's own numbers
+    if status == HTTPStatus.OK and _says_success(text):
         return ok(f"a webhook signed with our key is taken at {url}")
-    if 300 <= status < 400:  # noqa: PLR2004 - likewise
+    if location:
         target = urlsplit(location)
         base = f"{target.scheme}://{target.netloc}" if target.netloc else "https://..."
         return fault(
-            f"{url} redirects: a webhook's POST becomes a GET, and is lost",
+            f"{url} redirects: a webhook's POST may arrive there as a GET, and be lost",
             f"export PUBLIC_URL={base}   and the same in LiveKit's webhook.urls",
         )
-    if status == 401:  # noqa: PLR2004 - likewise
+    if status == HTTPStatus.UNAUTHORIZED:
         return fault(
             f"the service at {url} refuses webhooks signed with our key: it has others, or another time",
             "give it this LIVEKIT_API_KEY and LIVEKIT_API_SECRET, or add them to its LIVEKIT_WEBHOOK_KEYS",
         )
-    if status in (404, 405):
+    if status in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
         return fault(
             f"there is no webhook endpoint at {url} ({status})",
             f"PUBLIC_URL is the service's address without {WEBHOOK_PATH}; look whether it is this service's",
         )
-    if status in (502, 503, 504):
+    if status in (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT):
         return fault(
             f"{url} answered {status}: there is a proxy, and no service behind it that takes webhooks now",
             "start the service, or look at /readyz; the proxy has to send to $PORT",
         )
-    if status == 200:  # noqa: PLR2004 - likewise
+    if status == HTTPStatus.OK:
         return fault(f"{url} answers, but it is not this service", "set PUBLIC_URL to this service's address")
     return fault(
         f"{url} answered {status} to a webhook", "look into the log of the service, or of the proxy before it"

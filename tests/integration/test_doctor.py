@@ -18,7 +18,7 @@ from app.doctor import examination
 from app.doctor.database import holders_of
 from app.doctor.findings import Finding, Verdict
 from devstack.ports import free_port
-from fakes.databases import SqliteDatabase
+from fakes.databases import PostgresServer, SqliteDatabase
 from integration.conftest import StartApp
 from integration.harness import API_KEY, KEYPAIR, SECOND_KEYPAIR, WEBHOOK
 from integration.process import run
@@ -267,6 +267,23 @@ async def test_two_processes_at_work_on_the_file_are_one_too_many(
     assert str(one) in said
     assert str(other) in said
     assert holders_of(migrated) == []
+
+
+@pytest.mark.parametrize("is_migrated", [True, False])
+async def test_a_postgres_is_written_to_and_upgraded_on_trial_alone(
+    environ: dict[str, str], postgres: PostgresServer, *, is_migrated: bool
+) -> None:
+    with closing(postgres.create()) as database:
+        if is_migrated:
+            database.migrate()
+        tables = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1"
+        before = database.query(tables)
+        environ["DATABASE_URL"] = database.url
+        found = await examine(environ, *_DATABASE, "disk")
+
+        assert {one.verdict for listed in found.values() for one in listed} == {Verdict.OK}, found
+        assert ("is this version's" in only(found, "migrations").message) is is_migrated
+        assert database.query(tables) == before
 
 
 async def test_a_postgres_that_is_away_is_told_without_its_password(environ: dict[str, str]) -> None:
