@@ -107,7 +107,8 @@ class Reconciler:
             )
         except Exception:
             logger.exception(
-                "A look at a room failed in a way that nobody foresaw", extra={"room": room_name}
+                "A look at a room failed in a way that nobody foresaw",
+                extra={"action": "reconcile", "room": room_name},
             )
 
     async def inspect(self, room_name: str) -> None:

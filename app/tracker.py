@@ -4,7 +4,7 @@ import logging
 import uuid
 from collections.abc import Callable
 
-from app.changes import Change, Outcome, Transition
+from app.changes import Change, Outcome, RoomEvent, RoomEventKind, Transition
 from app.clock import Clock
 from app.docket import Docket
 from app.ledger import Ledger
@@ -70,12 +70,25 @@ class Tracker:
         for transition in outcome.transitions:
             self._timers.sync(transition.after)
             _log(transition)
+        if isinstance(change, RoomEvent) and outcome.applied:
+            _log_connection(change)
         self._metrics.take(outcome.transitions)
         self._follow_up(change, outcome)
 
 
 def new_row_id() -> str:
     return uuid.uuid4().hex
+
+
+def _log_connection(change: RoomEvent) -> None:
+    """Not who: the rooms say that people come and go, which is all that is asked at night."""
+    if change.kind is RoomEventKind.JOINED:
+        logger.info("Somebody came into a room", extra={"action": "connection", "room": change.room_name})
+    elif change.kind is RoomEventKind.LEFT:
+        logger.info(
+            "Somebody left a room",
+            extra={"action": "connection", "room": change.room_name, "reason": change.reason},
+        )
 
 
 def _log(transition: Transition) -> None:
