@@ -14,6 +14,7 @@ from livekit import api
 
 from app.clock import Clock
 from app.config import Config, Keypair
+from app.connections import listen
 from app.handlers import SERVICE
 from app.service import Service
 from app.web import create_app
@@ -126,6 +127,7 @@ class App:
         self.runner = web.AppRunner(
             self._web, access_log=None, handler_cancellation=False, shutdown_timeout=1.0
         )
+        self._listener: asyncio.Server | None = None
         self._session: aiohttp.ClientSession | None = None
         self._stopped = False
 
@@ -135,10 +137,14 @@ class App:
 
     async def start(self) -> Self:
         await self.runner.setup()
-        await web.TCPSite(self.runner, "127.0.0.1", 0).start()
-        host, port = self.runner.addresses[0][:2]
-        self._session = aiohttp.ClientSession(f"http://{host}:{port}")
+        self._listener = await listen(self.runner, "127.0.0.1", 0)
+        self._session = aiohttp.ClientSession(f"http://127.0.0.1:{self.port}")
         return self
+
+    @property
+    def port(self) -> int:
+        assert self._listener is not None
+        return int(self._listener.sockets[0].getsockname()[1])
 
     async def start_ready(self) -> Self:
         await self.start()
@@ -154,6 +160,8 @@ class App:
         self._stopped = True
         if self._session:
             await self._session.close()
+        if self._listener:
+            self._listener.close()
         await self.runner.cleanup()
 
     # Requests
@@ -180,6 +188,13 @@ class App:
             text = await response.read()
             parsed = json.loads(text) if text else {}
             return Answer(status=response.status, body=parsed, headers=response.headers.copy())
+
+    async def scrape(self, *, auth: str | None = None, accept: str = "") -> tuple[int, str, str]:
+        """What `/metrics` answers: status, content type, text."""
+        assert self._session is not None
+        headers = {"Accept": accept} | ({"Authorization": f"Bearer {auth}"} if auth else {})
+        async with self._session.get("/metrics", headers=headers) as response:
+            return response.status, response.headers["Content-Type"], await response.text()
 
     async def dispatch(self, room: str = "room", **fields: Any) -> Answer:
         return await self.call("POST", DISPATCH, json_body={"roomName": room, **fields})

@@ -73,18 +73,16 @@ def desk() -> Desk:
 
 
 def row(**fields: Any) -> Dispatch:
-    return Dispatch(
-        **{
-            "id": "row",
-            "room_name": "room",
-            "room_sid": "RM_1",
-            "agent_name": "agent",
-            "state": State.IDLE,
-            "created_at": START_US,
-            "last_activity_at": START_US,
-        }
-        | fields
+    dispatch = Dispatch(
+        id="row",
+        room_name="room",
+        room_sid="RM_1",
+        agent_name="agent",
+        state=State.IDLE,
+        created_at=START_US,
+        last_activity_at=START_US,
     )
+    return replace(dispatch, **fields)
 
 
 def raised_once_and_over_once(desk: Desk, name: str) -> bool:
