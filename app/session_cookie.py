@@ -41,4 +41,6 @@ def attach(response: web.Response, request: web.Request, cookie: str) -> None:
         # Behind a proxy only the page knows that its connection is a secure one.
         secure=cross_site or request.headers.get("Origin", "").startswith("https://"),
         samesite="None" if cross_site else "Lax",
+        # Browsers that refuse cookies of other sites take one that is kept apart for each page's site.
+        partitioned=cross_site,
     )

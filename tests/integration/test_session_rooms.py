@@ -48,7 +48,7 @@ def who_where(answer: Answer) -> tuple[str, str]:
 
 @pytest.mark.usefixtures("worker")
 async def test_a_refresh_is_the_same_person_with_the_same_agent(app: App, world: World) -> None:
-    wants_agent = {"room_config": {"agents": [{"agent_name": AGENT}]}}
+    wants_agent: dict[str, Any] = {"room_config": {"agents": [{"agent_name": AGENT}]}}
     first = await come(app, **wants_agent)
     again = [await come(app, cookie_of(first), **wants_agent) for _ in range(3)]
 
@@ -204,6 +204,7 @@ async def test_a_configured_page_of_another_site_keeps_its_room(app: App) -> Non
     cookie = SimpleCookie(first.headers["Set-Cookie"])[NAME]
 
     assert (cookie["samesite"], cookie["secure"], cookie["httponly"]) == ("None", True, True)
+    assert "; Partitioned" in first.headers["Set-Cookie"]
     assert first.headers["Access-Control-Allow-Credentials"] == "true"
     assert first.headers["Access-Control-Allow-Origin"] == PAGE
     assert who_where(await come(app, cookie.value, FROM_PAGE)) == who_where(first)

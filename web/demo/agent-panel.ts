@@ -61,8 +61,11 @@ export class AgentPanel {
       again &&= status !== null && status.state !== "none";
       this.#take(status);
     } catch (error) {
+      if (poll !== this.#polls) return;
       // A token that has run out does not get better; the next join brings another.
       again &&= problemOf(error).retryable;
+      // What was true is not known any more.
+      this.#take(null);
     }
     clearTimeout(this.#timer);
     if (again) this.#timer = setTimeout(() => void this.#poll(), POLL_MS);

@@ -19,6 +19,7 @@ export class Conversation {
   readonly #scroll: HTMLElement;
   readonly #items = new Map<string, HTMLLIElement>();
   #lines: Line[];
+  #atEnd = true;
 
   constructor(tab: Tab, list: HTMLElement, scroll: HTMLElement) {
     this.#tab = tab;
@@ -27,7 +28,10 @@ export class Conversation {
     this.#scroll = scroll;
     this.#lines = parse(tab.read(this.#key));
     for (const line of this.#lines) this.#show(line);
-    this.#scroll.scrollTop = this.#scroll.scrollHeight;
+    this.#scroll.addEventListener("scroll", () => (this.#atEnd = this.#isNearEnd()));
+    // What comes up beside the conversation, or a phone's keyboard, is not to cover its end.
+    new ResizeObserver(() => this.#atEnd && this.#scrollToEnd()).observe(scroll);
+    this.#scrollToEnd();
   }
 
   get empty(): boolean {
@@ -45,16 +49,24 @@ export class Conversation {
   }
 
   #put(line: Line): void {
-    const { scrollHeight, scrollTop, clientHeight } = this.#scroll;
-    const atEnd = scrollHeight - scrollTop - clientHeight < NEAR_END_PX;
+    const atEnd = this.#isNearEnd();
     const at = this.#lines.findIndex((one) => one.id === line.id);
     if (at >= 0) this.#lines[at] = line;
     else this.#lines.push(line);
     this.#lines = this.#lines.slice(-KEPT_LINES);
     this.#show(line);
     // Who reads further up is not to be torn away.
-    if (atEnd || line.kind === "me") this.#scroll.scrollTop = this.#scroll.scrollHeight;
+    if (atEnd || line.kind === "me") this.#scrollToEnd();
     this.#tab.write(this.#key, JSON.stringify(this.#lines));
+  }
+
+  #isNearEnd(): boolean {
+    const { scrollHeight, scrollTop, clientHeight } = this.#scroll;
+    return scrollHeight - scrollTop - clientHeight < NEAR_END_PX;
+  }
+
+  #scrollToEnd(): void {
+    this.#scroll.scrollTop = this.#scroll.scrollHeight;
   }
 
   #show(line: Line): void {

@@ -86,7 +86,11 @@ function detail(state: ConnectionState, conversationEmpty: boolean): string {
     case "idle":
       return conversationEmpty ? "The agent joins when you do." : "Join to go on where you were.";
     case "failed":
-      return "Nothing is left running.";
+      return "You are not in the room.";
+    case "waiting-for-agent":
+      return state.problem ? "You are in the room." : "This takes a second or two.";
+    case "reconnecting":
+      return "The agent waits for you; there is nothing to do.";
     case "ready":
       return state.microphone === "on"
         ? "Your microphone is on. This example only reads; a real agent listens, too."

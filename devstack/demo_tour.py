@@ -1,0 +1,102 @@
+"""The demo page led through each state that somebody can meet, for those who look at all of them."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from playwright.async_api import Page, Route, expect
+
+from devstack.service import API_KEY
+
+#: How much later it is made on a page that only waits.
+_STEP_MS = 5_000
+_STEPS = 40
+_BOUND_MS = 20_000
+
+
+async def tour(page: Page, base_url: str, room: str) -> AsyncIterator[str]:
+    """Yield the name of each state while the page shows it, in a room of its own.
+
+    Nothing is made up: requests only take longer or do not arrive, and somebody else ends the agent.
+    """
+    await page.clock.install()
+    await page.goto(f"{base_url}/demo?room={room}")
+    await _says(page, "Ready when you are")
+    yield "idle"
+
+    looked = asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        await looked.wait()
+        await route.continue_()
+
+    await page.route("**/dispatch-agent", hold, times=1)
+    await page.get_by_role("button", name="Join with microphone").click()
+    await _says(page, "Asking for the agent…")
+    yield "asking"
+    looked.set()
+    await _is_ready(page)
+    for question in ("Hello, who is there?", "And now I have refreshed the page", "Do you still know me?"):
+        await _ask(page, question)
+        if question.startswith("Hello"):
+            await page.reload()
+            await _is_ready(page)
+    await expect(page.locator("#agent-state")).to_have_text("in the room")
+    yield "talking"
+
+    await page.get_by_role("button", name="Leave").click()
+    await expect(page.locator("#detail")).to_contain_text("The agent waits another")
+    yield "left"
+
+    await page.get_by_role("button", name="Join with microphone").click()
+    await _is_ready(page)
+    await page.request.delete(
+        f"{base_url}/api/livekit/dispatch-agent",
+        params={"roomName": room},
+        headers={"Authorization": f"Bearer {API_KEY}"},
+    )
+    await expect(page.locator("#notice-sentence")).to_have_text(
+        "No agent is available right now.", timeout=_BOUND_MS
+    )
+    yield "no-agent"
+    await page.get_by_role("button", name="Try again").click()
+    await _is_ready(page)
+
+    await page.context.set_offline(True)
+    await _wait_until_it_says(page, "Connection lost, coming back…")
+    yield "reconnecting"
+    await _wait_until_it_says(page, "That did not work")
+    yield "failed"
+    await page.context.set_offline(False)
+    await page.get_by_role("button", name="Try again").click()
+    await _is_ready(page)
+
+    await page.get_by_role("button", name="Leave").click()
+    await page.context.clear_permissions()
+    await page.get_by_role("button", name="Join with microphone").click()
+    await expect(page.locator("#notice-sentence")).to_have_text("The microphone may not be used.")
+    await _is_ready(page)
+    yield "no-microphone"
+
+
+async def _is_ready(page: Page) -> None:
+    await expect(page.locator("#send")).to_be_enabled(timeout=_BOUND_MS)
+
+
+async def _ask(page: Page, text: str) -> None:
+    await page.get_by_label("Message to the agent").fill(text)
+    await page.keyboard.press("Enter")
+    await expect(page.locator(".said.agent", has_text=f": {text}")).to_be_visible(timeout=_BOUND_MS)
+
+
+async def _says(page: Page, status: str) -> None:
+    await expect(page.locator("#status")).to_have_text(status, timeout=_BOUND_MS)
+
+
+async def _wait_until_it_says(page: Page, status: str) -> None:
+    """Let the page's waits pass at once."""
+    for _ in range(_STEPS):
+        if await page.locator("#status").inner_text() == status:
+            return
+        await page.clock.fast_forward(_STEP_MS)
+        await page.wait_for_timeout(100)
+    await _says(page, status)

@@ -1,0 +1,55 @@
+"""Who walks away in the middle of connecting leaves no agent behind, whatever the moment."""
+
+import asyncio
+import random
+from collections.abc import Iterable
+
+import pytest
+from livekit import api
+from playwright.async_api import Page
+
+from browser.demo_page import TEXT, Demo
+from devstack.callers import Caller
+from devstack.livekit_server import LiveKitServer
+from devstack.service import Service
+from devstack.truth import RoomTruth, eventually
+
+pytestmark = [pytest.mark.real, pytest.mark.browser]
+
+_MOMENTS = 20
+#: From the press of the button; the agent is there after about half of this.
+_LATEST_MS = 1_000
+_TTL_S = 2
+
+
+@pytest.mark.parametrize("settings", [{"AGENT_TTL_SECONDS": str(_TTL_S), "CLEANUP_INTERVAL_MS": "1000"}])
+async def test_twenty_moments(
+    page: Page, service: Service, caller: Caller, livekit_server: LiveKitServer
+) -> None:
+    chance = random.Random(6)  # noqa: S311 - reproducible, not secret
+    rooms = {f"walk-away-{number}": chance.uniform(0, _LATEST_MS) for number in range(_MOMENTS)}
+
+    async def walk_away(rooms: Iterable[tuple[str, float]]) -> None:
+        for room, moment_ms in rooms:
+            # A tab of its own: one that has joined before would join by itself.
+            demo = Demo(await page.context.new_page(), service, room)
+            await demo.open()
+            await demo.press(TEXT)
+            await demo.page.wait_for_timeout(moment_ms)
+            await demo.page.goto("about:blank")
+            await demo.page.close()
+
+    walks = list(rooms.items())
+    await asyncio.gather(walk_away(walks[::2]), walk_away(walks[1::2]))
+
+    async with api.LiveKitAPI(
+        livekit_server.http_url, livekit_server.api_key, livekit_server.api_secret
+    ) as client:
+        for room in rooms:
+            truth = RoomTruth(client, room)
+            await eventually(truth.has_none, f"no agent and no dispatch in {room}")
+            await truth.delete()
+    ended = await caller.agents(state="ended", limit="500")
+    # Else the moments were all too early, and the test has shown nothing.
+    assert len({agent["roomName"] for agent in ended} & rooms.keys()) > _MOMENTS / 2
+    assert await caller.agents() == []
