@@ -35,6 +35,10 @@ OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 TTL_S = 300
 
 
+#: Where the database is not what it is about.
+on_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+
+
 async def samples(app: App) -> dict[str, float]:
     """All that is not 0, as `name{label values}` without our prefix."""
     await app.service.alert_watch.look()
@@ -199,6 +203,7 @@ def is_detail(key: str) -> bool:
     return "_bucket{" in key or "_seconds_created" in key
 
 
+@on_sqlite
 async def test_what_was_not_called_for(app: App, world: World, server: FakeServer) -> None:
     """Lost webhooks, an agent that others dispatched, and one that is one too many."""
     server.start_worker(AGENT)
@@ -222,6 +227,7 @@ async def test_what_was_not_called_for(app: App, world: World, server: FakeServe
     }
 
 
+@on_sqlite
 async def test_in_observe_nothing_is_removed_and_that_is_counted(
     start_app: StartApp, server: FakeServer
 ) -> None:
@@ -236,6 +242,7 @@ async def test_in_observe_nothing_is_removed_and_that_is_counted(
     assert found == {"dispatches_created_total": 2, "withheld_total{reuse}": 1}
 
 
+@on_sqlite
 async def test_the_lag_of_a_webhook(app: App, world: World, server: FakeServer) -> None:
     """From LiveKit's whole second on; a clock of LiveKit's that is ahead is no lag."""
     server.open_room("room")
@@ -250,6 +257,7 @@ async def test_the_lag_of_a_webhook(app: App, world: World, server: FakeServer) 
     assert lags == [(1, 3.5), (2, 3.5)]
 
 
+@on_sqlite
 async def test_calls_of_livekit(app: App, world: World) -> None:
     faults = [FailBefore(error) for error in (UNREACHABLE, TIMEOUT, UNAVAILABLE, REFUSED)]
     world.livekit.faults.script("find_room", *faults)
@@ -281,6 +289,7 @@ async def test_commits(app: App, world: World, server: FakeServer) -> None:
     assert after.get("writer_queue_depth", 0) == 0
 
 
+@on_sqlite
 async def test_requests_by_route_and_class_of_status(app: App) -> None:
     await app.call("GET", AGENTS)
     await app.call("GET", f"{AGENTS}/a-dispatch-that-nobody-knows")
@@ -324,6 +333,7 @@ async def test_replicas_say_the_same_of_the_agents(start_app: StartApp, server: 
 # The form
 
 
+@on_sqlite
 async def test_a_scraper_gets_the_form_that_it_asks_for(app: App) -> None:
     _, content_type, text = await app.scrape(accept=f"{OPENMETRICS},text/plain;q=0.5")
     assert content_type.startswith("application/openmetrics-text; version=1.0.0")
@@ -335,6 +345,7 @@ async def test_a_scraper_gets_the_form_that_it_asks_for(app: App) -> None:
     assert "# EOF" not in text
 
 
+@on_sqlite
 async def test_who_may_read(start_app: StartApp) -> None:
     app = await start_app(metrics_public=False)
     assert [(await app.scrape(auth=auth))[0] for auth in (None, "wrong", member_token("room"), API_KEY)] == [
@@ -347,6 +358,7 @@ async def test_who_may_read(start_app: StartApp) -> None:
     assert (await public.scrape())[0] == 200
 
 
+@on_sqlite
 async def test_the_documented_metrics_are_those_that_there_are(app: App, server: FakeServer) -> None:
     """With their types and labels."""
     server.start_worker(AGENT)
@@ -364,6 +376,7 @@ async def test_the_documented_metrics_are_those_that_there_are(app: App, server:
     assert {name.removesuffix("_total"): kind for name, kind in rows} == found
 
 
+@on_sqlite
 async def test_every_label_of_every_sample_is_documented(app: App, world: World, server: FakeServer) -> None:
     server.start_worker(AGENT)
     await one_visit(app, server)
@@ -379,6 +392,7 @@ async def test_every_label_of_every_sample_is_documented(app: App, world: World,
                 assert set(sample.labels) - {"le"} == documented[family.name.removeprefix(PREFIX)], sample
 
 
+@on_sqlite
 async def test_no_name_of_anybody_is_in_it(app: App, server: FakeServer) -> None:
     server.start_worker(AGENT)
     await app.dispatch("a-secret-room")
@@ -392,6 +406,7 @@ async def test_no_name_of_anybody_is_in_it(app: App, server: FakeServer) -> None
     assert "AD_" not in text
 
 
+@on_sqlite
 async def test_promtool_finds_nothing_wrong(app: App, world: World, server: FakeServer) -> None:
     """Of the plain form: it does not read the other one, which has a parser of its own above."""
     promtool = shutil.which("promtool")

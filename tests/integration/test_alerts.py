@@ -1,0 +1,291 @@
+"""Alerts of the real service on a fake LiveKit: raised by what happens, told once, over once."""
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from fakes.faults import REFUSED, UNAVAILABLE, FailBefore
+from fakes.server import FakeServer
+from integration.conftest import StartApp
+from integration.harness import AGENT, OTHER_AGENT, App, World
+
+#: Where the database is not what it is about.
+on_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+
+
+async def raised(app: App) -> list[str]:
+    """What is raised after a look at this moment."""
+    await app.service.alert_watch.look()
+    active = app.service.alert_watch.active
+    return [name for name, is_raised in active.items() if is_raised]
+
+
+async def all_over(app: App) -> bool:
+    """Whether nothing is raised any more, once what is better has stayed so for its minute."""
+    await raised(app)
+    await app.advance(60)
+    return not await raised(app)
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str, int]]:
+    lines = [record for record in caplog.records if vars(record).get("action") == "alert"]
+    return [(record.message, vars(record)["alert"], record.levelno) for record in lines]
+
+
+def once(name: str) -> list[tuple[str, str, int]]:
+    return [("An alert is raised", name, logging.ERROR), ("An alert is over", name, logging.WARNING)]
+
+
+@on_sqlite
+async def test_nothing_is_raised_by_an_ordinary_visit(
+    app: App, server: FakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.start_worker(AGENT)
+    await app.dispatch()
+    await app.advance(1)
+    server.join("room")
+    for _ in range(10):
+        await app.pass_time(60)
+        assert await raised(app) == []
+    server.leave("room")
+    await app.pass_time(300)
+    assert await raised(app) == []
+    assert told(caplog) == []
+
+
+@on_sqlite
+async def test_webhooks_that_never_come(
+    app: App, world: World, server: FakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The commonest misconfiguration: everything works, but for what LiveKit would have to say by itself."""
+    server.start_worker(AGENT)
+    world.post.lossy = True
+    await app.advance(30)
+    await app.dispatch()
+    server.join("room")
+    await app.pass_time(15)
+    assert await raised(app) == []
+    await app.pass_time(60)
+    assert await raised(app) == ["no_webhooks"]
+
+    world.post.lossy = False
+    server.join("room", "bob")
+    await app.settle()
+
+    assert await all_over(app)
+    assert told(caplog) == once("no_webhooks")
+    (record,) = [one for one in caplog.records if one.message == "An alert is raised"]
+    assert "  urls:\n    - https://your-service/api/livekit/webhook\n" in vars(record)["advice"]
+
+
+async def test_webhooks_that_another_replica_takes_are_not_missed(
+    start_app: StartApp, world: World, server: FakeServer
+) -> None:
+    taking, other = await start_app(), await start_app()
+    await taking.advance(30)
+    server.join("room")
+    await taking.settle()
+    await other.sweep()
+    await other.advance(120)
+    await other.sweep()
+
+    assert world.rows("webhook_events")
+    assert await raised(other) == []
+
+
+@on_sqlite
+async def test_nobody_takes_jobs(app: App, server: FakeServer, caplog: pytest.LogCaptureFixture) -> None:
+    await app.dispatch(agentName=OTHER_AGENT)
+    server.join("room")
+    for _ in range(3):
+        assert await raised(app) == []
+        await app.pass_time(6)
+    assert await raised(app) == ["no_worker"]
+    # Tried again and again, in vain: the same alert.
+    for _ in range(6):
+        await app.pass_time(3)
+        assert await raised(app) == ["no_worker"]
+
+    server.start_worker(OTHER_AGENT)
+    for _ in range(4):
+        await app.pass_time(6)
+
+    assert await all_over(app)
+    assert told(caplog) == once("no_worker")
+
+
+@on_sqlite
+async def test_the_watch_looks_at_once_when_nobody_takes_jobs(app: App, server: FakeServer) -> None:
+    """Its own round comes every 5 s of real time, which no test waits for."""
+    await app.dispatch()
+    server.join("room")
+    await app.settle()
+    for _ in range(3):
+        await app.pass_time(6)
+
+    await until_raised(app, "no_worker")
+
+
+async def until_raised(app: App, name: str) -> None:
+    async with asyncio.timeout(4):
+        while not app.service.alert_watch.active[name]:  # noqa: ASYNC110 - the watch tells nobody but the log
+            await asyncio.sleep(0.01)
+
+
+@on_sqlite
+async def test_creations_that_fail(app: App, world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.livekit.faults.always("create_dispatch", FailBefore(REFUSED))
+    for number in range(3):
+        assert await raised(app) == []
+        await app.dispatch(f"room-{number}")
+    assert await raised(app) == ["creation_failing"]
+
+    world.livekit.faults.mend()
+    await app.dispatch("room-4")
+
+    assert await all_over(app)
+    assert told(caplog) == once("creation_failing")
+
+
+async def test_an_agent_that_cannot_be_removed(
+    start_app: StartApp, world: World, server: FakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = await start_app(cleanup_interval_ms=10_000)
+    server.start_worker(AGENT)
+    await app.dispatch()
+    await app.advance(6)
+    world.livekit.faults.always("delete_dispatch", FailBefore(UNAVAILABLE))
+    await app.pass_time(294)
+    for _ in range(2):
+        assert await raised(app) == []
+        await app.pass_time(10)
+    assert await raised(app) == ["cleanup_stuck"]
+
+    world.livekit.faults.mend()
+    await app.pass_time(10)
+
+    assert await all_over(app)
+    assert told(caplog) == once("cleanup_stuck")
+
+
+@on_sqlite
+async def test_removals_that_fail(app: App, world: World, server: FakeServer) -> None:
+    server.start_worker(AGENT)
+    for number in range(10):
+        await app.dispatch(f"room-{number}")
+    await app.advance(6)
+    world.livekit.faults.script("delete_dispatch", *([FailBefore(UNAVAILABLE)] * 2))
+    await raised(app)
+    for number in range(9):
+        await app.end(f"room-{number}")
+    assert await raised(app) == []
+
+    await app.end("room-9")
+
+    assert await raised(app) == ["cleanup_failures"]
+
+
+@on_sqlite
+async def test_more_agents_than_expected(start_app: StartApp, server: FakeServer) -> None:
+    app = await start_app(alert_max_agents=2)
+    server.start_worker(AGENT)
+    for number in range(2):
+        await app.dispatch(f"room-{number}")
+    assert await raised(app) == []
+    await app.dispatch("room-2")
+    assert await raised(app) == ["too_many_agents"]
+
+    for number in range(2):
+        await app.end(f"room-{number}")
+    await app.advance(6)
+
+    assert await all_over(app)
+
+
+async def test_a_database_that_fails(app: App, world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.database_faults.down = True
+    assert await raised(app) == []
+    assert await raised(app) == ["database_failing"]
+
+    world.database_faults.down = False
+
+    assert await all_over(app)
+    assert told(caplog) == once("database_failing")
+
+
+@on_sqlite
+async def test_a_database_that_can_only_be_read(app: App, world: World, server: FakeServer) -> None:
+    world.database_faults.read_only = True
+    server.join("room")
+    (started, _) = world.post.take()
+    assert (await app.deliver(started)).status == 503
+    await raised(app)
+    assert await raised(app) == ["database_failing"]
+
+    world.database_faults.read_only = False
+    assert (await app.deliver(started)).status == 200
+
+    assert await all_over(app)
+
+
+@pytest.fixture
+async def channel() -> AsyncIterator[tuple[str, list[dict[str, Any]]]]:
+    """A receiver of posts: its URL, and what has come."""
+    posts: list[dict[str, Any]] = []
+
+    async def receive(request: web.Request) -> web.Response:
+        posts.append(json.loads(await request.read()))
+        return web.Response()
+
+    receiving = web.Application()
+    receiving.router.add_post("/hook", receive)
+    runner = web.AppRunner(receiving, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    host, port = runner.addresses[0][:2]
+    yield f"http://{host}:{port}/hook", posts
+    await runner.cleanup()
+
+
+@on_sqlite
+@pytest.mark.parametrize("redacted", [False, True])
+async def test_alerts_are_posted(
+    start_app: StartApp,
+    server: FakeServer,
+    channel: tuple[str, list[dict[str, Any]]],
+    redacted: bool,  # noqa: FBT001 - what a parameter of a test is
+) -> None:
+    url, posts = channel
+    app = await start_app(alert_webhook_url=url, log_redact=redacted)
+    await app.dispatch("alices-room")
+    server.join("alices-room")
+    for _ in range(3):
+        await app.pass_time(6)
+    await raised(app)
+    # A stop gives what waits a moment.
+    await app.stop()
+
+    (post,) = posts
+    assert (post["alert"], post["status"]) == ("no_worker", "raised")
+    assert (post["rooms"] == ["alices-room"]) is not redacted
+    assert "alices-room" not in post["text"]
+    assert len(post["rooms"]) == 1
+
+
+@on_sqlite
+async def test_a_receiver_that_is_gone_is_nothing_to_the_service(
+    start_app: StartApp, server: FakeServer
+) -> None:
+    server.start_worker(AGENT)
+    app = await start_app(alert_webhook_url="http://127.0.0.1:1/hook", alert_max_agents=1)
+    await app.dispatch("a")
+    await app.dispatch("b")
+    assert await raised(app) == ["too_many_agents"]
+
+    assert (await app.dispatch("c")).status == 200
+    await app.stop()
