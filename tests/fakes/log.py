@@ -3,6 +3,7 @@
 import json
 import logging
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from app.log_counts import LogCounts
@@ -86,9 +87,20 @@ class FakeLog:
 
 def most_in_a_second(moments: list[int]) -> int:
     """The most lines in any second, both of its ends included, wherever it begins."""
+    return _most_within(moments, 1_000_000)
+
+
+def most_in_a_printed_second(lines: list[dict[str, Any]]) -> int:
+    """The same for times as they are printed, in milliseconds: that is how far apart two ends have to be."""
+    moments = [round(datetime.fromisoformat(line["time"]).timestamp() * 1_000_000) for line in lines]
+    assert moments == sorted(moments)
+    return _most_within(moments, 999_000)
+
+
+def _most_within(moments: list[int], span_us: int) -> int:
     most, first = 0, 0
     for last, moment in enumerate(moments):
-        while moment - moments[first] > 1_000_000:
+        while moment - moments[first] > span_us:
             first += 1
         most = max(most, last - first + 1)
     return most
