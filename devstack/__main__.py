@@ -96,7 +96,8 @@ def _welcome(stack: Stack) -> str:
     base = stack.service.base_url
     return f"""
 Open   {base}/demo     (talk to the agent; refresh, close the tab, come back)
-Also   {base}/readyz   (is it ready, and if not, why)
+Also   {base}/dashboard (what happens, live; sign in with the API key {API_KEY})
+       {base}/readyz   (is it ready, and if not, why)
 
 Or ask for an agent from another terminal:
   curl -s -X POST {base}/api/livekit/dispatch-agent \\

@@ -93,7 +93,7 @@ function showAlerts(alerts) {
 
 function alertCard(alert) {
   return element(
-    "article",
+    "div",
     { class: "card alert", role: "alert" },
     element("h2", {}, alert.summary),
     element("p", { class: "advice" }, alert.advice),
