@@ -1,4 +1,4 @@
-"""The log of the real process under load: its lines, other libraries' and the summaries, on its real output."""
+"""The log of the real process under load: its own lines, other libraries' and the summaries, as they come out."""
 
 import asyncio
 import json
