@@ -31,16 +31,13 @@ def read(request: web.Request) -> str | None:
 
 
 def attach(response: web.Response, request: web.Request, cookie: str) -> None:
-    cross_site = request.headers.get("Sec-Fetch-Site") == "cross-site"
-    response.set_cookie(
-        NAME,
-        cookie,
-        path=request.path,
-        max_age=MAX_AGE_S,
-        httponly=True,
+    attributes = [f"{NAME}={cookie}", f"Path={request.path}", f"Max-Age={MAX_AGE_S}", "HttpOnly"]
+    if request.headers.get("Sec-Fetch-Site") == "cross-site":
+        # Browsers that refuse cookies of other sites take one that they keep apart for each page's site.
+        attributes += ["SameSite=None", "Secure", "Partitioned"]
+    else:
+        attributes += ["SameSite=Lax"]
         # Behind a proxy only the page knows that its connection is a secure one.
-        secure=cross_site or request.headers.get("Origin", "").startswith("https://"),
-        samesite="None" if cross_site else "Lax",
-        # Browsers that refuse cookies of other sites take one that is kept apart for each page's site.
-        partitioned=cross_site,
-    )
+        attributes += ["Secure"] if request.headers.get("Origin", "").startswith("https://") else []
+    # By hand: Python knows `Partitioned` from 3.14 on.
+    response.headers.add("Set-Cookie", "; ".join(attributes))
