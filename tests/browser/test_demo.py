@@ -1,16 +1,20 @@
 """The main job as a newcomer meets it: the demo page in a real browser, in front of the real stack."""
 
 import asyncio
+import json
 import re
 
+import aiohttp
 import pytest
 from playwright.async_api import Page, Route, expect
+from prometheus_client.parser import text_string_to_metric_families
 
 from browser.demo_page import TEXT, Demo
 from devstack.callers import Caller
 from devstack.service import Service
 from devstack.truth import RoomTruth, eventually
 from devstack.workers import WorkerKind
+from fakes.log import most_in_a_printed_second
 
 pytestmark = [pytest.mark.real, pytest.mark.browser]
 
@@ -75,6 +79,36 @@ async def test_three_tabs_with_three_people_share_one_agent(
     assert answers == [f"turn {number}: question {number}" for number in (1, 2, 3)]
     assert len(await truth.people()) == 3
     assert await truth.has_one_agent()
+
+
+_LOG_LIMIT = 10
+
+
+@pytest.mark.parametrize("settings", [{"LOG_RATE_LIMIT": str(_LOG_LIMIT), "LOG_LEVEL": "debug"}])
+async def test_under_heavy_activity_the_log_stays_within_its_limit(
+    demo: Demo, service: Service, caller: Caller, truth: RoomTruth
+) -> None:
+    await demo.join(TEXT)
+    for number in range(1, 11):
+        assert await demo.ask(f"question {number}") == f"turn {number}: question {number}"
+        await asyncio.gather(demo.refresh(), *[caller.request_agent(truth.name) for _ in range(20)])
+        await demo.wait_until_ready()
+    assert await truth.has_one_agent()
+
+    assert await dropped_lines(service) > 0, "the log was never at its limit"
+    lines = [json.loads(line) for line in service.child.output().splitlines()]
+    assert most_in_a_printed_second(lines) <= _LOG_LIMIT
+
+
+async def dropped_lines(service: Service) -> float:
+    async with aiohttp.ClientSession() as client, client.get(f"{service.base_url}/metrics") as answer:
+        metrics = text_string_to_metric_families(await answer.text())
+        return sum(
+            sample.value
+            for family in metrics
+            for sample in family.samples
+            if sample.name == "agent_lifecycle_log_lines_total" and sample.labels["result"] == "dropped"
+        )
 
 
 async def test_the_agent_is_ended_on_request(demo: Demo, truth: RoomTruth) -> None:
