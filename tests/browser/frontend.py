@@ -16,6 +16,7 @@ from devstack.service import API_KEY
 _PAGES = Path(__file__).parent / "pages"
 _WEB = Path(__file__).parents[2] / "web"
 _TOKEN = "/api/livekit/token"
+_PASSED_ON = ("Cookie", "Origin", "Sec-Fetch-Site")
 _BUILD_TIMEOUT_S = 120
 
 
@@ -53,8 +54,7 @@ class Frontend:
 
     async def _pass_on(self, request: web.Request) -> web.Response:
         headers = {"Authorization": f"Bearer {API_KEY}", "Content-Type": "application/json"}
-        if "Cookie" in request.headers:
-            headers["Cookie"] = request.headers["Cookie"]
+        headers |= {name: request.headers[name] for name in _PASSED_ON if name in request.headers}
         assert self._client is not None
         body = await request.read()
         async with self._client.post(self._token_url, data=body, headers=headers) as answer:

@@ -1,0 +1,22 @@
+"""docs/frontend.md says what people see: every sentence of the frontend, and every picture that there is."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+DOC = (ROOT / "docs" / "frontend.md").read_text(encoding="utf-8")
+
+
+def test_the_table_has_every_sentence_and_no_other() -> None:
+    messages = (ROOT / "web" / "src" / "messages.ts").read_text(encoding="utf-8")
+    sentences = re.findall(r'sentence: "(.+)"', messages)
+
+    assert sentences
+    assert sorted(re.findall(r"^\| ([^|]+\.) \| ", DOC, re.MULTILINE)) == sorted(sentences)
+
+
+def test_every_picture_is_shown() -> None:
+    pictures = {path.name for path in (ROOT / "docs" / "images").glob("demo-*.png")}
+
+    assert pictures
+    assert set(re.findall(r"\(images/(demo-[\w-]+\.png)\)", DOC)) == pictures
