@@ -1,5 +1,6 @@
 """Who may look and act: the session cookie, and whether a request comes from our own page."""
 
+import logging
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -11,6 +12,8 @@ from app.config import Config
 from app.dashboard.sessions import LIFETIME_S, Session, Sessions
 from app.errors import Forbidden, RateLimited, Unauthenticated
 from app.rate_limit import RateLimiter
+
+logger = logging.getLogger(__name__)
 
 COOKIE = "lifecycle_dashboard"
 PATH = "/dashboard"
@@ -71,7 +74,9 @@ class Gate:
             raise RateLimited("too many tries to sign in; wait a little", retry_after_s=quota.retry_after_s)
         value = self._sessions.open(api_key)
         if value is None:
+            logger.warning("A key was refused at the dashboard", extra={"action": "sign_in"})
             raise Unauthenticated("this is none of the API keys")
+        logger.info("Somebody has signed in to the dashboard", extra={"action": "sign_in"})
         response.set_cookie(
             COOKIE,
             value,

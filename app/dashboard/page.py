@@ -14,15 +14,11 @@ CONTENT_SECURITY_POLICY = (
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
     "require-trusted-types-for 'script'; trusted-types 'none'"
 )
+#: Beyond those that every answer has: app/security_headers.py.
 _HEADERS = {
     # Asked for anew each time, and answered with 304 as long as it is the same: an update shows at once.
     "Cache-Control": "no-cache",
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
 }
 _FILES = frozenset(path.name for path in FOLDER.iterdir() if path.name != "index.html")
 

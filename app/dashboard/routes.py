@@ -13,8 +13,8 @@ from app.config import Config
 from app.dashboard import messages, page
 from app.dashboard.gate import PATH, Gate
 from app.dashboard.watcher import Watcher
-from app.errors import TooLarge
 from app.handlers import SERVICE
+from app.reception import json_response, read_body
 
 _BODY_LIMIT = 4 * 1024
 #: How long a page may take nothing of what is sent to it.
@@ -71,33 +71,34 @@ class _Dashboard:
 
     async def show_session(self, request: web.Request) -> web.Response:
         signed_in = self._gate.session(request) is not None
-        return _json(SessionState(configured=self._gate.configured, signed_in=signed_in))
+        return json_response(SessionState(configured=self._gate.configured, signed_in=signed_in))
 
     async def sign_in(self, request: web.Request) -> web.Response:
         self._gate.require_own_page(request)
-        fields = schemas.parse_body(await _read(request), SignIn)
-        response = _json(SessionState(configured=True, signed_in=True))
+        fields = schemas.parse_body(await read_body(request, _BODY_LIMIT), SignIn)
+        response = json_response(SessionState(configured=True, signed_in=True))
         self._gate.let_in(request, response, fields.api_key)
         return response
 
     async def sign_out(self, request: web.Request) -> web.Response:
         self._gate.require_own_page(request)
-        response = _json(SessionState(configured=self._gate.configured, signed_in=False))
+        response = json_response(SessionState(configured=self._gate.configured, signed_in=False))
         self._gate.let_out(response)
         return response
 
     async def show_timeline(self, request: web.Request) -> web.Response:
         self._gate.require_session(request)
         dispatches = request.app[SERVICE].dispatches
-        return _json(messages.timeline(*await dispatches.history(request.match_info["dispatch_id"])))
+        return json_response(messages.timeline(*await dispatches.history(request.match_info["dispatch_id"])))
 
     async def end_agent(self, request: web.Request) -> web.Response:
         """The same as a DELETE of the agent by an API key."""
         self._gate.require_own_page(request)
         self._gate.require_session(request)
-        fields = schemas.parse_body(await _read(request), EndAgent)
+        fields = schemas.parse_body(await read_body(request, _BODY_LIMIT), EndAgent)
         ended = await request.app[SERVICE].dispatches.end(fields.room_name, fields.agent_name)
-        return _json(EndedAgent(message="The agent was ended" if ended else "There was no agent any more"))
+        message = "The agent was ended" if ended else "There was no agent any more"
+        return json_response(EndedAgent(message=message))
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
         session = self._gate.require_session(request)
@@ -124,15 +125,3 @@ async def _forward(watcher: Watcher, response: EventSourceResponse) -> None:
                 await response.write(event)
         except TimeoutError:
             watcher.give_up()
-
-
-async def _read(request: web.Request) -> bytes:
-    body = await request.read()
-    if len(body) > _BODY_LIMIT:
-        raise TooLarge(f"the body is over {_BODY_LIMIT} bytes")
-    return body
-
-
-def _json(answer: msgspec.Struct) -> web.Response:
-    headers = {"Cache-Control": "no-store"}
-    return web.Response(body=msgspec.json.encode(answer), content_type="application/json", headers=headers)

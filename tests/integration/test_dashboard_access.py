@@ -55,6 +55,21 @@ async def test_a_malformed_sign_in_says_so(page: Page, body: Any, status: int) -
     assert (await page.call("POST", "/session", body)).status == status
 
 
+async def test_a_sign_in_is_logged_without_the_key(page: Page, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", logger="app.dashboard.gate"):
+        await page.sign_in("wrong-key-of-some-length")
+        await page.sign_in()
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+    assert API_KEY not in caplog.text
+    assert "wrong-key" not in caplog.text
+
+
+async def test_a_body_that_is_too_large_is_not_read(page: Page) -> None:
+    assert (await page.sign_in("k" * 5_000)).status == 413
+    await page.sign_in()
+    assert (await page.end("r" * 5_000)).status == 413
+
+
 async def test_the_cookie_is_out_of_reach_of_scripts_other_sites_and_the_api(page: Page) -> None:
     cookie = (await page.sign_in()).headers["Set-Cookie"]
     attributes = {part.strip().lower() for part in cookie.split(";")[1:]}
