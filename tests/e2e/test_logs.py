@@ -1,4 +1,4 @@
-"""The log of the real process under load: its own lines, other libraries' and the summaries, as they come out."""
+"""The log of the real process under load: its own lines, other libraries', and the summaries."""
 
 import asyncio
 import json
