@@ -14,6 +14,7 @@ from aiohttp import web
 from app.clock import Clock, SteadyClock
 from app.command_line import command_line
 from app.config import Config, ConfigError, load_config
+from app.connections import listen
 from app.errors import ServiceError
 from app.log_counts import LogCounts
 from app.logs import Aggregation, Cleaner, Redaction, configure_logging, prepare_process
@@ -80,10 +81,10 @@ async def _serve(config: Config, clock: Clock, log_counts: LogCounts) -> None:
     )
     await runner.setup()
     try:
-        await web.TCPSite(runner, config.host, config.port).start()
-        logger.info("Listening", extra={"action": "start", "host": config.host, "port": config.port})
-        await stop.wait()
-        logger.info("Stopping", extra={"action": "stop"})
+        with closing(await listen(runner, config.host, config.port)):
+            logger.info("Listening", extra={"action": "start", "host": config.host, "port": config.port})
+            await stop.wait()
+            logger.info("Stopping", extra={"action": "stop"})
     finally:
         await runner.cleanup()
 

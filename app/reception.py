@@ -10,7 +10,7 @@ from aiohttp import web
 from app.address import client_address, neighbourhood
 from app.auth import Authenticator, Caller
 from app.endpoints import Access, AnyEndpoint
-from app.errors import RateLimited, TooLarge, TooSlow, Unauthenticated
+from app.errors import Malformed, RateLimited, TooLarge, TooSlow, Unauthenticated
 from app.rate_limit import WINDOW_S, Quota, RateLimiter
 from app.schemas import parse_body, parse_query
 from app.settings import Network
@@ -108,6 +108,7 @@ async def read_body(request: web.Request, limit: int = BODY_LIMIT) -> bytes:
     Raises:
         TooLarge: it has more than `limit` bytes, or says so.
         TooSlow: it does not come.
+        Malformed: the caller has hung up.
     """
     if (request.content_length or 0) > limit:
         raise TooLarge(f"the body is over {limit} bytes")
@@ -116,6 +117,8 @@ async def read_body(request: web.Request, limit: int = BODY_LIMIT) -> bytes:
             body = await request.read()
     except TimeoutError as error:
         raise TooSlow(f"the body did not come within {BODY_TIMEOUT_S:.0f} s") from error
+    except ConnectionError as error:
+        raise Malformed("the connection ended before the body did") from error
     if len(body) > limit:
         raise TooLarge(f"the body is over {limit} bytes")
     return body

@@ -18,7 +18,21 @@ from app.store import HistoryLine
 T = TypeVar("T")
 
 RoomName = Annotated[str, Meta(min_length=1, max_length=128, pattern=ROOM_NAME_PATTERN)]
-AgentName = Annotated[str, Meta(min_length=1, max_length=128)]
+AgentName = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=128,
+        extra_json_schema={"format": "agent-name"},
+        description="One of `AGENT_NAME`.",
+    ),
+]
+Timezone = Annotated[
+    str,
+    Meta(
+        max_length=64, extra_json_schema={"format": "timezone"}, description="An IANA name, `Europe/Berlin`."
+    ),
+]
 #: LiveKit's own fields of the token endpoint; what it puts into a token has to fit a header.
 ShortText = Annotated[str, Meta(max_length=256)]
 LongText = Annotated[str, Meta(max_length=4096)]
@@ -50,7 +64,7 @@ class _Request(msgspec.Struct, rename="camel", forbid_unknown_fields=True, kw_on
 
 class DispatchRequest(_Request):
     room_name: RoomName
-    timezone: Annotated[str, Meta(max_length=64)] | None = None
+    timezone: Timezone | None = None
     timezone_offset: Annotated[int, Meta(ge=-840, le=840)] | None = None
     agent_name: AgentName | None = None
 

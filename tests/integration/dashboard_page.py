@@ -80,7 +80,7 @@ class Page:
     """One browser with its cookies. `async with` closes it."""
 
     def __init__(self, app: App) -> None:
-        host, port = app.runner.addresses[0][:2]
+        host, port = "127.0.0.1", app.port
         self.origin = f"http://{host}:{port}"
         self._session = aiohttp.ClientSession(
             # A browser keeps the cookies of an address as well.

@@ -195,7 +195,7 @@ async def test_a_page_that_takes_nothing_is_cut_off(
         silent.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
         silent.setblocking(False)
         loop = asyncio.get_running_loop()
-        host, port = app.runner.addresses[0][:2]
+        host, port = "127.0.0.1", app.port
         await loop.sock_connect(silent, (host, port))
         request = f"GET /dashboard/stream HTTP/1.1\r\nHost: {host}\r\nCookie: {page.cookie}\r\n\r\n"
         await loop.sock_sendall(silent, request.encode())

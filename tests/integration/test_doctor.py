@@ -307,7 +307,7 @@ async def test_a_port_that_the_service_itself_has_is_fine(
     environ: dict[str, str], start_app: StartApp
 ) -> None:
     app = await start_app()
-    port = app.runner.addresses[0][1]
+    port = app.port
     found = await examine(environ | {"PORT": str(port)}, "port")
     assert only(found, "port").verdict is Verdict.OK
     assert "the service runs" in only(found, "port").message
@@ -320,7 +320,7 @@ async def test_a_host_of_another_machine(environ: dict[str, str]) -> None:
 
 async def test_a_webhook_is_taken_by_the_service(environ: dict[str, str], start_app: StartApp) -> None:
     app = await start_app()
-    environ["PUBLIC_URL"] = f"http://127.0.0.1:{app.runner.addresses[0][1]}"
+    environ["PUBLIC_URL"] = f"http://127.0.0.1:{app.port}"
     assert only(await examine(environ, "webhook"), "webhook").verdict is Verdict.OK
     assert (await app.listed()) == []
 
@@ -329,7 +329,7 @@ async def test_a_service_with_other_keys_refuses_the_webhook(
     environ: dict[str, str], start_app: StartApp
 ) -> None:
     app = await start_app(livekit_key=SECOND_KEYPAIR, webhook_keys=())
-    environ["PUBLIC_URL"] = f"http://127.0.0.1:{app.runner.addresses[0][1]}"
+    environ["PUBLIC_URL"] = f"http://127.0.0.1:{app.port}"
     assert "refuses webhooks signed with our key" in fault_of(await examine(environ, "webhook"), "webhook")
 
 

@@ -25,7 +25,7 @@ def database(tmp_path: Path) -> Database:
 
 
 def url_of(app: App) -> str:
-    return f"http://127.0.0.1:{app.runner.addresses[0][1]}"
+    return f"http://127.0.0.1:{app.port}"
 
 
 def agent(**fields: object) -> AgentItem:

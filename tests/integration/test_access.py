@@ -1,0 +1,244 @@
+"""Who can do what, for every route that there is: a new one without a line here fails."""
+
+import dataclasses
+import json
+from typing import Any
+
+import aiohttp
+import pytest
+
+from app.config import Surroundings
+from app.endpoints import Access, AnyEndpoint
+from app.openapi import errors_of
+from app.rate_limit import WINDOW_S
+from app.routes import api_endpoints
+from app.web import create_app
+from fakes.livekit import FakeLiveKit
+from fakes.server import FakeServer
+from integration.conftest import StartApp
+from integration.harness import API_KEY, Answer, App, World, member_token
+
+pytestmark = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+
+#: Pages and what only pages call. The dashboard's own tests are in test_dashboard_access.py.
+PAGES = {
+    "/openapi.json",
+    "/docs",
+    "/docs/{name}",
+    "/dashboard",
+    "/dashboard/",
+    "/dashboard/static/{name}",
+    "/dashboard/session",
+    "/dashboard/stream",
+    "/dashboard/agents/{dispatch_id}",
+    "/dashboard/agents/end",
+    "/demo",
+    "/demo/",
+    "/demo/assets/{name}",
+}
+
+#: How each endpoint is called about one room.
+ABOUT: dict[tuple[str, str], dict[str, Any]] = {
+    ("POST", "/api/livekit/webhook"): {"data": b"{}"},
+    ("POST", "/api/livekit/dispatch-agent"): {"json_body": {"roomName": "b"}},
+    ("DELETE", "/api/livekit/dispatch-agent"): {"params": {"roomName": "b"}},
+    ("GET", "/api/livekit/agent-status"): {"params": {"roomName": "b"}},
+    ("POST", "/api/livekit/token"): {"json_body": {"room_name": "b"}},
+    ("GET", "/api/livekit/agents"): {"params": {"roomName": "b"}},
+    ("GET", "/api/livekit/agents/{dispatch_id}"): {},
+    ("GET", "/healthz"): {},
+    ("GET", "/readyz"): {},
+    ("GET", "/metrics"): {},
+}
+
+
+def all_endpoints(world: World, **settings: Any) -> tuple[AnyEndpoint, ...]:
+    return api_endpoints(dataclasses.replace(world.config, **settings))
+
+
+async def ask(app: App, endpoint: AnyEndpoint, auth: str | None, dispatch_id: str = "AD_1") -> Answer:
+    path = endpoint.path.replace("{dispatch_id}", dispatch_id)
+    return await app.call(endpoint.method, path, auth=auth, **ABOUT[endpoint.method, endpoint.path])
+
+
+def test_every_route_is_an_endpoint_or_a_page(world: World) -> None:
+    config = dataclasses.replace(world.config, surroundings=Surroundings.DEV)
+    app = create_app(config, clock=world.clock, livekit=world.livekit)
+    served = {
+        (route.method, route.resource.canonical)
+        for route in app.router.routes()
+        if route.resource and route.method != "HEAD"
+    }
+    described = {(endpoint.method, endpoint.path) for endpoint in api_endpoints(config)}
+    assert described <= served
+    assert {path for _, path in served - described} == PAGES
+    assert set(ABOUT) == described
+
+
+async def test_nobody_can_do_anything_but_look_at_probes(app: App, world: World) -> None:
+    for endpoint in all_endpoints(world):
+        if endpoint.access is Access.PROBE or endpoint.answer is None:
+            assert endpoint.path in ("/healthz", "/readyz", "/metrics")
+            continue
+        answer = await ask(app, endpoint, auth=None)
+        assert (answer.status, answer.code) == (401, "unauthenticated"), endpoint.path
+        assert set(answer.body) == {"success", "code", "message", "retryable", "requestId"}
+    assert not any(world.tables().values())
+
+
+async def test_metrics_can_be_closed(start_app: StartApp) -> None:
+    app = await start_app(metrics_public=False)
+    assert (await app.call("GET", "/metrics", auth=None)).status == 401
+    assert (await app.call("GET", "/metrics", auth=member_token("room"))).status == 403
+    assert (await app.scrape(auth=API_KEY))[0] == 200
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_participant_of_one_room_learns_and_changes_nothing_of_another(
+    app: App, world: World, server: FakeServer, livekit: FakeLiveKit
+) -> None:
+    """And it is told the same whether there is such a room, an agent, a dispatch, or not."""
+    none_there = {}
+    for endpoint in all_endpoints(world):
+        if endpoint.access.is_identified:
+            none_there[endpoint.method, endpoint.path] = await ask(app, endpoint, member_token("a"))
+    server.join("b")
+    dispatch_id = (await app.dispatch("b")).body["dispatchId"]
+    await app.advance(1)
+    before, asked = world.tables(), len(livekit.calls)
+
+    for endpoint in all_endpoints(world):
+        if not endpoint.access.is_identified:
+            continue
+        answer = await ask(app, endpoint, member_token("a"), dispatch_id)
+        assert (answer.status, answer.code) == (403, "forbidden"), endpoint.path
+        told = answer.body | {"requestId": ""}
+        assert told == none_there[endpoint.method, endpoint.path].body | {"requestId": ""}
+        assert dispatch_id not in json.dumps(answer.body)
+
+    assert world.tables() == before
+    # LiveKit was not asked either: how long the answer takes says nothing.
+    assert len(livekit.calls) == asked
+    assert len(world.agents("b")) == 1
+
+
+async def test_a_token_that_lets_nobody_join_opens_nothing(app: App, world: World) -> None:
+    for endpoint in all_endpoints(world):
+        if endpoint.access.is_identified:
+            assert (await ask(app, endpoint, member_token("b", join=False))).status == 403, endpoint.path
+
+
+async def test_a_key_that_was_removed_opens_nothing(start_app: StartApp, world: World) -> None:
+    app = await start_app(api_keys=("another-key-altogether",))
+    for endpoint in all_endpoints(world):
+        if endpoint.access.is_identified:
+            assert (await ask(app, endpoint, API_KEY)).status == 401, endpoint.path
+
+
+# How often
+
+
+async def test_a_participant_is_counted_by_itself(start_app: StartApp, world: World) -> None:
+    app = await start_app(rate_limit_per_minute=3)
+    query = {"roomName": "a"}
+    answers = [
+        await app.call("GET", "/api/livekit/agent-status", auth=member_token("a"), params=query)
+        for _ in range(4)
+    ]
+    assert [answer.status for answer in answers] == [200, 200, 200, 429]
+    assert answers[0].headers["RateLimit-Policy"] == f'"default";q=3;w={WINDOW_S}'
+    assert answers[0].headers["RateLimit"] == '"default";r=2;t=20'
+    refused = answers[-1]
+    assert (refused.code, refused.body["retryable"]) == ("rate_limited", True)
+    assert refused.headers["RateLimit"] == '"default";r=0;t=60'
+
+    other = await app.call(
+        "GET", "/api/livekit/agent-status", auth=member_token("b"), params={"roomName": "b"}
+    )
+    assert other.status == 200
+    world.clock.advance(int(refused.headers["Retry-After"]))
+    again = await app.call("GET", "/api/livekit/agent-status", auth=member_token("a"), params=query)
+    assert again.status == 200
+
+
+async def test_a_key_has_ten_times_as_many(start_app: StartApp) -> None:
+    app = await start_app(rate_limit_per_minute=2)
+    statuses = [(await app.call("GET", "/api/livekit/agents")).status for _ in range(21)]
+    assert statuses == [200] * 20 + [429]
+
+
+async def test_failures_are_counted_by_address_and_lock_nobody_else_out(start_app: StartApp) -> None:
+    app = await start_app(rate_limit_per_minute=2)
+    statuses = [(await app.call("GET", "/api/livekit/agents", auth="a-wrong-guess")).status for _ in range(4)]
+    assert statuses == [401, 401, 429, 429]
+    assert (await app.call("GET", "/api/livekit/agents")).status == 200
+
+
+async def test_livekit_and_probes_are_never_told_to_come_back_later(start_app: StartApp) -> None:
+    app = await start_app(rate_limit_per_minute=1)
+    for path in ("/healthz", "/readyz", "/openapi.json"):
+        answers = [await app.call("GET", path, auth=None) for _ in range(5)]
+        assert {answer.status for answer in answers} == {200}
+        assert "RateLimit" not in answers[0].headers
+    webhooks = [await app.call("POST", "/api/livekit/webhook", auth="forged", data=b"{}") for _ in range(5)]
+    assert {answer.status for answer in webhooks} == {401}
+
+
+async def test_the_default_lets_fifty_tabs_in_at_once(app: App) -> None:
+    token = member_token("a")
+    statuses = [
+        (await app.call("GET", "/api/livekit/agent-status", auth=token, params={"roomName": "a"})).status
+        for _ in range(50)
+    ]
+    assert set(statuses) == {200}
+
+
+# Every response
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("Root=1-67891233-abcdef012345678912345678", True),
+        ("a", True),
+        ("x" * 128, True),
+        ("x" * 129, False),
+        ("", False),
+        ("two words", False),
+        ('quote"', False),
+        ("é", False),
+        ("<script>", False),
+    ],
+)
+async def test_a_request_id_is_the_callers_if_it_is_sane(app: App, given: str, *, kept: bool) -> None:
+    answer = await app.call("GET", "/nothing", headers={"X-Request-Id": given})
+    assert (answer.headers["X-Request-Id"] == given) is kept
+    assert answer.body["requestId"] == answer.headers["X-Request-Id"]
+
+
+async def test_every_response_has_the_headers_that_browsers_obey(start_app: StartApp) -> None:
+    app = await start_app(public_url="https://agents.example.com")
+    for path in ("/healthz", "/nothing", "/api/livekit/agents", "/docs", "/dashboard"):
+        url = f"http://127.0.0.1:{app.port}{path}"
+        async with aiohttp.ClientSession() as session, session.get(url) as response:
+            headers = response.headers
+        assert headers["X-Content-Type-Options"] == "nosniff", path
+        assert headers["Referrer-Policy"] == "no-referrer"
+        assert headers["X-Frame-Options"] == "DENY"
+        assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+        assert "default-src 'none'" in headers["Content-Security-Policy"]
+        assert headers["Strict-Transport-Security"] == "max-age=31536000"
+        assert "Server" not in headers
+        if path.startswith("/api"):
+            assert headers["Cache-Control"] == "no-store"
+
+
+async def test_plain_http_is_not_said_to_be_https(app: App) -> None:
+    assert "Strict-Transport-Security" not in (await app.call("GET", "/healthz")).headers
+
+
+def test_every_endpoint_documents_how_it_can_refuse(world: World) -> None:
+    for endpoint in all_endpoints(world):
+        statuses = {error.status for error in errors_of(endpoint)}
+        assert ({401, 403, 429} <= statuses) is endpoint.access.is_identified, endpoint.path
+        assert (429 in statuses) <= (endpoint.access is not Access.LIVEKIT)
