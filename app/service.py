@@ -65,15 +65,11 @@ class Service:
         self.cleaner.start()
         self.liveness.start()
         self.readiness.start()
-        self.alert_post.start()
-        self.alert_watch.start()
         self.feed.start()
 
     async def stop(self) -> None:
         """Stop what begins work before what carries it out, and the writer last: it has the results."""
         await self.feed.close()
-        await self.alert_watch.close()
-        await self.alert_post.close()
         await self.readiness.close()
         await self.liveness.close()
         await self.cleaner.close()

@@ -28,7 +28,7 @@ from app.reception import Reception, add_quota
 from app.request_id import add_request_id, request_id_middleware
 from app.routes import api_endpoints
 from app.security_headers import security_headers
-from app.service import build_service
+from app.service import Service, build_service
 from app.store import Store
 from app.tokens import TokenIssuer
 
@@ -89,18 +89,29 @@ def _running(
             async with _connected(config, livekit) as client:
                 service = build_service(config, store, client, clock, log_counts)
                 app[SERVICE] = service
-                loop_lag = LoopLag(service.metrics.loop_lag_seconds.observe)
                 await service.start()
-                loop_lag.start()
                 try:
-                    yield
+                    async with _watched(service):
+                        yield
                 finally:
-                    await loop_lag.close()
                     await service.stop()
         finally:
             await store.close()
 
     return context
+
+
+@asynccontextmanager
+async def _watched(service: Service) -> AsyncIterator[None]:
+    """What only looks on while the service runs: at its loop, and at what is worth an alert."""
+    watchers = (LoopLag(service.metrics.loop_lag_seconds.observe), service.alert_post, service.alert_watch)
+    for watcher in watchers:
+        watcher.start()
+    try:
+        yield
+    finally:
+        for watcher in reversed(watchers):
+            await watcher.close()
 
 
 @asynccontextmanager
