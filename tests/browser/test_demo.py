@@ -18,6 +18,8 @@ from fakes.log import most_in_a_printed_second
 
 pytestmark = [pytest.mark.real, pytest.mark.browser]
 
+_LOG_LIMIT = 10
+
 
 @pytest.fixture
 async def demo(page: Page, service: Service, truth: RoomTruth) -> Demo:
@@ -39,14 +41,6 @@ async def test_five_quick_refreshes_leave_one_agent_and_one_conversation(
     assert await demo.ask("second question") == "turn 2: second question"
     assert await truth.has_one_agent()
     await expect(demo.page.get_by_text("turn 1: first question")).to_be_visible()
-
-
-@pytest.mark.parametrize("settings", [{"AGENT_TTL_SECONDS": "2", "CLEANUP_INTERVAL_MS": "1000"}])
-async def test_after_a_closed_tab_the_agent_ends_with_its_ttl(demo: Demo, truth: RoomTruth) -> None:
-    await demo.join()
-    assert await demo.ask("hello") == "turn 1: hello"
-    await demo.page.close(run_before_unload=True)
-    await eventually(truth.has_none, "no agent and no dispatch")
 
 
 async def test_who_leaves_and_comes_back_finds_the_same_agent(
@@ -81,7 +75,45 @@ async def test_three_tabs_with_three_people_share_one_agent(
     assert await truth.has_one_agent()
 
 
-_LOG_LIMIT = 10
+async def test_the_agent_is_ended_on_request(demo: Demo, truth: RoomTruth) -> None:
+    await demo.join()
+    await demo.press("End agent")
+    await expect(demo.page.get_by_role("button", name="Join with microphone")).to_be_visible()
+    await eventually(truth.has_none, "no agent and no dispatch", timeout_s=10)
+    await expect(demo.page.locator("#agent-state")).to_have_text("none")
+    await demo.refresh()
+    await expect(demo.page.get_by_role("button", name="Join with microphone")).to_be_visible()
+    assert await truth.has_none()
+
+
+async def test_leaving_while_joining_leaves_no_agent_behind(demo: Demo, truth: RoomTruth) -> None:
+    """The person cancels when the service has dispatched an agent, and its answer is still on its way."""
+    answered = asyncio.Event()
+
+    async def hold_answer(route: Route) -> None:
+        response = await route.fetch()
+        answered.set()
+        await demo.page.get_by_role("button", name="Join with microphone").wait_for()
+        await route.fulfill(response=response)
+
+    async def one_dispatch() -> bool:
+        return len(await truth.dispatches()) == 1
+
+    await demo.page.route("**/dispatch-agent", hold_answer, times=1)
+    await demo.press("Join with microphone")
+    await asyncio.wait_for(answered.wait(), 10)
+    await eventually(one_dispatch, "a dispatch")
+    await demo.press("Cancel")
+    await expect(demo.page.locator("#status")).to_have_text("Ready when you are")
+    await eventually(truth.has_none, "no agent and no dispatch", timeout_s=10)
+
+
+@pytest.mark.parametrize("settings", [{"AGENT_TTL_SECONDS": "2", "CLEANUP_INTERVAL_MS": "1000"}])
+async def test_after_a_closed_tab_the_agent_ends_with_its_ttl(demo: Demo, truth: RoomTruth) -> None:
+    await demo.join()
+    assert await demo.ask("hello") == "turn 1: hello"
+    await demo.page.close(run_before_unload=True)
+    await eventually(truth.has_none, "no agent and no dispatch")
 
 
 @pytest.mark.parametrize("settings", [{"LOG_RATE_LIMIT": str(_LOG_LIMIT), "LOG_LEVEL": "debug"}])
@@ -111,17 +143,6 @@ async def dropped_lines(service: Service) -> float:
         )
 
 
-async def test_the_agent_is_ended_on_request(demo: Demo, truth: RoomTruth) -> None:
-    await demo.join()
-    await demo.press("End agent")
-    await expect(demo.page.get_by_role("button", name="Join with microphone")).to_be_visible()
-    await eventually(truth.has_none, "no agent and no dispatch", timeout_s=10)
-    await expect(demo.page.locator("#agent-state")).to_have_text("none")
-    await demo.refresh()
-    await expect(demo.page.get_by_role("button", name="Join with microphone")).to_be_visible()
-    assert await truth.has_none()
-
-
 @pytest.mark.parametrize("worker_kind", [WorkerKind.PLAIN])
 async def test_a_plain_agent_answers_after_a_refresh_as_well(demo: Demo, truth: RoomTruth) -> None:
     await demo.join()
@@ -130,25 +151,3 @@ async def test_a_plain_agent_answers_after_a_refresh_as_well(demo: Demo, truth: 
     await demo.wait_until_ready()
     assert await demo.ask("are you there") == "turn 1: are you there"
     await eventually(truth.has_one_agent, "one agent and one dispatch")
-
-
-async def test_leaving_while_joining_leaves_no_agent_behind(demo: Demo, truth: RoomTruth) -> None:
-    """The person cancels when the service has dispatched an agent, and its answer is still on its way."""
-    answered = asyncio.Event()
-
-    async def hold_answer(route: Route) -> None:
-        response = await route.fetch()
-        answered.set()
-        await demo.page.get_by_role("button", name="Join with microphone").wait_for()
-        await route.fulfill(response=response)
-
-    async def one_dispatch() -> bool:
-        return len(await truth.dispatches()) == 1
-
-    await demo.page.route("**/dispatch-agent", hold_answer, times=1)
-    await demo.press("Join with microphone")
-    await asyncio.wait_for(answered.wait(), 10)
-    await eventually(one_dispatch, "a dispatch")
-    await demo.press("Cancel")
-    await expect(demo.page.locator("#status")).to_have_text("Ready when you are")
-    await eventually(truth.has_none, "no agent and no dispatch", timeout_s=10)

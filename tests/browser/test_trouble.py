@@ -93,41 +93,12 @@ async def test_a_microphone_that_is_refused(browser: Browser, service: Service, 
     await context.close()
 
 
-@pytest.mark.parametrize("settings", [{"AGENT_NAME": "late-agent", "AGENT_TTL_SECONDS": "2"}])
-async def test_no_worker(
-    demo: Demo,
-    truth: RoomTruth,
-    late_worker: Worker,
-) -> None:
-    await demo.press(TEXT)
-    await expect(demo.status).to_have_text("Waiting for the agent…")
-    await demo.page.clock.fast_forward(30_000)
-    await expect(demo.notice).to_have_text(_NO_AGENT)
-
-    await asyncio.to_thread(late_worker.start)
-    await demo.join(_RETRY)
-    await eventually(truth.has_one_agent, "one agent and one dispatch")
-    await demo.press("Leave")
-    await eventually(truth.has_none, "no agent and no dispatch")
-
-
-@pytest.fixture
-async def late_worker(
-    livekit_server: LiveKitServer, tmp_path: Path, children: list[Child]
-) -> AsyncIterator[Worker]:
-    """One that is not there yet."""
-    worker = Worker(livekit_server, tmp_path, agent_name="late-agent")
-    children.append(worker.child)
-    yield worker
-    await asyncio.to_thread(worker.stop)
-    children.remove(worker.child)
-
-
 async def test_a_network_that_is_lost_for_five_seconds(demo: Demo, truth: RoomTruth) -> None:
     await demo.join(TEXT)
     assert await demo.ask("before") == "turn 1: before"
     await demo.page.context.set_offline(True)
     await demo.page.wait_for_timeout(5_000)
+    assert not await demo.page.evaluate("navigator.onLine")
     await demo.page.context.set_offline(False)
 
     await demo.wait_until_ready()
@@ -169,3 +140,33 @@ async def test_a_livekit_that_goes_down(
     await demo.wait_until_ready(timeout_s=60)
     assert re.fullmatch(r"turn \d: after", await demo.ask("after"))
     await eventually(truth.has_one_agent, "one agent and one dispatch")
+
+
+@pytest.mark.parametrize("settings", [{"AGENT_NAME": "late-agent", "AGENT_TTL_SECONDS": "2"}])
+async def test_no_worker(
+    demo: Demo,
+    truth: RoomTruth,
+    late_worker: Worker,
+) -> None:
+    await demo.press(TEXT)
+    await expect(demo.status).to_have_text("Waiting for the agent…")
+    await demo.page.clock.fast_forward(30_000)
+    await expect(demo.notice).to_have_text(_NO_AGENT)
+
+    await asyncio.to_thread(late_worker.start)
+    await demo.join(_RETRY)
+    await eventually(truth.has_one_agent, "one agent and one dispatch")
+    await demo.press("Leave")
+    await eventually(truth.has_none, "no agent and no dispatch")
+
+
+@pytest.fixture
+async def late_worker(
+    livekit_server: LiveKitServer, tmp_path: Path, children: list[Child]
+) -> AsyncIterator[Worker]:
+    """One that is not there yet."""
+    worker = Worker(livekit_server, tmp_path, agent_name="late-agent")
+    children.append(worker.child)
+    yield worker
+    await asyncio.to_thread(worker.stop)
+    children.remove(worker.child)
