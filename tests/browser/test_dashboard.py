@@ -7,6 +7,7 @@ import pytest
 from playwright.async_api import Page, ViewportSize, expect
 
 from browser.dashboard_page import Dashboard, agent
+from browser.test_accessibility import violations
 from devstack.callers import Caller
 from devstack.livekit_server import LiveKitServer
 from devstack.people import Person, member_token
@@ -175,12 +176,15 @@ async def test_it_fits_a_phone_and_follows_its_light(dashboard: Dashboard) -> No
     await dashboard.open_on([agent(1, room=_LONG_NAME), agent(2, state="unavailable", attempt=3)])
     await expect(dashboard.rows).to_have_count(2)
     assert await dashboard.page.evaluate("document.documentElement.scrollWidth") <= _PHONE["width"]
-    await dashboard.page.emulate_media(color_scheme="light")
+    await dashboard.page.emulate_media(color_scheme="light", reduced_motion="reduce")
     assert await _brightness(dashboard.page) > 192
+    assert await violations(dashboard.page) == []
     await dashboard.page.emulate_media(color_scheme="dark")
     assert await _brightness(dashboard.page) < 64
+    assert await violations(dashboard.page) == []
 
     await dashboard.row(_LONG_NAME).get_by_role("button", name="End the agent").click()
+    assert await violations(dashboard.page) == []
     box = await dashboard.question.bounding_box()
     assert box
     assert box["x"] >= 0
