@@ -1,4 +1,4 @@
 "use client";
 
-export { type Livekit, type LivekitAudio, type LivekitError } from "./livekit.js";
+export type { Livekit, LivekitAudio, LivekitError } from "./livekit.js";
 export { useLivekit, type UseLivekitOptions } from "./use-livekit.js";
