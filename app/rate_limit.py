@@ -62,7 +62,7 @@ class RateLimiter:
         )
 
     def _forget(self, now: int) -> None:
-        """Drop a few of those that have their whole limit again anyway, and the oldest beyond the capacity."""
+        """Drop some of those that have their whole limit again, and the oldest beyond the capacity."""
         for _ in range(2):
             key, full_at = next(iter(self._full_at.items()))
             if full_at > now and len(self._full_at) <= self._capacity:

@@ -1,4 +1,4 @@
-"""The id of a request: the caller's own if it is sane, else made here; it stands in answers, errors and logs."""
+"""The id of a request, in answers, errors and logs: the caller's own if it is sane, else made here."""
 
 import re
 import uuid
@@ -11,7 +11,7 @@ from app.log_context import request_id as logged_request_id
 HEADER = "X-Request-Id"
 REQUEST_ID = web.RequestKey("request_id", str)
 
-#: What gateways make: UUIDs, hexadecimal numbers, `Root=1-5759e988-...`. Nothing that could end a line of a log.
+#: What gateways make: UUIDs, hexadecimal numbers, `Root=1-5759e988-...`. Nothing that could end a log's line.
 _SANE = re.compile(r"[A-Za-z0-9._:~+/=@-]{1,128}", re.ASCII)
 
 

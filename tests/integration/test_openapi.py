@@ -118,5 +118,7 @@ async def test_an_unchanged_document_is_not_sent_again(app: App) -> None:
     derandomize=True,
     suppress_health_check=list(hypothesis.HealthCheck),
 )
-def test_nothing_that_is_sent_breaks_what_the_document_says(case: schemathesis.Case, base_url: str) -> None:
+def test_nothing_that_is_sent_breaks_what_the_document_says(
+    case: schemathesis.Case[Any], base_url: str
+) -> None:
     case.call_and_validate(base_url=base_url, headers={"Authorization": f"Bearer {API_KEY}"})

@@ -12,7 +12,7 @@ import { afterEach, beforeEach, describe, expect, expectTypeOf, it, vi } from "v
 import { problemOf } from "../../src";
 import { useAgentSession, type AgentSession, type UseAgentSessionOptions } from "../../src/components-react";
 import { fakeService, json } from "../react/fake-service";
-import { FakeRoom } from "./fake-room";
+import { FakeRoom } from "../fake-room";
 
 const listening = { "lk.agent.state": "listening", "lk.agent_name": "helper" };
 const quick = { tries: 2, firstMs: 1, longestMs: 1, longestRetryAfterMs: 1_000 };

@@ -41,11 +41,12 @@ export class FakeRoom extends Room {
   }
 
   letAgentIn(attributes: Record<string, string>): RemoteParticipant {
+    const number = this.remoteParticipants.size + 1;
     const agent = new RemoteParticipant(
       // What a participant says to the server is nothing that these tests look at.
       {} as ConstructorParameters<typeof RemoteParticipant>[0],
-      "PA_1",
-      "agent-1",
+      `PA_${number}`,
+      `agent-${number}`,
       "Agent",
       "",
       attributes,
