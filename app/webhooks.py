@@ -11,8 +11,8 @@ from types import MappingProxyType
 import msgspec
 from livekit import api
 
-from app.auth import verify_jwt
 from app.changes import RoomEvent, RoomEventKind
+from app.claims import verify_jwt
 from app.config import Keypair
 from app.errors import Malformed, Unauthenticated
 from app.lifecycle import SECOND_US

@@ -12,7 +12,7 @@ import aiohttp
 import msgspec
 from livekit import api
 
-from app.auth import LEEWAY_S
+from app.claims import LEEWAY_S
 from app.doctor.findings import Finding, Findings, fault, ok, warning
 from app.doctor.patient import Patient
 

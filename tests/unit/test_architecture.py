@@ -88,7 +88,7 @@ def test_the_lifecycle_knows_no_library() -> None:
             },
         ),
         ("aiohttp_sse", {"dashboard.routes"}),
-        ("jwt", {"auth"}),
+        ("jwt", {"claims"}),
         ("time", {"clock"}),
         ("os", {"__main__", "logs.output"}),
     ],

@@ -9,7 +9,8 @@ import jwt
 import pytest
 from livekit import api
 
-from app.auth import LEEWAY_S, Authenticator, Caller, verify_jwt
+from app.auth import Authenticator, Caller
+from app.claims import LEEWAY_S, verify_jwt
 from app.errors import Forbidden, Unauthenticated
 
 KEY, SECRET = "devkey", "a-secret-of-at-least-thirty-two-characters"

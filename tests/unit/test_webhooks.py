@@ -15,8 +15,8 @@ from google.protobuf.json_format import Parse
 from livekit import api
 from livekit.protocol.webhook import WebhookEvent
 
-from app.auth import LEEWAY_S
 from app.changes import RoomEventKind
+from app.claims import LEEWAY_S
 from app.errors import Malformed, Unauthenticated
 from app.livekit_client import participant_of
 from app.presence import Kind, Participant
