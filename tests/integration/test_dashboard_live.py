@@ -206,7 +206,10 @@ async def test_a_page_that_takes_nothing_is_cut_off(
             for number in range(1_000):
                 feed.note(_dispatch(number, version))
             await asyncio.sleep(0.002)
-        # What was left for it went with the connection, and was not kept until it takes it.
+        # What was left for it went with the connection, and was not kept until it takes it. Where the kernel
+        # has ended the connection first, only who sends something hears of it.
+        with suppress(ConnectionError):
+            await loop.sock_sendall(silent, b"\r\n")
         assert not (await _read_all(silent)).endswith(_LAST_CHUNK)
 
 
@@ -319,7 +322,7 @@ async def _until_pages(app: App, count: int) -> None:
 
 async def _read_all(connection: socket.socket) -> bytes:
     received = bytearray()
-    with suppress(ConnectionResetError):
+    with suppress(ConnectionError):
         while data := await asyncio.get_running_loop().sock_recv(connection, 1 << 20):
             received += data
     return bytes(received)
