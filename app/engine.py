@@ -3,7 +3,8 @@
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from sqlalchemy import Connection, event
+import sqlalchemy
+from sqlalchemy import Connection, Engine, event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 #: A replica that stands still in a transaction, or whose machine has gone, is not to hold up the others.
@@ -46,10 +47,27 @@ def create_engine(url: str) -> AsyncEngine:
     return _postgres_engine(url) if url.startswith("postgresql") else _sqlite_engine(url)
 
 
+def create_file_engine(engine: AsyncEngine) -> Engine:
+    """An engine for the same SQLite file, for one thread that writes."""
+    url = engine.url.set(drivername="sqlite")
+    # The thread that opens it is not the one that disposes of it.
+    arguments = {"check_same_thread": False}
+    return _prepared(
+        sqlalchemy.create_engine(
+            url, connect_args=arguments, hide_parameters=True, execution_options={"sqlite_begin": "IMMEDIATE"}
+        )
+    )
+
+
 def _sqlite_engine(url: str) -> AsyncEngine:
     engine = create_async_engine(url, pool_timeout=_POOL_TIMEOUT_S, hide_parameters=True)
-    event.listen(engine.sync_engine, "connect", _prepare_sqlite)
-    event.listen(engine.sync_engine, "begin", _begin_sqlite)
+    _prepared(engine.sync_engine)
+    return engine
+
+
+def _prepared(engine: Engine) -> Engine:
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 

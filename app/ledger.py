@@ -147,7 +147,6 @@ class Ledger:
                 sid=room.sid,
                 created_at=room.created_at,
                 generation=generation,
-                seen_at=self.now,
             )
             self.people[room.name] = 0
             self._save_room(tracked)
@@ -164,7 +163,7 @@ class Ledger:
 
     def _finish(self, room: TrackedRoom) -> None:
         self.people[room.name] = 0
-        self._save_room(replace(room, finished_at=self.now, generation=room.generation + 1, seen_at=self.now))
+        self._save_room(replace(room, finished_at=self.now, generation=room.generation + 1))
         self.docket.signal_room(room.sid, Signal(event=Event.ROOM_FINISHED, people=0))
 
     def _save_room(self, room: TrackedRoom) -> None:
@@ -213,9 +212,7 @@ class Ledger:
     def _track(
         self, room: TrackedRoom, participant: Participant, *, left_at: int | None, reason: str | None
     ) -> None:
-        current = replace(
-            self.rooms[room.name], generation=self.rooms[room.name].generation + 1, seen_at=self.now
-        )
+        current = replace(self.rooms[room.name], generation=self.rooms[room.name].generation + 1)
         self._save_room(current)
         is_agent = participant.kind is Kind.AGENT
         self.participants[participant.sid] = TrackedParticipant(
@@ -229,7 +226,6 @@ class Ledger:
             left_at=left_at,
             leave_reason=reason,
             generation=current.generation,
-            seen_at=self.now,
         )
         self.changed_participants.add(participant.sid)
 

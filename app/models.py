@@ -30,6 +30,7 @@ def _one_of(column: str, values: type[State] | type[EndReason]) -> CheckConstrai
     return CheckConstraint(f"{column} IN ({listed})", name=column)
 
 
+_PRESENT, _LEFT = text("left_at IS NULL"), text("left_at IS NOT NULL")
 _LIVE = text("state IN ({})".format(", ".join(f"'{state}'" for state in LIVE_STATES)))
 
 rooms = Table(
@@ -42,7 +43,8 @@ rooms = Table(
     Column("finished_at", BigInteger),
     # Grows with every change of presence, so that a snapshot can tell what it has not seen.
     Column("generation", BigInteger, nullable=False),
-    Column("seen_at", BigInteger, nullable=False, index=True),
+    # Of this instance. To count its participants for every webhook would take longer with each that left.
+    Column("people", Integer, nullable=False),
 )
 
 participants = Table(
@@ -58,8 +60,9 @@ participants = Table(
     Column("left_at", BigInteger),
     Column("leave_reason", String(64)),
     Column("generation", BigInteger, nullable=False),
-    Column("seen_at", BigInteger, nullable=False, index=True),
-    Index("ix_participants_room_name_room_sid", "room_name", "room_sid"),
+    Index("ix_participants_room_sid_left_at", "room_sid", "left_at"),
+    Index("ix_participants_present", "room_name", sqlite_where=_PRESENT, postgresql_where=_PRESENT),
+    Index("ix_participants_left_at", "left_at", sqlite_where=_LEFT, postgresql_where=_LEFT),
 )
 
 dispatches = Table(
@@ -104,7 +107,8 @@ dispatches = Table(
         sqlite_where=_LIVE,
         postgresql_where=_LIVE,
     ),
-    Index("ix_dispatches_room_name", "room_name"),
+    # With its end: what a room's dispatches of the last day were is not read for every webhook.
+    Index("ix_dispatches_room_name_ended_at", "room_name", "ended_at"),
     Index(
         "ix_dispatches_due_at",
         "due_at",

@@ -35,7 +35,6 @@ class TrackedRoom(Room):
     finished_at: int | None = None
     #: Grows with every change of presence.
     generation: int = 0
-    seen_at: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +58,6 @@ class TrackedParticipant(Participant):
     leave_reason: str | None = None
     #: The room's generation at its last change.
     generation: int = 0
-    seen_at: int = 0
 
     @property
     def is_in(self) -> bool:

@@ -6,11 +6,11 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, delete, func, or_, select, update
+from sqlalchemy import Connection, Engine, Row, and_, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.alerts import Standing
-from app.batch import dispatch_of, load, open_dispatches, save
+from app.batch import dispatch_of, load, save
 from app.census import KnownRoom
 from app.changes import Change, Outcome
 from app.ledger import Ledger
@@ -22,6 +22,9 @@ from app.transactions import Transactions
 
 #: What has gathered during a long stop is forgotten in one round as well.
 _PRUNE_PATIENCE_S = 60.0
+
+#: Has an index, whatever has ended since yesterday; that the state is not `ended` has none.
+_IS_OPEN = dispatches.c.ended_at.is_(None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +50,11 @@ class Store:
     def __init__(self, engine: AsyncEngine) -> None:
         self._transactions = Transactions(engine)
 
+    @property
+    def engines(self) -> tuple[Engine, ...]:
+        """All that its transactions are begun on: where faults of the database can be tried."""
+        return self._transactions.engines
+
     async def close(self) -> None:
         await self._transactions.close()
 
@@ -68,9 +76,11 @@ class Store:
         return await self._transactions.write(work)
 
     async def room(self, room_name: str) -> RoomView:
+        open_ones = select(dispatches).where(dispatches.c.room_name == room_name, _IS_OPEN)
+
         async def work(connection: AsyncConnection) -> RoomView:
             generation = await connection.scalar(select(rooms.c.generation).where(rooms.c.name == room_name))
-            found = await connection.execute(open_dispatches([room_name]))
+            found = await connection.execute(open_ones)
             return RoomView(generation=generation or 0, dispatches=tuple(map(dispatch_of, found)))
 
         return await self._transactions.read(work)
@@ -87,7 +97,8 @@ class Store:
         return await self._one(select(dispatches).where(dispatches.c.id == row_id))
 
     async def in_state(self, state: State) -> list[Dispatch]:
-        return await self._all(select(dispatches).where(dispatches.c.state == state))
+        """Those in a state that is not the last one."""
+        return await self._all(select(dispatches).where(_IS_OPEN, dispatches.c.state == state))
 
     async def find_dispatch(self, dispatch_id: str) -> Dispatch | None:
         """By LiveKit's id or by our own, which also names those that LiveKit has never had."""
@@ -109,7 +120,7 @@ class Store:
         """Every room that has not finished, by name."""
         columns = (participants.c.room_sid, participants.c.sid, participants.c.kind, participants.c.identity)
         present = select(*columns).where(participants.c.left_at.is_(None))
-        tracked = select(dispatches).where(dispatches.c.state != State.ENDED)
+        tracked = select(dispatches).where(_IS_OPEN)
         unfinished = select(rooms.c.name, rooms.c.sid, rooms.c.generation)
 
         async def work(connection: AsyncConnection) -> dict[str, KnownRoom]:
@@ -167,9 +178,7 @@ class Store:
 
     async def count_open(self) -> dict[str, int]:
         """How many dispatches are in each state; none that have ended."""
-        counted = select(dispatches.c.state, func.count().label("number")).where(
-            dispatches.c.state != State.ENDED
-        )
+        counted = select(dispatches.c.state, func.count().label("number")).where(_IS_OPEN)
         rows = await self._rows(counted.group_by(dispatches.c.state))
         return {row.state: row.number for row in rows}
 
@@ -180,8 +189,7 @@ class Store:
         # One that is tried again is on its way for most of the time, and unavailable in between.
         is_retried = and_(state.in_((State.CREATING, State.STARTING)), attempt > Policy.max_attempts)
         is_unserved = and_(dispatches.c.participant_count > 0, or_(state == State.UNAVAILABLE, is_retried))
-        is_open = dispatches.c.ended_at.is_(None)
-        troubled = await self._all(select(dispatches).where(is_open, or_(is_stuck, is_unserved)))
+        troubled = await self._all(select(dispatches).where(_IS_OPEN, or_(is_stuck, is_unserved)))
         received = await self._rows(select(func.max(webhook_events.c.received_at)))
         return Standing(
             agents=await self.count_open(),

@@ -6,9 +6,11 @@ from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import stamina
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from app.engine import create_file_engine
+from app.file_writer import FileWriter
 from app.outage import is_worth_another_try, translated
 
 T = TypeVar("T")
@@ -27,6 +29,8 @@ class Transactions:
 
     def __init__(self, engine: AsyncEngine, *, patience_s: float = _PATIENCE_S) -> None:
         self._engine = engine
+        is_file = engine.dialect.name == "sqlite" and engine.dialect.is_async
+        self._file_writer = FileWriter(create_file_engine(engine)) if is_file else None
         # SQLite takes one writer at a time: this says when it is to begin as one.
         self._writer = engine.execution_options(sqlite_begin="IMMEDIATE")
         self._patience_s = patience_s
@@ -36,7 +40,15 @@ class Transactions:
         """Whether other processes may be at work on the same database."""
         return self._engine.dialect.name != "sqlite"
 
+    @property
+    def engines(self) -> tuple[Engine, ...]:
+        """All that transactions are begun on."""
+        writers = (self._file_writer.engine,) if self._file_writer else ()
+        return (self._engine.sync_engine, *writers)
+
     async def close(self) -> None:
+        if self._file_writer:
+            await self._file_writer.close()
         await self._engine.dispose()
 
     async def read(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
@@ -50,6 +62,8 @@ class Transactions:
         """Run `work` in one transaction, and all of it again where that is rolled back for another's."""
 
         async def once() -> T:
+            if self._file_writer:
+                return await self._file_writer.write(work)
             async with self._writer.begin() as connection:
                 if patience_s and self.is_shared:
                     await connection.execute(text("SET LOCAL statement_timeout = 0"))

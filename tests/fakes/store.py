@@ -26,9 +26,10 @@ class DatabaseFaults:
         class FailingStore(Store):
             def __init__(self, engine: AsyncEngine) -> None:
                 super().__init__(engine)
-                event.listen(engine.sync_engine, "begin", faults.check)
-                if engine.dialect.name == "sqlite":
-                    event.listen(engine.sync_engine, "checkout", faults.limit)
+                for one in self.engines:
+                    event.listen(one, "begin", faults.check)
+                    if one.dialect.name == "sqlite":
+                        event.listen(one, "checkout", faults.limit)
 
         return FailingStore
 

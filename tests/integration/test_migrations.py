@@ -19,7 +19,7 @@ from fakes.databases import Database, PostgresDatabase, PostgresServer, SqliteDa
 from integration.conftest import StartApp
 from integration.harness import World
 
-_SQLITE_DDL = "SELECT name, sql AS line FROM sqlite_master WHERE sql IS NOT NULL"
+_SQLITE_DDL = """SELECT name, replace(sql, '"', '') AS line FROM sqlite_master WHERE sql IS NOT NULL"""
 _POSTGRES_DDL = """
     SELECT table_name AS name, concat_ws(' ', column_name, data_type, character_maximum_length, is_nullable,
         column_default) AS line FROM information_schema.columns WHERE table_schema = 'public'
@@ -67,7 +67,7 @@ async def run(engine: AsyncEngine, do: str, revision: str) -> None:
 
 
 def ddl(database: Database) -> set[tuple[str, str]]:
-    """Each line of each table and index: their order and spacing mean nothing."""
+    """Each line of each table and index: their order, spacing and quotes mean nothing."""
     rows = database.query(_POSTGRES_DDL if isinstance(database, PostgresDatabase) else _SQLITE_DDL)
     lines = {
         (row["name"], " ".join(line.strip(" ,").split())) for row in rows for line in row["line"].splitlines()
@@ -88,6 +88,28 @@ async def test_the_migrations_make_exactly_the_models(
 
     assert migrated == ddl(other)
     assert any("ux_dispatches_live" in line for _, line in migrated)
+
+
+async def test_people_are_counted_for_a_database_from_before_the_count(
+    engine: AsyncEngine, bare: Database
+) -> None:
+    await run(engine, "upgrade", "0001")
+    bare.execute(
+        "INSERT INTO rooms VALUES ('full', 'RM_full', 1, NULL, 1, 1), ('empty', 'RM_empty', 1, NULL, 1, 1),"
+        " ('over', 'RM_over', 1, 9, 1, 1)"
+    )
+    bare.execute(
+        "INSERT INTO participants VALUES ('PA_1', 'full', 'RM_full', 'person', NULL, NULL, NULL, NULL, 1, 1),"
+        " ('PA_2', 'full', 'RM_full', 'person', NULL, NULL, NULL, NULL, 1, 1),"
+        " ('PA_3', 'full', 'RM_full', 'person', NULL, NULL, 5, NULL, 1, 1),"
+        " ('PA_4', 'full', 'RM_full', 'agent', 'agent-1', 'one', NULL, NULL, 1, 1),"
+        " ('PA_5', 'over', 'RM_over', 'person', NULL, NULL, NULL, NULL, 1, 1)"
+    )
+
+    await migrate.upgrade(engine)
+
+    counts = {row["name"]: row["people"] for row in bare.query("SELECT name, people FROM rooms")}
+    assert counts == {"full": 2, "empty": 0, "over": 0}
 
 
 async def test_alembic_finds_no_difference(engine: AsyncEngine) -> None:

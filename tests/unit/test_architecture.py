@@ -61,7 +61,17 @@ def test_the_lifecycle_knows_no_library() -> None:
     [
         (
             "sqlalchemy",
-            {"models", "store", "batch", "engine", "migrate", "outage", "transactions", "transfer"},
+            {
+                "models",
+                "store",
+                "batch",
+                "engine",
+                "file_writer",
+                "migrate",
+                "outage",
+                "transactions",
+                "transfer",
+            },
         ),
         ("alembic", {"migrate"}),
         ("livekit", {"livekit_client", "webhooks", "tokens", "doctor.livekit"}),
