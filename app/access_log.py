@@ -14,7 +14,7 @@ _SLOW_US = 1_000_000
 
 
 def access_log_middleware(clock: Clock) -> Middleware:
-    """DEBUG for what went well, INFO for what took over a second or was refused, WARNING for failures."""
+    """Logs every request, whatever becomes of it."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -28,28 +28,34 @@ def access_log_middleware(clock: Clock) -> Middleware:
             raise
         finally:
             took_us = clock.now() - began_at
+            resource = request.match_info.route.resource
             # A stream is meant to last.
-            level = _level(status, is_slow=took_us > _SLOW_US and is_whole)
-            if logger.isEnabledFor(level):
-                logger.log(level, "A request was answered", extra=_fields(request, status, took_us))
+            log_request(
+                request.method, resource.canonical if resource else None, status, took_us, is_whole=is_whole
+            )
         return response
 
     return middleware
+
+
+def log_request(method: str, route: str | None, status: int, took_us: int, *, is_whole: bool = True) -> None:
+    """DEBUG for what went well, INFO for what took over a second or was refused, WARNING for failures.
+
+    `route` is the template; the path itself is whatever the caller wrote, and its query may hold a token.
+    """
+    level = _level(status, is_slow=took_us > _SLOW_US and is_whole)
+    if logger.isEnabledFor(level):
+        fields = {
+            "action": "request",
+            "method": method,
+            "route": route,
+            "status": status,
+            "duration_ms": round(took_us / 1_000, 1),
+        }
+        logger.log(level, "A request was answered", extra=fields)
 
 
 def _level(status: int, *, is_slow: bool) -> int:
     if status >= web.HTTPInternalServerError.status_code:
         return logging.WARNING
     return logging.INFO if is_slow or status >= web.HTTPBadRequest.status_code else logging.DEBUG
-
-
-def _fields(request: web.Request, status: int, took_us: int) -> dict[str, object]:
-    resource = request.match_info.route.resource
-    return {
-        "action": "request",
-        "method": request.method,
-        # The path itself is whatever the caller wrote, and its query may hold a token.
-        "route": resource.canonical if resource else None,
-        "status": status,
-        "duration_ms": round(took_us / 1_000, 1),
-    }

@@ -5,7 +5,8 @@ what SQLAlchemy's expressions would cost here.
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -19,11 +20,34 @@ from app.lifecycle import LIVE_STATES, Dispatch, EndReason, State
 from app.models import dispatches, history, participants, rooms, webhook_events
 from app.presence import Kind, TrackedParticipant, TrackedRoom
 
+Rows = Sequence[Sequence[Any]]
+
+
+def _find_by_cursor(connection: Connection, statement: str, parameters: tuple[Any, ...]) -> Rows:
+    with closing(connection.connection.cursor()) as cursor:
+        cursor.execute(statement, parameters)
+        return cursor.fetchall()
+
+
+def _run_by_cursor(connection: Connection, statement: str, rows: list[tuple[Any, ...]]) -> None:
+    with closing(connection.connection.cursor()) as cursor:
+        cursor.executemany(statement, rows)
+
+
+def _find_by_connection(connection: Connection, statement: str, parameters: tuple[Any, ...]) -> Rows:
+    return connection.exec_driver_sql(statement, parameters).all()
+
+
+def _run_by_connection(connection: Connection, statement: str, rows: list[tuple[Any, ...]]) -> None:
+    connection.exec_driver_sql(statement, rows)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Dialect:
     """In what the SQL of a batch differs between the two databases."""
 
+    find: Callable[[Connection, str, tuple[Any, ...]], Rows]
+    run: Callable[[Connection, str, list[tuple[Any, ...]]], None]
     #: A condition: among the values of the one parameter, a list of texts.
     among: str
     #: How that list is passed.
@@ -39,9 +63,17 @@ class Dialect:
 DIALECTS = {
     # It takes one writer at a time: there is nobody to lock out.
     "sqlite": Dialect(
-        among="IN (SELECT value FROM json_each(?))", pass_list=json.dumps, place=lambda _number: "?"
+        # sqlite3's own errors say all that is asked of them.
+        find=_find_by_cursor,
+        run=_run_by_cursor,
+        among="IN (SELECT value FROM json_each(?))",
+        pass_list=json.dumps,
+        place=lambda _number: "?",
     ),
     "postgresql": Dialect(
+        # SQLAlchemy tells which errors mean that the connection is lost.
+        find=_find_by_connection,
+        run=_run_by_connection,
         among="= ANY(CAST($1 AS text[]))",
         pass_list=list,
         place="${}".format,
@@ -61,7 +93,8 @@ class Statements:
         self.find_rooms = f"{_select(rooms)} WHERE name {among} ORDER BY name{lock}"
         self.find_open = f"{_select(dispatches)} WHERE room_name {among} AND ended_at IS NULL{lock}"
         self.find_participants = f"{_select(participants)} WHERE sid {among}"
-        self.find_present = f"{_select(participants)} WHERE room_name {among} AND left_at IS NULL"
+        of_room = f"room_sid IN (SELECT sid FROM rooms WHERE name {among})"  # noqa: S608 - our names
+        self.find_present = f"{_select(participants)} WHERE {of_room} AND left_at IS NULL"
         self.find_events = f"SELECT id FROM webhook_events WHERE id {among}"  # noqa: S608
         self.put_rooms = _insert(rooms, dialect) + _or_update(rooms)
         self.put_participants = _insert(participants, dialect) + _or_update(participants)
@@ -146,15 +179,13 @@ def load(connection: Connection, changes: Sequence[Change], ledger: Ledger) -> N
     _take_participants(ledger, _find(connection, sql, sql.find_present, asked))
 
 
-def _find(
-    connection: Connection, sql: Statements, statement: str, wanted: list[str]
-) -> Iterable[Sequence[Any]]:
+def _find(connection: Connection, sql: Statements, statement: str, wanted: list[str]) -> Rows:
     if not wanted:
         return ()
-    return connection.exec_driver_sql(statement, (sql.dialect.pass_list(wanted),)).all()
+    return sql.dialect.find(connection, statement, (sql.dialect.pass_list(wanted),))
 
 
-def _take_participants(ledger: Ledger, rows: Iterable[Sequence[Any]]) -> None:
+def _take_participants(ledger: Ledger, rows: Rows) -> None:
     for sid, room_name, room_sid, kind, identity, agent_name, left_at, leave_reason, generation in rows:
         ledger.participants[sid] = TrackedParticipant(
             sid=sid,
@@ -171,11 +202,11 @@ def _take_participants(ledger: Ledger, rows: Iterable[Sequence[Any]]) -> None:
 
 def save(connection: Connection, ledger: Ledger) -> None:
     sql = _STATEMENTS[connection.dialect.name]
-    changed_rooms = (ledger.rooms[name] for name in sorted(ledger.changed_rooms))
-    _run(connection, sql.put_rooms, [_room_values(room, ledger.people[room.name]) for room in changed_rooms])
-    changed = (ledger.participants[sid] for sid in sorted(ledger.changed_participants))
-    _run(connection, sql.put_participants, [_participant_values(participant) for participant in changed])
-    _run(connection, sql.add_events, [(event_id, ledger.now) for event_id in ledger.new_events])
+    changed_rooms = [_room_values(ledger, name) for name in sorted(ledger.changed_rooms)]
+    _run(connection, sql, sql.put_rooms, changed_rooms)
+    changed = [_participant_values(ledger.participants[sid]) for sid in sorted(ledger.changed_participants)]
+    _run(connection, sql, sql.put_participants, changed)
+    _run(connection, sql, sql.add_events, [(event_id, ledger.now) for event_id in ledger.new_events])
     if not ledger.docket.transitions:
         return
     final = final_states(ledger.docket.transitions)
@@ -183,9 +214,9 @@ def save(connection: Connection, ledger: Ledger) -> None:
     ordered = sorted(final.values(), key=lambda dispatch: dispatch.state in LIVE_STATES)
     new = {t.after.id for t in ledger.docket.transitions if t.before is None}
     changed_rows = [_changed_values(dispatch) for dispatch in ordered if dispatch.id not in new]
-    _run(connection, sql.change_dispatches, changed_rows)
+    _run(connection, sql, sql.change_dispatches, changed_rows)
     new_rows = [_dispatch_values(dispatch) for dispatch in ordered if dispatch.id in new]
-    _run(connection, sql.add_dispatches, new_rows)
+    _run(connection, sql, sql.add_dispatches, new_rows)
     lines = [
         (
             transition.after.id,
@@ -197,13 +228,14 @@ def save(connection: Connection, ledger: Ledger) -> None:
         )
         for transition in ledger.docket.transitions
     ]
-    _run(connection, sql.add_history, lines)
+    _run(connection, sql, sql.add_history, lines)
 
 
-def _run(connection: Connection, statement: str, rows: list[tuple[Any, ...]]) -> None:
+def _run(connection: Connection, sql: Statements, statement: str, rows: list[tuple[Any, ...]]) -> None:
     if rows:
-        connection.exec_driver_sql(statement, rows)
+        sql.dialect.run(connection, statement, rows)
 
 
-def _room_values(room: TrackedRoom, people: int) -> tuple[Any, ...]:
-    return (room.name, room.sid, room.created_at, room.finished_at, room.generation, people)
+def _room_values(ledger: Ledger, name: str) -> tuple[Any, ...]:
+    room = ledger.rooms[name]
+    return (name, room.sid, room.created_at, room.finished_at, room.generation, ledger.people[name])

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from aiohttp import web
@@ -15,6 +16,8 @@ from app.security_headers import HEADERS
 CONNECTION_LIMIT = 800
 #: From a connection's first moment, or a further request's first byte, to the end of its head.
 HEAD_TIMEOUT_S = 10.0
+#: How late a head's time may be up, as a part of it.
+_LOOKS_WITHIN_TIMEOUT = 10
 
 _OPTIONS: dict[str, Any] = {
     # Ours is a middleware.
@@ -23,6 +26,12 @@ _OPTIONS: dict[str, Any] = {
     # Whoever goes on sending after the answer is not listened to for long.
     "lingering_time": 0.5,
 }
+
+
+Lane = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+#: By method and path: handlers that the application's middlewares and routes have no part in.
+LANES = web.AppKey("lanes", Mapping[tuple[str, str], Lane])
 
 
 class Gatekeeper:
@@ -35,14 +44,18 @@ class Gatekeeper:
     def __init__(
         self,
         server: web.Server,
+        lanes: Mapping[tuple[str, str], Lane],
         *,
         limit: int = CONNECTION_LIMIT,
         head_timeout_s: float = HEAD_TIMEOUT_S,
     ) -> None:
         self._server = server
+        self._lanes = lanes
         self._limit = limit
         self.head_timeout_s = head_timeout_s
         self._open: set[Connection] = set()
+        #: Looks after the heads of all connections; None while there are none.
+        self._watch: asyncio.TimerHandle | None = None
         #: Those without a request under way, silent longest first.
         self._waiting: OrderedDict[Connection, None] = OrderedDict()
         self._handle = server.request_handler
@@ -63,6 +76,8 @@ class Gatekeeper:
             oldest.force_close()
         self._open.add(connection)
         self._waiting[connection] = None
+        if self._watch is None:
+            self._watch_heads()
         return True
 
     def rest(self, connection: "Connection") -> None:
@@ -74,11 +89,21 @@ class Gatekeeper:
         self._open.discard(connection)
         self._waiting.pop(connection, None)
 
+    def _watch_heads(self) -> None:
+        """One timer for all: one for each request would cost more than most of them."""
+        loop = asyncio.get_running_loop()
+        self._watch = None
+        for connection in [one for one in self._waiting if one.is_overdue(loop.time() - self.head_timeout_s)]:
+            connection.force_close()
+        if self._open:
+            self._watch = loop.call_later(self.head_timeout_s / _LOOKS_WITHIN_TIMEOUT, self._watch_heads)
+
     async def _begin(self, request: web.BaseRequest) -> web.StreamResponse:
         if isinstance(request.protocol, Connection):
             self._waiting.pop(request.protocol, None)
             request.protocol.head_is_complete()
-        return await self._handle(request)
+        lane = self._lanes.get((request.method, request.raw_path))
+        return await (lane or self._handle)(request)
 
 
 class Connection(web.RequestHandler):
@@ -88,7 +113,8 @@ class Connection(web.RequestHandler):
         super().__init__(server, loop=asyncio.get_running_loop(), **_OPTIONS)
         self._gatekeeper = gatekeeper
         self._is_answering = False
-        self._head_deadline: asyncio.TimerHandle | None = None
+        #: When the head that is awaited began; None while none is.
+        self._head_since_s: float | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if not self._gatekeeper.admit(self):
@@ -101,7 +127,7 @@ class Connection(web.RequestHandler):
         self._expect_head()
 
     def data_received(self, data: bytes) -> None:
-        if not self._is_answering and self._head_deadline is None:
+        if not self._is_answering and self._head_since_s is None:
             self._expect_head()
         super().data_received(data)
 
@@ -137,19 +163,21 @@ class Connection(web.RequestHandler):
 
     def head_is_complete(self) -> None:
         self._is_answering = True
-        if self._head_deadline:
-            self._head_deadline.cancel()
-            self._head_deadline = None
+        self._head_since_s = None
+
+    def is_overdue(self, since_s: float) -> bool:
+        """Whether a head has been awaited since `since_s` of the loop's time, or longer."""
+        return self._head_since_s is not None and self._head_since_s <= since_s
 
     def _expect_head(self) -> None:
-        self._head_deadline = self._loop.call_later(self._gatekeeper.head_timeout_s, self.force_close)
+        self._head_since_s = self._loop.time()
 
 
 async def listen(runner: web.AppRunner, host: str, port: int, **limits: Any) -> asyncio.Server:
     """Listen for a runner that is set up; close what this gives before the runner is cleaned up."""
     if runner.server is None:
         raise RuntimeError("the runner is not set up")
-    gatekeeper = Gatekeeper(runner.server, **limits)
+    gatekeeper = Gatekeeper(runner.server, runner.app[LANES], **limits)
     return await asyncio.get_running_loop().create_server(gatekeeper, host, port)
 
 

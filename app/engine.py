@@ -17,6 +17,15 @@ _POSTGRES_LIMITS = {
     "tcp_keepalives_count": "4",
 }
 _CONNECT_TIMEOUT_S = 5
+
+_SQLITE_PRAGMAS = (
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "busy_timeout=5000",
+    "foreign_keys=ON",
+    # 16 MB: of the pages that every batch writes again, each is copied from the log once in so many.
+    "wal_autocheckpoint=4000",
+)
 _POOL_TIMEOUT_S = 5
 
 #: What libpq's form of a URL may say to libpq; asyncpg would pass it on to the server, which refuses it.
@@ -75,7 +84,7 @@ def _prepare_sqlite(dbapi_connection: Any, _record: object) -> None:
     # Without this the driver begins transactions of its own, and neither savepoints nor DDL roll back.
     dbapi_connection.isolation_level = None
     cursor = dbapi_connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000", "foreign_keys=ON"):
+    for pragma in _SQLITE_PRAGMAS:
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

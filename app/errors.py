@@ -136,8 +136,6 @@ async def error_middleware(request: web.Request, handler: Handler) -> web.Stream
     """Turn every failure into the one JSON form, with a status that tells the truth."""
     try:
         return await handler(request)
-    except ServiceError as error:
-        return render(error)
     except web.HTTPException as error:
         if error.status < 400:  # noqa: PLR2004 - redirects are not failures
             raise
@@ -149,6 +147,13 @@ async def error_middleware(request: web.Request, handler: Handler) -> web.Stream
             headers=allowed,
             content_type="application/json",
         )
-    except Exception:
-        logger.exception("A request failed in a way that nobody foresaw", extra={"action": "request"})
-        return render(ServiceError("something went wrong in the service; its log says what"))
+    except Exception as error:  # noqa: BLE001 - every failure is answered, and what is not ours is logged
+        return render_failure(error)
+
+
+def render_failure(error: Exception) -> web.Response:
+    """The answer to whatever a handler raises; what nobody foresaw is logged, and not told."""
+    if isinstance(error, ServiceError):
+        return render(error)
+    logger.error("A request failed in a way that nobody foresaw", exc_info=error, extra={"action": "request"})
+    return render(ServiceError("something went wrong in the service; its log says what"))

@@ -3,11 +3,12 @@
 import msgspec
 from aiohttp import web
 
-from app import schemas, session_cookie, webhooks
+from app import schemas, session_cookie
 from app.config import Config, SessionRoomsBy
 from app.dispatches import Wanted
 from app.errors import Invalid
-from app.reception import CALLER, json_response, read_body
+from app.ingest import receive_webhook
+from app.reception import CALLER, json_response
 from app.service import Service
 from app.tokens import TokenIssuer
 
@@ -15,24 +16,9 @@ CONFIG = web.AppKey("config", Config)
 SERVICE = web.AppKey("service", Service)
 TOKEN_ISSUER = web.AppKey("token_issuer", TokenIssuer)
 
-WEBHOOK_LIMIT = 1024 * 1024
-
 
 async def take_webhook(request: web.Request, _unread: object) -> schemas.Taken:
-    """LiveKit signs the very bytes, so they are read here; and only for whoever holds a key of ours."""
-    with request.app[SERVICE].metrics.webhook() as receipt:
-        digest = webhooks.signed_digest(request.headers.get("Authorization"), request.app[CONFIG].keys)
-        body = await read_body(request, WEBHOOK_LIMIT)
-        webhooks.check_digest(body, digest)
-        webhook = webhooks.translate(body)
-        receipt.sent_at = webhook.sent_at
-        if webhook.name in webhooks.KNOWN_EVENTS:
-            receipt.event = webhook.name
-        if webhook.event is None:
-            receipt.result = "ignored"
-        else:
-            outcome = await request.app[SERVICE].tracker.submit_one(webhook.event)
-            receipt.result = "applied" if outcome.applied else "stale"
+    await receive_webhook(request, request.app[SERVICE], request.app[CONFIG].keys)
     return schemas.Taken()
 
 

@@ -14,23 +14,21 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 @web.middleware
 async def http_metrics_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Around all others that answer: it counts what is sent, by whichever of the others."""
-    loop, service = asyncio.get_running_loop(), request.app[SERVICE]
-    method, route = _method(request), _route(request)
+    loop, metrics = asyncio.get_running_loop(), request.app[SERVICE].metrics
     started_s = loop.time()
-    status = 500
+    status, seconds = 500, None
     try:
         response = await handler(request)
         status = response.status
+        # A stream is ready when it ends, which says nothing about how long anybody waited.
+        seconds = loop.time() - started_s if isinstance(response, web.Response) else None
     except web.HTTPException as answer:
         status = answer.status
         raise
     else:
-        # A stream is ready when it ends, which says nothing about how long anybody waited.
-        if isinstance(response, web.Response):
-            service.metrics.http_seconds.labels(method, route).observe(loop.time() - started_s)
         return response
     finally:
-        service.tally.http_requests[method, route, f"{status // 100}xx"] += 1
+        metrics.note_request(_method(request), _route(request), status, seconds)
 
 
 def _method(request: web.Request) -> str:

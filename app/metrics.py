@@ -12,13 +12,16 @@ from prometheus_client.exposition import choose_encoder
 
 from app.changes import Transition
 from app.clock import Clock
-from app.errors import ServiceError
 from app.lifecycle import SECOND_US, Dispatch, Event, State
 from app.log_counts import LogCounts
 from app.metric_families import ONLY, Families, Family
 from app.tally import Tally
 
 _PREFIX = "agent_lifecycle_"
+
+#: What came of webhooks that were taken.
+_TAKEN = frozenset({"applied", "stale", "ignored"})
+_CLASSES = ("0xx", "1xx", "2xx", "3xx", "4xx", "5xx")
 
 _FAST_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _CALL_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -41,17 +44,6 @@ class Readings:
     withheld: Mapping[str, int]
 
 
-@dataclass
-class Receipt:
-    """What is known of a webhook so far."""
-
-    #: One of a known few, whatever stands in the body.
-    event: str = "unknown"
-    result: str = ServiceError.code
-    #: By LiveKit's clock; None when it did not say.
-    sent_at: int | None = None
-
-
 class Metrics:
     """The histograms, and whatever others count; docs/metrics.md has every name and label."""
 
@@ -62,7 +54,8 @@ class Metrics:
         self.livekit_seconds = self._histogram(
             "livekit_call_seconds", "Time until LiveKit answered or was given up", _CALL_S, "method"
         )
-        self.http_seconds = self._histogram(
+        self._http_timers: dict[tuple[str, str], Histogram] = {}
+        self._http_seconds = self._histogram(
             "http_request_seconds",
             "Time until an answer was ready, streams left out",
             _CALL_S,
@@ -103,20 +96,21 @@ class Metrics:
                 lived_us = (after.ended_at or 0) - after.agent_joined_at
                 self._lifetime_seconds.observe(lived_us / SECOND_US)
 
-    @contextmanager
-    def webhook(self) -> Iterator[Receipt]:
-        """Count a webhook as what the block has found out about it, or as refused with the code it raises."""
-        receipt = Receipt()
-        try:
-            yield receipt
-        except ServiceError as error:
-            receipt.result = error.code
-            raise
-        finally:
-            self._tally.webhooks[receipt.event, receipt.result] += 1
-        if receipt.sent_at:
-            lag_us = max(0, self._clock.now() - receipt.sent_at)
+    def note_webhook(self, event: str, result: str, sent_at: int | None) -> None:
+        """Count a webhook: its event, one of a known few; what came of it; and when, by LiveKit's clock."""
+        self._tally.webhooks[event, result] += 1
+        if sent_at and result in _TAKEN:
+            lag_us = max(0, self._clock.now() - sent_at)
             self._webhook_lag_seconds.observe(lag_us / SECOND_US)
+
+    def note_request(self, method: str, route: str, status: int, seconds: float | None) -> None:
+        """Count a request by its route's template; `seconds` None: a stream, whose end nobody waits for."""
+        self._tally.http_requests[method, route, _CLASSES[status // 100]] += 1
+        if seconds is not None:
+            timer = self._http_timers.get((method, route))
+            if timer is None:
+                timer = self._http_timers[method, route] = self._http_seconds.labels(method, route)
+            timer.observe(seconds)
 
     @contextmanager
     def commit(self, changes: int) -> Iterator[None]:

@@ -102,7 +102,7 @@ async def add_quota(request: web.Request, response: web.StreamResponse) -> None:
         response.headers["RateLimit"] = f'"default";r={quota.remaining};t={quota.reset_s}'
 
 
-async def read_body(request: web.Request, limit: int = BODY_LIMIT) -> bytes:
+async def read_body(request: web.BaseRequest, limit: int = BODY_LIMIT) -> bytes:
     """The whole body.
 
     Raises:
@@ -113,10 +113,16 @@ async def read_body(request: web.Request, limit: int = BODY_LIMIT) -> bytes:
     if (request.content_length or 0) > limit:
         raise TooLarge(f"the body is over {limit} bytes")
     try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
+        if request.content.is_eof():
+            # It came with the head, as nearly all do: nothing has to be waited for.
             body = await request.read()
+        else:
+            async with asyncio.timeout(BODY_TIMEOUT_S):
+                body = await request.read()
     except TimeoutError as error:
         raise TooSlow(f"the body did not come within {BODY_TIMEOUT_S:.0f} s") from error
+    except web.HTTPRequestEntityTooLarge as error:
+        raise TooLarge(f"the body is over {limit} bytes") from error
     except ConnectionError as error:
         raise Malformed("the connection ended before the body did") from error
     if len(body) > limit:

@@ -4,6 +4,7 @@ from app import handlers, schemas
 from app.config import Config, Surroundings
 from app.endpoints import Access, AnyEndpoint, Endpoint
 from app.errors import Busy, LiveKitRefused, LiveKitTimeout, LiveKitUnavailable, NotFound
+from app.ingest import WEBHOOK_PATH
 from app.readiness import Report
 from app.webhooks import WebhookBody
 
@@ -16,7 +17,7 @@ def api_endpoints(config: Config) -> tuple[AnyEndpoint, ...]:
     return (
         Endpoint(
             method="POST",
-            path="/api/livekit/webhook",
+            path=WEBHOOK_PATH,
             access=Access.LIVEKIT,
             summary="Take one of LiveKit's webhooks; answered only once it is committed",
             handler=handlers.take_webhook,

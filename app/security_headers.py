@@ -25,14 +25,15 @@ HEADERS: Mapping[str, str] = MappingProxyType(
 _YEAR_S = 365 * 86_400
 
 
-def security_headers(public_url: str | None) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
-    """For `on_response_prepare`, so that failures and streams have them too.
+def headers_for(public_url: str | None) -> dict[str, str]:
+    """Browsers are told to insist on https only where it is known to work: `public_url` is an https one."""
+    https = public_url is not None and public_url.startswith("https://")
+    return dict(HEADERS) | ({"Strict-Transport-Security": f"max-age={_YEAR_S}"} if https else {})
 
-    Browsers are told to insist on https only where it is known to work: `public_url` is an https one.
-    """
-    headers = dict(HEADERS)
-    if public_url and public_url.startswith("https://"):
-        headers["Strict-Transport-Security"] = f"max-age={_YEAR_S}"
+
+def security_headers(public_url: str | None) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+    """For `on_response_prepare`, so that failures and streams have them too."""
+    headers = headers_for(public_url)
 
     async def add(_request: web.Request, response: web.StreamResponse) -> None:
         for name, value in headers.items():

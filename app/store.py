@@ -119,7 +119,8 @@ class Store:
     async def known_rooms(self) -> dict[str, KnownRoom]:
         """Every room that has not finished, by name."""
         columns = (participants.c.room_sid, participants.c.sid, participants.c.kind, participants.c.identity)
-        present = select(*columns).where(participants.c.left_at.is_(None))
+        is_in = and_(participants.c.room_sid == rooms.c.sid, participants.c.left_at.is_(None))
+        present = select(*columns).join(rooms, is_in).where(rooms.c.finished_at.is_(None))
         tracked = select(dispatches).where(_IS_OPEN)
         unfinished = select(rooms.c.name, rooms.c.sid, rooms.c.generation)
 

@@ -4,8 +4,9 @@ import logging
 import uuid
 from collections.abc import Callable
 
-from app.changes import Change, Outcome, RoomEvent, RoomEventKind, Transition
+from app.changes import Change, Outcome, RoomEvent, Transition
 from app.clock import Clock
+from app.comings import Comings
 from app.docket import Docket
 from app.ledger import Ledger
 from app.lifecycle import Policy
@@ -34,6 +35,7 @@ class Tracker:
         #: Told of every commit. It carries out the effects of what nobody waits for: an Advance and an
         #: Intent leave theirs to whoever submitted them.
         self._follow_up = follow_up
+        self._comings = Comings()
         #: Tells this process's leases from those of others, and from those of its own earlier lives.
         self.process_id = new_row_id()
         self._writer = Writer(store, self._new_ledger, self._committed, metrics.commit)
@@ -70,25 +72,14 @@ class Tracker:
         for transition in outcome.transitions:
             self._timers.sync(transition.after)
             _log(transition)
-        if isinstance(change, RoomEvent) and outcome.applied:
-            _log_connection(change)
+        if outcome.applied and isinstance(change, RoomEvent) and change.participant:
+            self._comings.note(change)
         self._metrics.take(outcome.transitions)
         self._follow_up(change, outcome)
 
 
 def new_row_id() -> str:
     return uuid.uuid4().hex
-
-
-def _log_connection(change: RoomEvent) -> None:
-    """Not who: the rooms say that people come and go, which is all that is asked at night."""
-    if change.kind is RoomEventKind.JOINED:
-        logger.info("Somebody came into a room", extra={"action": "connection", "room": change.room_name})
-    elif change.kind is RoomEventKind.LEFT:
-        logger.info(
-            "Somebody left a room",
-            extra={"action": "connection", "room": change.room_name, "reason": change.reason},
-        )
 
 
 def _log(transition: Transition) -> None:

@@ -92,9 +92,15 @@ class Transactions:
 
     async def _tried(self, once: Callable[[], Awaitable[T]], patience_s: float) -> T:
         async with translated(), asyncio.timeout(patience_s):
+            # Nearly every first try is the last, and to prepare for others takes longer than it does.
+            try:
+                return await once()
+            except Exception as error:
+                if not is_worth_another_try(error):
+                    raise
             async for attempt in stamina.retry_context(
                 on=is_worth_another_try,
-                attempts=_TRIES,
+                attempts=_TRIES - 1,
                 timeout=None,
                 wait_initial=0.01,
                 wait_max=0.5,

@@ -11,14 +11,16 @@ from app.access_log import access_log_middleware
 from app.auth import Authenticator
 from app.clock import Clock, SteadyClock
 from app.config import Config, SessionRoomsBy, Surroundings
+from app.connections import LANES
 from app.cors import cors_middleware
 from app.dashboard.routes import mount_dashboard
 from app.demo import demo_routes
 from app.docs import docs_routes
 from app.engine import create_engine
 from app.errors import error_middleware
-from app.handlers import CONFIG, SERVICE, TOKEN_ISSUER, WEBHOOK_LIMIT
+from app.handlers import CONFIG, SERVICE, TOKEN_ISSUER
 from app.http_metrics import http_metrics_middleware
+from app.ingest import WEBHOOK_LIMIT, WEBHOOK_PATH, webhook_lane
 from app.livekit import LiveKit
 from app.livekit_client import LiveKitClient
 from app.log_counts import LogCounts
@@ -57,6 +59,7 @@ def create_app(
     )
     app.on_response_prepare.extend([add_request_id, add_quota, security_headers(config.public_url)])
     app[CONFIG] = config
+    app[LANES] = {("POST", WEBHOOK_PATH): webhook_lane(config, clock, lambda: app[SERVICE])}
     app[TOKEN_ISSUER] = TokenIssuer(
         config.livekit_key, config.agent_names, room_timeout_s=config.room_timeout_s
     )

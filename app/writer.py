@@ -73,8 +73,8 @@ class Writer:
         done: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
         self._queue.append(_Submission(changes, done))
         self._filled.set()
-        # A caller that goes away does not take its submission along: others may be in the same batch.
-        return await asyncio.shield(done)
+        # A caller that goes away cancels only this: what it submitted is committed all the same.
+        return await done
 
     async def _run(self) -> None:
         while self._queue or not self._closing:

@@ -1,4 +1,4 @@
-"""counts of people, and indexes for what is asked"""
+"""counts of people, and what is written for a webhook in fewer places"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -9,27 +9,36 @@ down_revision = '0001'
 branch_labels = None
 depends_on = None
 
-_PRESENT, _LEFT = sa.text('left_at IS NULL'), sa.text('left_at IS NOT NULL')
+_LEFT = sa.text('left_at IS NOT NULL')
+
+
+def _rewritten(table, *, rowid):
+    """On SQLite the table is made anew, with or without a rowid, and its rows are copied."""
+    sqlite = op.get_context().dialect.name == 'sqlite'
+    return op.batch_alter_table(
+        table, recreate='always' if sqlite else 'never', table_kwargs={'sqlite_with_rowid': rowid}
+    )
 
 
 def upgrade() -> None:
-    with op.batch_alter_table('rooms') as batch_op:
+    with _rewritten('rooms', rowid=False) as batch_op:
         batch_op.drop_index('ix_rooms_seen_at')
         batch_op.drop_column('seen_at')
         batch_op.add_column(sa.Column('people', sa.Integer(), nullable=False, server_default='0'))
-    with op.batch_alter_table('rooms') as batch_op:
+    with _rewritten('rooms', rowid=False) as batch_op:
         batch_op.alter_column('people', server_default=None, existing_type=sa.Integer(), existing_nullable=False)
     op.execute(
         "UPDATE rooms SET people = (SELECT count(*) FROM participants WHERE participants.room_sid = rooms.sid"
         " AND participants.left_at IS NULL AND participants.kind = 'person') WHERE rooms.finished_at IS NULL"
     )
-    with op.batch_alter_table('participants') as batch_op:
+    with _rewritten('participants', rowid=False) as batch_op:
         batch_op.drop_index('ix_participants_room_name_room_sid')
         batch_op.drop_index('ix_participants_seen_at')
         batch_op.drop_column('seen_at')
     op.create_index('ix_participants_room_sid_left_at', 'participants', ['room_sid', 'left_at'])
-    op.create_index('ix_participants_present', 'participants', ['room_name'], sqlite_where=_PRESENT, postgresql_where=_PRESENT)
     op.create_index('ix_participants_left_at', 'participants', ['left_at'], sqlite_where=_LEFT, postgresql_where=_LEFT)
+    with _rewritten('webhook_events', rowid=False):
+        pass
     op.drop_index('ix_dispatches_room_name', 'dispatches')
     op.create_index('ix_dispatches_room_name_ended_at', 'dispatches', ['room_name', 'ended_at'])
 
@@ -37,15 +46,16 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_index('ix_dispatches_room_name_ended_at', 'dispatches')
     op.create_index('ix_dispatches_room_name', 'dispatches', ['room_name'])
+    with _rewritten('webhook_events', rowid=True):
+        pass
     op.drop_index('ix_participants_left_at', 'participants')
-    op.drop_index('ix_participants_present', 'participants')
     op.drop_index('ix_participants_room_sid_left_at', 'participants')
     for table in ('participants', 'rooms'):
-        with op.batch_alter_table(table) as batch_op:
+        with _rewritten(table, rowid=True) as batch_op:
             batch_op.add_column(sa.Column('seen_at', sa.BigInteger(), nullable=False, server_default='0'))
-        with op.batch_alter_table(table) as batch_op:
+        with _rewritten(table, rowid=True) as batch_op:
             batch_op.alter_column('seen_at', server_default=None, existing_type=sa.BigInteger(), existing_nullable=False)
         op.create_index(f'ix_{table}_seen_at', table, ['seen_at'])
     op.create_index('ix_participants_room_name_room_sid', 'participants', ['room_name', 'room_sid'])
-    with op.batch_alter_table('rooms') as batch_op:
+    with _rewritten('rooms', rowid=True) as batch_op:
         batch_op.drop_column('people')

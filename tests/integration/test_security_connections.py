@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 
 from app import reception
-from app.connections import Gatekeeper
+from app.connections import LANES, Gatekeeper
 from integration.harness import API_KEY, BOUND_S, DISPATCH, WEBHOOK, App
 
 pytestmark = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
@@ -55,7 +55,9 @@ async def connected(port: int) -> AsyncIterator[Client]:
 async def listening(app: App, *, limit: int = 100, head_timeout_s: float = BOUND_S * 2) -> AsyncIterator[int]:
     """A second door to the app, with limits of the test's own."""
     assert app.runner.server is not None
-    gatekeeper = Gatekeeper(app.runner.server, limit=limit, head_timeout_s=head_timeout_s)
+    gatekeeper = Gatekeeper(
+        app.runner.server, app.runner.app[LANES], limit=limit, head_timeout_s=head_timeout_s
+    )
     server = await asyncio.get_running_loop().create_server(gatekeeper, "127.0.0.1", 0)
     try:
         yield server.sockets[0].getsockname()[1]

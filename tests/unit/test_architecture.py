@@ -89,7 +89,7 @@ def test_the_lifecycle_knows_no_library() -> None:
                     "livekit_client",
                     "__main__",
                 ),
-                *("access_log", "http_metrics", "alert_post"),
+                *("access_log", "http_metrics", "alert_post", "ingest"),
                 *("dashboard.gate", "dashboard.page", "dashboard.routes"),
                 *("request_id", "security_headers", "reception", "endpoints", "connections", "docs"),
                 # What asks over HTTP, as a caller does.
