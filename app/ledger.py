@@ -54,6 +54,9 @@ class Ledger:
                 outcome = self._take_advance(change)
             case Due():
                 outcome = self._take_due(change)
+        if len(self.docket.transitions) == mark and not self._stranger:
+            # Nearly all are about rooms that no dispatch of ours is in.
+            return outcome
         return replace(
             outcome,
             transitions=tuple(self.docket.transitions[mark:]),
@@ -212,7 +215,14 @@ class Ledger:
     def _track(
         self, room: TrackedRoom, participant: Participant, *, left_at: int | None, reason: str | None
     ) -> None:
-        current = replace(self.rooms[room.name], generation=self.rooms[room.name].generation + 1)
+        before = self.rooms[room.name]
+        current = TrackedRoom(
+            name=before.name,
+            sid=before.sid,
+            created_at=before.created_at,
+            finished_at=before.finished_at,
+            generation=before.generation + 1,
+        )
         self._save_room(current)
         is_agent = participant.kind is Kind.AGENT
         self.participants[participant.sid] = TrackedParticipant(

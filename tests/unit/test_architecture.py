@@ -65,6 +65,7 @@ def test_the_lifecycle_knows_no_library() -> None:
                 "models",
                 "store",
                 "batch",
+                "batch_sql",
                 "engine",
                 "file_writer",
                 "migrate",
