@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -82,11 +83,22 @@ async def _serve(config: Config, clock: Clock, log_counts: LogCounts) -> None:
     await runner.setup()
     try:
         with closing(await listen(runner, config.host, config.port)):
+            _settle_memory()
             logger.info("Listening", extra={"action": "start", "host": config.host, "port": config.port})
             await stop.wait()
             logger.info("Stopping", extra={"action": "stop"})
     finally:
         await runner.cleanup()
+
+
+def _settle_memory() -> None:
+    """What start-up has made stays, so the collector need not look through all of it again and again.
+
+    Without this it stops everything for 50 ms every few thousand webhooks.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 100)
 
 
 if __name__ == "__main__":
