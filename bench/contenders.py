@@ -1,0 +1,107 @@
+"""The servers that take the same webhooks, each a process of its own on the servers' core."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from app.config import Keypair
+from bench.machine import SERVER_CORES, pinned
+from devstack.npm import environment, run_command
+from devstack.ports import LOOPBACK, free_port
+from devstack.processes import Child
+
+PATH = "/api/livekit/webhook"
+KEYPAIR = Keypair(key="benchkey", secret="bench-secret-of-at-least-32-characters")  # noqa: S106 - a loopback key
+_EXPRESS = Path(__file__).parent / "peers" / "express"
+_START_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """One way to take webhooks; `{port}` and `{database}` in its command are replaced."""
+
+    name: str
+    command: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    path: str = PATH
+
+    @contextmanager
+    def running(self, folder: Path) -> Iterator[str]:
+        """Its URL for webhooks, with a new and empty database."""
+        port, database = free_port(), folder / f"{self.name.replace(' ', '-')}-{time.monotonic_ns()}.db"
+        places = {"port": str(port), "database": str(database)}
+        child = Child(
+            self.name,
+            [part.format(**places) for part in self.command],
+            log_file=folder / f"{database.stem}.log",
+            env=dict(os.environ)
+            | {"LIVEKIT_API_KEY": KEYPAIR.key, "LIVEKIT_API_SECRET": KEYPAIR.secret}
+            | {name: value.format(**places) for name, value in self.env.items()},
+        )
+        with pinned(SERVER_CORES):
+            child.start()
+        try:
+            child.wait_until(lambda: _listens(port), what="port that listens", timeout_s=_START_TIMEOUT_S)
+            yield f"http://{LOOPBACK}:{port}{self.path}"
+        finally:
+            child.stop()
+            for file in folder.glob(f"{database.name}*"):
+                file.unlink()
+
+
+SERVICE = Contender(
+    name="this service",
+    command=(sys.executable, "-m", "app"),
+    env={
+        # Nobody is there: what webhooks say is committed all the same.
+        "LIVEKIT_URL": f"ws://{LOOPBACK}:9",
+        "AGENT_NAME": "assistant",
+        "DATABASE_URL": "sqlite:///{database}",
+        "HOST": LOOPBACK,
+        "PORT": "{port}",
+    },
+)
+BARE = Contender(name="bare aiohttp POST", command=(sys.executable, "-m", "bench.peers.bare", "{port}"))
+ORM = Contender(
+    name="SDK + ORM + commit each", command=(sys.executable, "-m", "bench.peers.orm", "{port}", "{database}")
+)
+
+
+def express_contenders() -> tuple[Contender, Contender]:
+    """In memory, and on SQLite; npm's packages for them are installed first.
+
+    Raises:
+        NpmError: there is no npm, or it cannot install; the message says why.
+    """
+    environ = _express_environment()
+    command = ("node", str(_EXPRESS / "server.js"), "{port}")
+    path = {"PATH": environ["PATH"]}
+    return (
+        Contender(name="Express + SDK + Map", command=command, env=path),
+        Contender(name="Express + SDK + better-sqlite3", command=(*command, "{database}"), env=path),
+    )
+
+
+def _express_environment() -> Mapping[str, str]:
+    environ = environment()
+    node = subprocess.run(
+        ["node", "--print", "process.execPath"], env=environ, capture_output=True, text=True, check=True
+    )
+    # better-sqlite3 is compiled here, against the headers that came with this node.
+    environ |= {"npm_config_nodedir": str(Path(node.stdout.strip()).parent.parent)}
+    lock, done = _EXPRESS / "package-lock.json", _EXPRESS / "node_modules" / ".package-lock.json"
+    if not done.exists() or done.stat().st_mtime < lock.stat().st_mtime:
+        print("installing the Express peers (npm ci, a minute or so)", flush=True)
+        run_command(["npm", "ci", "--no-audit", "--no-fund", "--loglevel=error"], _EXPRESS, environ, print)
+    return environ
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((LOOPBACK, port)) == 0

@@ -1,0 +1,52 @@
+"""Webhooks a second, and how long each waits, side by side with other ways to take them."""
+
+import statistics
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.contenders import BARE, KEYPAIR, ORM, SERVICE, Contender, express_contenders
+from bench.corpus import write_corpus
+from bench.figures import Figure, Unit
+from bench.wrk import Load, replay
+
+_PART = "ingest"
+#: More than the fastest contender can take in a second.
+_MOST_PER_SECOND = 40_000
+_WARM_UP_S = 1
+
+
+def measure(folder: Path, *, rounds: int, round_s: int, rooms: int = 1_000) -> list[Figure]:
+    express_map, express_sqlite = express_contenders()
+    contenders = (SERVICE, BARE, express_map, express_sqlite, ORM)
+    loads = race(contenders, folder, rounds=rounds, round_s=round_s, rooms=rooms)
+    rates = {name: statistics.median(load.per_second for load in runs) for name, runs in loads.items()}
+    goals = ((BARE, 0.35), (express_map, 1.5), (express_sqlite, None), (ORM, 20.0))
+    return [
+        Figure(
+            part=_PART,
+            what="webhooks committed, 32 connections",
+            value=rates[SERVICE.name],
+            unit=Unit.PER_SECOND,
+            reference=peer.name,
+            reference_value=rates[peer.name],
+            at_least=goal,
+        )
+        for peer, goal in goals
+    ]
+
+
+def race(
+    contenders: Sequence[Contender], folder: Path, *, rounds: int, round_s: int, rooms: int
+) -> dict[str, list[Load]]:
+    """What each of them took in each round, one after the other in every round."""
+    warm_up, corpus = folder / "warm-up.txt", folder / "corpus.txt"
+    write_corpus(warm_up, _MOST_PER_SECOND * _WARM_UP_S, rooms, KEYPAIR, seed=2)
+    write_corpus(corpus, _MOST_PER_SECOND * round_s, rooms, KEYPAIR, seed=1)
+    loads: defaultdict[str, list[Load]] = defaultdict(list)
+    for _ in range(rounds):
+        for contender in contenders:
+            with contender.running(folder) as url:
+                replay(url, warm_up, _WARM_UP_S)
+                loads[contender.name].append(replay(url, corpus, round_s))
+    return loads

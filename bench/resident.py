@@ -1,0 +1,226 @@
+"""The service with many agents: how long until it is restored, what each costs, how late a storm of TTLs is.
+
+Each measurement is a process of its own, so that none inherits another's memory: `python -m bench.resident`
+with what to measure prints one line of JSON.
+"""
+
+import asyncio
+import gc
+import json
+import logging
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from app import migrate
+from app.changes import RoomEvent
+from app.clock import SteadyClock
+from app.config import load_config
+from app.engine import create_engine
+from app.lifecycle import SECOND_US
+from app.log_counts import LogCounts
+from app.service import Service, build_service
+from app.store import Store
+from app.webhooks import translate
+from bench.corpus import bodies
+from bench.seeds import AGENT_NAME, make_seeds, write_database
+from bench.stub_livekit import StubLiveKit
+
+_STORM_WITHIN_S, _STORM_BEGINS_S = 1.0, 1.5
+_LIVEKIT_ANSWERS_S = 0.005
+_BATCH = 24
+
+
+@asynccontextmanager
+async def _service(url: str, livekit: StubLiveKit) -> AsyncIterator[Service]:
+    """Built and migrated, but not started."""
+    logging.disable(logging.CRITICAL)
+    config = load_config(
+        {
+            "LIVEKIT_URL": "ws://127.0.0.1:9",
+            "LIVEKIT_API_KEY": "benchkey",
+            "LIVEKIT_API_SECRET": "bench-secret-of-at-least-32-characters",
+            "AGENT_NAME": AGENT_NAME,
+            "DATABASE_URL": url.replace("sqlite+aiosqlite", "sqlite"),
+            "CLEANUP_INTERVAL_MS": "600000",
+            "LIVENESS_INTERVAL_SECONDS": "0",
+        }
+    )
+    engine = create_engine(config.database_url)
+    await migrate.upgrade(engine)
+    store = Store(engine)
+    yield build_service(config, store, livekit, SteadyClock(), LogCounts())
+    await store.close()
+
+
+async def _longest_stall_s(work: Awaitable[object]) -> float:
+    """How long the event loop did nothing else at a stretch while the work was done."""
+    task = asyncio.ensure_future(work)
+    longest_s, before_s = 0.0, time.perf_counter()
+    while not task.done():
+        await asyncio.sleep(0)
+        now_s = time.perf_counter()
+        longest_s, before_s = max(longest_s, now_s - before_s), now_s
+    await task
+    return longest_s
+
+
+async def measure_restore(folder: Path, agents: int) -> dict[str, float]:
+    """From a closed database until every timer runs; then one round of reconcile with a LiveKit that agrees."""
+    seeds = make_seeds(agents)
+    url = await write_database(folder / "restore.db", seeds.values())
+    async with _service(url, StubLiveKit(seeds)) as service:
+        service.tracker.start()
+        began_s = time.perf_counter()
+        restored = await service.cleaner.restore()
+        restore_s = time.perf_counter() - began_s
+        if restored != agents:
+            raise RuntimeError(f"{restored} of {agents} timers were restored")
+        began_s = time.perf_counter()
+        stall_s = await _longest_stall_s(service.reconciler.run())
+        reconcile_s = time.perf_counter() - began_s
+        await service.stop()
+    async with _service(url, StubLiveKit(seeds)) as service:
+        service.tracker.start()
+        restore_stall_s = await _longest_stall_s(service.cleaner.restore())
+        sweep_stall_s = await _longest_stall_s(service.cleaner.sweep())
+        await service.stop()
+    return {
+        "restore_s": restore_s,
+        "restore_stall_ms": restore_stall_s * 1e3,
+        "reconcile_s": reconcile_s,
+        "reconcile_stall_ms": stall_s * 1e3,
+        "sweep_stall_ms": sweep_stall_s * 1e3,
+    }
+
+
+async def measure_memory(folder: Path, agents: int) -> dict[str, float]:
+    """What the process grows by while it takes up this many agents."""
+    url = await write_database(folder / "memory.db", make_seeds(agents).values())
+    async with _service(url, StubLiveKit({})) as service:
+        service.tracker.start()
+        await service.store.ping()
+        gc.collect()
+        before_kb = _resident_kb()
+        await service.cleaner.restore()
+        gc.collect()
+        per_agent_kb = (_resident_kb() - before_kb) / agents
+        await service.stop()
+    return {"per_agent_kb": per_agent_kb}
+
+
+async def measure_storm(folder: Path, agents: int) -> dict[str, float]:
+    """This many TTLs that end within a second: how late each agent's deletion comes to LiveKit."""
+    seeds = make_seeds(agents, expire_in_s=_STORM_BEGINS_S, within_s=_STORM_WITHIN_S)
+    url = await write_database(folder / "storm.db", seeds.values())
+    livekit = StubLiveKit(seeds, answers_after_s=_LIVEKIT_ANSWERS_S)
+    async with _service(url, livekit) as service:
+        service.tracker.start()
+        await service.cleaner.restore()
+        wall_offset_s = time.time() - asyncio.get_running_loop().time()
+        async with asyncio.timeout(60):
+            while len(livekit.deleted_at_s) < agents:
+                await asyncio.sleep(0.05)
+        lags_ms = sorted(
+            (livekit.deleted_at_s[seed.name] + wall_offset_s - seed.expires_at / SECOND_US) * 1e3
+            for seed in seeds.values()
+        )
+        await service.stop()
+    return {
+        "lag_p50_ms": statistics.median(lags_ms),
+        "lag_p99_ms": lags_ms[round(len(lags_ms) * 0.99) - 1],
+        "most_calls": livekit.most_under_way,
+    }
+
+
+async def measure_growth(folder: Path, agents: int) -> dict[str, float]:
+    """The cost of committing a webhook about a room with an agent, among so many."""
+    seeds = make_seeds(agents)
+    url = await write_database(folder / "growth.db", seeds.values())
+    created_at = next(iter(seeds.values())).since
+    events = [
+        event
+        for body in bodies(12_000, min(agents, 1_000), seed=1, created_s=created_at // SECOND_US)
+        if (event := translate(body.encode()).event)
+    ]
+    async with _service(url, StubLiveKit(seeds)) as service:
+        service.tracker.start()
+        await _commit_all(service, events[:2_000])
+        began_s = time.process_time()
+        await _commit_all(service, events[2_000:])
+        cost_us = (time.process_time() - began_s) / (len(events) - 2_000) * 1e6
+        await service.stop()
+    return {"event_us": cost_us}
+
+
+async def _commit_all(service: Service, events: list[RoomEvent]) -> None:
+    for start in range(0, len(events), _BATCH):
+        await asyncio.gather(*map(service.tracker.submit_one, events[start : start + _BATCH]))
+
+
+async def measure_timers(_folder: Path, agents: int) -> dict[str, float]:
+    """Arming a timer and moving it, ours beside APScheduler's."""
+    # Imported here: nobody else needs it, and it takes its time.
+    from apscheduler.schedulers.asyncio import AsyncIOScheduler  # noqa: PLC0415
+    from app.timers import Deadline, Timers  # noqa: PLC0415
+
+    clock = SteadyClock()
+    timers = Timers(clock, lambda _deadline: None)
+    far_off = clock.now() + 3_600 * SECOND_US
+    began_s = time.process_time()
+    for turn in range(2):
+        for number in range(agents):
+            timers.arm(Deadline(str(number), "room", far_off + turn + number))
+    ours_us = (time.process_time() - began_s) / agents / 2 * 1e6
+    timers.stop()
+
+    scheduler = AsyncIOScheduler()
+    scheduler.start(paused=True)
+    some = agents // 50
+    due = time.time() + 3_600
+    began_s = time.process_time()
+    for turn in range(2):
+        for number in range(some):
+            when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(due + turn))
+            scheduler.add_job(_nothing, "date", run_date=when, id=str(number), replace_existing=True)
+    theirs_us = (time.process_time() - began_s) / some / 2 * 1e6
+    scheduler.shutdown(wait=False)
+    return {"ours_us": ours_us, "apscheduler_us": theirs_us}
+
+
+def _nothing() -> None:
+    """What is scheduled, and never run."""
+
+
+def _resident_kb() -> float:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return float(line.split()[1])
+    raise RuntimeError("the system does not tell how much memory is resident")
+
+
+MEASUREMENTS: Mapping[str, Callable[[Path, int], Awaitable[dict[str, float]]]] = {
+    "restore": measure_restore,
+    "memory": measure_memory,
+    "storm": measure_storm,
+    "growth": measure_growth,
+    "timers": measure_timers,
+}
+
+
+def main() -> None:
+    what, agents = sys.argv[1], int(sys.argv[2])
+
+    async def run() -> dict[str, float]:
+        with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+            return await MEASUREMENTS[what](Path(folder), agents)
+
+    print(json.dumps(asyncio.run(run())))
+
+
+if __name__ == "__main__":
+    main()

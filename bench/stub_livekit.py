@@ -1,0 +1,77 @@
+"""A LiveKit that answers at once, or after so long, and counts: for what is measured of the service alone."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from app.livekit import ListedDispatch, Probe, RoomInfo
+from app.presence import Kind, Participant
+from bench.seeds import Seed
+
+
+class StubLiveKit:
+    """`app.livekit.LiveKit` over seeded rooms, each with a dispatch, its agent, and nobody else."""
+
+    def __init__(self, rooms: dict[str, Seed], *, answers_after_s: float = 0.0) -> None:
+        self._rooms = rooms
+        self._answers_after_s = answers_after_s
+        self._under_way = 0
+        self.most_under_way = 0
+        #: When each room's dispatch was deleted, by the event loop's clock.
+        self.deleted_at_s: dict[str, float] = {}
+
+    async def find_room(self, room_name: str) -> RoomInfo | None:
+        async with self._call():
+            seed = self._rooms.get(room_name)
+            return seed.room() if seed else None
+
+    async def list_rooms(self) -> tuple[RoomInfo, ...]:
+        async with self._call():
+            return tuple(seed.room() for seed in self._rooms.values())
+
+    async def ensure_room(self, room_name: str, timeout_s: int) -> RoomInfo:
+        raise NotImplementedError
+
+    async def list_dispatches(self, room_name: str) -> tuple[ListedDispatch, ...]:
+        async with self._call():
+            seed = self._rooms[room_name]
+            return () if room_name in self.deleted_at_s else (seed.listed(),)
+
+    async def list_participants(self, room_name: str) -> tuple[Participant, ...]:
+        async with self._call():
+            seed = self._rooms[room_name]
+            return () if room_name in self.deleted_at_s else (seed.agent(),)
+
+    async def list_people(self, room_name: str) -> frozenset[str]:
+        participants = await self.list_participants(room_name)
+        return frozenset(p.sid for p in participants if p.kind is Kind.PERSON)
+
+    async def create_dispatch(
+        self, room_name: str, agent_name: str, row_id: str, metadata: str
+    ) -> ListedDispatch:
+        raise NotImplementedError
+
+    async def delete_dispatch(self, room_name: str, dispatch_id: str) -> bool:
+        async with self._call():
+            self.deleted_at_s[room_name] = asyncio.get_running_loop().time()
+            return True
+
+    async def remove_participant(self, room_name: str, identity: str) -> bool:
+        async with self._call():
+            return False
+
+    async def probe(self, room_name: str, identity: str) -> Probe:
+        async with self._call():
+            return Probe.OPEN
+
+    @asynccontextmanager
+    async def _call(self) -> AsyncIterator[None]:
+        self._under_way += 1
+        self.most_under_way = max(self.most_under_way, self._under_way)
+        try:
+            await asyncio.sleep(self._answers_after_s)
+            yield
+        finally:
+            self._under_way -= 1
+
+
