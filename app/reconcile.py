@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from app.agents import Agents
 from app.census import KnownRoom, agrees, is_suspect
 from app.changes import Advance, Snapshot
-from app.clock import Clock
 from app.dispatches import Dispatches, Wanted
 from app.errors import ServiceError
 from app.evidence import Evidence, Examiner, Judged, Verdict
@@ -33,7 +32,6 @@ class Reconciler:
         examiner: Examiner,
         agents: Agents,
         dispatches: Dispatches,
-        clock: Clock,
         *,
         mode: Mode,
         withheld: Withheld,
@@ -46,7 +44,6 @@ class Reconciler:
         self._examiner = examiner
         self._agents = agents
         self._dispatches = dispatches
-        self._clock = clock
         self._mode = mode
         self._withheld = withheld
         self._agent_names = tuple(agent_names)
@@ -79,7 +76,7 @@ class Reconciler:
 
     async def _look(self, room: RoomInfo, known: KnownRoom | None) -> None:
         """Compare one room, as cheaply as what is known of it allows."""
-        if known is None or is_suspect(room, known, self._round, self._clock.now()):
+        if known is None or is_suspect(room, known, self._round, self._livekit.now()):
             await self._inspect_guarded(room.name)
         elif known.rows:
             async with self._slots:
@@ -167,7 +164,7 @@ class Reconciler:
         listed = judged.candidate.listed
         if listed is None or listed.agent_identities:
             return False
-        return self._clock.now() - listed.created_at < _JOB_SHOWN_US
+        return self._livekit.now() - listed.created_at < _JOB_SHOWN_US
 
     async def _remove(self, judged: Judged, room_name: str) -> None:
         self.drift["extra"] += 1

@@ -132,7 +132,6 @@ def build_service(
         examiner,
         agents,
         dispatches,
-        clock,
         mode=mode,
         withheld=withheld,
         agent_names=config.agent_names,

@@ -7,7 +7,7 @@ import pytest
 from fakes.rooms import FakeWorker
 from fakes.server import FakeServer
 from integration.conftest import StartApp
-from integration.harness import AGENT, AGENTS, OTHER_AGENT, App, World
+from integration.harness import AGENT, AGENTS, CLOCKS_APART, OTHER_AGENT, App, World
 
 
 def answering(world: World, identity: str = "alice") -> int:
@@ -158,6 +158,7 @@ async def test_a_killed_agent_whose_leave_is_lost_is_replaced_in_the_next_round(
     assert_one_agent(world)
 
 
+@CLOCKS_APART
 async def test_a_frozen_agent_is_replaced_in_the_next_round_of_probes(
     app: App, world: World, server: FakeServer, worker: FakeWorker
 ) -> None:
@@ -220,6 +221,7 @@ async def test_a_crash_loop_ends_in_unavailable(app: App, world: World, server: 
 # Agents that go deaf
 
 
+@CLOCKS_APART
 @pytest.mark.usefixtures("plain_worker")
 async def test_who_comes_back_to_a_deaf_agent_gets_one_that_answers_without_a_call(
     app: App, world: World, server: FakeServer
@@ -236,6 +238,7 @@ async def test_who_comes_back_to_a_deaf_agent_gets_one_that_answers_without_a_ca
     assert_one_agent(world)
 
 
+@CLOCKS_APART
 @pytest.mark.usefixtures("plain_worker")
 async def test_a_deaf_agent_whose_webhooks_were_lost_is_replaced_in_the_next_round(
     app: App, world: World, server: FakeServer
@@ -268,6 +271,7 @@ async def test_a_session_that_closes_while_people_are_in_is_replaced_in_the_next
 # Behind our back
 
 
+@CLOCKS_APART
 @pytest.mark.usefixtures("worker")
 async def test_of_duplicates_one_is_left_and_never_none_meanwhile(
     app: App, world: World, server: FakeServer
@@ -283,6 +287,62 @@ async def test_of_duplicates_one_is_left_and_never_none_meanwhile(
 
     assert_one_agent(world)
     assert world.dispatches("room") == [ours]
+
+
+@CLOCKS_APART
+async def test_a_duplicate_is_removed_beside_a_dispatch_that_no_worker_took(
+    app: App, world: World, server: FakeServer, worker: FakeWorker
+) -> None:
+    """Any agent may be that one's, but only until LiveKit would show its job."""
+    ours = await with_alice(app, server)
+    world.post.lossy = True
+    worker.draining = True
+    server.create_dispatch("room", AGENT)
+    worker.draining = False
+    server.create_dispatch("room", AGENT)
+    await app.advance(8)
+
+    server.join("room", "bob")
+    world.post.lossy = False
+    await app.sweep()
+    await app.advance(6)
+
+    assert_one_agent(world)
+    assert world.dispatches("room") == [ours]
+
+
+@CLOCKS_APART
+@pytest.mark.usefixtures("worker")
+async def test_an_agent_that_another_tool_dispatches_into_a_new_room_is_adopted_without_its_join(
+    app: App, world: World, server: FakeServer
+) -> None:
+    server.join("room")
+    await app.settle()
+    world.post.lossy = True
+    dispatch = server.create_dispatch("room", AGENT)
+    await app.advance(6)
+    world.post.lossy = False
+
+    await app.sweep()
+
+    assert (await app.status()).get("dispatchId") == dispatch.id
+
+
+@CLOCKS_APART
+@pytest.mark.usefixtures("worker")
+async def test_an_agent_that_has_just_joined_is_not_taken_for_a_frozen_one(
+    app: App, world: World, server: FakeServer
+) -> None:
+    """No question reaches it yet."""
+    dispatch_id = await with_alice(app, server)
+    world.agents("room")[0].connected = False
+    world.post.lossy = True
+    server.join("room", "bob")
+    world.post.lossy = False
+
+    await app.sweep()
+
+    assert world.dispatches("room") == [dispatch_id]
 
 
 @pytest.mark.usefixtures("worker")
@@ -304,6 +364,7 @@ async def test_an_agent_that_another_tool_dispatched_is_adopted(
     assert await app.state() == "idle"
 
 
+@CLOCKS_APART
 async def test_another_tools_agent_on_its_way_is_adopted_and_not_removed(
     app: App, world: World, server: FakeServer, worker: FakeWorker
 ) -> None:
@@ -345,6 +406,7 @@ async def test_every_name_of_ours_is_looked_after_and_no_other(
     assert len(world.agents("room")) == 3
 
 
+@CLOCKS_APART
 @pytest.mark.usefixtures("worker")
 async def test_a_zombie_of_a_dispatch_that_ended_is_taken_out(
     app: App, world: World, server: FakeServer
@@ -368,6 +430,7 @@ async def test_a_zombie_of_a_dispatch_that_ended_is_taken_out(
 # Lost webhooks
 
 
+@CLOCKS_APART
 @pytest.mark.usefixtures("worker")
 async def test_after_a_minute_without_webhooks_presence_and_ttl_are_right_again(
     app: App, world: World, server: FakeServer
@@ -429,6 +492,7 @@ async def test_a_dispatch_that_was_deleted_behind_our_back_is_made_again_while_p
     assert_one_agent(world)
 
 
+@CLOCKS_APART
 @pytest.mark.usefixtures("worker")
 async def test_rounds_without_news_change_nothing(app: App, world: World, server: FakeServer) -> None:
     await with_alice(app, server)
@@ -449,6 +513,7 @@ async def test_rounds_without_news_change_nothing(app: App, world: World, server
     }
 
 
+@CLOCKS_APART
 @pytest.mark.usefixtures("worker")
 async def test_what_livekit_has_and_a_lost_database_does_not_is_adopted(
     app: App, start_app: StartApp, world: World, server: FakeServer

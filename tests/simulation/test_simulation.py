@@ -53,9 +53,16 @@ class Simulation(RuleBasedStateMachine):
         seed=st.integers(0, 2**32 - 1),
         replicas=st.sampled_from((1, 1, 1, 2)),
         helpers=st.tuples(st.booleans(), st.booleans()),
+        livekit_ahead_s=st.sampled_from((0, 0, 3_600, -3_600)),
     )
-    def begin(self, seed: int, replicas: int, helpers: tuple[bool, bool]) -> None:
-        world = World(self.folder / "world.db", self.folder / "template.db", seed=seed, replicas=replicas)
+    def begin(self, seed: int, replicas: int, helpers: tuple[bool, bool], livekit_ahead_s: int) -> None:
+        world = World(
+            self.folder / "world.db",
+            self.folder / "template.db",
+            seed=seed,
+            replicas=replicas,
+            livekit_ahead_s=livekit_ahead_s,
+        )
         self.world = world
         for agent_name, helper in zip(AGENT_NAMES, helpers, strict=True):
             world.server.start_worker(agent_name, helper=helper)

@@ -78,7 +78,9 @@ class Journal(logging.Handler):
 
 
 class World:
-    def __init__(self, database: Path, template: Path, *, seed: int, replicas: int) -> None:
+    def __init__(
+        self, database: Path, template: Path, *, seed: int, replicas: int, livekit_ahead_s: int
+    ) -> None:
         self.loop = SimulatedLoop()
         self.loop.set_task_factory(task_factory)
         self.loop.set_exception_handler(lambda _, context: self.problems.append(str(context)))
@@ -88,7 +90,8 @@ class World:
         self.database = Database(database)
         self.database.renew(template)
         self.post = PostOffice(self.loop, self._choose, self._on_delivered, self.random)
-        self.server = WatchedServer(self.clock, KEYPAIR, self.post)
+        ahead_us = livekit_ahead_s * SECOND_US
+        self.server = WatchedServer(self.clock, KEYPAIR, self.post, ahead_us=ahead_us)
         self.server.watch(self._judge_removal, self._on_room_closed)
         self.processes: list[Process] = []
         self.problems: list[str] = []
@@ -238,7 +241,8 @@ class World:
         if room and not room.people:
             for agent_name in AGENT_NAMES:
                 key = (room_name, agent_name)
-                since = max(room.created_at, self.server.last_person_at.get(room.sid, 0), self.called_at[key])
+                made_at = self.server.by_our_clock(room.created_at)
+                since = max(made_at, self.server.last_person_at.get(room.sid, 0), self.called_at[key])
                 if self.clock.now() - since > TTL_S / 2 * SECOND_US:
                     self._forget(key)
         self.server.join(room_name, identity)
@@ -354,7 +358,8 @@ class World:
         asked_at = max((p.livekit.empty_at.get(room.name, 0) for p in self.processes), default=0)
         about = f"{removal.dispatch} / {agent} at {self.clock.now()}; asked at {asked_at}"
         for person in room.people:
-            assert person.joined_at >= asked_at // 1_000 * 1_000, f"taken from people: {about}; {person}"
+            joined_at = self.server.by_our_clock(person.joined_at)
+            assert joined_at >= asked_at // 1_000 * 1_000, f"taken from people: {about}; {person}"
         assert self.clock.now() - asked_at <= _FRESH_S * SECOND_US, f"LiveKit was not asked: {about}"
         since = max(self._last_leave(room.sid), self.called_at[room.name, removal.agent_name])
         assert self.clock.now() >= since + TTL_S * SECOND_US, (
@@ -362,7 +367,7 @@ class World:
         )
 
     def _is_wished_away(self, removal: Removal) -> bool:
-        made_at = removal.dispatch.created_at if removal.dispatch else 0
+        made_at = self.server.by_our_clock(removal.dispatch.created_at) if removal.dispatch else 0
         wishes = self.wishes[removal.room.name, removal.agent_name]
         return any(until is None or until >= made_at for _, until in wishes)
 
@@ -381,7 +386,7 @@ class World:
     def _may_be_deaf(self, room: FakeRoom, agent: FakeAgent) -> bool:
         """A plain agent cannot be asked: it may be, when somebody left, or where nobody is in."""
         left_at = max(self.server.last_person_at.get(room.sid, 0), self._last_leave(room.sid))
-        return not room.people or left_at >= agent.joined_at
+        return not room.people or left_at >= self.server.by_our_clock(agent.joined_at)
 
     @staticmethod
     def _is_good(agent: FakeAgent) -> bool:
