@@ -103,6 +103,9 @@ class RoomTruth:
     is_stale: bool
 
 
+#: A single question without an answer may be a long garbage collection, or a lost packet.
+SECOND_LOOK_S = 1.0
+
 #: How often a room is read again because its dispatch was made, or its agent came, meanwhile.
 _STALE_TRIES = 3
 

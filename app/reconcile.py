@@ -10,7 +10,7 @@ from app.census import KnownRoom, agrees, is_suspect
 from app.changes import Advance, Snapshot
 from app.dispatches import Dispatches, Wanted
 from app.errors import ServiceError
-from app.evidence import Evidence, Examiner, Judged, Verdict
+from app.evidence import SECOND_LOOK_S, Evidence, Examiner, Judged, Verdict
 from app.lifecycle import SECOND_US, Dispatch, Event, Signal, State
 from app.livekit import LiveKit, RoomInfo
 from app.mode import Mode, Withheld
@@ -117,14 +117,23 @@ class Reconciler:
         for agent_name in self._agent_names:
             if agent_name in names:
                 async with self._agents.alone_with(room_name, agent_name):
-                    await self._inspect_agent(room_name, agent_name)
+                    silent = await self._inspect_agent(room_name, agent_name)
+                if silent:
+                    # Whoever asks for the agent meanwhile need not wait.
+                    await asyncio.sleep(SECOND_LOOK_S)
+                    async with self._agents.alone_with(room_name, agent_name):
+                        await self._inspect_agent(room_name, agent_name, silent)
 
-    async def _inspect_agent(self, room_name: str, agent_name: str) -> None:
+    async def _inspect_agent(
+        self, room_name: str, agent_name: str, silent_before: str | None = None
+    ) -> str | None:
+        """The identity of an agent with people in that did not react, unless it did not before either."""
         evidence = await self._examiner.examine(room_name, agent_name)
         best, row = evidence.best(), evidence.row
         if row and row.state is State.CREATING:
             # Its creation, or its lease, settles it.
-            return
+            return None
+        silent = None
         if row and not self._mode.keeps_one:
             # One of several is as good as another: nothing is to be done about the rest.
             pass
@@ -132,8 +141,16 @@ class Reconciler:
             await self._take_over(best, evidence, evidence.room, agent_name)
         elif row and evidence.of_row(row) is None and row.state is not State.UNAVAILABLE:
             await self._conclude(row, Event.MISSING)
-        elif row and evidence.people and self._mode.keeps_one and _refuted(evidence, row):
-            await self._conclude(row, Event.REFUTED)
+        elif row and evidence.people and self._mode.keeps_one:
+            verdict = _verdict_on(row, evidence)
+            if verdict is Verdict.SILENT and row.agent_identity != silent_before:
+                silent = row.agent_identity
+            elif verdict in (Verdict.DEAF, Verdict.SILENT):
+                await self._conclude(row, Event.REFUTED)
+        await self._remove_extras(evidence, best, room_name)
+        return silent
+
+    async def _remove_extras(self, evidence: Evidence, best: Judged | None, room_name: str) -> None:
         extras = [j for j in evidence.judged if j is not best and j.candidate.row is None]
         if any(self._hides_its_agent(judged) for judged in evidence.judged):
             # Any agent may be that one's: a look once LiveKit shows its job tells them apart.
@@ -175,6 +192,6 @@ class Reconciler:
             await self._livekit.remove_participant(room_name, agent.identity)
 
 
-def _refuted(evidence: Evidence, row: Dispatch) -> bool:
+def _verdict_on(row: Dispatch, evidence: Evidence) -> Verdict | None:
     judged = evidence.of_row(row)
-    return judged is not None and judged.verdict in (Verdict.DEAF, Verdict.SILENT)
+    return judged.verdict if judged else None

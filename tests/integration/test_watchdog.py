@@ -1,10 +1,11 @@
 """Agents that never come, die or go deaf, and webhooks that are lost: healed without anybody's call."""
 
+import asyncio
 import logging
 
 import pytest
 
-from fakes.rooms import FakeWorker
+from fakes.rooms import FakeWorker, Process
 from fakes.server import FakeServer
 from integration.conftest import StartApp
 from integration.harness import AGENT, AGENTS, CLOCKS_APART, OTHER_AGENT, App, World
@@ -171,6 +172,48 @@ async def test_a_frozen_agent_is_replaced_in_the_next_round_of_probes(
     await app.advance(6)
 
     assert_one_agent(world)
+
+
+@pytest.mark.parametrize("look", ["probe", "reconcile"])
+async def test_an_agent_that_misses_one_question_and_answers_the_next_is_kept(
+    app: App, world: World, server: FakeServer, worker: FakeWorker, look: str
+) -> None:
+    dispatch_id = await with_alice(app, server)
+    world.post.lossy = True
+    server.join("room", "bob")
+    world.post.lossy = False
+    question = world.livekit.faults.hang("probe", acted=True)
+    server.freeze(worker)
+    looking = asyncio.ensure_future(
+        app.service.liveness.probe_all() if look == "probe" else app.service.cleaner.sweep()
+    )
+    await question.reached.wait()
+    worker.process = Process.RUNNING
+    question.release()
+    await looking
+    await app.advance(6)
+
+    assert_one_agent(world)
+    assert world.dispatches("room") == [dispatch_id]
+
+
+async def test_a_frozen_agent_that_reconcile_comes_upon_is_replaced_after_a_second_look(
+    app: App, world: World, server: FakeServer, worker: FakeWorker
+) -> None:
+    await with_alice(app, server)
+    world.post.lossy = True
+    server.join("room", "bob")
+    world.post.lossy = False
+    server.freeze(worker)
+    server.workers.remove(worker)
+    server.start_worker(AGENT)
+    asked = world.livekit.count("probe")
+
+    await app.sweep()
+    await app.advance(6)
+
+    assert_one_agent(world)
+    assert world.livekit.count("probe") >= asked + 2
 
 
 @pytest.mark.usefixtures("worker")
