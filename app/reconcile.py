@@ -9,6 +9,7 @@ from app.agents import Agents
 from app.census import KnownRoom, agrees, is_suspect
 from app.changes import Advance, Snapshot
 from app.dispatches import Dispatches, Wanted
+from app.errands import wind_up
 from app.errors import ServiceError
 from app.evidence import SECOND_LOOK_S, Evidence, Examiner, Judged, Verdict
 from app.lifecycle import SECOND_US, Dispatch, Event, Signal, State
@@ -90,8 +91,8 @@ class Reconciler:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def close(self) -> None:
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+    async def close(self, grace_s: float) -> None:
+        await wind_up(self._tasks, grace_s)
 
     async def _inspect_guarded(self, room_name: str) -> None:
         try:
