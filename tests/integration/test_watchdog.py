@@ -5,8 +5,10 @@ import logging
 
 import pytest
 
+from app.census import ROLLING_ROUNDS
+from app.lifecycle import Restart
 from fakes.rooms import FakeWorker, Process
-from fakes.server import FakeServer
+from fakes.server import CONNECTION_TIMEOUT_S, FakeServer
 from integration.conftest import StartApp
 from integration.harness import AGENT, AGENTS, CLOCKS_APART, OTHER_AGENT, App, World
 
@@ -247,18 +249,101 @@ async def test_an_agent_whose_worker_was_shut_down_is_replaced(
     assert_one_agent(world)
 
 
-async def test_a_crash_loop_ends_in_unavailable(app: App, world: World, server: FakeServer) -> None:
-    await app.dispatch()
-    server.join("room")
-    for _ in range(8):
-        worker = server.start_worker(AGENT)
-        await app.advance(1)
+async def test_a_crash_loop_ends_in_unavailable_and_is_said_once(
+    app: App, world: World, server: FakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Workers are at hand all the while: three restarts within five minutes, and the next death is too many."""
+    worker = server.start_worker(AGENT)
+    await with_alice(app, server)
+    states = []
+    for _ in range(4):
         server.kill(worker)
-        await app.advance(21)
-        server.workers.remove(worker)
+        worker = server.start_worker(AGENT)
+        await app.advance(CONNECTION_TIMEOUT_S)
+        await app.advance(1)
+        states.append(await app.state())
 
-    assert world.livekit.count("create_dispatch") <= 5
-    assert await app.state() in ("unavailable", "starting")
+    assert states == ["active", "active", "active", "unavailable"]
+    assert world.livekit.count("create_dispatch") == 4
+    told = [record for record in caplog.records if "No worker brings" in record.message]
+    assert len(told) == 1
+    await app.service.alert_watch.look()
+    assert app.service.alert_watch.active["no_worker"] == 1
+
+    await app.pass_time(8)
+    assert await app.state() == "unavailable"
+    await app.pass_time(1)
+    await app.advance(1)
+    assert_one_agent(world)
+
+
+@pytest.mark.parametrize(
+    ("restart", "end", "is_replaced"),
+    [
+        (Restart.ALWAYS, "finishes", True),
+        (Restart.ALWAYS, "dies", True),
+        (Restart.ON_FAILURE, "finishes", False),
+        (Restart.ON_FAILURE, "dies", True),
+        (Restart.NEVER, "finishes", False),
+        (Restart.NEVER, "dies", False),
+    ],
+)
+async def test_the_restart_policy_says_which_agents_are_followed_by_another(
+    start_app: StartApp,
+    world: World,
+    server: FakeServer,
+    worker: FakeWorker,
+    restart: Restart,
+    end: str,
+    is_replaced: bool,  # noqa: FBT001 - a column
+) -> None:
+    app = await start_app(restart=restart)
+    old = await with_alice(app, server)
+    if end == "dies":
+        server.kill(worker)
+        server.start_worker(AGENT)
+        await app.advance(CONNECTION_TIMEOUT_S)
+    else:
+        server.leave("room", world.agents("room")[0].identity)
+    for _ in range(3):
+        await app.pass_time(20)
+
+    assert len(world.agents("room")) == int(is_replaced)
+    assert await app.state() == ("active" if is_replaced else "none")
+    assert old not in world.dispatches("room")
+    assert world.livekit.count("create_dispatch") == 1 + int(is_replaced)
+
+
+async def test_agents_are_probed_on_the_clock_unless_the_interval_is_0(
+    start_app: StartApp, world: World, server: FakeServer, worker: FakeWorker
+) -> None:
+    def is_on() -> bool:
+        return "liveness" in {task.get_name() for task in asyncio.all_tasks()}
+
+    app = await start_app()
+    assert is_on()
+    await app.stop()
+    app = await start_app(liveness_interval_s=0)
+    assert not is_on()
+    dispatch_id = await with_alice(app, server)
+    server.freeze(worker)
+    asked = world.livekit.count("probe")
+    await app.pass_time(15)
+
+    assert world.livekit.count("probe") == asked
+    assert world.dispatches("room") == [dispatch_id]
+
+
+@pytest.mark.usefixtures("worker")
+async def test_short_rooms_that_others_made_are_told_of_once(
+    app: App, server: FakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("room", "another"):
+        server.open_room(name, 300, 20)
+        await app.dispatch(name)
+
+    told = [record for record in caplog.records if vars(record).get("action") == "short_room"]
+    assert [vars(record)["room"] for record in told] == ["room"]
 
 
 # Agents that go deaf
@@ -330,6 +415,24 @@ async def test_of_duplicates_one_is_left_and_never_none_meanwhile(
 
     assert_one_agent(world)
     assert world.dispatches("room") == [ours]
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_dispatch_of_others_that_brought_no_agent_is_removed_within_ten_rounds(
+    app: App, world: World, server: FakeServer, worker: FakeWorker
+) -> None:
+    """Nothing points to it: who is in the room is as it should be."""
+    ours = await with_alice(app, server)
+    worker.draining = True
+    server.create_dispatch("room", AGENT)
+    await app.advance(10)
+    rounds = 0
+    while world.dispatches("room") != [ours]:
+        await app.sweep()
+        rounds += 1
+        assert rounds <= ROLLING_ROUNDS
+
+    assert_one_agent(world)
 
 
 @CLOCKS_APART
