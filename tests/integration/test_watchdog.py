@@ -252,7 +252,7 @@ async def test_an_agent_whose_worker_was_shut_down_is_replaced(
 async def test_a_crash_loop_ends_in_unavailable_and_is_said_once(
     app: App, world: World, server: FakeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Workers are at hand all the while: three restarts within five minutes, and the next death is too many."""
+    """Workers are at hand all the while. Three restarts within five minutes; the next death is too many."""
     worker = server.start_worker(AGENT)
     await with_alice(app, server)
     states = []
