@@ -38,8 +38,13 @@ class FakeServer:
         post: Callable[[SignedWebhook], None],
         *,
         ahead_us: int = 0,
+        closes_with_user: bool = True,
     ) -> None:
-        """`ahead_us`: how far LiveKit's own clock is ahead of ours; whatever it tells the time of has it."""
+        """`ahead_us`: how far LiveKit's own clock is ahead of ours; whatever it tells the time of has it.
+
+        `closes_with_user`: whether sessions without the helper close with their user, as is the default.
+        """
+        self.closes_with_user = closes_with_user
         self.ahead_us = ahead_us
         self.rooms: dict[str, FakeRoom] = {}
         self.workers: list[FakeWorker] = []
@@ -126,7 +131,7 @@ class FakeServer:
         if participant.kind is not Kind.PERSON:
             return
         for agent in room.agents:
-            default_session = agent.reacts and not agent.worker.helper
+            default_session = self.closes_with_user and agent.reacts and not agent.worker.helper
             if default_session and agent.linked == participant.identity and reason in CLOSING_LEAVES:
                 agent.session_open = False
         if not room.people:

@@ -13,7 +13,7 @@ from fakes.faults import UNAVAILABLE
 from integration.harness import AGENT
 from simulation.database import write_template
 from simulation.loop import SimulatedClock
-from simulation.world import World
+from simulation.world import Setting, World
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Unwell:
 
 def test_a_creation_is_tried_three_times_one_and_two_seconds_apart(tmp_path: Path) -> None:
     asyncio.run(write_template(tmp_path / "template.db"))
-    world = World(tmp_path / "world.db", tmp_path / "template.db", seed=1, replicas=1, livekit_ahead_s=0)
+    world = World(tmp_path / "world.db", tmp_path / "template.db", Setting(seed=1))
     world.loop.finish(world.fill_up())
     (process,) = world.processes
     unwell = Unwell(world.clock)
