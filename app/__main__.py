@@ -24,7 +24,7 @@ from app.web import create_app
 
 logger = logging.getLogger("app")
 
-#: For requests under way; with the effects' grace it stays within the 10 s that platforms give.
+#: For requests under way; `app.service` has the other half of the 10 s that platforms give.
 _SHUTDOWN_TIMEOUT_S = 4
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
 
 from app.changes import Advance, Outcome, RoomEvent, RoomEventKind, Snapshot
+from app.errands import wind_up
 from app.errors import LiveKitRefused, LiveKitUnavailable, LiveKitUnreachable, ServiceError
 from app.evidence import Examiner, Verdict
 from app.lifecycle import LIVE_STATES, Dispatch, Effect, Event, Signal, State
@@ -70,12 +71,7 @@ class Agents:
         task.add_done_callback(self._tasks.discard)
 
     async def close(self, grace_s: float) -> None:
-        """Let what runs finish within the grace; then leave the rest to the rows' deadlines."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=grace_s)
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await wind_up(self._tasks, grace_s)
 
     async def _perform_all(self, effects: list[tuple[Effect, Dispatch]]) -> None:
         for effect, dispatch in effects:

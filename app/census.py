@@ -27,7 +27,7 @@ class KnownRoom:
 
 
 def is_suspect(room: RoomInfo, known: KnownRoom | None, round_number: int, now: int) -> bool:
-    """Whether the room needs a whole look.
+    """Whether the room needs a whole look; `now` is LiveKit's, since the age of a room is.
 
     LiveKit's count is late and leaves agents out: it only makes a look come sooner. A room whose
     dispatches all have an agent in is not suspect, but its participants are compared.

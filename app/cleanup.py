@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 from app.changes import Due, Outcome
 from app.clock import Clock
+from app.errands import wind_up
 from app.errors import ServiceError
 from app.evidence import Examiner
 from app.lifecycle import SECOND_US, Event
@@ -57,19 +59,23 @@ class Cleaner:
     def start(self) -> None:
         self._sweeper = asyncio.create_task(self._sweep_forever(), name="sweep")
 
-    async def close(self) -> None:
+    async def close(self, grace_s: float) -> None:
         self._timers.stop()
         if self._sweeper:
-            # Only its sleep is cut short: what it does is over in bounded time, and shielded.
+            # Only its sleep is cut short: the round that it has begun has its share of the grace.
             self._sweeper.cancel()
             await asyncio.gather(self._sweeper, return_exceptions=True)
-        await asyncio.gather(*self._acting, return_exceptions=True)
+        await wind_up(self._acting, grace_s)
 
     def act(self, deadline: Deadline) -> None:
         """A timer has fired."""
-        task = asyncio.create_task(self._act(deadline), name="deadline")
+        self._begin(self._act(deadline), "deadline")
+
+    def _begin(self, errand: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        task = asyncio.create_task(errand, name=name)
         self._acting.add(task)
         task.add_done_callback(self._acting.discard)
+        return task
 
     async def sweep(self) -> None:
         """One round: read LiveKit's truth, act on what is due, forget what is old."""
@@ -119,7 +125,7 @@ class Cleaner:
     async def _sweep_forever(self) -> None:
         while True:
             await asyncio.sleep(self._interval_s)
-            await asyncio.shield(self.sweep())
+            await asyncio.shield(self._begin(self.sweep(), "round"))
 
 
 async def _guarded(step: Callable[[], Awaitable[None]]) -> None:

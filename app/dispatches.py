@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from app.agents import Agents
 from app.changes import Advance, Intent, Outcome
 from app.clock import Clock
+from app.errands import wind_up
 from app.errors import Busy, LiveKitTimeout, LiveKitUnavailable, NotFound
 from app.evidence import Evidence, Examiner, Judged, Verdict
 from app.lifecycle import Dispatch, Effect, Event, Signal, State
@@ -147,9 +148,8 @@ class Dispatches:
             raise NotFound("there is no such dispatch")
         return dispatch, await self._store.history(dispatch.id)
 
-    async def close(self) -> None:
-        """Let the flights under way land; they are bounded."""
-        await asyncio.gather(*self._flights.values(), return_exceptions=True)
+    async def close(self, grace_s: float) -> None:
+        await wind_up(self._flights.values(), grace_s)
 
     async def _fly(self, wanted: Wanted) -> Granted:
         try:

@@ -103,6 +103,9 @@ class RoomTruth:
     is_stale: bool
 
 
+#: A single question without an answer may be a long garbage collection, or a lost packet.
+SECOND_LOOK_S = 1.0
+
 #: How often a room is read again because its dispatch was made, or its agent came, meanwhile.
 _STALE_TRIES = 3
 
@@ -217,7 +220,7 @@ class Examiner:
             case Probe.SILENT:
                 return Verdict.SILENT
             case Probe.CONNECTING:
-                age_us = self._clock.now() - (candidate.agent.joined_at or 0)
+                age_us = self._livekit.now() - (candidate.agent.joined_at or 0)
                 return Verdict.STARTING if age_us < self._tracker.join_timeout_us else Verdict.SILENT
         deaf = self._closes_with_user and await self._may_be_closed(truth, truth.room, candidate)
         return Verdict.DEAF if deaf else Verdict.ANSWERS
@@ -244,8 +247,12 @@ class Examiner:
         if not any(participant.kind is Kind.PERSON for participant in truth.participants):
             return True
         row_since = candidate.row.agent_joined_at if candidate.row else None
-        agent_since = candidate.agent.joined_at if candidate.agent else None
-        return await self._store.closing_leave_since(room.sid, row_since or agent_since or 0)
+        agent_since = self._by_our_clock(candidate.agent.joined_at or 0) if candidate.agent else 0
+        return await self._store.closing_leave_since(room.sid, row_since or agent_since)
+
+    def _by_our_clock(self, livekits: int) -> int:
+        """A time of LiveKit's by our clock: not later than it was, and earlier by a second at most."""
+        return self._clock.now() - (self._livekit.now() - livekits) - SECOND_US
 
     def _may_still_come(self, candidate: Candidate) -> bool:
         # A listed job says nothing: LiveKit mostly shows it before its agent is in.
@@ -255,7 +262,7 @@ class Examiner:
         if row:
             waiting = row.state in (State.CREATING, State.STARTING)
             return waiting and (row.join_deadline_at is None or row.join_deadline_at > self._clock.now())
-        return self._clock.now() - listed.created_at < self._tracker.join_timeout_us
+        return self._livekit.now() - listed.created_at < self._tracker.join_timeout_us
 
 
 def _known(rows: Iterable[Dispatch]) -> set[str | None]:

@@ -47,10 +47,13 @@ class ListedDispatch:
 
 
 class LiveKit(Protocol):
-    """Every method raises LiveKitUnavailable when it could not ask, LiveKitRefused when the answer was no.
+    """LiveKitUnavailable is raised when it could not be asked, LiveKitRefused when the answer was no.
 
     LiveKitTimeout, a LiveKitUnavailable, says that an act may have been done or not.
     """
+
+    def now(self) -> int:
+        """LiveKit's own time, as its answers tell it: never ahead of it, and behind by a second at most."""
 
     async def find_room(self, room_name: str) -> RoomInfo | None:
         """The room; None is LiveKit's word that there is none."""

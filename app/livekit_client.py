@@ -5,6 +5,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import aiohttp
@@ -16,8 +17,10 @@ from livekit.protocol.models import ParticipantInfo
 from livekit.protocol.models import Room as RoomMessage
 from livekit.protocol.room import PerformRpcRequest, PerformRpcResponse
 
+from app.clock import Clock
 from app.config import Keypair
 from app.errors import LiveKitRefused, LiveKitTimeout, LiveKitUnavailable, LiveKitUnreachable
+from app.lifecycle import SECOND_US
 from app.livekit import (
     HEALTH_METHOD,
     LEAVING_ATTRIBUTE,
@@ -42,11 +45,21 @@ _SPOKEN = frozenset({"1400", "1500"})
 class LiveKitClient:
     """`LiveKit` over livekit-api."""
 
-    def __init__(self, session: aiohttp.ClientSession, url: str, keypair: Keypair) -> None:
+    def __init__(self, session: aiohttp.ClientSession, url: str, keypair: Keypair, clock: Clock) -> None:
         # Failover replays a request in another region without saying so: an act must happen once.
         arguments = (session, url, keypair.key, keypair.secret, False)
         self._rooms = _RpcRoomService(*arguments)
         self._dispatches = AgentDispatchService(*arguments)
+        self._clock = clock
+        self._ahead_us = 0
+        # livekit-api keeps the headers of an answer to itself.
+        trace = aiohttp.TraceConfig()
+        trace.on_request_end.append(self._hear_time)
+        trace.freeze()
+        session.trace_configs.append(trace)
+
+    def now(self) -> int:
+        return self._clock.now() + self._ahead_us
 
     async def find_room(self, room_name: str) -> RoomInfo | None:
         async with _translated():
@@ -117,6 +130,14 @@ class LiveKitClient:
             await self._rooms.delete_room(api.DeleteRoomRequest(room=room_name))
         return result.found
 
+    async def _hear_time(
+        self, _session: aiohttp.ClientSession, _context: object, end: aiohttp.TraceRequestEndParams
+    ) -> None:
+        """The Date of an answer is LiveKit's time, or that of the proxy beside it, in whole seconds."""
+        told = _time_of(end.response.headers.get("Date"))
+        if told is not None and "/twirp/" in end.url.path:
+            self._ahead_us = told - self._clock.now()
+
     async def _is_in(self, room_name: str, identity: str) -> bool:
         async with _translated():
             answer = await self._rooms.list_participants(api.ListParticipantsRequest(room=room_name))
@@ -132,6 +153,13 @@ class LiveKitClient:
             # Only a living process can say that it does not know the method, or that it failed.
             return Probe.ALIVE if failure.rpc_code in _SPOKEN else Probe.SILENT
         return _probe_of(payload)
+
+
+def _time_of(date: str | None) -> int | None:
+    try:
+        return round(parsedate_to_datetime(date).timestamp()) * SECOND_US if date else None
+    except ValueError:
+        return None
 
 
 class _Refusal(LiveKitRefused):

@@ -6,6 +6,7 @@ import logging
 from app.agents import Agents
 from app.clock import Clock
 from app.errors import ServiceError
+from app.evidence import SECOND_LOOK_S
 from app.lifecycle import Dispatch, State
 from app.livekit import LiveKit, Probe
 from app.reconcile import Reconciler
@@ -13,9 +14,6 @@ from app.store import Store
 from app.tracker import Tracker
 
 logger = logging.getLogger(__name__)
-
-#: A single miss may be a long garbage collection, or a lost packet.
-_SECOND_LOOK_S = 1.0
 
 
 class Liveness:
@@ -78,7 +76,7 @@ class Liveness:
             try:
                 if await self._answers(dispatch):
                     return
-                await asyncio.sleep(_SECOND_LOOK_S)
+                await asyncio.sleep(SECOND_LOOK_S)
                 if await self._answers(dispatch):
                     return
             except ServiceError:

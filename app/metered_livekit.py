@@ -18,6 +18,9 @@ class MeteredLiveKit:
         self._tally = tally
         self._metrics = metrics
 
+    def now(self) -> int:
+        return self._livekit.now()
+
     async def find_room(self, room_name: str) -> RoomInfo | None:
         return await self._metered("find_room", self._livekit.find_room(room_name))
 

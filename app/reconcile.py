@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from app.agents import Agents
 from app.census import KnownRoom, agrees, is_suspect
 from app.changes import Advance, Snapshot
-from app.clock import Clock
 from app.dispatches import Dispatches, Wanted
+from app.errands import wind_up
 from app.errors import ServiceError
-from app.evidence import Evidence, Examiner, Judged, Verdict
+from app.evidence import SECOND_LOOK_S, Evidence, Examiner, Judged, Verdict
 from app.lifecycle import SECOND_US, Dispatch, Event, Signal, State
 from app.livekit import LiveKit, RoomInfo
 from app.mode import Mode, Withheld
@@ -33,7 +33,6 @@ class Reconciler:
         examiner: Examiner,
         agents: Agents,
         dispatches: Dispatches,
-        clock: Clock,
         *,
         mode: Mode,
         withheld: Withheld,
@@ -46,7 +45,6 @@ class Reconciler:
         self._examiner = examiner
         self._agents = agents
         self._dispatches = dispatches
-        self._clock = clock
         self._mode = mode
         self._withheld = withheld
         self._agent_names = tuple(agent_names)
@@ -79,7 +77,7 @@ class Reconciler:
 
     async def _look(self, room: RoomInfo, known: KnownRoom | None) -> None:
         """Compare one room, as cheaply as what is known of it allows."""
-        if known is None or is_suspect(room, known, self._round, self._clock.now()):
+        if known is None or is_suspect(room, known, self._round, self._livekit.now()):
             await self._inspect_guarded(room.name)
         elif known.rows:
             async with self._slots:
@@ -93,8 +91,8 @@ class Reconciler:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def close(self) -> None:
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+    async def close(self, grace_s: float) -> None:
+        await wind_up(self._tasks, grace_s)
 
     async def _inspect_guarded(self, room_name: str) -> None:
         try:
@@ -120,14 +118,23 @@ class Reconciler:
         for agent_name in self._agent_names:
             if agent_name in names:
                 async with self._agents.alone_with(room_name, agent_name):
-                    await self._inspect_agent(room_name, agent_name)
+                    silent = await self._inspect_agent(room_name, agent_name)
+                if silent:
+                    # Whoever asks for the agent meanwhile need not wait.
+                    await asyncio.sleep(SECOND_LOOK_S)
+                    async with self._agents.alone_with(room_name, agent_name):
+                        await self._inspect_agent(room_name, agent_name, silent)
 
-    async def _inspect_agent(self, room_name: str, agent_name: str) -> None:
+    async def _inspect_agent(
+        self, room_name: str, agent_name: str, silent_before: str | None = None
+    ) -> str | None:
+        """The identity of an agent with people in that did not react, unless it did not before either."""
         evidence = await self._examiner.examine(room_name, agent_name)
         best, row = evidence.best(), evidence.row
         if row and row.state is State.CREATING:
             # Its creation, or its lease, settles it.
-            return
+            return None
+        silent = None
         if row and not self._mode.keeps_one:
             # One of several is as good as another: nothing is to be done about the rest.
             pass
@@ -135,8 +142,16 @@ class Reconciler:
             await self._take_over(best, evidence, evidence.room, agent_name)
         elif row and evidence.of_row(row) is None and row.state is not State.UNAVAILABLE:
             await self._conclude(row, Event.MISSING)
-        elif row and evidence.people and self._mode.keeps_one and _refuted(evidence, row):
-            await self._conclude(row, Event.REFUTED)
+        elif row and evidence.people and self._mode.keeps_one:
+            verdict = _verdict_on(row, evidence)
+            if verdict is Verdict.SILENT and row.agent_identity != silent_before:
+                silent = row.agent_identity
+            elif verdict in (Verdict.DEAF, Verdict.SILENT):
+                await self._conclude(row, Event.REFUTED)
+        await self._remove_extras(evidence, best, room_name)
+        return silent
+
+    async def _remove_extras(self, evidence: Evidence, best: Judged | None, room_name: str) -> None:
         extras = [j for j in evidence.judged if j is not best and j.candidate.row is None]
         if any(self._hides_its_agent(judged) for judged in evidence.judged):
             # Any agent may be that one's: a look once LiveKit shows its job tells them apart.
@@ -167,7 +182,7 @@ class Reconciler:
         listed = judged.candidate.listed
         if listed is None or listed.agent_identities:
             return False
-        return self._clock.now() - listed.created_at < _JOB_SHOWN_US
+        return self._livekit.now() - listed.created_at < _JOB_SHOWN_US
 
     async def _remove(self, judged: Judged, room_name: str) -> None:
         self.drift["extra"] += 1
@@ -178,6 +193,6 @@ class Reconciler:
             await self._livekit.remove_participant(room_name, agent.identity)
 
 
-def _refuted(evidence: Evidence, row: Dispatch) -> bool:
+def _verdict_on(row: Dispatch, evidence: Evidence) -> Verdict | None:
     judged = evidence.of_row(row)
-    return judged is not None and judged.verdict in (Verdict.DEAF, Verdict.SILENT)
+    return judged.verdict if judged else None

@@ -89,7 +89,7 @@ def _running(
         store = store_type(engine)
         try:
             await migrate.upgrade(engine)
-            async with _connected(config, livekit) as client:
+            async with _connected(config, clock, livekit) as client:
                 service = build_service(config, store, client, clock, log_counts)
                 app[SERVICE] = service
                 await service.start()
@@ -118,11 +118,11 @@ async def _watched(service: Service) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _connected(config: Config, livekit: LiveKit | None) -> AsyncIterator[LiveKit]:
+async def _connected(config: Config, clock: Clock, livekit: LiveKit | None) -> AsyncIterator[LiveKit]:
     if livekit:
         yield livekit
         return
     # Bounded, so that a storm of deadlines does not become a storm of connections.
     connector = aiohttp.TCPConnector(limit=64, keepalive_timeout=30)
     async with aiohttp.ClientSession(connector=connector) as session:
-        yield LiveKitClient(session, config.livekit_url, config.livekit_key)
+        yield LiveKitClient(session, config.livekit_url, config.livekit_key, clock)

@@ -1,4 +1,7 @@
-"""For all tests: what takes minutes is made before the first one, and not within its time limit."""
+"""For all tests: what takes minutes is made before the first one, and with REQUIRE_ALL=1 none is skipped."""
+
+import os
+from collections.abc import Generator
 
 import pytest
 
@@ -10,3 +13,25 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if wanted and not session.config.option.collectonly:
         reporter = session.config.get_terminal_writer()
         find_or_build(lambda line: reporter.line(line, yellow=True))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    _require(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    _require(report)
+    return report
+
+
+def _require(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """A skip is a failure where everything is said to be there."""
+    if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("REQUIRE_ALL") == "1":
+        reason = report.longrepr[-1] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"nothing may be skipped with REQUIRE_ALL=1: {reason}"

@@ -62,7 +62,7 @@ async def examine(
             config=config,
             environ=environ,
             http=http,
-            livekit=LiveKitClient(http, config.livekit_url, config.livekit_key),
+            livekit=LiveKitClient(http, config.livekit_url, config.livekit_key, clock),
             clock=clock,
             wait_s=wait_s,
         )

@@ -130,3 +130,23 @@ async def test_an_agent_whose_time_was_up_meanwhile_ends_by_itself(
         assert weather.calls["DeleteDispatch"] > 0
         weather.clear_up()
         await eventually(truth.has_none, "the agent is gone without another call", timeout_s=20)
+
+
+async def test_a_stop_does_not_wait_for_a_slow_livekit(
+    service: Service, weather: Weather, truth: RoomTruth
+) -> None:
+    """Platforms kill after 10 s; a call that came the moment before would be on its way for as long."""
+    async with Caller(service.base_url) as caller:
+        slow = Forecast(delay_s=10, acts=True)
+        weather.forecast = lambda method: slow if method == "CreateDispatch" else FINE
+        asked = asyncio.create_task(caller.request_agent(truth.name))
+        await eventually(lambda: _has_been_asked(weather), "LiveKit is being asked")
+        service.child.terminate()
+
+        assert await asyncio.to_thread(service.child.wait, 10) == 0
+
+        await asyncio.gather(asked, return_exceptions=True)
+
+
+async def _has_been_asked(weather: Weather) -> bool:
+    return weather.calls["CreateDispatch"] > 0

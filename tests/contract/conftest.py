@@ -8,6 +8,7 @@ import aiohttp
 import pytest
 from livekit import api
 
+from app.clock import SteadyClock
 from app.config import Keypair
 from app.livekit_client import LiveKitClient
 from contract.stage import HELPER_AGENT, PLAIN_AGENT, FakeStage, RealStage, Stage
@@ -72,7 +73,7 @@ def fake_stage() -> FakeStage:
 async def real_client(contract_server: LiveKitServer) -> AsyncIterator[LiveKitClient]:
     keypair = Keypair(key=contract_server.api_key, secret=contract_server.api_secret)
     async with aiohttp.ClientSession() as session:
-        yield LiveKitClient(session, contract_server.url, keypair)
+        yield LiveKitClient(session, contract_server.url, keypair, SteadyClock())
 
 
 @pytest.fixture

@@ -353,3 +353,11 @@ async def test_livekit_notices_a_killed_agent_and_keeps_its_job(stage: Stage) ->
 
     (listed,) = await stage.livekit.list_dispatches(stage.room)
     assert listed.agent_identities == (identity,)
+
+
+async def test_its_time_is_never_ahead_of_what_it_makes(stage: Stage) -> None:
+    await stage.livekit.ensure_room(stage.room, 60)
+    told = stage.livekit.now()
+    made = await stage.livekit.create_dispatch(stage.room, "nobodys-agent", "row", "{}")
+
+    assert told <= made.created_at

@@ -3,6 +3,7 @@
 import aiohttp
 import pytest
 
+from app.clock import SteadyClock
 from app.config import Keypair
 from app.errors import LiveKitRefused, LiveKitUnavailable, LiveKitUnreachable
 from app.livekit_client import LiveKitClient
@@ -18,7 +19,7 @@ async def test_wrong_keys_are_refused(contract_server: LiveKitServer) -> None:
         Keypair(key="stranger", secret=contract_server.api_secret),
     ):
         async with aiohttp.ClientSession() as session:
-            client = LiveKitClient(session, contract_server.url, keypair)
+            client = LiveKitClient(session, contract_server.url, keypair, SteadyClock())
             with pytest.raises(LiveKitRefused, match="API key and secret"):
                 await client.list_rooms()
             with pytest.raises(LiveKitRefused, match="API key and secret"):
@@ -28,7 +29,7 @@ async def test_wrong_keys_are_refused(contract_server: LiveKitServer) -> None:
 async def test_a_server_that_is_not_there_is_unreachable() -> None:
     keypair = Keypair(key="devkey", secret="dev-secret-of-at-least-32-characters")
     async with aiohttp.ClientSession() as session:
-        client = LiveKitClient(session, f"ws://{LOOPBACK}:{free_port()}", keypair)
+        client = LiveKitClient(session, f"ws://{LOOPBACK}:{free_port()}", keypair, SteadyClock())
         with pytest.raises(LiveKitUnreachable):
             await client.list_rooms()
         with pytest.raises(LiveKitUnreachable):

@@ -8,6 +8,7 @@ import aiohttp
 import pytest
 import yaml
 
+from app.clock import SteadyClock
 from app.config import Keypair
 from app.livekit_client import LiveKitClient
 from devstack.livekit_build import find_or_build
@@ -48,7 +49,10 @@ async def test_livekit_takes_the_configuration_of_compose(tmp_path: Path) -> Non
         [(key, secret)] = config["keys"].items()
         async with aiohttp.ClientSession() as session:
             client = LiveKitClient(
-                session, f"ws://127.0.0.1:{config['port']}", Keypair(key=key, secret=secret)
+                session,
+                f"ws://127.0.0.1:{config['port']}",
+                Keypair(key=key, secret=secret),
+                SteadyClock(),
             )
             await client.ensure_room("room", 60)
             await relay.wait_for("room", "room_started")

@@ -264,16 +264,24 @@ async def test_kills_in_a_storm_of_dispatches_leave_no_duplicate_and_nothing_unk
         await asyncio.gather(*storms, return_exceptions=True)
         await asyncio.to_thread(service.start)
 
+    async def agreed() -> bool:
+        live = [agent for agent in await caller.agents() if agent["state"] not in ("ending", "creating")]
+        known = {agent["roomName"]: [agent["dispatchId"]] for agent in live}
+        listed = {room.name: await room.dispatches() for room in rooms}
+        agents = [await room.agents() for room in rooms]
+        return known == {room: ids for room, ids in listed.items() if ids} and all(
+            len(here) <= 1 for here in agents
+        )
+
+    # A call would remove what it finds too much of: this is what the kills have left.
+    await eventually(agreed, "no duplicate, and nothing that is not known", timeout_s=40)
     answers = await asyncio.gather(*(caller.request_agent(room.name) for room in rooms))
     assert {answer.status for answer in answers} == {200}
 
-    async def agreed() -> bool:
-        known = {agent["dispatchId"]: agent for agent in await caller.agents() if agent["state"] != "ending"}
-        listed = [await room.dispatches() for room in rooms]
-        singles = all([await room.has_one_agent() for room in rooms])
-        return singles and all(set(ids) <= set(known) for ids in listed)
+    async def served() -> bool:
+        return await agreed() and all([await room.has_one_agent() for room in rooms])
 
-    await eventually(agreed, "one agent in each room, and each of them known", timeout_s=40)
+    await eventually(served, "one agent in each room, and each of them known", timeout_s=40)
     for room in rooms:
         await room.delete()
 

@@ -7,7 +7,7 @@ from typing import TypeVar
 from app.errors import LiveKitUnavailable
 from app.livekit import ListedDispatch, Probe, RoomInfo
 from app.presence import Participant
-from fakes.clock import FakeClock
+from fakes.clock import SECOND_US, FakeClock
 from fakes.faults import Faults
 from fakes.rooms import FakeAgent, FakeDispatch, FakeParticipant, FakeRoom
 from fakes.server import FakeServer
@@ -30,6 +30,10 @@ class FakeLiveKit:
 
     def count(self, method: str) -> int:
         return sum(call.method == method for call in self.calls)
+
+    def now(self) -> int:
+        # As the Date of an answer has it.
+        return self.server.now() // SECOND_US * SECOND_US
 
     async def find_room(self, room_name: str) -> RoomInfo | None:
         def act() -> RoomInfo | None:

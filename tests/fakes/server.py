@@ -31,7 +31,21 @@ _EMPTY_TIMEOUT_S, _DEPARTURE_TIMEOUT_S = 300, 20
 class FakeServer:
     """Rooms, workers and people; `post` takes the webhooks."""
 
-    def __init__(self, clock: FakeClock, keypair: Keypair, post: Callable[[SignedWebhook], None]) -> None:
+    def __init__(
+        self,
+        clock: FakeClock,
+        keypair: Keypair,
+        post: Callable[[SignedWebhook], None],
+        *,
+        ahead_us: int = 0,
+        closes_with_user: bool = True,
+    ) -> None:
+        """`ahead_us`: how far LiveKit's own clock is ahead of ours; whatever it tells the time of has it.
+
+        `closes_with_user`: whether sessions without the helper close with their user, as is the default.
+        """
+        self.closes_with_user = closes_with_user
+        self.ahead_us = ahead_us
         self.rooms: dict[str, FakeRoom] = {}
         self.workers: list[FakeWorker] = []
         self._clock = clock
@@ -41,6 +55,10 @@ class FakeServer:
         self._turns = itertools.count()
         #: When LiveKit last asked who serves an agent name.
         self._enquiries: dict[str, int] = {}
+
+    def now(self) -> int:
+        """By LiveKit's own clock."""
+        return self._clock.now() + self.ahead_us
 
     # Rooms
 
@@ -113,7 +131,7 @@ class FakeServer:
         if participant.kind is not Kind.PERSON:
             return
         for agent in room.agents:
-            default_session = agent.reacts and not agent.worker.helper
+            default_session = self.closes_with_user and agent.reacts and not agent.worker.helper
             if default_session and agent.linked == participant.identity and reason in CLOSING_LEAVES:
                 agent.session_open = False
         if not room.people:
@@ -158,7 +176,7 @@ class FakeServer:
         dispatch = FakeDispatch(
             id=self._new_id("AD"),
             agent_name=agent_name,
-            created_at=self._clock.now(),
+            created_at=self.now(),
             row_id=row_id,
             metadata=metadata,
             job_shown_at=self._clock.now() + round(self._enquire(agent_name) * SECOND_US),
@@ -225,7 +243,7 @@ class FakeServer:
     def _emit(
         self, event: str, room: FakeRoom, participant: FakeParticipant | None = None, reason: str = ""
     ) -> None:
-        body = webhooks.render(event, self._clock.now(), room, participant, reason)
+        body = webhooks.render(event, self.now(), room, participant, reason)
         authorization = webhooks.sign(body, self._keypair)
         self._post(SignedWebhook(event=event, room_name=room.name, body=body, authorization=authorization))
 
@@ -234,4 +252,4 @@ class FakeServer:
 
     def _now_ms(self) -> int:
         """LiveKit tells rooms' and participants' times in milliseconds."""
-        return self._clock.now() // 1_000 * 1_000
+        return self.now() // 1_000 * 1_000

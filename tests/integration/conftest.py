@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import pytest
 
 from app.clock import Clock
-from fakes.clock import FakeClock
+from fakes.clock import SECOND_US, FakeClock
 from fakes.databases import Database, PostgresDatabase, PostgresServer, SqliteDatabase, postgres_server
 from fakes.livekit import FakeLiveKit
 from fakes.post import Post
@@ -66,9 +66,15 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
 
 
 @pytest.fixture
-def world(database: Database) -> World:
+def livekit_ahead_s() -> int:
+    """How far LiveKit's clock is ahead of ours; a test that says `CLOCKS_APART` runs with others as well."""
+    return 0
+
+
+@pytest.fixture
+def world(database: Database, livekit_ahead_s: int) -> World:
     clock, post = FakeClock(), Post()
-    server = FakeServer(clock, KEYPAIR, post)
+    server = FakeServer(clock, KEYPAIR, post, ahead_us=livekit_ahead_s * SECOND_US)
     return World(
         clock=clock,
         livekit=FakeLiveKit(server, clock),

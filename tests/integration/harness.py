@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 import aiohttp
+import pytest
 from aiohttp import web
 from livekit import api
 
@@ -30,6 +31,9 @@ KEYPAIR = Keypair(key="devkey", secret="dev-secret-of-at-least-32-characters")
 SECOND_KEYPAIR = Keypair(key="nextkey", secret="next-secret-of-at-least-32-characters")
 API_KEY = "an-api-key-nobody-guesses"
 AGENT, OTHER_AGENT = "agent", "other-agent"
+
+#: Runs a test also with a LiveKit whose clock is an hour ahead of ours, or behind.
+CLOCKS_APART = pytest.mark.parametrize("livekit_ahead_s", [0, 3_600, -3_600])
 
 #: Nothing here takes this long; whoever waits for it fails instead of hanging.
 BOUND_S = 15.0

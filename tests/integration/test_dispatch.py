@@ -8,7 +8,7 @@ import pytest
 from fakes.rooms import FakeWorker
 from fakes.server import FakeServer
 from integration.conftest import StartApp
-from integration.harness import AGENT, OTHER_AGENT, App, World, member_token
+from integration.harness import AGENT, CLOCKS_APART, OTHER_AGENT, App, World, member_token
 
 
 async def dispatched(app: App, room: str = "room", *, for_s: float = 6) -> str:
@@ -79,6 +79,7 @@ async def test_each_agent_name_has_a_dispatch_of_its_own(app: App, world: World,
 # Reused
 
 
+@CLOCKS_APART
 @pytest.mark.usefixtures("worker")
 async def test_an_agent_that_comes_while_livekit_is_asked_is_kept(
     app: App, world: World, server: FakeServer
@@ -122,6 +123,7 @@ async def test_an_agent_that_answers_is_reused_and_its_ttl_reset(app: App, world
     assert world.dispatches("room") == [dispatch_id]
 
 
+@CLOCKS_APART
 @pytest.mark.usefixtures("worker")
 @pytest.mark.parametrize("age_s", [0.2, 1, 14])
 async def test_an_agent_on_its_way_is_reused(
@@ -137,6 +139,7 @@ async def test_an_agent_on_its_way_is_reused(
     assert world.dispatches("room") == [first.body["dispatchId"]]
 
 
+@CLOCKS_APART
 @pytest.mark.usefixtures("worker")
 @pytest.mark.parametrize("age_s", [0.5, 3, 4.9])
 async def test_an_agent_whose_job_is_not_listed_yet_is_reused(app: App, world: World, age_s: float) -> None:
@@ -167,6 +170,7 @@ async def test_five_refreshes_keep_one_agent_with_the_helper(
     assert world.agents("room")[0].answers("alice")
 
 
+@CLOCKS_APART
 @pytest.mark.usefixtures("plain_worker")
 async def test_a_default_agent_is_reused_while_its_user_stays(app: App, server: FakeServer) -> None:
     dispatch_id = await dispatched(app)
@@ -237,6 +241,7 @@ async def test_an_agent_that_says_its_session_is_closed_is_replaced(app: App, wo
     await assert_replaced(app, old, reason="replaced")
 
 
+@CLOCKS_APART
 @pytest.mark.usefixtures("plain_worker")
 async def test_a_default_agent_is_replaced_after_a_refresh(
     app: App, world: World, server: FakeServer
@@ -287,6 +292,7 @@ async def test_a_killed_agent_is_replaced_and_taken_out(
     await assert_replaced(app, old, reason="replaced")
 
 
+@CLOCKS_APART
 async def test_an_agent_that_joined_and_froze_at_once_is_replaced(
     app: App, world: World, server: FakeServer, worker: FakeWorker
 ) -> None:
@@ -368,6 +374,7 @@ async def test_an_agent_that_finished_is_followed_by_another_when_somebody_asks(
 # Several
 
 
+@CLOCKS_APART
 @pytest.mark.usefixtures("worker")
 async def test_of_several_the_one_that_is_ours_and_answers_is_kept(
     app: App, world: World, server: FakeServer
@@ -387,6 +394,7 @@ async def test_of_several_the_one_that_is_ours_and_answers_is_kept(
     assert len(world.agents("room")) == 1
 
 
+@CLOCKS_APART
 @pytest.mark.usefixtures("worker")
 async def test_of_several_the_one_that_answers_is_kept_though_it_is_not_ours(
     app: App, world: World, server: FakeServer
@@ -407,6 +415,7 @@ async def test_of_several_the_one_that_answers_is_kept_though_it_is_not_ours(
     assert ended.body["agent"]["endReason"] == "duplicate"
 
 
+@CLOCKS_APART
 @pytest.mark.usefixtures("worker")
 async def test_an_agent_that_another_tool_dispatched_is_reused(
     app: App, world: World, server: FakeServer
@@ -422,6 +431,36 @@ async def test_an_agent_that_another_tool_dispatched_is_reused(
     assert world.dispatches("room") == [answer.body["dispatchId"]]
     assert answer.body["dispatchId"] == newest.id or len(world.dispatches("room")) == 1
     assert await app.state() == "idle"
+
+
+@CLOCKS_APART
+@pytest.mark.usefixtures("plain_worker")
+@pytest.mark.parametrize("refreshes", [True, False])
+async def test_another_tools_default_agent_is_reused_while_its_user_stays(
+    app: App,
+    world: World,
+    server: FakeServer,
+    refreshes: bool,  # noqa: FBT001 - a column
+) -> None:
+    """No row says since when it is in; who left before it came has not closed its session."""
+    server.join("room", "bob")
+    server.leave("room", "bob")
+    await app.advance(60)
+    world.post.lossy = True
+    dispatch = server.create_dispatch("room", AGENT)
+    await app.advance(10)
+    world.post.lossy = False
+    server.join("room")
+    await app.advance(10)
+    if refreshes:
+        server.leave("room")
+        server.join("room")
+    await app.settle()
+
+    answer = await app.dispatch()
+
+    assert answer.body["reused"] is not refreshes
+    assert (dispatch.id in world.dispatches("room")) is not refreshes
 
 
 @pytest.mark.usefixtures("worker")

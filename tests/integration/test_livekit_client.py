@@ -1,8 +1,10 @@
 """What the client makes of answers that a real server gives only in a race; tests/contract has the rest."""
 
 import asyncio
+import datetime as dt
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from email.utils import format_datetime
 
 import aiohttp
 import pytest
@@ -12,6 +14,7 @@ from livekit.protocol.room import ListParticipantsResponse
 
 from app.errors import LiveKitTimeout
 from app.livekit_client import LiveKitClient
+from fakes.clock import SECOND_US, START_US, FakeClock
 from integration.harness import KEYPAIR
 
 
@@ -21,6 +24,8 @@ class MuteRoom:
 
     #: Identities that are in the room.
     present: list[str] = field(default_factory=list)
+    #: What its answers say that the time is.
+    date: str = ""
 
     async def remove(self, _request: web.Request) -> web.Response:
         await asyncio.Event().wait()
@@ -29,7 +34,8 @@ class MuteRoom:
     async def list_participants(self, _request: web.Request) -> web.Response:
         participants = [ParticipantInfo(sid="PA_1", identity=identity) for identity in self.present]
         body = ListParticipantsResponse(participants=participants).SerializeToString()
-        return web.Response(body=body, content_type="application/protobuf")
+        headers = {"Date": self.date} if self.date else {}
+        return web.Response(body=body, content_type="application/protobuf", headers=headers)
 
 
 @pytest.fixture
@@ -38,7 +44,12 @@ def room() -> MuteRoom:
 
 
 @pytest.fixture
-async def client(room: MuteRoom) -> AsyncIterator[LiveKitClient]:
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+async def client(room: MuteRoom, clock: FakeClock) -> AsyncIterator[LiveKitClient]:
     stub = web.Application()
     stub.router.add_post("/twirp/livekit.RoomService/RemoveParticipant", room.remove)
     stub.router.add_post("/twirp/livekit.RoomService/ListParticipants", room.list_participants)
@@ -47,7 +58,7 @@ async def client(room: MuteRoom) -> AsyncIterator[LiveKitClient]:
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     host, port = runner.addresses[0][:2]
     async with aiohttp.ClientSession() as session:
-        yield LiveKitClient(session, f"http://{host}:{port}", KEYPAIR)
+        yield LiveKitClient(session, f"http://{host}:{port}", KEYPAIR, clock)
     await runner.cleanup()
 
 
@@ -61,3 +72,24 @@ async def test_an_agent_that_is_still_in_after_no_answer_does_not(
     room.present.append("agent-AJ_1")
     with pytest.raises(LiveKitTimeout):
         await client.remove_participant("room", "agent-AJ_1")
+
+
+@pytest.mark.parametrize("ahead_s", [-3_600, 0, 3_600])
+async def test_its_answers_tell_livekits_time(
+    client: LiveKitClient, room: MuteRoom, clock: FakeClock, ahead_s: int
+) -> None:
+    told = dt.datetime.fromtimestamp(START_US // SECOND_US + ahead_s, dt.UTC)
+    room.date = format_datetime(told, usegmt=True)
+    await client.list_participants("room")
+    clock.advance(7)
+
+    assert client.now() == START_US + (ahead_s + 7) * SECOND_US
+
+
+async def test_a_date_that_is_none_changes_nothing(
+    client: LiveKitClient, room: MuteRoom, clock: FakeClock
+) -> None:
+    room.date = "yesterday"
+    await client.list_participants("room")
+
+    assert client.now() == clock.now()

@@ -200,3 +200,41 @@ async def test_observing_a_database_that_was_enforced_leaves_running_ttls_alone(
     await app.advance(6)
     assert world.dispatches("room") == []
     assert world.agents("room") == []
+
+
+async def test_from_observe_to_reuse_to_enforce_and_back(
+    start_app: StartApp, world: World, server: FakeServer, worker: FakeWorker
+) -> None:
+    """On one database, with somebody in: each mode goes on with what the one before has left."""
+    del worker
+    observer = await start_app(mode=Mode.OBSERVE)
+    first = await occupy(observer, server)
+    await observer.stop()
+
+    reuser = await start_app(mode=Mode.REUSE)
+    assert (await reuser.dispatch()).body["dispatchId"] == first
+    other = server.create_dispatch("room", "agent").id
+    await settle_in(reuser)
+    await reuser.sweep()
+    assert set(world.dispatches("room")) == {first, other}
+    await reuser.stop()
+
+    enforcer = await start_app(mode=Mode.ENFORCE)
+    await enforcer.sweep()
+    await enforcer.advance(6)
+    assert world.dispatches("room") == [first]
+    assert [agent.answers("alice") for agent in world.agents("room")] == [True]
+    await enforcer.stop()
+
+    reuser = await start_app(mode=Mode.REUSE)
+    server.leave("room")
+    await reuser.settle()
+    for seconds in (TTL_S, 20):
+        await reuser.pass_time(seconds)
+    assert world.dispatches("room") == [first]
+    await reuser.stop()
+
+    observer = await start_app(mode=Mode.OBSERVE)
+    await observer.pass_time(20)
+    assert (await observer.dispatch()).body["reused"] is False
+    assert first in world.dispatches("room")

@@ -2,12 +2,17 @@
 
 import asyncio
 
+import aiohttp
 import pytest
 
+from fakes.faults import Hang
 from fakes.livekit import FakeLiveKit
 from fakes.server import FakeServer
 from integration.conftest import StartApp
-from integration.harness import App, World
+from integration.harness import AGENT, App, World
+
+#: What platforms give before they kill.
+STOPPED_WITHIN_S = 10
 
 
 async def test_webhooks_under_way_are_stored(app: App, world: World, server: FakeServer) -> None:
@@ -78,3 +83,41 @@ async def test_a_stop_in_the_middle_of_an_effect_is_bounded_and_leaves_a_deadlin
     (row,) = world.rows("dispatches")
     assert row["state"] == "ending"
     assert row["due_at"] is not None
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_stop_does_not_wait_for_a_livekit_that_hangs(
+    app: App, world: World, livekit: FakeLiveKit, server: FakeServer
+) -> None:
+    """With a call, a deadline, a round and a look at a room under way."""
+    await app.dispatch()
+    await app.advance(6)
+    hanging = Hang()
+    livekit.faults.everywhere(hanging)
+    world.clock.advance(300)
+    for deadline in await app.service.store.deadlines():
+        app.service.cleaner.act(deadline)
+    server.create_dispatch("elsewhere", AGENT)
+    asked = asyncio.create_task(app.dispatch("another"))
+    app.service.reconciler.spawn_inspection("elsewhere")
+    await hanging.reached.wait()
+
+    async with asyncio.timeout(STOPPED_WITHIN_S):
+        await app.stop()
+
+    with pytest.raises(aiohttp.ClientError):
+        await asked
+    assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
+
+
+async def test_a_stop_in_the_middle_of_a_sweep_leaves_nothing_behind(
+    start_app: StartApp, livekit: FakeLiveKit
+) -> None:
+    app = await start_app(cleanup_interval_ms=50)
+    stuck = livekit.faults.hang("list_rooms")
+    await stuck.reached.wait()
+
+    async with asyncio.timeout(STOPPED_WITHIN_S):
+        await app.stop()
+
+    assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []

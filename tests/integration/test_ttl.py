@@ -1,12 +1,14 @@
 """The TTL: an agent that nobody needs ends with it, not before it, and whatever fails on the way."""
 
 import logging
+from dataclasses import dataclass
 
 import pytest
 
 from app.clock import SteadyClock
 from app.errors import ServiceError
 from devstack.truth import eventually
+from fakes.clock import SECOND_US, START_US, FakeClock
 from fakes.faults import REFUSED, TIMEOUT, UNAVAILABLE, UNREACHABLE, FailAfter, FailBefore
 from fakes.livekit import FakeLiveKit
 from fakes.server import FakeServer
@@ -62,6 +64,67 @@ async def test_a_timer_fires_by_itself(start_app: StartApp, world: World) -> Non
 
     await eventually(is_over, "the TTL ends it")
     assert gone(world)
+
+
+@dataclass
+class Machine:
+    """Whose wall clock is put forward or back, by an operator or by NTP."""
+
+    clock: FakeClock
+    jump_s: int = 0
+
+    def wall_ns(self) -> int:
+        return (self.clock.now() + self.jump_s * SECOND_US) * 1_000
+
+    def monotonic_ns(self) -> int:
+        return (self.clock.now() - START_US) * 1_000
+
+    def boot_clock(self) -> SteadyClock:
+        """As a process makes it at its start."""
+        return SteadyClock(self.wall_ns, self.monotonic_ns)
+
+
+@pytest.mark.parametrize("jump_s", [3_600, -3_600])
+async def test_a_jump_of_the_machines_clock_moves_no_ttl(
+    start_app: StartApp, world: World, server: FakeServer, jump_s: int
+) -> None:
+    machine = Machine(world.clock)
+    app = await start_app(clock=machine.boot_clock())
+    await app.dispatch()
+    server.join("room")
+    await app.advance(6)
+    server.leave("room")
+    await app.settle()
+    expires_at = (await app.status())["ttlExpiresAt"]
+    await app.pass_time(100)
+    machine.jump_s = jump_s
+
+    await app.pass_time(TTL_S - 101)
+
+    assert len(world.agents("room")) == 1
+    assert (await app.status())["ttlExpiresAt"] == expires_at
+    await app.pass_time(1)
+    assert gone(world)
+
+
+async def test_a_jump_before_a_restart_ends_no_agent_that_has_people(
+    start_app: StartApp, world: World, server: FakeServer
+) -> None:
+    """What is left of a TTL is reckoned anew then: an empty room's agent goes early, and nobody's else."""
+    machine = Machine(world.clock)
+    app = await start_app(clock=machine.boot_clock())
+    for room in ("room", "empty"):
+        await app.dispatch(room)
+    await app.advance(6)
+    await app.stop()
+    server.join("room")
+    machine.jump_s = 3_600
+
+    app = await start_app(clock=machine.boot_clock())
+    await app.pass_time(1)
+
+    assert len(world.agents("room")) == 1
+    assert world.agents("empty") == []
 
 
 async def test_a_dispatch_that_nobody_joins_ends_with_its_ttl(app: App, world: World) -> None:

@@ -1,13 +1,16 @@
 """Agents that never come, die or go deaf, and webhooks that are lost: healed without anybody's call."""
 
+import asyncio
 import logging
 
 import pytest
 
-from fakes.rooms import FakeWorker
-from fakes.server import FakeServer
+from app.census import ROLLING_ROUNDS
+from app.lifecycle import Restart
+from fakes.rooms import FakeWorker, Process
+from fakes.server import CONNECTION_TIMEOUT_S, FakeServer
 from integration.conftest import StartApp
-from integration.harness import AGENT, AGENTS, OTHER_AGENT, App, World
+from integration.harness import AGENT, AGENTS, CLOCKS_APART, OTHER_AGENT, App, World
 
 
 def answering(world: World, identity: str = "alice") -> int:
@@ -158,6 +161,7 @@ async def test_a_killed_agent_whose_leave_is_lost_is_replaced_in_the_next_round(
     assert_one_agent(world)
 
 
+@CLOCKS_APART
 async def test_a_frozen_agent_is_replaced_in_the_next_round_of_probes(
     app: App, world: World, server: FakeServer, worker: FakeWorker
 ) -> None:
@@ -170,6 +174,48 @@ async def test_a_frozen_agent_is_replaced_in_the_next_round_of_probes(
     await app.advance(6)
 
     assert_one_agent(world)
+
+
+@pytest.mark.parametrize("look", ["probe", "reconcile"])
+async def test_an_agent_that_misses_one_question_and_answers_the_next_is_kept(
+    app: App, world: World, server: FakeServer, worker: FakeWorker, look: str
+) -> None:
+    dispatch_id = await with_alice(app, server)
+    world.post.lossy = True
+    server.join("room", "bob")
+    world.post.lossy = False
+    question = world.livekit.faults.hang("probe", acted=True)
+    server.freeze(worker)
+    looking = asyncio.ensure_future(
+        app.service.liveness.probe_all() if look == "probe" else app.service.cleaner.sweep()
+    )
+    await question.reached.wait()
+    worker.process = Process.RUNNING
+    question.release()
+    await looking
+    await app.advance(6)
+
+    assert_one_agent(world)
+    assert world.dispatches("room") == [dispatch_id]
+
+
+async def test_a_frozen_agent_that_reconcile_comes_upon_is_replaced_after_a_second_look(
+    app: App, world: World, server: FakeServer, worker: FakeWorker
+) -> None:
+    await with_alice(app, server)
+    world.post.lossy = True
+    server.join("room", "bob")
+    world.post.lossy = False
+    server.freeze(worker)
+    server.workers.remove(worker)
+    server.start_worker(AGENT)
+    asked = world.livekit.count("probe")
+
+    await app.sweep()
+    await app.advance(6)
+
+    assert_one_agent(world)
+    assert world.livekit.count("probe") >= asked + 2
 
 
 @pytest.mark.usefixtures("worker")
@@ -203,23 +249,107 @@ async def test_an_agent_whose_worker_was_shut_down_is_replaced(
     assert_one_agent(world)
 
 
-async def test_a_crash_loop_ends_in_unavailable(app: App, world: World, server: FakeServer) -> None:
-    await app.dispatch()
-    server.join("room")
-    for _ in range(8):
-        worker = server.start_worker(AGENT)
-        await app.advance(1)
+async def test_a_crash_loop_ends_in_unavailable_and_is_said_once(
+    app: App, world: World, server: FakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Workers are at hand all the while. Three restarts within five minutes; the next death is too many."""
+    worker = server.start_worker(AGENT)
+    await with_alice(app, server)
+    states = []
+    for _ in range(4):
         server.kill(worker)
-        await app.advance(21)
-        server.workers.remove(worker)
+        worker = server.start_worker(AGENT)
+        await app.advance(CONNECTION_TIMEOUT_S)
+        await app.advance(1)
+        states.append(await app.state())
 
-    assert world.livekit.count("create_dispatch") <= 5
-    assert await app.state() in ("unavailable", "starting")
+    assert states == ["active", "active", "active", "unavailable"]
+    assert world.livekit.count("create_dispatch") == 4
+    told = [record for record in caplog.records if "No worker brings" in record.message]
+    assert len(told) == 1
+    await app.service.alert_watch.look()
+    assert app.service.alert_watch.active["no_worker"] == 1
+
+    await app.pass_time(8)
+    assert await app.state() == "unavailable"
+    await app.pass_time(1)
+    await app.advance(1)
+    assert_one_agent(world)
+
+
+@pytest.mark.parametrize(
+    ("restart", "end", "is_replaced"),
+    [
+        (Restart.ALWAYS, "finishes", True),
+        (Restart.ALWAYS, "dies", True),
+        (Restart.ON_FAILURE, "finishes", False),
+        (Restart.ON_FAILURE, "dies", True),
+        (Restart.NEVER, "finishes", False),
+        (Restart.NEVER, "dies", False),
+    ],
+)
+async def test_the_restart_policy_says_which_agents_are_followed_by_another(
+    start_app: StartApp,
+    world: World,
+    server: FakeServer,
+    worker: FakeWorker,
+    restart: Restart,
+    end: str,
+    is_replaced: bool,  # noqa: FBT001 - a column
+) -> None:
+    app = await start_app(restart=restart)
+    old = await with_alice(app, server)
+    if end == "dies":
+        server.kill(worker)
+        server.start_worker(AGENT)
+        await app.advance(CONNECTION_TIMEOUT_S)
+    else:
+        server.leave("room", world.agents("room")[0].identity)
+    for _ in range(3):
+        await app.pass_time(20)
+
+    assert len(world.agents("room")) == int(is_replaced)
+    assert await app.state() == ("active" if is_replaced else "none")
+    assert old not in world.dispatches("room")
+    assert world.livekit.count("create_dispatch") == 1 + int(is_replaced)
+
+
+async def test_agents_are_probed_on_the_clock_unless_the_interval_is_0(
+    start_app: StartApp, world: World, server: FakeServer, worker: FakeWorker
+) -> None:
+    def is_on() -> bool:
+        return "liveness" in {task.get_name() for task in asyncio.all_tasks()}
+
+    app = await start_app()
+    assert is_on()
+    await app.stop()
+    app = await start_app(liveness_interval_s=0)
+    assert not is_on()
+    dispatch_id = await with_alice(app, server)
+    server.freeze(worker)
+    asked = world.livekit.count("probe")
+    await app.pass_time(15)
+
+    assert world.livekit.count("probe") == asked
+    assert world.dispatches("room") == [dispatch_id]
+
+
+@pytest.mark.usefixtures("worker")
+async def test_short_rooms_that_others_made_are_told_of_once(
+    app: App, server: FakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("room", "another"):
+        server.open_room(name, 300, 20)
+        await app.dispatch(name)
+
+    told = [record for record in caplog.records if vars(record).get("action") == "short_room"]
+    assert [vars(record)["room"] for record in told] == ["room"]
 
 
 # Agents that go deaf
 
 
+@CLOCKS_APART
 @pytest.mark.usefixtures("plain_worker")
 async def test_who_comes_back_to_a_deaf_agent_gets_one_that_answers_without_a_call(
     app: App, world: World, server: FakeServer
@@ -236,6 +366,7 @@ async def test_who_comes_back_to_a_deaf_agent_gets_one_that_answers_without_a_ca
     assert_one_agent(world)
 
 
+@CLOCKS_APART
 @pytest.mark.usefixtures("plain_worker")
 async def test_a_deaf_agent_whose_webhooks_were_lost_is_replaced_in_the_next_round(
     app: App, world: World, server: FakeServer
@@ -268,6 +399,7 @@ async def test_a_session_that_closes_while_people_are_in_is_replaced_in_the_next
 # Behind our back
 
 
+@CLOCKS_APART
 @pytest.mark.usefixtures("worker")
 async def test_of_duplicates_one_is_left_and_never_none_meanwhile(
     app: App, world: World, server: FakeServer
@@ -283,6 +415,80 @@ async def test_of_duplicates_one_is_left_and_never_none_meanwhile(
 
     assert_one_agent(world)
     assert world.dispatches("room") == [ours]
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_dispatch_of_others_that_brought_no_agent_is_removed_within_ten_rounds(
+    app: App, world: World, server: FakeServer, worker: FakeWorker
+) -> None:
+    """Nothing points to it: who is in the room is as it should be."""
+    ours = await with_alice(app, server)
+    worker.draining = True
+    server.create_dispatch("room", AGENT)
+    await app.advance(10)
+    rounds = 0
+    while world.dispatches("room") != [ours]:
+        await app.sweep()
+        rounds += 1
+        assert rounds <= ROLLING_ROUNDS
+
+    assert_one_agent(world)
+
+
+@CLOCKS_APART
+async def test_a_duplicate_is_removed_beside_a_dispatch_that_no_worker_took(
+    app: App, world: World, server: FakeServer, worker: FakeWorker
+) -> None:
+    """Any agent may be that one's, but only until LiveKit would show its job."""
+    ours = await with_alice(app, server)
+    world.post.lossy = True
+    worker.draining = True
+    server.create_dispatch("room", AGENT)
+    worker.draining = False
+    server.create_dispatch("room", AGENT)
+    await app.advance(8)
+
+    server.join("room", "bob")
+    world.post.lossy = False
+    await app.sweep()
+    await app.advance(6)
+
+    assert_one_agent(world)
+    assert world.dispatches("room") == [ours]
+
+
+@CLOCKS_APART
+@pytest.mark.usefixtures("worker")
+async def test_an_agent_that_another_tool_dispatches_into_a_new_room_is_adopted_without_its_join(
+    app: App, world: World, server: FakeServer
+) -> None:
+    server.join("room")
+    await app.settle()
+    world.post.lossy = True
+    dispatch = server.create_dispatch("room", AGENT)
+    await app.advance(6)
+    world.post.lossy = False
+
+    await app.sweep()
+
+    assert (await app.status()).get("dispatchId") == dispatch.id
+
+
+@CLOCKS_APART
+@pytest.mark.usefixtures("worker")
+async def test_an_agent_that_has_just_joined_is_not_taken_for_a_frozen_one(
+    app: App, world: World, server: FakeServer
+) -> None:
+    """No question reaches it yet."""
+    dispatch_id = await with_alice(app, server)
+    world.agents("room")[0].connected = False
+    world.post.lossy = True
+    server.join("room", "bob")
+    world.post.lossy = False
+
+    await app.sweep()
+
+    assert world.dispatches("room") == [dispatch_id]
 
 
 @pytest.mark.usefixtures("worker")
@@ -304,6 +510,7 @@ async def test_an_agent_that_another_tool_dispatched_is_adopted(
     assert await app.state() == "idle"
 
 
+@CLOCKS_APART
 async def test_another_tools_agent_on_its_way_is_adopted_and_not_removed(
     app: App, world: World, server: FakeServer, worker: FakeWorker
 ) -> None:
@@ -345,6 +552,7 @@ async def test_every_name_of_ours_is_looked_after_and_no_other(
     assert len(world.agents("room")) == 3
 
 
+@CLOCKS_APART
 @pytest.mark.usefixtures("worker")
 async def test_a_zombie_of_a_dispatch_that_ended_is_taken_out(
     app: App, world: World, server: FakeServer
@@ -368,6 +576,7 @@ async def test_a_zombie_of_a_dispatch_that_ended_is_taken_out(
 # Lost webhooks
 
 
+@CLOCKS_APART
 @pytest.mark.usefixtures("worker")
 async def test_after_a_minute_without_webhooks_presence_and_ttl_are_right_again(
     app: App, world: World, server: FakeServer
@@ -429,6 +638,7 @@ async def test_a_dispatch_that_was_deleted_behind_our_back_is_made_again_while_p
     assert_one_agent(world)
 
 
+@CLOCKS_APART
 @pytest.mark.usefixtures("worker")
 async def test_rounds_without_news_change_nothing(app: App, world: World, server: FakeServer) -> None:
     await with_alice(app, server)
@@ -449,6 +659,7 @@ async def test_rounds_without_news_change_nothing(app: App, world: World, server
     }
 
 
+@CLOCKS_APART
 @pytest.mark.usefixtures("worker")
 async def test_what_livekit_has_and_a_lost_database_does_not_is_adopted(
     app: App, start_app: StartApp, world: World, server: FakeServer

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from app.lifecycle import LIVE_STATES, State
+from app.lifecycle import LIVE_STATES, Restart, State
 from fakes.rooms import FakeAgent, FakeRoom
 from simulation.world import AGENT_NAMES, INTERVAL_S, Want, World
 
@@ -59,17 +59,27 @@ def _check_answered(world: World) -> None:
 
 def check_timers(world: World) -> None:
     """Promise 7: where nothing is under way, the timers are the deadlines of the rows."""
+    if not world.setting.mode.ends:
+        # The timer of a deadline that is withheld stays down.
+        return
     if world.replicas > 1 or not world.up or world.database_failed_lately(within_s=2 * INTERVAL_S):
         return
     timers = world.up[0].service.timers
     rows = world.database.rows("SELECT id, due_at, state FROM dispatches WHERE due_at IS NOT NULL")
     for row in rows:
+        is_overdue = row["due_at"] <= world.clock.now()
+        if is_overdue and timers.due_at(row["id"]) is None and world.livekit_failed_lately(INTERVAL_S):
+            # LiveKit could not be asked before it was acted on: the next sweep does it.
+            continue
         assert timers.due_at(row["id"]) == row["due_at"], f"no timer at its deadline: {row}"
-    assert len(timers) == len(rows), "a timer without a row"
+    assert len(timers) <= len(rows), "a timer without a row"
 
 
 def check_calm(world: World, *, has_worker: dict[str, bool]) -> None:
     """What holds once everything is well, and a TTL and some intervals have passed."""
+    if not world.setting.mode.ends:
+        # Of what LiveKit has nothing is ended, so of the rows nothing more holds than always.
+        return
     rows = world.database.rows("SELECT * FROM dispatches WHERE state != 'ended'")
     assert all(row["state"] != State.ENDING for row in rows), f"never ended: {rows}"
     held = {row["room_name"] for row in rows}
@@ -81,7 +91,9 @@ def check_calm(world: World, *, has_worker: dict[str, bool]) -> None:
                 _check_row_in_calm(world, room, own[0], has_worker=has_worker[agent_name])
             else:
                 want = world.wants[room.name, agent_name]
-                waits = room.people and want is Want.YES
+                # An agent that died is not replaced then, and nobody has ever ended the wish for it.
+                is_owed = world.setting.restart is not Restart.NEVER
+                waits = room.people and want is Want.YES and is_owed
                 assert not waits, f"promise 5, people wait for an agent: {agent_name} in {room}"
 
 
@@ -95,6 +107,8 @@ def check_long_calm(world: World) -> None:
     )
     present = {one.sid for room in world.server.rooms.values() for one in room.participants.values()}
     assert {row["sid"] for row in known} == present, "the table is not LiveKit's truth"
+    if not world.setting.mode.ends:
+        return
     rows = world.database.rows("SELECT * FROM dispatches WHERE state != 'ended'")
     tracked = {row["dispatch_id"] for row in rows if row["dispatch_id"]}
     identities = {row["agent_identity"] for row in rows if row["agent_identity"]}

@@ -52,6 +52,8 @@ class Weather:
         #: What is wrong, and with how many of the next calls; None: until it is mended.
         self.ill: Ill | None = None
         self.calls_left: int | None = None
+        #: When a call last met it.
+        self.met_at: int | None = None
         self._after: dict[asyncio.Task[Any] | None, Ill] = {}
 
     def turn(self, ill: Ill | None, calls: int | None = None) -> None:
@@ -60,6 +62,8 @@ class Weather:
     async def before(self) -> None:
         await self._process.seam()
         ill = self._next()
+        if ill:
+            self.met_at = self._process.clock.now()
         match ill:
             case Ill.UNREACHABLE:
                 raise UNREACHABLE
@@ -128,6 +132,7 @@ class Process:
         #: How many seams it still passes before it is killed.
         self.seams_left: int | None = None
         self.tasks: set[asyncio.Task[Any]] = set()
+        self.clock = clock
         self.livekit = ReadingLiveKit(server, clock)
         self.weather = Weather(self)
         self.livekit.faults.everywhere(self.weather)

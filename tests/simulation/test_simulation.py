@@ -20,12 +20,14 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from app.lifecycle import Restart
+from app.mode import Mode
 from fakes.rooms import Process as WorkerProcess
 from simulation import invariants
 from simulation.database import write_template
 from simulation.post import Letter, Service
 from simulation.process import Ill
-from simulation.world import AGENT_NAMES, TTL_S, World
+from simulation.world import AGENT_NAMES, TTL_S, Setting, World
 
 EXAMPLES = int(os.environ.get("SIMULATION_EXAMPLES", "220"))
 STEPS = int(os.environ.get("SIMULATION_STEPS", "60"))
@@ -53,9 +55,30 @@ class Simulation(RuleBasedStateMachine):
         seed=st.integers(0, 2**32 - 1),
         replicas=st.sampled_from((1, 1, 1, 2)),
         helpers=st.tuples(st.booleans(), st.booleans()),
+        livekit_ahead_s=st.sampled_from((0, 0, 3_600, -3_600)),
+        mode=st.sampled_from((*[Mode.ENFORCE] * 4, Mode.REUSE, Mode.OBSERVE)),
+        restart=st.sampled_from((Restart.ON_FAILURE, Restart.ON_FAILURE, Restart.ALWAYS, Restart.NEVER)),
+        closes_with_user=st.sampled_from((True, True, True, False)),
     )
-    def begin(self, seed: int, replicas: int, helpers: tuple[bool, bool]) -> None:
-        world = World(self.folder / "world.db", self.folder / "template.db", seed=seed, replicas=replicas)
+    def begin(
+        self,
+        seed: int,
+        replicas: int,
+        helpers: tuple[bool, bool],
+        livekit_ahead_s: int,
+        mode: Mode,
+        restart: Restart,
+        closes_with_user: bool,  # noqa: FBT001 - hypothesis passes by name
+    ) -> None:
+        setting = Setting(
+            seed=seed,
+            replicas=replicas,
+            livekit_ahead_s=livekit_ahead_s,
+            mode=mode,
+            restart=restart,
+            closes_with_user=closes_with_user,
+        )
+        world = World(self.folder / "world.db", self.folder / "template.db", setting)
         self.world = world
         for agent_name, helper in zip(AGENT_NAMES, helpers, strict=True):
             world.server.start_worker(agent_name, helper=helper)

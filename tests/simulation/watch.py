@@ -38,6 +38,9 @@ class WatchedServer(FakeServer):
         #: Grows with everything that takes an agent from where it was.
         self.disturbances = 0
 
+    def by_our_clock(self, livekits: int) -> int:
+        return livekits - self.ahead_us
+
     # What the service does
 
     def create_dispatch(

@@ -5,6 +5,7 @@ import logging
 import random
 from collections import Counter, defaultdict
 from contextvars import Context
+from dataclasses import dataclass
 from enum import StrEnum, auto
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from app.changes import Outcome, RoomEvent
 from app.config import Config
 from app.dispatches import Granted
 from app.errors import ServiceError
-from app.lifecycle import State
+from app.lifecycle import Restart, State
+from app.mode import Mode
 from fakes.clock import SECOND_US, START_US
 from fakes.rooms import FakeAgent, FakeRoom, FakeWorker
 from fakes.rooms import Process as WorkerProcess
@@ -44,6 +46,20 @@ class Want(StrEnum):
     YES = auto()
     NO = auto()
     MAYBE = auto()  #: nobody can tell, as after a call that failed, or after the agent has finished
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """How a world is made, and what its service is told to do in it."""
+
+    seed: int
+    replicas: int = 1
+    #: How far LiveKit's clock is ahead of ours.
+    livekit_ahead_s: int = 0
+    mode: Mode = Mode.ENFORCE
+    restart: Restart = Restart.ON_FAILURE
+    #: Whether sessions without the helper close with their user; the service is told the truth.
+    closes_with_user: bool = True
 
 
 class Journal(logging.Handler):
@@ -78,17 +94,24 @@ class Journal(logging.Handler):
 
 
 class World:
-    def __init__(self, database: Path, template: Path, *, seed: int, replicas: int) -> None:
+    def __init__(self, database: Path, template: Path, setting: Setting) -> None:
+        self.setting = setting
         self.loop = SimulatedLoop()
         self.loop.set_task_factory(task_factory)
         self.loop.set_exception_handler(lambda _, context: self.problems.append(str(context)))
         self.clock = SimulatedClock(self.loop)
-        self.random = random.Random(seed)  # noqa: S311 - it is to be the same each time
-        self.replicas = replicas
+        self.random = random.Random(setting.seed)  # noqa: S311 - it is to be the same each time
+        self.replicas = setting.replicas
         self.database = Database(database)
         self.database.renew(template)
         self.post = PostOffice(self.loop, self._choose, self._on_delivered, self.random)
-        self.server = WatchedServer(self.clock, KEYPAIR, self.post)
+        self.server = WatchedServer(
+            self.clock,
+            KEYPAIR,
+            self.post,
+            ahead_us=setting.livekit_ahead_s * SECOND_US,
+            closes_with_user=setting.closes_with_user,
+        )
         self.server.watch(self._judge_removal, self._on_room_closed)
         self.processes: list[Process] = []
         self.problems: list[str] = []
@@ -122,6 +145,9 @@ class World:
             cleanup_interval_ms=INTERVAL_S * 1_000,
             join_timeout_s=JOIN_TIMEOUT_S,
             liveness_interval_s=LIVENESS_S,
+            mode=self.setting.mode,
+            restart=self.setting.restart,
+            agent_closes_with_user=self.setting.closes_with_user,
         )
 
     @property
@@ -238,7 +264,8 @@ class World:
         if room and not room.people:
             for agent_name in AGENT_NAMES:
                 key = (room_name, agent_name)
-                since = max(room.created_at, self.server.last_person_at.get(room.sid, 0), self.called_at[key])
+                made_at = self.server.by_our_clock(room.created_at)
+                since = max(made_at, self.server.last_person_at.get(room.sid, 0), self.called_at[key])
                 if self.clock.now() - since > TTL_S / 2 * SECOND_US:
                     self._forget(key)
         self.server.join(room_name, identity)
@@ -291,6 +318,10 @@ class World:
             self._failures_seen = (self.database.failures, self.clock.now())
             return True
         return count > 0 and self.clock.now() - at <= within_s * SECOND_US
+
+    def livekit_failed_lately(self, within_s: float) -> bool:
+        met = [process.weather.met_at for process in self.up]
+        return any(at is not None and self.clock.now() - at <= within_s * SECOND_US for at in met)
 
     def go_on(self, rounds: int | None) -> None:
         """Let everybody go on for some rounds of the loop; None: until nothing happens without time."""
@@ -354,7 +385,8 @@ class World:
         asked_at = max((p.livekit.empty_at.get(room.name, 0) for p in self.processes), default=0)
         about = f"{removal.dispatch} / {agent} at {self.clock.now()}; asked at {asked_at}"
         for person in room.people:
-            assert person.joined_at >= asked_at // 1_000 * 1_000, f"taken from people: {about}; {person}"
+            joined_at = self.server.by_our_clock(person.joined_at)
+            assert joined_at >= asked_at // 1_000 * 1_000, f"taken from people: {about}; {person}"
         assert self.clock.now() - asked_at <= _FRESH_S * SECOND_US, f"LiveKit was not asked: {about}"
         since = max(self._last_leave(room.sid), self.called_at[room.name, removal.agent_name])
         assert self.clock.now() >= since + TTL_S * SECOND_US, (
@@ -362,7 +394,7 @@ class World:
         )
 
     def _is_wished_away(self, removal: Removal) -> bool:
-        made_at = removal.dispatch.created_at if removal.dispatch else 0
+        made_at = self.server.by_our_clock(removal.dispatch.created_at) if removal.dispatch else 0
         wishes = self.wishes[removal.room.name, removal.agent_name]
         return any(until is None or until >= made_at for _, until in wishes)
 
@@ -381,7 +413,7 @@ class World:
     def _may_be_deaf(self, room: FakeRoom, agent: FakeAgent) -> bool:
         """A plain agent cannot be asked: it may be, when somebody left, or where nobody is in."""
         left_at = max(self.server.last_person_at.get(room.sid, 0), self._last_leave(room.sid))
-        return not room.people or left_at >= agent.joined_at
+        return not room.people or left_at >= self.server.by_our_clock(agent.joined_at)
 
     @staticmethod
     def _is_good(agent: FakeAgent) -> bool:

@@ -330,3 +330,18 @@ def test_the_readmes_table_has_every_variable_and_no_other() -> None:
     listed = [line.split("`")[1] for line in section.splitlines() if line.startswith("| `")]
     reader_names = {name for name, *_ in SETTINGS} | {"LIVEKIT_API_KEY", "LIVEKIT_API_SECRET"}
     assert sorted(listed) == sorted(reader_names)
+
+
+def test_the_readmes_table_has_the_defaults() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    section = readme.partition("## Environment")[2].partition("\n### ")[0]
+    cells = [line.split("|") for line in section.splitlines() if line.startswith("| `")]
+    told = {name.strip(" `"): default.strip() for _, name, default, *_ in cells}
+    assert {name for name, default in told.items() if default == "required"} == set(NEEDED)
+    fields = {name: field for name, field, *_ in SETTINGS}
+    none = [fields[name] for name, default in told.items() if default == "none"]
+    assert [field for field in none if getattr(load(), field)] == []
+    in_words = ("required", "none", told["DATABASE_URL"], told["SESSION_ROOMS"])
+    written = {name: default for name, default in told.items() if default not in in_words}
+    assert len(written) > 15
+    assert load(**written) == load()

@@ -213,7 +213,7 @@ def test_no_two_panels_lie_on_each_other() -> None:
 def test_systemd_takes_the_unit(tmp_path: Path) -> None:
     analyze = shutil.which("systemd-analyze")
     if analyze is None:
-        pytest.skip("no systemd")
+        pytest.skip("no systemd-analyze; it is in Debian's package systemd")
     unit = (DEPLOY / "agent-lifecycle.service").read_text()
     file = tmp_path / "agent-lifecycle.service"
     # It looks whether the program is there.

@@ -52,12 +52,13 @@ async def examine(environ: Mapping[str, str]) -> Finding:
     }
     config = load_config(required | dict(environ))
     async with aiohttp.ClientSession() as http:
+        clock = SteadyClock()
         patient = Patient(
             config=config,
             environ=environ,
             http=http,
-            livekit=LiveKitClient(http, config.livekit_url, config.livekit_key),
-            clock=SteadyClock(),
+            livekit=LiveKitClient(http, config.livekit_url, config.livekit_key, clock),
+            clock=clock,
             wait_s=1,
         )
         [finding] = [one async for one in check_disk(patient)]

@@ -1,0 +1,59 @@
+"""A LiveKit with ten thousand rooms: what a round of reconcile asks of it, and how much of that at once."""
+
+import asyncio
+from dataclasses import dataclass
+
+import pytest
+
+from app.census import ROLLING_ROUNDS, YOUNG_US
+from fakes.clock import SECOND_US
+from fakes.server import FakeServer
+from integration.harness import App, World
+
+ROOMS = 10_000
+#: A whole look: is the room there, who is in, which dispatches.
+LOOK_CALLS = 3
+#: Rooms at once, each of them with two questions at most.
+AT_ONCE = 16 * 2
+
+
+@dataclass
+class Traffic:
+    """Every call takes a moment; how many there are at once."""
+
+    now: int = 0
+    most: int = 0
+
+    async def before(self) -> None:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        await asyncio.sleep(0)
+
+    async def after(self) -> None:
+        self.now -= 1
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+async def test_a_round_over_ten_thousand_rooms_looks_at_a_tenth_of_them(
+    app: App, world: World, server: FakeServer
+) -> None:
+    """Nobody has an agent in them, and all is as the tables have it."""
+    world.post.lossy = True
+    rooms = [server.open_room(f"room-{number}", 3_600, 3_600) for number in range(ROOMS)]
+    known = ", ".join(f"('{room.name}', '{room.sid}', {room.created_at}, 1, 0)" for room in rooms)
+    columns = "(name, sid, created_at, generation, seen_at)"
+    world.database.execute(f"INSERT INTO rooms {columns} VALUES {known}")  # noqa: S608 - our own names
+    world.clock.advance(YOUNG_US / SECOND_US + 1)
+    traffic = Traffic()
+    world.livekit.faults.everywhere(traffic)
+    world.livekit.calls.clear()
+
+    await app.service.reconciler.run()
+
+    calls = len(world.livekit.calls)
+    looked_at = world.livekit.count("find_room")
+    assert world.livekit.count("list_rooms") == 1
+    assert calls == 1 + LOOK_CALLS * looked_at
+    # The names' checksums deal them out, not quite evenly.
+    assert ROOMS / ROLLING_ROUNDS * 0.8 < looked_at < ROOMS / ROLLING_ROUNDS * 1.2
+    assert 1 < traffic.most <= AT_ONCE
