@@ -450,6 +450,17 @@ async def test_replicas_say_the_same_of_the_agents(start_app: StartApp, server: 
     assert created == [1, 1]
 
 
+@on_sqlite
+async def test_the_process_is_there_too(app: App) -> None:
+    _, _, text = await app.scrape()
+
+    families = {family.name: family.samples for family in text_string_to_metric_families(text)}
+    for name in ("resident_memory_bytes", "virtual_memory_bytes", "open_fds", "start_time_seconds"):
+        (sample,) = families[f"process_{name}"]
+        assert sample.value > 0, name
+    assert {"process_cpu_seconds", "python_info"} <= set(families)
+
+
 # The form
 
 
