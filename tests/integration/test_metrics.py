@@ -1,27 +1,22 @@
 """Metrics tell the truth: what has happened, no more and no less, in the form that Prometheus reads."""
 
 import asyncio
-import json
-import logging
 import os
 import re
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from io import StringIO
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.logs import Aggregation, LogHandler, configure_logging
 from app.mode import Mode
-from fakes.clock import SECOND_US, START_US, FakeClock
+from fakes.clock import SECOND_US, START_US
 from fakes.faults import REFUSED, TIMEOUT, UNAVAILABLE, UNREACHABLE, FailBefore
+from fakes.log import ProcessLog, log_of_the_process
 from fakes.server import FakeServer
 from fakes.webhooks import sign
 from integration.conftest import StartApp
@@ -165,44 +160,8 @@ async def the_rest_of_the_hour(app: App, world: World, server: FakeServer) -> No
         await app.service.alert_watch.look()
 
 
-@dataclass(frozen=True)
-class Log:
-    """The log as it is in production; what was called for, and what has come out."""
-
-    handler: LogHandler
-    called: Counter[str]
-    output: StringIO
-
-    def lines(self) -> Counter[str]:
-        """By level, but for the summaries."""
-        lines = map(json.loads, self.output.getvalue().splitlines())
-        return Counter(line["level"] for line in lines if not {"repeated", "dropped"} & set(line))
-
-
-@contextmanager
-def log_of_the_process(clock: FakeClock) -> Iterator[Log]:
-    """What is logged in the block, all of it written at its end."""
-    called: Counter[str] = Counter()
-
-    class Listener(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            called[record.levelname.lower()] += 1
-
-    root, output = logging.getLogger(), StringIO()
-    level, handlers = root.level, list(root.handlers)
-    log = configure_logging("DEBUG", output, rate_limit=20, aggregation=Aggregation(), clock=clock)
-    listener = Listener()
-    root.addHandler(listener)
-    try:
-        yield Log(log, called, output)
-    finally:
-        root.setLevel(level)
-        root.handlers[:] = handlers
-        log.close()
-
-
 async def test_an_hour(start_app: StartApp, world: World, server: FakeServer) -> None:
-    with log_of_the_process(world.clock) as log:
+    with log_of_the_process(world.clock, "DEBUG", rate_limit=20) as log:
         app = await start_app(log_counts=log.handler.counts)
         server.start_worker(AGENT)
 
@@ -257,12 +216,12 @@ def assert_what_it_took(found: Mapping[str, float], world: World) -> None:
     assert sum(named(found, "transitions_total{").values()) == len(world.rows("history"))
 
 
-def assert_what_was_logged(found: Mapping[str, float], log: Log) -> None:
+def assert_what_was_logged(found: Mapping[str, float], log: ProcessLog) -> None:
     became: dict[str, Counter[str]] = {"written": Counter(), "dropped": Counter(), "aggregated": Counter()}
     for key, value in named(found, "log_lines_total{").items():
         level, result = re.split("[{,}]", key)[1:3]
         became[result][level] += int(value)
-    assert became["written"] == log.lines()
+    assert became["written"] == log.written()
     assert sum(became.values(), Counter()) == log.called
     # The webhook that the database did not take, and people without an agent.
     assert log.called["error"] == became["written"]["error"] == 2
