@@ -189,7 +189,7 @@ class TooManyAgents:
 class LogDrops:
     name = "log_drops"
     advice = (
-        "The log is incomplete. The summaries (action log_drops) say which lines were most; raise "
+        "The log is incomplete. The summaries (action log_summary) say which lines were most; raise "
         "LOG_RATE_LIMIT if the platform takes more, set LOG_LEVEL higher, or leave ENABLE_LOG_AGGREGATION "
         "on."
     )

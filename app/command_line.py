@@ -144,10 +144,10 @@ def _add_status(add: _Add, environ: Mapping[str, str]) -> None:
     first_key = environ.get("API_KEYS", "").partition(",")[0].strip()
     parser.add_argument(
         "--api-key",
-        required=not first_key,
         default=first_key,
         metavar="KEY",
-        help="default: the first of $API_KEYS, where other processes cannot read it",
+        help="one of the service's API_KEYS; default: the first of $API_KEYS, where other processes "
+        "cannot read it",
     )
     parser.add_argument("--json", action="store_true", help="as one JSON object")
 

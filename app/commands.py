@@ -22,6 +22,11 @@ from app.status import StatusUnknown, ask, table, to_json
 from app.terminal import Terminal
 from app.transfer import TransferRefused, told, transfer
 
+_KEYLESS = """\
+The service lists its agents to who has an API key: set API_KEYS, for the service and here, or give --api-key.
+A new key: python -c "import secrets; print(secrets.token_urlsafe(24))"
+"""
+
 Environ = Mapping[str, str]
 Command = Callable[[argparse.Namespace, Environ], int]
 
@@ -60,6 +65,9 @@ async def _examine(given: argparse.Namespace, environ: Environ) -> int:
 
 
 def status(given: argparse.Namespace, environ: Environ) -> int:
+    if not given.api_key:
+        sys.stderr.write(_KEYLESS)
+        return 2
     try:
         answer = asyncio.run(ask(given.url, given.api_key))
     except StatusUnknown as error:

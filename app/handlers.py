@@ -28,7 +28,7 @@ async def request_agent(request: web.Request, fields: schemas.DispatchRequest) -
         room_name=fields.room_name,
         agent_name=_agent_name(request, fields.agent_name),
         timezone=schemas.check_timezone(fields.timezone),
-        timezone_offset_min=fields.timezone_offset,
+        timezone_offset_min=None if fields.timezone_offset is None else int(fields.timezone_offset),
     )
     return schemas.dispatch_response(await request.app[SERVICE].dispatches.request(wanted))
 

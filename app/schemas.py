@@ -33,9 +33,15 @@ Timezone = Annotated[
         max_length=64, extra_json_schema={"format": "timezone"}, description="An IANA name, `Europe/Berlin`."
     ),
 ]
+#: Not `int`: JSON Schema takes 60.0 for an integer, and so do the clients that are made from the document.
+WholeMinutes = Annotated[float, Meta(ge=-840, le=840, multiple_of=1)]
 #: LiveKit's own fields of the token endpoint; what it puts into a token has to fit a header.
 ShortText = Annotated[str, Meta(max_length=256)]
 LongText = Annotated[str, Meta(max_length=4096)]
+RoomConfig = Annotated[
+    dict[str, Any],
+    Meta(description="A RoomConfiguration of LiveKit's, or it is 422; `agents` may name `AGENT_NAME`'s."),
+]
 
 _ANY_STATE = "|".join(State)
 StateList = Annotated[
@@ -65,7 +71,7 @@ class _Request(msgspec.Struct, rename="camel", forbid_unknown_fields=True, kw_on
 class DispatchRequest(_Request):
     room_name: RoomName
     timezone: Timezone | None = None
-    timezone_offset: Annotated[int, Meta(ge=-840, le=840)] | None = None
+    timezone_offset: WholeMinutes | None = None
     agent_name: AgentName | None = None
 
 
@@ -99,7 +105,7 @@ class TokenRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     participant_name: ShortText | None = None
     participant_metadata: LongText | None = None
     participant_attributes: dict[ShortText, LongText] | None = None
-    room_config: dict[str, Any] | None = None
+    room_config: RoomConfig | None = None
 
 
 class TokenResponse(msgspec.Struct, kw_only=True):

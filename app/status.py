@@ -56,7 +56,7 @@ async def _agents(session: aiohttp.ClientSession, headers: dict[str, str]) -> li
         async with session.get("/api/livekit/agents", params=params, headers=headers) as response:
             body = await response.read()
         if response.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-            raise StatusUnknown("the service refuses the API key: set API_KEYS to the service's own")
+            raise StatusUnknown("the service refuses the API key: set API_KEYS here to what the service has")
         if response.status != HTTPStatus.OK:
             raise StatusUnknown(
                 f"the service does not list its agents now ({response.status}): {_message(body)}"

@@ -102,6 +102,8 @@ Also   {base}/dashboard (what happens, live; sign in with the API key {API_KEY})
 Or ask for an agent from another terminal:
   curl -s -X POST {base}/api/livekit/dispatch-agent \\
     -H 'Authorization: Bearer {API_KEY}' -H 'Content-Type: application/json' -d '{{"roomName": "demo"}}'
+And see its agents:
+  API_KEYS={API_KEY} {sys.executable} -m app status --url {base}
 
 LiveKit is at {stack.server.url} (key {stack.server.api_key}, secret {stack.server.api_secret}).
 Logs are in {stack.service.child.log_file.parent}. Ctrl-C stops everything.

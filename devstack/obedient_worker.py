@@ -1,6 +1,7 @@
 """A worker for tests: its session ends on command, in each of the ways in which sessions end.
 
-It also has a callback of its own for typed text, as agents do that do not want every text answered.
+It also says whom it hears, and has a callback of its own for typed text, as agents do that do not want every
+text answered.
 """
 
 import reusable_agent
@@ -38,6 +39,9 @@ async def obey(session: AgentSession[None], event: room_io.TextInputEvent) -> No
             session.shutdown()
         case "/hang up":
             get_job_context().shutdown("the caller hung up")
+        case "/whom":
+            heard = session.room_io.linked_participant
+            session.generate_reply(user_input=heard.identity if heard else "nobody")
         case text:
             session.generate_reply(user_input=llm.ChatMessage(role="user", content=[text]))
 

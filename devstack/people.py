@@ -1,8 +1,12 @@
 """People in a room: real clients that publish a microphone, ask in text, and read the agent's answer."""
 
+import array
 import asyncio
+import contextlib
 import datetime as dt
-from collections.abc import Mapping
+import itertools
+import math
+from collections.abc import AsyncIterator, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -15,6 +19,9 @@ TRANSCRIPTION_TOPIC = "lk.transcription"
 _FINAL = "lk.transcription_final"
 _SAMPLE_RATE_HZ = 48_000
 _FRAME_MS = 10
+_TONE_HZ = 400
+_TONE_AMPLITUDE = 16_000
+_WORD_FRAMES, _PAUSE_FRAMES = 100, 100
 
 
 def member_token(
@@ -119,6 +126,18 @@ class Person:
         except TimeoutError:
             raise TimeoutError(f"{self.identity}: no answer within {timeout_s:g} s") from None
 
+    @contextlib.asynccontextmanager
+    async def speaking(self) -> AsyncIterator[None]:
+        """Have a tone in the microphone, with pauses as between words: to LiveKit that is a voice."""
+        if self._microphone is None:
+            raise RuntimeError("who joined without a microphone cannot speak")
+        task = asyncio.create_task(_hum(self._microphone))
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
     async def leave(self) -> None:
         """Leave as a closed tab does (CLIENT_INITIATED)."""
         await self._room.disconnect()
@@ -147,3 +166,19 @@ class Person:
         attributes = reader.info.attributes or {}
         if attributes.get(_FINAL, "true") == "true" and text:
             self._answers.put_nowait(text)
+
+
+async def _hum(microphone: rtc.AudioSource) -> None:
+    # LiveKit tells of changes alone: who begins to listen during a tone that never ends would not hear of it.
+    word, pause = _frame(_TONE_AMPLITUDE), _frame(0)
+    for frame in itertools.cycle([word] * _WORD_FRAMES + [pause] * _PAUSE_FRAMES):
+        # It returns when there is room for the next one, and so keeps time.
+        await microphone.capture_frame(frame)
+
+
+def _frame(amplitude: int) -> rtc.AudioFrame:
+    """Whole waves, so that frame follows on frame without a click."""
+    count = _SAMPLE_RATE_HZ * _FRAME_MS // 1000
+    wave = (math.sin(2 * math.pi * _TONE_HZ * number / _SAMPLE_RATE_HZ) for number in range(count))
+    samples = array.array("h", (round(amplitude * one) for one in wave))
+    return rtc.AudioFrame(samples.tobytes(), _SAMPLE_RATE_HZ, 1, count)

@@ -14,11 +14,14 @@ from reusable_agent import DISPATCH_ATTRIBUTE, HEALTH_METHOD, LEAVING_ATTRIBUTE,
 
 from devstack.fixture_types import Dispatch, JoinRoom, StartWorker
 from devstack.livekit_server import LiveKitServer
+from devstack.people import Person
 from devstack.processes import Child
 from devstack.relay import WebhookRelay
 from devstack.workers import Worker, WorkerKind
 
 pytestmark = pytest.mark.real
+
+_SPEAKERS_BOUND_S = 15.0
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +113,29 @@ async def test_questions_asked_at_once_do_not_cut_each_other_off(
     await asyncio.gather(*(person.say(person.identity) for person in people))
     answers = [await people[0].next_answer() for _ in people]
     assert sorted(answer.split(": ")[1] for answer in answers) == ["alice", "bob", "carol"]
+
+
+async def test_the_voice_of_whoever_speaks_is_heard(
+    obedient_worker: Worker, join_room: JoinRoom, room_name: str, dispatch: Dispatch
+) -> None:
+    alice = await join_room(room_name)
+    bob = await join_room(room_name, "bob")
+    await dispatch(room_name, obedient_worker.agent_name)
+    for person in (alice, bob):
+        await person.wait_for_agents()
+
+    async def wait_until_heard(speaker: Person) -> None:
+        async with asyncio.timeout(_SPEAKERS_BOUND_S):
+            while await whom_it_hears() != speaker.identity:  # noqa: ASYNC110 - it tells only who asks
+                await asyncio.sleep(0.2)
+
+    async def whom_it_hears() -> str:
+        await alice.say("/whom")
+        return (await alice.next_answer()).split(": ")[1]
+
+    for speaker in (bob, alice, bob):
+        async with speaker.speaking():
+            await wait_until_heard(speaker)
 
 
 async def test_the_health_probe_tells_an_open_session(

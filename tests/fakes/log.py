@@ -1,12 +1,17 @@
-"""A log without a thread or an output: what it writes is kept, with the moment."""
+"""Logs to look into: one without a thread or an output, and the process's own on a fake clock."""
 
 import json
 import logging
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from io import StringIO
 from typing import Any
 
 from app.log_counts import LogCounts
+from app.logs import LogHandler, configure_logging
 from app.logs.aggregation import Aggregation
 from app.logs.budget import Budget
 from app.logs.cleaning import Cleaner
@@ -83,6 +88,41 @@ class FakeLog:
         assert output.text.count("\n") == output.lines
         self.written.append(Written(self.clock.now(), output))
         self.pipe.finish(output, has_left=True)
+
+
+@dataclass(frozen=True)
+class ProcessLog:
+    """The log as it is in production: how many calls there were by level, and what has come out."""
+
+    handler: LogHandler
+    called: Counter[str]
+    output: StringIO
+
+    def written(self) -> Counter[str]:
+        """Lines by level, but for the summaries."""
+        lines = map(json.loads, self.output.getvalue().splitlines())
+        return Counter(line["level"] for line in lines if not {"repeated", "dropped"} & set(line))
+
+
+@contextmanager
+def log_of_the_process(clock: FakeClock, level: str, *, rate_limit: int) -> Iterator[ProcessLog]:
+    """What is logged in the block, all of it written at its end; whoever listened before still does."""
+    called: Counter[str] = Counter()
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            called[record.levelname.lower()] += 1
+
+    root, output = logging.getLogger(), StringIO()
+    level_before, handlers = root.level, list(root.handlers)
+    log = configure_logging(level, output, rate_limit=rate_limit, aggregation=Aggregation(), clock=clock)
+    root.handlers += [Listener(), *handlers]
+    try:
+        yield ProcessLog(log, called, output)
+    finally:
+        root.setLevel(level_before)
+        root.handlers[:] = handlers
+        log.close()
 
 
 def most_in_a_second(moments: list[int]) -> int:

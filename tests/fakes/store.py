@@ -1,11 +1,14 @@
 """A database that fails when a test wants it to."""
 
 import sqlite3
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.changes import Change, Outcome
+from app.ledger import Ledger
 from app.store import Store
 
 
@@ -18,6 +21,8 @@ class DatabaseFaults:
         self.down = False
         self.full = False
         self.read_only = False
+        #: How many changes each transaction was asked to take.
+        self.asked_to_commit: list[int] = []
 
     def store_type(self) -> type[Store]:
         """A Store, for `create_app`, that these faults befall."""
@@ -30,6 +35,12 @@ class DatabaseFaults:
                     event.listen(one, "begin", faults.check)
                     if one.dialect.name == "sqlite":
                         event.listen(one, "checkout", faults.limit)
+
+            async def commit(
+                self, changes: Sequence[Change], new_ledger: Callable[[], Ledger]
+            ) -> list[Outcome]:
+                faults.asked_to_commit.append(len(changes))
+                return await super().commit(changes, new_ledger)
 
         return FailingStore
 

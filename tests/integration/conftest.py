@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import pytest
 
 from app.clock import Clock
+from app.log_counts import LogCounts
 from fakes.clock import SECOND_US, FakeClock
 from fakes.databases import Database, PostgresDatabase, PostgresServer, SqliteDatabase, postgres_server
 from fakes.livekit import FakeLiveKit
@@ -24,7 +25,14 @@ from integration.harness import AGENT, KEYPAIR, App, World
 class StartApp(Protocol):
     """Starts a service on the world's database; `settings` replace fields of its Config."""
 
-    async def __call__(self, *, ready: bool = True, clock: Clock | None = None, **settings: Any) -> App: ...
+    async def __call__(
+        self,
+        *,
+        ready: bool = True,
+        clock: Clock | None = None,
+        log_counts: LogCounts | None = None,
+        **settings: Any,
+    ) -> App: ...
 
 
 @pytest.fixture(autouse=True)
@@ -97,8 +105,14 @@ def server(world: World) -> FakeServer:
 async def start_app(world: World) -> AsyncIterator[StartApp]:
     started: list[App] = []
 
-    async def start(*, ready: bool = True, clock: Clock | None = None, **settings: Any) -> App:
-        app = App(world, replace(world.config, **settings), clock)
+    async def start(
+        *,
+        ready: bool = True,
+        clock: Clock | None = None,
+        log_counts: LogCounts | None = None,
+        **settings: Any,
+    ) -> App:
+        app = App(world, replace(world.config, **settings), clock, log_counts)
         started.append(app)
         return await (app.start_ready() if ready else app.start())
 

@@ -17,6 +17,7 @@ from app.clock import Clock
 from app.config import Config, Keypair
 from app.connections import listen
 from app.handlers import SERVICE
+from app.log_counts import LogCounts
 from app.service import Service
 from app.web import create_app
 from fakes.clock import FakeClock
@@ -119,13 +120,20 @@ class World:
 class App:
     """One run of the service; `async with` stops it."""
 
-    def __init__(self, world: World, config: Config, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        world: World,
+        config: Config,
+        clock: Clock | None = None,
+        log_counts: LogCounts | None = None,
+    ) -> None:
         self.world = world
         self._web = create_app(
             config,
             clock=clock or world.clock,
             livekit=world.livekit,
             store_type=world.database_faults.store_type(),
+            log_counts=log_counts,
         )
         # As in app.__main__, but for the port.
         self.runner = web.AppRunner(

@@ -174,14 +174,25 @@ async def test_failures_are_counted_by_address_and_lock_nobody_else_out(start_ap
     assert (await app.call("GET", "/api/livekit/agents")).status == 200
 
 
-async def test_livekit_and_probes_are_never_told_to_come_back_later(start_app: StartApp) -> None:
+async def test_livekit_and_probes_are_never_told_to_come_back_later(
+    start_app: StartApp, world: World, server: FakeServer
+) -> None:
+    """LiveKit gives up a webhook that is answered 429 often enough, and others share its address."""
     app = await start_app(rate_limit_per_minute=1)
     for path in ("/healthz", "/readyz", "/openapi.json"):
         answers = [await app.call("GET", path, auth=None) for _ in range(5)]
         assert {answer.status for answer in answers} == {200}
         assert "RateLimit" not in answers[0].headers
-    webhooks = [await app.call("POST", "/api/livekit/webhook", auth="forged", data=b"{}") for _ in range(5)]
-    assert {answer.status for answer in webhooks} == {401}
+    forged = [await app.call("POST", "/api/livekit/webhook", auth="forged", data=b"{}") for _ in range(5)]
+    assert {answer.status for answer in forged} == {401}
+    guesses = [await app.call("GET", "/api/livekit/agents", auth="a-wrong-guess") for _ in range(2)]
+    assert guesses[-1].status == 429
+    for number in range(30):
+        server.join("room", f"person-{number}")
+    signed = [await app.deliver(webhook) for webhook in world.post.take()]
+    assert len(signed) > 30
+    assert {answer.status for answer in signed} == {200}
+    assert "RateLimit" not in signed[-1].headers
 
 
 async def test_the_default_lets_fifty_tabs_in_at_once(app: App) -> None:

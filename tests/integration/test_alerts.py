@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web
 
 from fakes.faults import REFUSED, UNAVAILABLE, FailBefore
+from fakes.log import log_of_the_process
 from fakes.server import FakeServer
 from integration.conftest import StartApp
 from integration.harness import AGENT, OTHER_AGENT, App, World
@@ -174,7 +175,9 @@ async def test_an_agent_that_cannot_be_removed(
 
 
 @on_sqlite
-async def test_removals_that_fail(app: App, world: World, server: FakeServer) -> None:
+async def test_removals_that_fail(
+    app: App, world: World, server: FakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
     server.start_worker(AGENT)
     for number in range(10):
         await app.dispatch(f"room-{number}")
@@ -189,9 +192,22 @@ async def test_removals_that_fail(app: App, world: World, server: FakeServer) ->
 
     assert await raised(app) == ["cleanup_failures"]
 
+    # The two are tried again, and more rooms are left: 2 of 42 is below half of the limit.
+    await app.pass_time(60)
+    for number in range(30):
+        await app.dispatch(f"another-{number}")
+    await app.advance(6)
+    for number in range(30):
+        await app.end(f"another-{number}")
+
+    assert await all_over(app)
+    assert told(caplog) == once("cleanup_failures")
+
 
 @on_sqlite
-async def test_more_agents_than_expected(start_app: StartApp, server: FakeServer) -> None:
+async def test_more_agents_than_expected(
+    start_app: StartApp, server: FakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
     app = await start_app(alert_max_agents=2)
     server.start_worker(AGENT)
     for number in range(2):
@@ -199,12 +215,37 @@ async def test_more_agents_than_expected(start_app: StartApp, server: FakeServer
     assert await raised(app) == []
     await app.dispatch("room-2")
     assert await raised(app) == ["too_many_agents"]
+    # One more, and one less, and still too many: the same alert.
+    await app.dispatch("room-3")
+    assert await raised(app) == ["too_many_agents"]
+    await app.end("room-3")
+    await app.advance(6)
+    assert await raised(app) == ["too_many_agents"]
 
     for number in range(2):
         await app.end(f"room-{number}")
     await app.advance(6)
 
     assert await all_over(app)
+    assert told(caplog) == once("too_many_agents")
+
+
+@on_sqlite
+async def test_log_lines_that_are_dropped(
+    start_app: StartApp, world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    with log_of_the_process(world.clock, "INFO", rate_limit=100) as log:
+        app = await start_app(log_counts=log.handler.counts)
+        assert await raised(app) == []
+        for number in range(300):
+            # Not alike, or they would be counted in one line.
+            logging.getLogger(f"test.{number}").info("Something happened")
+        assert await raised(app) == ["log_drops"]
+
+        await app.advance(300)
+
+        assert await all_over(app)
+    assert told(caplog) == once("log_drops")
 
 
 async def test_a_database_that_fails(app: App, world: World, caplog: pytest.LogCaptureFixture) -> None:
@@ -266,15 +307,25 @@ async def test_alerts_are_posted(
     server.join("alices-room")
     for _ in range(3):
         await app.pass_time(6)
-    await raised(app)
+    assert await raised(app) == ["no_worker"]
+    server.start_worker(AGENT)
+    for _ in range(4):
+        await app.pass_time(6)
+    assert await all_over(app)
     # A stop gives what waits a moment.
     await app.stop()
 
-    (post,) = posts
-    assert (post["alert"], post["status"]) == ("no_worker", "raised")
-    assert (post["rooms"] == ["alices-room"]) is not redacted
-    assert "alices-room" not in post["text"]
-    assert len(post["rooms"]) == 1
+    first, last = posts
+    assert [(post["alert"], post["status"]) for post in posts] == [
+        ("no_worker", "raised"),
+        ("no_worker", "resolved"),
+    ]
+    assert first["resolved"] is None
+    assert first["since"] == last["since"] < last["resolved"]
+    for post in posts:
+        assert (post["rooms"] == ["alices-room"]) is not redacted
+        assert "alices-room" not in post["text"]
+        assert len(post["rooms"]) == 1
 
 
 @on_sqlite

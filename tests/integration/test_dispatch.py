@@ -39,6 +39,14 @@ async def test_a_first_call_dispatches_an_agent(app: App, world: World, server: 
     assert await app.state() == "idle"
 
 
+async def test_a_whole_number_of_minutes_may_be_written_as_a_fraction(app: App, server: FakeServer) -> None:
+    """JSON has one kind of number, and so have clients in JavaScript."""
+    await app.dispatch(timezoneOffset=-60.0)
+
+    (told,) = server.rooms["room"].dispatches.values()
+    assert told.metadata == '{"timezoneOffset": -60}'
+
+
 async def test_the_room_is_made_to_outlive_the_ttl(app: App, server: FakeServer) -> None:
     await app.dispatch()
 

@@ -9,7 +9,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -99,30 +99,42 @@ def start(stage: Stage, command: list[str], log: IO[bytes], **environ: str) -> s
     )
 
 
-def wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def wait_until(happened: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + _BOUND_S
     while time.monotonic() < deadline:
         assert process.poll() is None, log.read_text()
-        try:
-            with urllib.request.urlopen(f"{url}/readyz", timeout=5):  # noqa: S310 - our own address
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.1)
-    pytest.fail(f"it was not ready in time: {log.read_text()}")
+        if happened():
+            return
+        time.sleep(0.1)
+    pytest.fail(f"it did not happen in time: {log.read_text()}")
+
+
+def is_ready(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/readyz", timeout=5):  # noqa: S310 - our own address
+            return True
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def build(target: str, folder: Path) -> Stage:
+    """The stage, without a right to write anywhere but in its data."""
+    uv = shutil.which("uv", path=f"{ROOT / '.venv' / 'bin'}:{os.environ['PATH']}")
+    assert uv
+    stage = Builder(ROOT, folder, PYTHON, {"uv": Path(uv)}).build(target)
+    assert not stage.user.startswith(("root", "0"))
+    for place in stage.root.rglob("*"):
+        if not place.is_symlink() and place != stage.place("data"):
+            place.chmod(place.stat().st_mode & ~0o222)
+    assert not any(name.endswith("site-packages/pytest") for name in files(stage.root))
+    return stage
 
 
 def test_the_image_serves_as_nobody_on_a_read_only_root(
     folder: Path, livekit_url: str, tmp_path: Path
 ) -> None:
-    uv = shutil.which("uv", path=f"{ROOT / '.venv' / 'bin'}:{os.environ['PATH']}")
-    assert uv
-    stage = Builder(ROOT, folder, PYTHON, {"uv": Path(uv)}).build("service")
-    assert not stage.user.startswith(("root", "0"))
-    for place in stage.root.rglob("*"):
-        if not place.is_symlink() and place != stage.place("data"):
-            place.chmod(place.stat().st_mode & ~0o222)
+    stage = build("service", folder)
     before = files(stage.root)
-    assert not any(name.endswith("site-packages/pytest") for name in before)
 
     port, log = str(free_port()), tmp_path / "log"
     environ = {
@@ -135,7 +147,7 @@ def test_the_image_serves_as_nobody_on_a_read_only_root(
     with log.open("wb") as output:
         process = start(stage, stage.command, output, **environ)
         try:
-            wait_until_ready(f"http://127.0.0.1:{port}", process, log)
+            wait_until(lambda: is_ready(f"http://127.0.0.1:{port}"), process, log)
             check = start(stage, stage.healthcheck, output, PORT=port)
             assert check.wait(_BOUND_S) == 0, log.read_text()
             process.send_signal(signal.Signals[stage.stop_signal])
@@ -147,3 +159,29 @@ def test_the_image_serves_as_nobody_on_a_read_only_root(
             process.wait()
 
     assert files(stage.root) - before == {"srv/data/lifecycle.db"}
+
+
+def test_the_worker_image_starts_as_nobody_on_a_read_only_root(folder: Path, tmp_path: Path) -> None:
+    """As far as calling LiveKit, which is not there."""
+    stage = build("worker", folder)
+    before = files(stage.root)
+
+    log, home = tmp_path / "log", folder / "home"
+    # compose.yaml gives it this one in memory.
+    home.mkdir()
+    home.chmod(0o777)
+    environ = {
+        "LIVEKIT_URL": f"ws://127.0.0.1:{free_port()}",
+        "LIVEKIT_API_KEY": KEYPAIR.key,
+        "LIVEKIT_API_SECRET": KEYPAIR.secret,
+        "HOME": str(home),
+    }
+    with log.open("wb") as output:
+        process = start(stage, stage.command, output, **environ)
+        try:
+            wait_until(lambda: b"failed to connect to livekit" in log.read_bytes(), process, log)
+        finally:
+            process.kill()
+            process.wait()
+
+    assert files(stage.root) == before

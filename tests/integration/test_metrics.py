@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.mode import Mode
+from fakes.clock import SECOND_US, START_US
 from fakes.faults import REFUSED, TIMEOUT, UNAVAILABLE, UNREACHABLE, FailBefore
+from fakes.log import ProcessLog, log_of_the_process
 from fakes.server import FakeServer
 from fakes.webhooks import sign
 from integration.conftest import StartApp
@@ -32,7 +35,10 @@ from integration.harness import (
 DOC = Path(__file__).parents[2] / "docs" / "metrics.md"
 PREFIX = "agent_lifecycle_"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
-TTL_S = 300
+TTL_S, HOUR_S = 300, 3_600
+OPEN = "probes_total{open}"
+#: In the hour below, and applied.
+WEBHOOKS_TAKEN = 30
 
 
 #: Where the database is not what it is about.
@@ -142,56 +148,129 @@ async def webhooks_of_all_kinds(app: App, world: World, server: FakeServer) -> N
     world.database_faults.down = False
 
 
-async def test_an_hour(app: App, world: World, server: FakeServer) -> None:
-    server.start_worker(AGENT)
+async def the_rest_of_the_hour(app: App, world: World, server: FakeServer) -> None:
+    """Carol gives up, and Frank talks on: every minute the service looks, and finds all as it should be."""
+    await app.service.alert_watch.look()
+    server.leave("unserved", "carol")
+    await app.dispatch("talk")
+    await app.advance(1)
+    server.join("talk", "frank")
+    while (left_s := HOUR_S - (world.clock.now() - START_US) / SECOND_US) > 0:
+        await app.pass_time(min(60, left_s))
+        await app.service.alert_watch.look()
 
-    await one_visit(app, server)
-    await a_deaf_and_a_lost_agent(app, world, server)
-    await refused_and_failing(app, world)
-    await no_worker(app, server)
-    await webhooks_of_all_kinds(app, world, server)
 
-    found = named(await samples(app), *LIFECYCLE)
-    assert {key: value for key, value in found.items() if not is_detail(key)} == {
-        "agent_join_seconds_count": 5,
-        "agent_join_seconds_sum": 2 + 1 + 1 + 1 + 1,
+async def test_an_hour(start_app: StartApp, world: World, server: FakeServer) -> None:
+    with log_of_the_process(world.clock, "DEBUG", rate_limit=20) as log:
+        app = await start_app(log_counts=log.handler.counts)
+        server.start_worker(AGENT)
+
+        await one_visit(app, server)
+        await a_deaf_and_a_lost_agent(app, world, server)
+        await refused_and_failing(app, world)
+        await no_worker(app, server)
+        await webhooks_of_all_kinds(app, world, server)
+        await the_rest_of_the_hour(app, world, server)
+        assert world.clock.now() - START_US == HOUR_S * SECOND_US
+    found = await samples(app)
+
+    assert_what_happened(found)
+    assert_what_it_took(found, world)
+    assert_what_was_logged(found, log)
+
+
+def assert_what_it_took(found: Mapping[str, float], world: World) -> None:
+    """By LiveKit's count, by the database's, and by what was sent."""
+    calls = named(found, "livekit_calls_total{")
+    assert {key: value for key, value in calls.items() if not key.endswith(",ok}")} == {
+        "livekit_calls_total{create_dispatch,refused}": 1,
+        "livekit_calls_total{delete_dispatch,timeout}": 1,
+    }
+    methods: Counter[str] = Counter()
+    for key, value in calls.items():
+        methods[re.split("[{,]", key)[1]] += int(value)
+    assert methods == Counter(call.method for call in world.livekit.calls)
+    assert methods == {
+        re.split("[{}]", key)[1]: value for key, value in named(found, "livekit_call_seconds_count").items()
+    }
+
+    assert named(found, "http_requests_total", "http_request_seconds_count") == {
+        "http_requests_total{POST,/api/livekit/dispatch-agent,2xx}": 6 + 1,
+        "http_requests_total{POST,/api/livekit/dispatch-agent,5xx}": 1,
+        "http_requests_total{DELETE,/api/livekit/dispatch-agent,2xx}": 1,
+        "http_requests_total{DELETE,/api/livekit/dispatch-agent,5xx}": 1,
+        # Applied, stale and ignored.
+        "http_requests_total{POST,/api/livekit/webhook,2xx}": WEBHOOKS_TAKEN + 1 + 1,
+        "http_requests_total{POST,/api/livekit/webhook,4xx}": 3,
+        "http_requests_total{POST,/api/livekit/webhook,5xx}": 1,
+        "http_request_seconds_count{POST,/api/livekit/dispatch-agent}": 8,
+        "http_request_seconds_count{DELETE,/api/livekit/dispatch-agent}": 2,
+        "http_request_seconds_count{POST,/api/livekit/webhook}": WEBHOOKS_TAKEN + 6,
+    }
+
+    assert found["probes_total{closed}"] + found[OPEN] == world.livekit.count("probe")
+
+    commits = "commit_changes_count", "commit_changes_sum", "commit_seconds_count", "commit_failures_total"
+    asked = world.database_faults.asked_to_commit
+    assert [found[name] for name in commits] == [len(asked), sum(asked), len(asked), 1]
+    assert sum(named(found, "transitions_total{").values()) == len(world.rows("history"))
+
+
+def assert_what_was_logged(found: Mapping[str, float], log: ProcessLog) -> None:
+    became: dict[str, Counter[str]] = {"written": Counter(), "dropped": Counter(), "aggregated": Counter()}
+    for key, value in named(found, "log_lines_total{").items():
+        level, result = re.split("[{,}]", key)[1:3]
+        became[result][level] += int(value)
+    assert became["written"] == log.written()
+    assert sum(became.values(), Counter()) == log.called
+    # The webhook that the database did not take, and people without an agent.
+    assert log.called["error"] == became["written"]["error"] == 2
+
+
+def assert_what_happened(found: Mapping[str, float]) -> None:
+    found = named(found, *LIFECYCLE)
+    # How often an agent is asked while all is well is not what this is about.
+    assert {key: value for key, value in found.items() if not is_detail(key) and key != OPEN} == {
+        "agent_join_seconds_count": 6,
+        "agent_join_seconds_sum": 2 + 1 + 1 + 1 + 1 + 1,
         "agent_lifetime_seconds_count": 5,
         # Those of the ill end in the second of their join, and the stubborn one's removal took a minute.
         "agent_lifetime_seconds_sum": TTL_S + 60,
-        "agents{starting}": 1,
-        "alert_active{no_worker}": 1,
+        "agents{active}": 1,
         "cleanups_total{failed}": 1,
-        "cleanups_total{removed}": 1 + 3 + 1 + 3,
+        "cleanups_total{removed}": 1 + 3 + 1 + 4,
         "creation_failures_total{livekit_refused}": 1,
-        "dispatch_requests_total{created}": 1 + 2 + 1 + 1,
+        "dispatch_requests_total{created}": 1 + 2 + 1 + 1 + 1,
         "dispatch_requests_total{failed}": 1,
         "dispatch_requests_total{reused}": 1,
-        "dispatches_created_total": 1 + 3 + 1 + 4,
+        "dispatches_created_total": 1 + 3 + 1 + 4 + 1,
         "dispatches_ended_total{agent_failed}": 1,
-        "dispatches_ended_total{expired}": 1,
+        # After the visit, and the one that Carol has waited for.
+        "dispatches_ended_total{expired}": 1 + 1,
         "dispatches_ended_total{gone}": 1,
-        "dispatches_ended_total{never_joined}": 3,
+        "dispatches_ended_total{never_joined}": 4,
         "dispatches_ended_total{replaced}": 1,
         "dispatches_ended_total{requested}": 2,
         "dispatches_intended_total{replacement}": 1,
-        "dispatches_intended_total{request}": 1 + 1 + 2 + 1,
+        "dispatches_intended_total{request}": 1 + 1 + 2 + 1 + 1,
         "dispatches_intended_total{restart}": 1,
         "dispatches_intended_total{retry}": 2 + 1,
         "dispatches_replaced_total{agent_lost}": 1,
         "dispatches_replaced_total{refuted}": 1,
         "dispatches_replaced_total{untaken}": 2,
+        # Erin, whose webhook the database did not take.
+        "drift_total{missed_join}": 1,
         "probes_total{closed}": 1,
-        # Before the reuse, and before the end of an agent that answers.
-        "probes_total{open}": 1 + 2,
         "restarts_total{agent_lost}": 1,
-        # Five agents and Alice, Bob, Carol and Dave.
-        "webhooks_total{participant_joined,applied}": 5 + 4,
+        # Six agents and Alice, Bob, Carol, Dave and Frank.
+        "webhooks_total{participant_joined,applied}": 6 + 5,
         "webhooks_total{participant_joined,database_unavailable}": 1,
-        "webhooks_total{participant_left,applied}": 5 + 2,
+        # Five agents and Alice, Carol and Dave.
+        "webhooks_total{participant_left,applied}": 5 + 3,
         "webhooks_total{participant_left,stale}": 1,
-        # The room of the visit, once nobody has come back for its departure timeout.
-        "webhooks_total{room_finished,applied}": 1,
-        "webhooks_total{room_started,applied}": 6,
+        # All but those of Bob, Erin and Frank.
+        "webhooks_total{room_finished,applied}": 4,
+        "webhooks_total{room_started,applied}": 7,
         "webhooks_total{track_published,ignored}": 1,
         "webhooks_total{unknown,malformed}": 1,
         "webhooks_total{unknown,too_large}": 1,
@@ -328,6 +407,17 @@ async def test_replicas_say_the_same_of_the_agents(start_app: StartApp, server: 
     assert [named(await samples(app), "agents{") for app in (one, other)] == [{"agents{idle}": 2}] * 2
     created = [(await samples(app))["dispatches_created_total"] for app in (one, other)]
     assert created == [1, 1]
+
+
+@on_sqlite
+async def test_the_process_is_there_too(app: App) -> None:
+    _, _, text = await app.scrape()
+
+    families = {family.name: family.samples for family in text_string_to_metric_families(text)}
+    for name in ("resident_memory_bytes", "virtual_memory_bytes", "open_fds", "start_time_seconds"):
+        (sample,) = families[f"process_{name}"]
+        assert sample.value > 0, name
+    assert {"process_cpu_seconds", "python_info"} <= set(families)
 
 
 # The form

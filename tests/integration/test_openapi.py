@@ -15,9 +15,10 @@ import schemathesis
 from aiohttp import web
 from hypothesis import strategies as st
 from openapi_spec_validator import validate
+from schemathesis import checks
 
 from app.clock import SteadyClock
-from app.config import Config
+from app.config import ROOM_NAME_PATTERN, Config
 from app.connections import listen
 from app.openapi import build_document
 from app.routes import api_endpoints
@@ -26,7 +27,8 @@ from fakes.clock import FakeClock
 from fakes.livekit import FakeLiveKit
 from fakes.post import Post
 from fakes.server import FakeServer
-from integration.harness import AGENT, API_KEY, KEYPAIR, OTHER_AGENT, App
+from fakes.webhooks import sign
+from integration.harness import AGENT, API_KEY, KEYPAIR, OTHER_AGENT, WEBHOOK, App, member_token
 
 _CONFIG = Config(
     livekit_url="ws://livekit.test",
@@ -39,24 +41,59 @@ _CONFIG = Config(
     rate_limit_per_minute=1_000_000,
 )
 DOCUMENT = build_document(api_endpoints(_CONFIG))
-_SCHEMA = schemathesis.openapi.from_dict(DOCUMENT)
+#: 413 is an answer to what is wrong, and to what is right but long, which no schema of a field can say.
+_REJECTED = ["400", "401", "403", "404", "405", "406", "409", "413", "415", "422", "5xx"]
+_ACCEPTED = ["2xx", "401", "403", "404", "409", "413", "5xx"]
+_CHECKS = {
+    "negative_data_rejection": {"expected-statuses": _REJECTED},
+    "positive_data_acceptance": {"expected-statuses": _ACCEPTED},
+}
+_SCHEMA = schemathesis.openapi.from_dict(DOCUMENT, config=schemathesis.Config.from_dict({"checks": _CHECKS}))
+OWN_ROOM, OTHER_ROOM = "own-room", "other-room"
+
+
+def _with_two_rooms(part: Any) -> Any:
+    """The document as if there were no other rooms: of those made up, none is a participant's own."""
+    if isinstance(part, dict):
+        if part.get("pattern") == ROOM_NAME_PATTERN:
+            return {"type": "string", "enum": [OWN_ROOM, OTHER_ROOM]}
+        return {name: _with_two_rooms(one) for name, one in part.items()}
+    return [_with_two_rooms(one) for one in part] if isinstance(part, list) else part
+
+
+_ROOMS_SCHEMA = schemathesis.openapi.from_dict(
+    _with_two_rooms(DOCUMENT), config=schemathesis.Config.from_dict({"checks": _CHECKS})
+)
 _NAMES = {"timezone": st.sampled_from(sorted(available_timezones())), "agent-name": st.just(AGENT)}
 for _name, _strategy in _NAMES.items():
     schemathesis.openapi.format(_name, _strategy)
 
 
-@schemathesis.hook
-def filter_body(_context: Any, body: Any) -> bool:
-    """Leave out what a schema cannot say.
+#: What a room configuration may hold is LiveKit's to define, and a schema that takes any object no help.
+_ROOM_CONFIGS = st.fixed_dictionaries(
+    {},
+    optional={
+        "name": st.text(st.characters(codec="ascii", exclude_categories=["Cc"]), max_size=20),
+        "empty_timeout": st.integers(0, 2**32 - 1),
+        "departureTimeout": st.integers(0, 2**32 - 1),
+        "max_participants": st.integers(0, 2**32 - 1),
+        "metadata": st.text(max_size=20),
+        "agents": st.lists(
+            st.fixed_dictionaries(
+                {}, optional={"agent_name": st.sampled_from([AGENT, OTHER_AGENT]), "metadata": st.text()}
+            ),
+            max_size=3,
+        ),
+    },
+)
 
-    What a room configuration may hold is LiveKit's to define; and JSON Schema takes 1.0 for an integer, which
-    we do not. test_bad_input.py has cases of both.
-    """
-    if not isinstance(body, dict):
-        return True
-    return not (isinstance(body.get("room_config"), dict) and body["room_config"]) and not isinstance(
-        body.get("timezoneOffset"), float
-    )
+
+@schemathesis.hook
+def flatmap_body(_context: Any, body: Any) -> st.SearchStrategy[Any]:
+    """Put a room configuration in the place of any other object; test_bad_input.py has wrong ones."""
+    if isinstance(body, dict) and body.get("room_config") and isinstance(body["room_config"], dict):
+        return _ROOM_CONFIGS.map(lambda config: body | {"room_config": config})
+    return st.just(body)
 
 
 @contextmanager
@@ -111,14 +148,47 @@ async def test_an_unchanged_document_is_not_sent_again(app: App) -> None:
     assert again.status == 304
 
 
-@_SCHEMA.parametrize()
-@hypothesis.settings(
-    max_examples=10,
+_settings = hypothesis.settings(
+    max_examples=100,
     deadline=None,
     derandomize=True,
     suppress_health_check=list(hypothesis.HealthCheck),
 )
+
+
+@_SCHEMA.parametrize()
+@_settings
 def test_nothing_that_is_sent_breaks_what_the_document_says(
     case: schemathesis.Case[Any], base_url: str
 ) -> None:
     case.call_and_validate(base_url=base_url, headers={"Authorization": f"Bearer {API_KEY}"})
+
+
+@_SCHEMA.include(path=WEBHOOK).parametrize()
+@_settings
+def test_nothing_that_livekit_signs_breaks_what_the_document_says(
+    case: schemathesis.Case[Any], base_url: str
+) -> None:
+    def signed(request: Any) -> Any:
+        request.headers["Authorization"] = sign(request.body or b"", KEYPAIR)
+        return request
+
+    # Whatever becomes of the header in a case, it is signed; and what an event has to be is LiveKit's to say.
+    unsuited = [
+        checks.missing_required_header,
+        checks.negative_data_rejection,
+        checks.positive_data_acceptance,
+    ]
+    case.call_and_validate(base_url=base_url, auth=signed, excluded_checks=unsuited)
+
+
+@_ROOMS_SCHEMA.parametrize()
+@_settings
+def test_whatever_a_participant_sends_it_is_let_into_its_own_room_alone(
+    case: schemathesis.Case[Any], base_url: str
+) -> None:
+    token = member_token(OWN_ROOM)
+    answer = case.call_and_validate(base_url=base_url, headers={"Authorization": f"Bearer {token}"})
+    if answer.status_code < 300 and case.operation.definition.raw["security"]:
+        sent = case.body if isinstance(case.body, dict) else dict(case.query or {})
+        assert sent["roomName"] == OWN_ROOM

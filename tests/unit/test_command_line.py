@@ -30,10 +30,15 @@ def test_secrets_and_addresses_come_from_the_environment() -> None:
     assert (given.url, given.api_key) == ("http://127.0.0.1:9000", "first-key-of-the-service")
 
 
+def test_without_a_key_the_status_says_where_one_comes_from(capsys: pytest.CaptureFixture[str]) -> None:
+    given = command_line({}, serve).parse_args(["status"])
+    assert given.run(given, {}) == 2
+    assert "set API_KEYS" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ("status", "--api-key"),
         ("status --api-key key --url example.com", "must be like https://example.com/path"),
         ("doctor --wait soon", "must be a whole number from 1 to 600"),
         ("doctor --skip everything", "invalid choice: 'everything'"),
