@@ -1,8 +1,12 @@
 """For all tests: what takes minutes is made before the first one, and not within its time limit."""
 
+from pathlib import Path
+
 import pytest
 
+from devstack.fresh_app import REACT, TOOLS, add_examples, make_app, pack
 from devstack.livekit_build import find_or_build
+from devstack.npm import Npm
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -10,3 +14,19 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if wanted and not session.config.option.collectonly:
         reporter = session.config.get_terminal_writer()
         find_or_build(lambda line: reporter.line(line, yellow=True))
+
+
+@pytest.fixture(scope="session")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The npm package of web/, packed."""
+    return pack(tmp_path_factory.mktemp("package"))
+
+
+@pytest.fixture(scope="session")
+def react_app(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Npm:
+    """A fresh React app that has installed the package, with the examples of its README."""
+    folder = tmp_path_factory.mktemp("react") / "app"
+    source = Path(__file__).parent / "web" / "react_app"
+    app = make_app(source, folder, package, ("livekit-client", *TOOLS, *REACT))
+    add_examples(folder)
+    return app
