@@ -24,6 +24,10 @@ class Demo:
         """What is the matter, when something is."""
         return self.page.locator("#notice-sentence")
 
+    @property
+    def api_key(self) -> Locator:
+        return self.page.get_by_label("API key")
+
     async def open(self) -> None:
         await self.page.goto(self._url)
 
