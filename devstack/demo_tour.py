@@ -11,6 +11,17 @@ from devstack.service import API_KEY
 _STEP_MS = 5_000
 _STEPS = 40
 _BOUND_MS = 20_000
+#: What the page says to LiveKit is on its way until it is let through.
+_HOLD_CALL = """() => {
+    const { prototype } = WebSocket;
+    const { send } = prototype;
+    const held = [];
+    prototype.send = function (...given) { held.push([this, given]); };
+    window.letCallThrough = () => {
+        prototype.send = send;
+        for (const [socket, given] of held) send.apply(socket, given);
+    };
+}"""
 
 
 async def tour(page: Page, base_url: str, room: str) -> AsyncIterator[str]:
@@ -30,10 +41,14 @@ async def tour(page: Page, base_url: str, room: str) -> AsyncIterator[str]:
         await route.continue_()
 
     await page.route("**/dispatch-agent", hold, times=1)
+    await page.evaluate(_HOLD_CALL)
     await page.get_by_role("button", name="Join with microphone").click()
     await _says(page, "Asking for the agent…")
     yield "asking"
     looked.set()
+    await _says(page, "Joining the room…")
+    yield "connecting"
+    await page.evaluate("letCallThrough()")
     await _is_ready(page)
     for question in ("Hello, who is there?", "And now I have refreshed the page", "Do you still know me?"):
         await _ask(page, question)
@@ -54,6 +69,13 @@ async def tour(page: Page, base_url: str, room: str) -> AsyncIterator[str]:
         params={"roomName": room},
         headers={"Authorization": f"Bearer {API_KEY}"},
     )
+    await _says(page, "Waiting for the agent…")
+    await expect(page.locator("#agent-state")).to_have_text("none")
+    looked.clear()
+    await page.route("**/agent-status*", hold)
+    await expect(page.locator("#notice")).to_be_hidden()
+    yield "waiting"
+    looked.set()
     await expect(page.locator("#notice-sentence")).to_have_text(
         "No agent is available right now.", timeout=_BOUND_MS
     )
