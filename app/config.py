@@ -33,7 +33,7 @@ ROOM_NAME_PATTERN = r"^[A-Za-z0-9_\-.:@#~+=](?:[A-Za-z0-9_\-.:@#~+= ]{0,126}[A-Z
 
 
 class Surroundings(StrEnum):
-    """Where the service runs: `dev` opens the token endpoint and serves the demo page."""
+    """Where the service runs: `dev` opens the token endpoint, and has other defaults."""
 
     PRODUCTION = "production"
     DEV = "dev"
@@ -80,6 +80,7 @@ class Config:
     agent_closes_with_user: bool = True
     mode: Mode = Mode.ENFORCE
     surroundings: Surroundings = Surroundings.PRODUCTION
+    demo_page: bool = False
     log_level: str = "INFO"
     api_keys: tuple[str, ...] = field(default=(), repr=False)
     cors_origins: tuple[str, ...] = ()
@@ -175,6 +176,7 @@ def load_config(environ: Mapping[str, str]) -> Config:
         "agent_closes_with_user": reader.take("AGENT_CLOSES_WITH_USER", boolean, True),
         "mode": reader.take("LIFECYCLE_MODE", member(Mode), Config.mode),
         "surroundings": surroundings,
+        "demo_page": reader.take("DEMO_PAGE", boolean, dev),
         "trusted_proxies": reader.take("TRUSTED_PROXIES", proxies, Config.trusted_proxies),
         "rate_limit_per_minute": reader.take(
             "RATE_LIMIT_PER_MINUTE", between(0, 1_000_000), Config.rate_limit_per_minute

@@ -33,6 +33,7 @@ _PREFIXES = (
     "TRUSTED_",
     "PUBLIC_",
     "SESSION_",
+    "DEMO_",
 )
 
 #: Of the large clouds, besides the link-local addresses that most of them use.

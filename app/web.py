@@ -10,7 +10,7 @@ from app import migrate
 from app.access_log import access_log_middleware
 from app.auth import Authenticator
 from app.clock import Clock, SteadyClock
-from app.config import Config, SessionRoomsBy, Surroundings
+from app.config import Config, SessionRoomsBy
 from app.connections import LANES
 from app.cors import cors_middleware
 from app.dashboard.routes import mount_dashboard
@@ -74,7 +74,7 @@ def create_app(
     app.add_routes([reception.route(endpoint) for endpoint in endpoints])
     app.add_routes(docs_routes(endpoints))
     mount_dashboard(app, config, clock)
-    if config.surroundings is Surroundings.DEV:
+    if config.demo_page:
         app.add_routes(demo_routes(config.livekit_url))
     return app
 

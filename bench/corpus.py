@@ -1,4 +1,4 @@
-"""Webhooks as livekit-server sends them: distinct, correctly signed, with joins and leaves that make sense."""
+"""Webhooks as livekit-server sends them: distinct, well signed, with joins and leaves that make sense."""
 
 import base64
 import hashlib

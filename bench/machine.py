@@ -1,4 +1,4 @@
-"""Which core does what: servers on one, those who load them on the other, so that neither takes the other's."""
+"""Which core does what: servers on one and those who load them on the other, in nobody's way."""
 
 import os
 from collections.abc import Iterator

@@ -70,7 +70,7 @@ async def _longest_stall_s(work: Awaitable[object]) -> float:
 
 
 async def measure_restore(folder: Path, agents: int) -> dict[str, float]:
-    """From a closed database until every timer runs; then one round of reconcile with a LiveKit that agrees."""
+    """From a closed database until every timer runs; then a round of reconcile with a LiveKit that agrees."""
     seeds = make_seeds(agents)
     url = await write_database(folder / "restore.db", seeds.values())
     async with _service(url, StubLiveKit(seeds)) as service:
@@ -123,8 +123,7 @@ async def measure_storm(folder: Path, agents: int) -> dict[str, float]:
         await service.cleaner.restore()
         wall_offset_s = time.time() - asyncio.get_running_loop().time()
         async with asyncio.timeout(60):
-            while len(livekit.deleted_at_s) < agents:
-                await asyncio.sleep(0.05)
+            await livekit.all_deleted.wait()
         lags_ms = sorted(
             (livekit.deleted_at_s[seed.name] + wall_offset_s - seed.expires_at / SECOND_US) * 1e3
             for seed in seeds.values()
@@ -165,8 +164,9 @@ async def _commit_all(service: Service, events: list[RoomEvent]) -> None:
 async def measure_timers(_folder: Path, agents: int) -> dict[str, float]:
     """Arming a timer and moving it, ours beside APScheduler's."""
     # Imported here: nobody else needs it, and it takes its time.
-    from apscheduler.schedulers.asyncio import AsyncIOScheduler  # noqa: PLC0415
-    from app.timers import Deadline, Timers  # noqa: PLC0415
+    from apscheduler.schedulers.asyncio import AsyncIOScheduler
+
+    from app.timers import Deadline, Timers
 
     clock = SteadyClock()
     timers = Timers(clock, lambda _deadline: None)

@@ -19,6 +19,7 @@ class StubLiveKit:
         self.most_under_way = 0
         #: When each room's dispatch was deleted, by the event loop's clock.
         self.deleted_at_s: dict[str, float] = {}
+        self.all_deleted = asyncio.Event()
 
     async def find_room(self, room_name: str) -> RoomInfo | None:
         async with self._call():
@@ -54,6 +55,8 @@ class StubLiveKit:
     async def delete_dispatch(self, room_name: str, dispatch_id: str) -> bool:
         async with self._call():
             self.deleted_at_s[room_name] = asyncio.get_running_loop().time()
+            if len(self.deleted_at_s) == len(self._rooms):
+                self.all_deleted.set()
             return True
 
     async def remove_participant(self, room_name: str, identity: str) -> bool:
@@ -73,5 +76,3 @@ class StubLiveKit:
             yield
         finally:
             self._under_way -= 1
-
-

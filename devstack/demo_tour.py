@@ -1,7 +1,7 @@
 """The demo page led through each state that somebody can meet, for those who look at all of them."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from playwright.async_api import Page, Route, expect
 
@@ -11,6 +11,17 @@ from devstack.service import API_KEY
 _STEP_MS = 5_000
 _STEPS = 40
 _BOUND_MS = 20_000
+#: What the page says to LiveKit is on its way until it is let through.
+_HOLD_CALL = """() => {
+    const { prototype } = WebSocket;
+    const { send } = prototype;
+    const held = [];
+    prototype.send = function (...given) { held.push([this, given]); };
+    window.letCallThrough = () => {
+        prototype.send = send;
+        for (const [socket, given] of held) send.apply(socket, given);
+    };
+}"""
 
 
 async def tour(page: Page, base_url: str, room: str) -> AsyncIterator[str]:
@@ -20,21 +31,40 @@ async def tour(page: Page, base_url: str, room: str) -> AsyncIterator[str]:
     """
     await page.clock.install()
     await page.goto(f"{base_url}/demo?room={room}")
+    for part in (
+        _joining(page),
+        _talking(page),
+        _without_agent(page, base_url, room),
+        _without_network(page),
+    ):
+        async for state in part:
+            yield state
+
+    await page.get_by_role("button", name="Leave").click()
+    await page.context.clear_permissions()
+    await page.get_by_role("button", name="Join with microphone").click()
+    await expect(page.locator("#notice-sentence")).to_have_text("The microphone may not be used.")
+    await _is_ready(page)
+    yield "no-microphone"
+
+
+async def _joining(page: Page) -> AsyncIterator[str]:
     await _says(page, "Ready when you are")
     yield "idle"
 
-    looked = asyncio.Event()
-
-    async def hold(route: Route) -> None:
-        await looked.wait()
-        await route.continue_()
-
-    await page.route("**/dispatch-agent", hold, times=1)
+    let_through = await _hold(page, "**/dispatch-agent")
+    await page.evaluate(_HOLD_CALL)
     await page.get_by_role("button", name="Join with microphone").click()
     await _says(page, "Asking for the agent…")
     yield "asking"
-    looked.set()
+    let_through()
+    await _says(page, "Joining the room…")
+    yield "connecting"
+    await page.evaluate("letCallThrough()")
     await _is_ready(page)
+
+
+async def _talking(page: Page) -> AsyncIterator[str]:
     for question in ("Hello, who is there?", "And now I have refreshed the page", "Do you still know me?"):
         await _ask(page, question)
         if question.startswith("Hello"):
@@ -46,14 +76,22 @@ async def tour(page: Page, base_url: str, room: str) -> AsyncIterator[str]:
     await page.get_by_role("button", name="Leave").click()
     await expect(page.locator("#detail")).to_contain_text("The agent waits another")
     yield "left"
-
     await page.get_by_role("button", name="Join with microphone").click()
     await _is_ready(page)
+
+
+async def _without_agent(page: Page, base_url: str, room: str) -> AsyncIterator[str]:
     await page.request.delete(
         f"{base_url}/api/livekit/dispatch-agent",
         params={"roomName": room},
         headers={"Authorization": f"Bearer {API_KEY}"},
     )
+    await _says(page, "Waiting for the agent…")
+    await expect(page.locator("#agent-state")).to_have_text("none")
+    let_through = await _hold(page, "**/agent-status*")
+    await expect(page.locator("#notice")).to_be_hidden()
+    yield "waiting"
+    let_through()
     await expect(page.locator("#notice-sentence")).to_have_text(
         "No agent is available right now.", timeout=_BOUND_MS
     )
@@ -61,6 +99,8 @@ async def tour(page: Page, base_url: str, room: str) -> AsyncIterator[str]:
     await page.get_by_role("button", name="Try again").click()
     await _is_ready(page)
 
+
+async def _without_network(page: Page) -> AsyncIterator[str]:
     await page.context.set_offline(True)
     await _wait_until_it_says(page, "Connection lost, coming back…")
     yield "reconnecting"
@@ -70,12 +110,17 @@ async def tour(page: Page, base_url: str, room: str) -> AsyncIterator[str]:
     await page.get_by_role("button", name="Try again").click()
     await _is_ready(page)
 
-    await page.get_by_role("button", name="Leave").click()
-    await page.context.clear_permissions()
-    await page.get_by_role("button", name="Join with microphone").click()
-    await expect(page.locator("#notice-sentence")).to_have_text("The microphone may not be used.")
-    await _is_ready(page)
-    yield "no-microphone"
+
+async def _hold(page: Page, requests: str) -> Callable[[], None]:
+    """Keep these requests on their way until the function that this gives is called."""
+    looked = asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        await looked.wait()
+        await route.continue_()
+
+    await page.route(requests, hold)
+    return looked.set
 
 
 async def _is_ready(page: Page) -> None:

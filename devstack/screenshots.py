@@ -1,6 +1,6 @@
-"""The pictures of the demo page in docs/images: `python -m devstack.screenshots` takes them anew.
+"""The pictures in docs/images, of the demo page and of the dashboard: `python -m devstack.screenshots`.
 
-They are of the real thing: the stack is started, and a real browser is led through the page.
+They are of the real thing: the stack is started, and a real browser is led through the pages.
 """
 
 import asyncio
@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from playwright.async_api import Browser, ViewportSize, async_playwright
+from playwright.async_api import Browser, BrowserContext, ViewportSize, async_playwright
 
+from devstack.dashboard_tour import open_dashboard, open_time_line, peopled
 from devstack.demo_assets import ensure_demo_assets
 from devstack.demo_tour import tour
 from devstack.stack import Stack, StackOptions
@@ -20,13 +21,18 @@ from devstack.stack import Stack, StackOptions
 _IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
 _DESKTOP: ViewportSize = {"width": 1060, "height": 700}
 _PHONE: ViewportSize = {"width": 390, "height": 780}
+_DASHBOARD: ViewportSize = {"width": 1200, "height": 1030}
+_DASHBOARD_SHORT: ViewportSize = {"width": 1200, "height": 800}
+_DASHBOARD_PHONE: ViewportSize = {"width": 360, "height": 740}
+
+Scheme = Literal["light", "dark"]
 
 
 @dataclass(frozen=True)
 class Look:
     name: str
     viewport: ViewportSize
-    scheme: Literal["light", "dark"]
+    scheme: Scheme
     #: The states of the tour that are worth a picture so.
     states: tuple[str, ...]
 
@@ -36,17 +42,47 @@ _LOOKS = (
         "light",
         _DESKTOP,
         "light",
-        ("idle", "asking", "talking", "left", "no-agent", "reconnecting", "failed"),
+        (
+            *("idle", "asking", "connecting", "talking", "left"),
+            *("waiting", "no-agent", "reconnecting", "failed"),
+        ),
     ),
     Look("dark", _DESKTOP, "dark", ("talking",)),
     Look("phone", _PHONE, "light", ("talking", "no-microphone")),
 )
 
 
+_DASHBOARD_PICTURES = ("dashboard-light.png", "dashboard-phone-dark.png", "dashboard-timeline-dark.png")
+
+#: All that this makes.
+MADE = {f"demo-{state}-{look.name}.png" for look in _LOOKS for state in look.states}
+MADE |= set(_DASHBOARD_PICTURES)
+
+
+async def _context(browser: Browser, viewport: ViewportSize, scheme: Scheme) -> BrowserContext:
+    return await browser.new_context(viewport=viewport, color_scheme=scheme, reduced_motion="reduce")
+
+
+async def _photograph_dashboard(browser: Browser, stack: Stack) -> None:
+    base_url = stack.service.base_url
+    wide, phone, time_line = (_IMAGES / name for name in _DASHBOARD_PICTURES)
+    async with peopled(stack.server, base_url):
+        context = await _context(browser, _DASHBOARD, "light")
+        page = await context.new_page()
+        await open_dashboard(page, base_url)
+        await page.screenshot(path=wide)
+        await page.emulate_media(color_scheme="dark")
+        await page.set_viewport_size(_DASHBOARD_PHONE)
+        await page.screenshot(path=phone)
+        await page.set_viewport_size(_DASHBOARD_SHORT)
+        await open_time_line(page)
+        await page.screenshot(path=time_line)
+        await context.close()
+
+
 async def _photograph(browser: Browser, base_url: str, look: Look) -> None:
-    context = await browser.new_context(
-        viewport=look.viewport, color_scheme=look.scheme, reduced_motion="reduce", permissions=["microphone"]
-    )
+    context = await _context(browser, look.viewport, look.scheme)
+    await context.grant_permissions(["microphone"])
     page = await context.new_page()
     async for state in tour(page, base_url, f"support-{look.name}"):
         if state in look.states:
@@ -54,7 +90,7 @@ async def _photograph(browser: Browser, base_url: str, look: Look) -> None:
     await context.close()
 
 
-async def _photograph_all(base_url: str) -> None:
+async def _photograph_all(stack: Stack) -> None:
     chromium = shutil.which("chromium")
     if chromium is None:
         raise SystemExit("no chromium on PATH; get it with: apt-get install chromium")
@@ -67,8 +103,10 @@ async def _photograph_all(base_url: str) -> None:
                 "--use-fake-device-for-media-stream",
             ],
         )
+        # First: later there are the demo's rooms as well.
+        await _photograph_dashboard(browser, stack)
         for look in _LOOKS:
-            await _photograph(browser, base_url, look)
+            await _photograph(browser, stack.service.base_url, look)
         await browser.close()
 
 
@@ -76,13 +114,11 @@ def main() -> None:
     ensure_demo_assets()
     _IMAGES.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        options = StackOptions(
-            port=0, livekit_port=0, agent_name="example-agent", ttl_s=300, folder=Path(folder)
-        )
+        options = StackOptions(port=0, livekit_port=0, agent_name="concierge", ttl_s=300, folder=Path(folder))
         stack = Stack(options, print, undisturbed=contextlib.nullcontext)
         try:
             stack.start()
-            asyncio.run(_photograph_all(stack.service.base_url))
+            asyncio.run(_photograph_all(stack))
         finally:
             stack.stop()
 

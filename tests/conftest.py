@@ -2,10 +2,13 @@
 
 import os
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 
+from devstack.fresh_app import REACT, TOOLS, add_examples, make_app, pack
 from devstack.livekit_build import find_or_build
+from devstack.npm import Npm
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -35,3 +38,19 @@ def _require(report: pytest.TestReport | pytest.CollectReport) -> None:
         reason = report.longrepr[-1] if isinstance(report.longrepr, tuple) else report.longrepr
         report.outcome = "failed"
         report.longrepr = f"nothing may be skipped with REQUIRE_ALL=1: {reason}"
+
+
+@pytest.fixture(scope="session")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The npm package of web/, packed."""
+    return pack(tmp_path_factory.mktemp("package"))
+
+
+@pytest.fixture(scope="session")
+def react_app(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Npm:
+    """A fresh React app that has installed the package, with the examples of its README."""
+    folder = tmp_path_factory.mktemp("react") / "app"
+    source = Path(__file__).parent / "web" / "react_app"
+    app = make_app(source, folder, package, ("livekit-client", *TOOLS, *REACT))
+    add_examples(folder)
+    return app

@@ -51,13 +51,13 @@ function fields(api, reference, seen = new Set()) {
   const blocks = list.childElementCount ? [list] : [element("p", typeName(schema))];
   for (const $ref of nested) {
     seen.add($ref);
-    blocks.push(element("h3", typeName({ $ref })), ...fields(api, { $ref }, seen));
+    blocks.push(element("h2", typeName({ $ref })), ...fields(api, { $ref }, seen));
   }
   return blocks;
 }
 
 function responses(api, operation) {
-  const blocks = [element("h3", "Answers")];
+  const blocks = [element("h2", "Answers")];
   const failures = element("dl");
   for (const [status, response] of Object.entries(operation.responses)) {
     const [[type, media]] = Object.entries(response.content);
@@ -67,7 +67,7 @@ function responses(api, operation) {
       failures.append(element("dt", status), element("dd", response.description.replaceAll("`", "")));
     }
   }
-  return [...blocks, element("h3", "Failures"), failures];
+  return [...blocks, element("h2", "Failures"), failures];
 }
 
 function endpoint(api, method, path, operation) {
@@ -78,10 +78,10 @@ function endpoint(api, method, path, operation) {
   if (operation.parameters.length) {
     const list = element("dl");
     for (const one of operation.parameters) list.append(...field(one.name, one.schema, one.required));
-    details.append(element("h3", "Parameters"), list);
+    details.append(element("h2", "Parameters"), list);
   }
   for (const [type, media] of Object.entries(operation.requestBody?.content ?? {})) {
-    details.append(element("h3", `Body, ${type}`), ...fields(api, media.schema));
+    details.append(element("h2", `Body, ${type}`), ...fields(api, media.schema));
   }
   details.append(...responses(api, operation));
   details.open = location.hash === `#${details.id}`;

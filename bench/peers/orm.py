@@ -64,7 +64,7 @@ def prepare(engine: AsyncEngine) -> None:
         cursor.close()
 
     event.listen(engine.sync_engine, "connect", connect)
-    event.listen(engine.sync_engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    event.listen(engine.sync_engine, "begin", lambda begun: begun.exec_driver_sql("BEGIN IMMEDIATE"))
 
 
 async def create_app(database: str, key: str, secret: str) -> web.Application:

@@ -2,6 +2,8 @@
 
 import json
 import time
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from playwright.async_api import Locator, Page, expect
@@ -39,11 +41,13 @@ _MINUTE = {
 class Dashboard:
     def __init__(self, page: Page, service: Service) -> None:
         self.page = page
+        self._beat: dict[str, Any] = {}
         self.url = f"{service.base_url}/dashboard"
         self.key = page.get_by_label("API key")
         self.problem = page.locator("#sign-in-problem")
         self.connection = page.locator("#connection")
         self.question = page.get_by_role("dialog", name="End “")
+        self.alerts = page.get_by_role("region", name="Alerts")
         self.rows = page.locator("#rows tr")
 
     async def open(self) -> None:
@@ -67,8 +71,13 @@ class Dashboard:
     def ttl(self, room: str) -> Locator:
         return self.row(room).locator(".left")
 
-    async def open_on(self, agents: list[dict[str, Any]]) -> None:
-        """Open it signed in, before these agents and no service."""
+    def chart(self, title: str) -> Locator:
+        return self.page.locator("figure", has_text=title)
+
+    async def open_on(
+        self, agents: list[dict[str, Any]], minutes: Mapping[int, dict[str, int]] = MappingProxyType({})
+    ) -> None:
+        """Open it signed in, before these agents, so many minutes ago those figures, and no service."""
         await self.page.add_init_script(_SPOKEN_STREAM)
         await self.page.route(
             "**/dashboard/session", lambda route: route.fulfill(json={"configured": True, "signedIn": True})
@@ -76,10 +85,18 @@ class Dashboard:
         await self.open()
         await self.page.wait_for_function("window.stream")
         at = _now_ms()
-        await self.say("snapshot", at=at, agents=agents, minutes=[], maxLive=10_000, maxEnded=50)
-        counts = {"active": len(agents)}
         minute = _MINUTE | {"at": at - at % 60_000}
-        await self.say("beat", at=at, counts=counts, alerts=[], minute=minute, problem=None)
+        hour = [
+            minute | figures | {"at": minute["at"] - ago * 60_000}
+            for ago, figures in sorted(minutes.items(), reverse=True)
+        ]
+        await self.say("snapshot", at=at, agents=agents, minutes=hour, maxLive=10_000, maxEnded=50)
+        self._beat = {"counts": {"active": len(agents)}, "minute": minute, "problem": None}
+        await self.beat()
+
+    async def beat(self, *alerts: dict[str, Any]) -> None:
+        """What the service says every two seconds, with these alerts."""
+        await self.say("beat", at=_now_ms(), alerts=alerts, **self._beat)
 
     async def say(self, name: str, **message: Any) -> None:
         await self.page.evaluate(

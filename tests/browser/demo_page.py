@@ -24,6 +24,14 @@ class Demo:
         """What is the matter, when something is."""
         return self.page.locator("#notice-sentence")
 
+    @property
+    def answers(self) -> Locator:
+        return self.page.locator(".said.agent")
+
+    @property
+    def api_key(self) -> Locator:
+        return self.page.get_by_label("API key")
+
     async def open(self) -> None:
         await self.page.goto(self._url)
 
@@ -36,9 +44,15 @@ class Demo:
 
     async def ask(self, text: str) -> str:
         """Write `text`, and give the agent's answer, which repeats it."""
+        await self.write(text)
+        return await self.answer_to(text)
+
+    async def write(self, text: str) -> None:
         await self.page.get_by_label("Message to the agent").fill(text)
         await self.page.keyboard.press("Enter")
-        answer = self.page.locator(".said.agent", has_text=f": {text}")
+
+    async def answer_to(self, text: str) -> str:
+        answer = self.answers.filter(has_text=f": {text}")
         await expect(answer).to_be_visible(timeout=_ANSWER_MS)
         return (await answer.inner_text()).removeprefix("Agent").strip()
 

@@ -16,6 +16,7 @@ from devstack.service import API_KEY
 _PAGES = Path(__file__).parent / "pages"
 _WEB = Path(__file__).parents[2] / "web"
 _TOKEN = "/api/livekit/token"
+_SERVICE = "/api/livekit/{path}"
 _PASSED_ON = ("Cookie", "Origin", "Sec-Fetch-Site")
 _BUILD_TIMEOUT_S = 120
 
@@ -35,13 +36,13 @@ class Frontend:
     """A server of the pages, on an origin of its own.
 
     Its backend passes token requests on as docs/frontend.md says: with an API key that no page sees, and with
-    the cookie both ways.
+    the cookie both ways. What else is for the service goes there as it is, as through a proxy.
     """
 
     def __init__(self, pages: Path, port: int, service_url: str) -> None:
         self._pages = pages
         self._port = port
-        self._token_url = f"{service_url}{_TOKEN}"
+        self._service_url = service_url
         self._runner: web.AppRunner | None = None
         self._client: aiohttp.ClientSession | None = None
 
@@ -57,7 +58,7 @@ class Frontend:
         headers |= {name: request.headers[name] for name in _PASSED_ON if name in request.headers}
         assert self._client is not None
         body = await request.read()
-        async with self._client.post(self._token_url, data=body, headers=headers) as answer:
+        async with self._client.post(f"{self._service_url}{_TOKEN}", data=body, headers=headers) as answer:
             response = web.Response(
                 body=await answer.read(), status=answer.status, content_type="application/json"
             )
@@ -65,9 +66,19 @@ class Frontend:
                 response.headers.add("Set-Cookie", cookie)
             return response
 
+    async def _pass_through(self, request: web.Request) -> web.Response:
+        headers = {"Authorization": request.headers["Authorization"], "Content-Type": "application/json"}
+        assert self._client is not None
+        url, body = f"{self._service_url}{request.path_qs}", await request.read()
+        async with self._client.request(request.method, url, data=body, headers=headers) as answer:
+            return web.Response(
+                body=await answer.read(), status=answer.status, content_type="application/json"
+            )
+
     async def __aenter__(self) -> Self:
         app = web.Application()
         app.router.add_post(_TOKEN, self._pass_on)
+        app.router.add_route("*", _SERVICE, self._pass_through)
         app.router.add_static("/", self._pages)
         self._client = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
         self._runner = web.AppRunner(app, access_log=None)

@@ -17,7 +17,10 @@ _LOOKS: tuple[tuple[ViewportSize, Literal["light", "dark"]], ...] = (
     ({"width": 390, "height": 780}, "light"),
     ({"width": 1060, "height": 700}, "dark"),
 )
-_STATES = {"idle", "asking", "talking", "left", "no-agent", "reconnecting", "failed", "no-microphone"}
+_STATES = {
+    *("idle", "asking", "connecting", "waiting", "talking", "left"),
+    *("no-agent", "reconnecting", "failed", "no-microphone"),
+}
 
 
 async def violations(page: Page) -> list[str]:

@@ -2,9 +2,10 @@
 
 import asyncio
 import re
+import time
 
 import pytest
-from playwright.async_api import Page, ViewportSize, expect
+from playwright.async_api import Locator, Page, ViewportSize, expect
 
 from browser.dashboard_page import Dashboard, agent
 from browser.test_accessibility import violations
@@ -146,6 +147,62 @@ async def test_a_wrong_key_is_refused_and_the_right_one_is_kept_nowhere(dashboar
     await expect(dashboard.key).to_be_visible()
 
 
+@pytest.mark.parametrize("settings", [{"ALERT_MAX_AGENTS": "1"}])
+async def test_alerts_and_charts_tell_what_the_service_does(
+    dashboard: Dashboard, caller: Caller, truth: RoomTruth
+) -> None:
+    await dashboard.open_signed_in()
+    await expect(dashboard.alerts).to_be_hidden()
+    rooms = (truth.name, f"{truth.name}-2")
+    for room in (*rooms, *rooms):
+        await caller.request_agent(room)
+
+    alert = dashboard.alerts.get_by_role("alert")
+    await expect(alert).to_contain_text("Agents: 2; the limit is 1.", timeout=_LIFE_MS)
+    await expect(alert).to_contain_text("raise ALERT_MAX_AGENTS")
+    await expect(alert.locator("code")).to_have_text("too_many_agents")
+    for told in ("Agents dispatched in the last hour: 2 agents", "Reuse rate in the last hour: 50 %"):
+        await expect(dashboard.page.get_by_role("img", name=told)).to_be_visible(timeout=_LIFE_MS)
+    assert await violations(dashboard.page) == []
+
+    for room in rooms:
+        await caller.end_agent(room)
+    await expect(dashboard.chart("Cleanups").locator("b")).to_have_text("2 done", timeout=_LIFE_MS)
+
+
+async def test_an_alert_stays_until_it_is_over(dashboard: Dashboard) -> None:
+    await dashboard.open_on([])
+    since = int(time.time() * 1_000) - 120_000
+    alert = {"name": "no_worker", "summary": "People wait.", "advice": "Start a worker.", "since": since}
+    await dashboard.beat(alert)
+    await expect(dashboard.alerts.get_by_role("heading")).to_have_text("People wait.")
+    await expect(dashboard.alerts).to_contain_text("no_worker raised 2 min ago")
+    await dashboard.beat()
+    await expect(dashboard.alerts).to_be_hidden()
+
+
+async def test_the_hour_is_drawn_minute_by_minute(dashboard: Dashboard) -> None:
+    hour = {59: {"created": 1}, 30: {"created": 4, "cleanups": 3, "cleanupFailures": 1}, 90: {"created": 7}}
+    await dashboard.open_on([], hour)
+    dispatched, cleanups = dashboard.chart("Agents dispatched"), dashboard.chart("Cleanups")
+    await expect(dispatched.locator("b")).to_have_text("5 agents")
+    await expect(dispatched.locator(".readout")).to_have_text("peak 4 a minute")
+    assert await _heights(dispatched, "value") == {0: 10, 29: 40}
+    await expect(cleanups.locator("b")).to_have_text("3 done, 1 failed")
+    assert await _heights(cleanups, "value") == {29: 40}
+    assert await _heights(cleanups, "worse") == {29: 10}
+    colours = (
+        "(figure) => new Set([...figure.querySelectorAll('rect')].map((r) => getComputedStyle(r).fill)).size"
+    )
+    assert await cleanups.evaluate(colours) == 2
+
+    drawing = cleanups.locator("svg")
+    box = await drawing.bounding_box()
+    assert box
+    await drawing.hover(position={"x": box["width"] * 29.5 / 60, "y": box["height"] / 2})
+    await expect(cleanups.locator(".readout")).to_have_text(re.compile(r": 4, 1 failed$"))
+
+
 async def test_ten_thousand_agents_do_not_freeze_the_page(dashboard: Dashboard) -> None:
     await dashboard.open_on([agent(number) for number in range(10_000)])
     shown = dashboard.page.locator("#shown")
@@ -198,6 +255,13 @@ async def test_without_api_keys_the_page_says_how_to_set_one(dashboard: Dashboar
     await dashboard.open()
     await expect(dashboard.page.get_by_text("API_KEYS=$(openssl rand -hex 24)")).to_be_visible()
     await expect(dashboard.key).to_be_hidden()
+
+
+async def _heights(chart: Locator, kind: str) -> dict[int, float]:
+    """How high the bars of a chart are, by the minute from the left; those of no height left out."""
+    script = "(bars) => bars.map((bar) => Number(bar.getAttribute('height')))"
+    heights: list[float] = await chart.locator(f"rect.{kind}").evaluate_all(script)
+    return {slot: height for slot, height in enumerate(heights) if height}
 
 
 async def _brightness(page: Page) -> int:

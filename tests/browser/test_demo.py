@@ -10,8 +10,9 @@ from playwright.async_api import Page, Route, expect
 from prometheus_client.parser import text_string_to_metric_families
 
 from browser.demo_page import TEXT, Demo
+from browser.test_accessibility import violations
 from devstack.callers import Caller
-from devstack.service import Service
+from devstack.service import API_KEY, Service
 from devstack.truth import RoomTruth, eventually
 from devstack.workers import WorkerKind
 from fakes.log import most_in_a_printed_second
@@ -33,12 +34,15 @@ async def test_five_quick_refreshes_leave_one_agent_and_one_conversation(
 ) -> None:
     await demo.join()
     assert await demo.ask("first question") == "turn 1: first question"
+    people = await truth.people()
     for _ in range(5):
         await demo.refresh()
         await demo.page.wait_for_timeout(150)
     await demo.wait_until_ready()
     await eventually(truth.has_one_agent, "one agent and one dispatch")
     assert await demo.ask("second question") == "turn 2: second question"
+    assert len(people) == 1
+    assert await truth.people() == people
     assert await truth.has_one_agent()
     await expect(demo.page.get_by_text("turn 1: first question")).to_be_visible()
 
@@ -73,6 +77,31 @@ async def test_three_tabs_with_three_people_share_one_agent(
     assert answers == [f"turn {number}: question {number}" for number in (1, 2, 3)]
     assert len(await truth.people()) == 3
     assert await truth.has_one_agent()
+
+
+async def test_a_duplicated_tab_is_somebody_else_and_puts_nobody_out(
+    demo: Demo, service: Service, truth: RoomTruth
+) -> None:
+    await demo.join(TEXT)
+    assert await demo.ask("from the first") == "turn 1: from the first"
+    people = await truth.people()
+    # A window that a page opens begins with a copy of the page's sessionStorage, as a duplicated tab does.
+    async with demo.page.expect_popup() as opened:
+        await demo.page.evaluate("open(location.href)")
+    second = Demo(await opened.value, service, truth.name)
+    await expect(second.status).to_have_text("Ready when you are")
+    await expect(second.page.locator("#log li")).to_have_count(0)
+    await second.join(TEXT)
+    assert await second.ask("from the second") == "turn 2: from the second"
+
+    assert await demo.ask("from the first again") == "turn 3: from the first again"
+    both = await truth.people()
+    assert len(both) == 2
+    assert set(people) < set(both)
+    await second.refresh()
+    await second.wait_until_ready()
+    assert await second.ask("after a refresh") == "turn 4: after a refresh"
+    assert sorted(await truth.people()) == sorted(both)
 
 
 async def test_the_agent_is_ended_on_request(demo: Demo, truth: RoomTruth) -> None:
@@ -141,6 +170,35 @@ async def dropped_lines(service: Service) -> float:
             for sample in family.samples
             if sample.name == "agent_lifecycle_log_lines_total" and sample.labels["result"] == "dropped"
         )
+
+
+@pytest.mark.parametrize("settings", [{"LIFECYCLE_ENV": "production", "DEMO_PAGE": "true"}])
+async def test_outside_dev_the_page_asks_for_an_api_key_and_keeps_it_in_its_tab(
+    demo: Demo, service: Service, truth: RoomTruth
+) -> None:
+    await demo.press(TEXT)
+    await expect(demo.notice).to_have_text("This service gives its tokens to holders of an API key.")
+    await expect(demo.api_key).to_be_focused()
+    assert await violations(demo.page) == []
+    await demo.page.keyboard.type("a-key-that-is-none-of-ours")
+    await demo.page.keyboard.press("Enter")
+    await expect(demo.notice).to_have_text("This is none of the service's API keys.")
+    assert await truth.has_none()
+
+    await demo.api_key.fill(API_KEY)
+    await demo.press("Use this key")
+    await demo.wait_until_ready()
+    assert await demo.ask("hello") == "turn 1: hello"
+    await demo.refresh()
+    await demo.wait_until_ready()
+    assert await demo.ask("still here") == "turn 2: still here"
+
+    kept = "document.cookie + location.href + JSON.stringify(localStorage)"
+    assert API_KEY not in await demo.page.evaluate(kept)
+    other = Demo(await demo.page.context.new_page(), service, truth.name)
+    await other.open()
+    await other.press(TEXT)
+    await expect(other.api_key).to_be_visible()
 
 
 @pytest.mark.parametrize("worker_kind", [WorkerKind.PLAIN])

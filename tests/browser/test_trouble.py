@@ -6,9 +6,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from livekit import api
 from playwright.async_api import Browser, Page, Route, expect
 
 from browser.demo_page import TEXT, VOICE, Demo
+from browser.network import cut
+from devstack.callers import Caller
 from devstack.livekit_server import LiveKitServer
 from devstack.processes import Child
 from devstack.service import Service
@@ -25,6 +28,8 @@ _NO_AGENT = "No agent is available right now."
 _NOT_ALLOWED = "You are not allowed into this room."
 _MICROPHONE_REFUSED = "The microphone may not be used."
 _RETRY = "Try again"
+#: A key of which LiveKit knows nothing any more.
+_RETIRED = ("retired-key", "retired-secret-of-at-least-32-characters")
 
 
 @pytest.fixture
@@ -76,6 +81,32 @@ async def test_a_token_that_is_refused(demo: Demo, truth: RoomTruth) -> None:
     assert await truth.has_one_agent()
 
 
+@pytest.mark.parametrize("settings", [{"LIVEKIT_WEBHOOK_KEYS": ":".join(_RETIRED)}])
+async def test_a_token_that_the_service_takes_and_livekit_does_not(
+    demo: Demo, caller: Caller, truth: RoomTruth
+) -> None:
+    """LiveKit has lost a key before the service has: an agent is dispatched, and has to be given back."""
+
+    async def sign_with_the_old_key(route: Route) -> None:
+        answer = await route.fetch()
+        token = (
+            api.AccessToken(*_RETIRED)
+            .with_identity("guest")
+            .with_grants(api.VideoGrants(room_join=True, room=truth.name))
+        )
+        await route.fulfill(status=201, json=await answer.json() | {"participant_token": token.to_jwt()})
+
+    await demo.page.route("**/api/livekit/token", sign_with_the_old_key, times=1)
+    await demo.press(TEXT)
+    await expect(demo.notice).to_have_text(_NOT_ALLOWED)
+    await expect(demo.status).to_have_text(_FAILED)
+    await is_given_back(caller, truth)
+
+    await demo.join(_RETRY)
+    assert await demo.ask("hello") == "turn 1: hello"
+    assert await truth.has_one_agent()
+
+
 async def test_a_microphone_that_is_refused(browser: Browser, service: Service, truth: RoomTruth) -> None:
     context = await browser.new_context()
     page = await context.new_page()
@@ -93,34 +124,110 @@ async def test_a_microphone_that_is_refused(browser: Browser, service: Service, 
     await context.close()
 
 
-async def test_a_network_that_is_lost_for_five_seconds(demo: Demo, truth: RoomTruth) -> None:
+async def test_a_network_that_is_lost_for_five_seconds(
+    browser: Browser, demo: Demo, truth: RoomTruth
+) -> None:
     await demo.join(TEXT)
     assert await demo.ask("before") == "turn 1: before"
-    await demo.page.context.set_offline(True)
-    await demo.page.wait_for_timeout(5_000)
-    assert not await demo.page.evaluate("navigator.onLine")
-    await demo.page.context.set_offline(False)
+    async with cut(browser):
+        await demo.write("meanwhile")
+        await demo.page.wait_for_timeout(5_000)
+        # Nobody has read it.
+        await expect(demo.answers).to_have_count(1)
 
-    await demo.wait_until_ready()
-    assert await demo.ask("after") == "turn 2: after"
+    assert await demo.answer_to("meanwhile") == "turn 2: meanwhile"
+    assert await demo.ask("after") == "turn 3: after"
     assert await truth.has_one_agent()
 
 
-async def test_a_network_that_is_lost_for_a_minute(demo: Demo, truth: RoomTruth) -> None:
+async def test_a_network_that_is_lost_until_livekit_misses_the_person(
+    browser: Browser, demo: Demo, truth: RoomTruth
+) -> None:
+    await demo.join(TEXT)
+    assert await demo.ask("before") == "turn 1: before"
+    people, agents = await truth.people(), await truth.agents()
+    async with cut(browser):
+        await is_missed(truth)
+        await expect(demo.status).to_have_text(_LOST)
+        assert await truth.agents() == agents
+
+    await demo.wait_until_ready()
+    assert await demo.ask("after") == "turn 2: after"
+    assert (await truth.people(), await truth.agents()) == (people, agents)
+    assert await truth.has_one_agent()
+
+
+async def test_a_network_that_is_lost_for_longer_than_the_page_tries(
+    browser: Browser, demo: Demo, truth: RoomTruth
+) -> None:
     await demo.join(TEXT)
     assert await demo.ask("before") == "turn 1: before"
     agents = await truth.agents()
+    # Without it a request would not fail, but wait for its time-out.
     await demo.page.context.set_offline(True)
-    # LiveKit's client misses an answer to its pings after 15 s, and then tries for as long again and more.
-    await pass_waits_until(demo, _LOST)
+    async with cut(browser):
+        await is_missed(truth)
+    # LiveKit's client tries for some 45 s to come back, then the page does.
     await pass_waits_until(demo, _FAILED)
     await expect(demo.notice).to_have_text(_SERVICE_GONE)
+    assert await truth.people() == []
 
     await demo.page.context.set_offline(False)
     await demo.join(_RETRY)
     assert await demo.ask("after") == "turn 2: after"
     assert await truth.agents() == agents
     assert await truth.has_one_agent()
+
+
+async def is_given_back(caller: Caller, truth: RoomTruth) -> None:
+    """There was one agent for nobody, and it is gone."""
+    await eventually(truth.has_none, "no agent and no dispatch", timeout_s=10)
+
+    async def is_ended() -> bool:
+        ended = await caller.agents(roomName=truth.name, state="ended")
+        return [agent["endReason"] for agent in ended] == ["requested"]
+
+    await eventually(is_ended, "one agent that was ended on request")
+
+
+async def is_missed(truth: RoomTruth) -> None:
+    async def nobody_is_in() -> bool:
+        return await truth.people() == []
+
+    await eventually(nobody_is_in, "LiveKit has missed the person", timeout_s=60)
+
+
+async def test_a_livekit_that_is_down_at_joining(
+    demo: Demo, truth: RoomTruth, livekit_server: LiveKitServer, workers: dict[WorkerKind, Worker]
+) -> None:
+    await asyncio.to_thread(livekit_server.kill)
+    await demo.press(TEXT)
+    await expect(demo.notice).to_have_text(_LIVEKIT_GONE)
+    await pass_waits_until(demo, _FAILED)
+    await expect(demo.notice).to_have_text(_LIVEKIT_GONE)
+
+    await asyncio.to_thread(livekit_server.start)
+    assert await truth.has_none()
+    for worker in workers.values():
+        await asyncio.to_thread(worker.revive)
+    await demo.press(_RETRY)
+    await demo.wait_until_ready(timeout_s=60)
+    assert await demo.ask("hello") == "turn 1: hello"
+    await eventually(truth.has_one_agent, "one agent and one dispatch")
+
+
+async def test_a_livekit_that_only_the_page_cannot_reach(
+    demo: Demo, caller: Caller, truth: RoomTruth
+) -> None:
+    """The service has dispatched the agent by then: it is given back."""
+    await demo.page.route_web_socket("**/rtc**", lambda socket: socket.close())
+    await demo.page.reload()
+    await demo.press(TEXT)
+    await expect(demo.notice).to_have_text(_LIVEKIT_GONE)
+    await eventually(truth.has_one_agent, "one agent and one dispatch")
+    await pass_waits_until(demo, _FAILED)
+    await expect(demo.notice).to_have_text(_LIVEKIT_GONE)
+    await is_given_back(caller, truth)
 
 
 async def test_a_livekit_that_goes_down(

@@ -7,7 +7,6 @@ from typing import Any
 import aiohttp
 import pytest
 
-from app.config import Surroundings
 from app.endpoints import Access, AnyEndpoint
 from app.openapi import errors_of
 from app.rate_limit import WINDOW_S
@@ -62,7 +61,7 @@ async def ask(app: App, endpoint: AnyEndpoint, auth: str | None, dispatch_id: st
 
 
 def test_every_route_is_an_endpoint_or_a_page(world: World) -> None:
-    config = dataclasses.replace(world.config, surroundings=Surroundings.DEV)
+    config = dataclasses.replace(world.config, demo_page=True)
     app = create_app(config, clock=world.clock, livekit=world.livekit)
     served = {
         (route.method, route.resource.canonical)

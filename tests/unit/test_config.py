@@ -65,6 +65,7 @@ SETTINGS: list[tuple[str, str, Any, dict[str, Any]]] = [
         {"observe": "observe", "REUSE": "reuse", "enforce": "enforce"},
     ),
     ("LIFECYCLE_ENV", "surroundings", Surroundings.PRODUCTION, {"dev": Surroundings.DEV}),
+    ("DEMO_PAGE", "demo_page", False, {"true": True, "off": False}),
     (
         "SESSION_ROOMS",
         "session_rooms",
@@ -185,6 +186,11 @@ def test_four_variables_are_required(name: str, text: str | None) -> None:
 def test_in_dev_rooms_are_kept_by_cookie_unless_told_otherwise() -> None:
     assert load(LIFECYCLE_ENV="dev").session_rooms is SessionRoomsBy.COOKIE
     assert load(LIFECYCLE_ENV="dev", SESSION_ROOMS="off").session_rooms is SessionRoomsBy.OFF
+
+
+def test_in_dev_there_is_a_demo_page_unless_told_otherwise() -> None:
+    assert load(LIFECYCLE_ENV="dev").demo_page
+    assert not load(LIFECYCLE_ENV="dev", DEMO_PAGE="false").demo_page
 
 
 def test_all_problems_are_told_together() -> None:

@@ -2,54 +2,15 @@
 
 import json
 import re
-import shutil
 import tarfile
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from devstack.demo_assets import WEB
-from devstack.npm import Npm, environment, installed, run_command
+from devstack.fresh_app import NAME, TOOLS, build, make_app
+from devstack.npm import Npm, run_command
 
 HERE = Path(__file__).parent
-NAME = "agent-lifecycle-client"
-TOOLS = ("vite", "typescript", "@types/dom-mediacapture-record")
-REACT = ("react", "react-dom", "@livekit/components-react", "@types/react", "@types/react-dom")
-
-
-@pytest.fixture(scope="session")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("package")
-    with installed(WEB) as npm:
-        npm.run("pack", "--silent", "--pack-destination", str(folder))
-    (package,) = folder.glob("*.tgz")
-    return package
-
-
-def make_app(source: Path, folder: Path, package: Path, libraries: tuple[str, ...]) -> Npm:
-    """An app with the package and the libraries, each as web/'s lock file has it."""
-    shutil.copytree(source, folder)
-    locked = json.loads((WEB / "package-lock.json").read_text())["packages"]
-    versions = {name: locked[f"node_modules/{name}"]["version"] for name in libraries}
-    manifest = {"private": True, "type": "module", "dependencies": {NAME: f"file:{package}", **versions}}
-    (folder / "package.json").write_text(json.dumps(manifest))
-    npm = Npm(folder=folder, environ=environment())
-    npm.run("install", "--prefer-offline", "--no-audit", "--no-fund", "--loglevel=error")
-    return npm
-
-
-def build(app: Npm) -> str:
-    """Check the types, build, and give the JavaScript that came of it."""
-    app.run("exec", "--", "tsc", "--noEmit")
-    app.run("exec", "--", "vite", "build", "--logLevel", "error")
-    return "".join(path.read_text() for path in (app.folder / "dist" / "assets").glob("*.js"))
-
-
-@pytest.fixture(scope="session")
-def react_app(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Npm:
-    folder = tmp_path_factory.mktemp("react") / "app"
-    return make_app(HERE / "react_app", folder, package, ("livekit-client", *TOOLS, *REACT))
 
 
 def test_it_holds_what_is_imported_and_nothing_of_its_making(package: Path) -> None:

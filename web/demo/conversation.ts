@@ -23,7 +23,7 @@ export class Conversation {
 
   constructor(tab: Tab, list: HTMLElement, scroll: HTMLElement) {
     this.#tab = tab;
-    this.#key = `demo.conversation.${tab.roomName}`;
+    this.#key = tab.conversationKey;
     this.#list = list;
     this.#scroll = scroll;
     this.#lines = parse(tab.read(this.#key));

@@ -1,29 +1,24 @@
 /** The demo page: one AgentConnection, and the page around it. */
-import {
-  AgentConnection,
-  AgentService,
-  english,
-  LiveKitLink,
-  problemOf,
-  tokenEndpoint,
-  type ConnectionState,
-} from "../src";
+import { AgentConnection, AgentService, english, LiveKitLink, problemOf, type ConnectionState } from "../src";
+import { Admission } from "./admission";
 import { AgentPanel } from "./agent-panel";
 import { Conversation } from "./conversation";
 import { element } from "./element";
 import { Tab, type Mode } from "./tab";
 import { showConnection, showDetail } from "./view";
 
-const tab = new Tab();
-const { roomName, identity } = tab;
+const tab = await Tab.open();
+const { roomName } = tab;
+const admission = new Admission(tab);
 const connection = new AgentConnection({
   desk: new AgentService({ roomName, timezone: Intl.DateTimeFormat().resolvedOptions().timeZone }),
-  fetchCredentials: tokenEndpoint({ url: "/api/livekit/token", roomName, identity }),
+  fetchCredentials: admission.fetchCredentials,
   createLink: (onNews) => new LiveKitLink(onNews),
 });
 const conversation = new Conversation(tab, element("log"), element("scroll"));
 const message = element<HTMLInputElement>("message");
 const microphone = element("microphone");
+const apiKey = element<HTMLInputElement>("api-key");
 
 function join(mode: Mode): void {
   tab.mode = mode;
@@ -47,7 +42,8 @@ function show(): void {
     if (before && (state.phase === "ended" || state.phase === "idle")) tab.mode = null;
     if (before) panel.look();
   }
-  showConnection(state, conversation.empty, panel.waitingText);
+  showConnection(state, conversation.empty, panel.waitingText, admission.refusal);
+  if (state.phase === "failed" && admission.refusal) apiKey.focus();
   if (state.phase === "ready" && before !== "ready") message.focus({ preventScroll: true });
 }
 
@@ -83,6 +79,13 @@ onClick("end", () => {
     .then(() => conversation.mark("You ended the agent"))
     .catch((error: unknown) => conversation.mark(english.problems[problemOf(error).code].sentence))
     .finally(show);
+});
+
+element("key").addEventListener("submit", (event) => {
+  event.preventDefault();
+  admission.useKey(apiKey.value.trim());
+  apiKey.value = "";
+  connection.connect();
 });
 
 element("composer").addEventListener("submit", (event) => {

@@ -1,4 +1,4 @@
-import { randomName, remembered, sessionIdentity, tabStorage } from "../src";
+import { claimIdentity, randomName, remembered, sessionIdentity, tabStorage } from "../src";
 
 /** How somebody joined; kept so that a refresh joins the same way again. */
 export type Mode = "voice" | "text";
@@ -9,21 +9,36 @@ const MODE = "demo.mode";
 
 /** What this tab remembers over a refresh, and forgets when it is closed. */
 export class Tab {
-  readonly identity = sessionIdentity("guest");
+  readonly identity: string;
   readonly roomName: string;
   readonly #storage = tabStorage();
 
-  constructor() {
+  static async open(): Promise<Tab> {
+    const kept = sessionIdentity("guest");
+    return new Tab(kept, await claimIdentity("guest"));
+  }
+
+  private constructor(kept: string, identity: string) {
+    this.identity = identity;
     const asked = new URLSearchParams(location.search).get("room") ?? "";
     this.roomName = ROOM_NAME.test(asked)
       ? asked
       : remembered(ROOM, () => `demo-${randomName().slice(0, 6)}`);
+    // A tab that was duplicated has the first one's memory, but is somebody else, who has said nothing yet.
+    if (identity !== kept) {
+      this.mode = null;
+      this.forget(this.conversationKey);
+    }
     // In the address, so that a copied link leads others here.
     history.replaceState(null, "", this.link);
   }
 
   get link(): string {
     return `?${new URLSearchParams({ room: this.roomName })}`;
+  }
+
+  get conversationKey(): string {
+    return `demo.conversation.${this.roomName}`;
   }
 
   get mode(): Mode | null {
@@ -33,11 +48,15 @@ export class Tab {
 
   set mode(mode: Mode | null) {
     if (mode) this.write(MODE, mode);
-    else this.#storage?.removeItem(MODE);
+    else this.forget(MODE);
   }
 
   read(key: string): string | null {
     return this.#storage?.getItem(key) ?? null;
+  }
+
+  forget(key: string): void {
+    this.#storage?.removeItem(key);
   }
 
   write(key: string, value: string): void {

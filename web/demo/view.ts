@@ -10,8 +10,14 @@ const AGENT_STATES: Readonly<Record<string, string>> = {
 };
 
 /** Put a state of the connection on the page. */
-export function showConnection(state: ConnectionState, conversationEmpty: boolean, waiting: string): void {
+export function showConnection(
+  state: ConnectionState,
+  conversationEmpty: boolean,
+  waiting: string,
+  refusal: Message | null,
+): void {
   const atRest = isAtRest(state.phase);
+  const failed = state.phase === "failed";
   const inRoom = isInRoom(state.phase);
   const orb = element("orb");
   orb.dataset.mood = mood(state);
@@ -20,15 +26,18 @@ export function showConnection(state: ConnectionState, conversationEmpty: boolea
   showDetail(state, conversationEmpty, waiting);
 
   element("welcome").hidden = !conversationEmpty;
-  element("join").hidden = !atRest;
+  // After a failure it is tried again as it was, or given up.
+  element("join").hidden = !atRest || failed;
+  element("key").hidden = !(failed && refusal);
   element("composer").hidden = atRest;
-  element("actions").hidden = atRest;
+  element("actions").hidden = atRest && !failed;
   element<HTMLButtonElement>("send").disabled = state.phase !== "ready";
   say("leave", inRoom ? "Leave" : "Cancel");
-  for (const id of ["end", "microphone"]) element<HTMLButtonElement>(id).disabled = !inRoom;
+  element<HTMLButtonElement>("microphone").disabled = !inRoom;
+  element<HTMLButtonElement>("end").disabled = !inRoom || state.phase === "reconnecting";
   const microphoneOn = state.microphone === "on" || state.microphone === "starting";
   element("microphone").setAttribute("aria-pressed", String(microphoneOn));
-  showNotice(state);
+  showNotice(failed && refusal ? { message: refusal } : noticeFor(state));
 }
 
 export function showDetail(state: ConnectionState, conversationEmpty: boolean, waiting: string): void {
@@ -38,8 +47,12 @@ export function showDetail(state: ConnectionState, conversationEmpty: boolean, w
 /** What the button in the notice does, if there is one. */
 export type NoticeAction = "connect" | "startAudio";
 
-function showNotice(state: ConnectionState): void {
-  const notice = noticeFor(state);
+interface Notice {
+  readonly message: Message;
+  readonly action?: NoticeAction;
+}
+
+function showNotice(notice: Notice | null): void {
   element("notice").hidden = notice === null;
   say("notice-sentence", notice?.message.sentence ?? "");
   say("notice-step", notice?.message.nextStep ?? "");
@@ -49,7 +62,7 @@ function showNotice(state: ConnectionState): void {
   say("notice-action", notice?.action === "startAudio" ? "Play sound" : "Try again");
 }
 
-function noticeFor(state: ConnectionState): { message: Message; action?: NoticeAction } | null {
+function noticeFor(state: ConnectionState): Notice | null {
   if (state.problem) {
     const message = english.problems[state.problem.code];
     // Where we try again by ourselves, or the buttons to join are at hand, another would be in the way.

@@ -11,7 +11,14 @@ export {
 } from "./agent-service.js";
 export { defaultBackoff, type Backoff } from "./backoff.js";
 export { withProblems, type FetchCredentials } from "./credentials.js";
-export { randomName, remembered, sessionIdentity, sessionRoom, tabStorage } from "./identity.js";
+export {
+  claimIdentity,
+  randomName,
+  remembered,
+  sessionIdentity,
+  sessionRoom,
+  tabStorage,
+} from "./identity.js";
 export { LiveKitLink, type LiveKitLinkOptions } from "./livekit-link.js";
 export { english, type Message, type Messages } from "./messages.js";
 export { ProblemError, problemOf, type Problem, type ProblemCode } from "./problems.js";

@@ -1,7 +1,7 @@
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { AgentService, tokenEndpoint } from "../src/agent-service";
 import { delayAfter, type Backoff } from "../src/backoff";
-import { remembered, sessionIdentity } from "../src/identity";
+import { claimIdentity, remembered, sessionIdentity } from "../src/identity";
 import { problemOf } from "../src/problems";
 
 function answering(status: number, body: unknown, headers: Record<string, string> = {}) {
@@ -115,13 +115,27 @@ describe("the back-off", () => {
   });
 });
 
+function storageWith(kept = new Map<string, string>()): Storage {
+  return {
+    getItem: (key: string) => kept.get(key) ?? null,
+    setItem: (key: string, value: string) => void kept.set(key, value),
+    removeItem: (key: string) => void kept.delete(key),
+  } as Partial<Storage> as Storage;
+}
+
+/** A browser's locks; who waits for one that is held waits until their signal says so. */
+function locksOf(held = new Set<string>()): LockManager {
+  const request = async (name: string, { signal }: LockOptions, hold: () => unknown) => {
+    if (held.has(name)) throw signal?.reason;
+    held.add(name);
+    return hold();
+  };
+  return { request } as unknown as LockManager;
+}
+
 describe("the identity", () => {
   it("is the same for as long as the tab keeps it", () => {
-    const kept = new Map<string, string>();
-    const storage = {
-      getItem: (key: string) => kept.get(key) ?? null,
-      setItem: (key: string, value: string) => void kept.set(key, value),
-    } as unknown as Storage;
+    const storage = storageWith();
     const first = sessionIdentity("user", storage);
     expect(first).toMatch(/^user-[0-9a-f]{12}$/);
     expect(sessionIdentity("user", storage)).toBe(first);
@@ -129,5 +143,30 @@ describe("the identity", () => {
 
   it("is made up where the browser keeps nothing", () => {
     expect(remembered("key", () => "made", null)).toBe("made");
+  });
+
+  it("is claimed by one tab, and a duplicate of that tab is somebody else, and stays so", async () => {
+    vi.spyOn(AbortSignal, "timeout").mockReturnValue(AbortSignal.abort());
+    const held = new Set<string>();
+    const kept = new Map<string, string>();
+    const first = await claimIdentity("user", storageWith(kept), locksOf(held));
+    expect(sessionIdentity("user", storageWith(kept))).toBe(first);
+    const copied = storageWith(new Map(kept));
+    const second = await claimIdentity("user", copied, locksOf(held));
+    expect(second).not.toBe(first);
+    // The page that held it has gone with a refresh.
+    held.clear();
+    expect(await claimIdentity("user", copied, locksOf(held))).toBe(second);
+    expect(await claimIdentity("user", storageWith(kept), locksOf(held))).toBe(first);
+  });
+
+  it("is not doubted where the browser has no locks, or lets nobody have one", async () => {
+    const storage = storageWith();
+    const identity = sessionIdentity("user", storage);
+    const refused = { request: () => Promise.reject(new DOMException("no", "SecurityError")) };
+    expect(await claimIdentity("user", storage, refused as unknown as LockManager)).toBe(identity);
+    vi.stubGlobal("navigator", {});
+    expect(await claimIdentity("user", storage)).toBe(identity);
+    vi.unstubAllGlobals();
   });
 });

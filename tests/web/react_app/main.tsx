@@ -1,42 +1,31 @@
-import { SessionProvider, useAgent } from "@livekit/components-react";
-import { useAgentSession } from "agent-lifecycle-client/components-react";
+/** The README's examples, one at a time, as the address says: `?show=call&room=...`. */
 import { useLivekit } from "agent-lifecycle-client/react";
-import { TokenSource } from "livekit-client";
-import { StrictMode } from "react";
+import { StrictMode, useEffect } from "react";
 import { createRoot } from "react-dom/client";
+import { Call } from "./call";
+import { Session } from "./session";
 
-const tokens = TokenSource.endpoint("/api/livekit/token");
-
-function Call() {
-  const { state, status, error, connect, disconnect, retry, audio } = useLivekit({ roomName: "support-42" });
-  return (
-    <>
-      <p>{status}</p>
-      {error && <p role="alert">{`${error.sentence} ${error.nextStep}`}</p>}
-      {error && <button onClick={retry}>Try again</button>}
-      {audio.blocked && <button onClick={() => audio.start()}>Play sound</button>}
-      {state === "idle" ? <button onClick={connect}>Talk</button> : <button onClick={disconnect}>Leave</button>}
-    </>
-  );
+/** Where a mount too many would be an agent too many. */
+function ByItself({ roomName }: { roomName: string }) {
+  const { status } = useLivekit({ roomName, autoConnect: true });
+  return <p role="status">{status}</p>;
 }
 
-function Agent() {
-  return <p>{useAgent().state}</p>;
-}
+const examples = { call: Call, session: Session, "by-itself": ByItself };
+const address = new URLSearchParams(location.search);
+const Example = examples[address.get("show") as keyof typeof examples];
+let mounts = 0;
 
-function Session() {
-  const session = useAgentSession(tokens, { roomName: "support-42", agentName: "helper" });
-  return (
-    <SessionProvider session={session}>
-      <button onClick={() => session.start()}>{session.lifecycle.status}</button>
-      <Agent />
-    </SessionProvider>
-  );
+function Page() {
+  useEffect(() => {
+    mounts += 1;
+    document.body.dataset.mounts = String(mounts);
+  }, []);
+  return <Example roomName={address.get("room") ?? "support-42"} />;
 }
 
 createRoot(document.getElementById("root") as HTMLElement).render(
   <StrictMode>
-    <Call />
-    <Session />
+    <Page />
   </StrictMode>,
 );
