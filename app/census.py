@@ -16,6 +16,7 @@ YOUNG_US = 120 * SECOND_US
 class KnownRoom:
     """One room as the tables have it."""
 
+    name: str
     sid: str
     generation: int
     #: The sids of who is in.

@@ -19,6 +19,9 @@ from app.tracker import Tracker
 
 logger = logging.getLogger(__name__)
 
+#: As many timers are armed in a few milliseconds.
+_PORTION = 1_000
+
 #: How long ended dispatches, their history and webhook ids are kept.
 RETENTION_US = 86_400 * SECOND_US
 
@@ -53,7 +56,10 @@ class Cleaner:
         """Arm a timer for every deadline in the database; what is overdue fires at once. Returns how many."""
         await self._store.end_dead_leases(self._clock.now())
         deadlines = await self._store.deadlines()
-        self._timers.restore(deadlines)
+        for start in range(0, len(deadlines), _PORTION):
+            self._timers.restore(deadlines[start : start + _PORTION])
+            # With very many, others have their turn in between.
+            await asyncio.sleep(0)
         return len(deadlines)
 
     def start(self) -> None:
@@ -115,9 +121,11 @@ class Cleaner:
         )
 
     async def _act_on_overdue(self) -> None:
-        for deadline in await self._store.deadlines_until(self._clock.now()):
-            # One whose timer runs too: it may be waiting on a clock that has stood still meanwhile.
-            self._timers.arm(deadline)
+        overdue = await self._store.deadlines_until(self._clock.now())
+        for start in range(0, len(overdue), _PORTION):
+            # Those whose timers run too: they may be waiting on a clock that has stood still meanwhile.
+            self._timers.restore(overdue[start : start + _PORTION])
+            await asyncio.sleep(0)
 
     async def _prune(self) -> None:
         await self._store.prune(self._clock.now() - RETENTION_US)

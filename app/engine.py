@@ -57,15 +57,11 @@ def create_engine(url: str) -> AsyncEngine:
 
 
 def create_file_engine(engine: AsyncEngine) -> Engine:
-    """An engine for the same SQLite file, for one thread that writes."""
+    """An engine for the same SQLite file, to be used in threads."""
     url = engine.url.set(drivername="sqlite")
-    # The thread that opens it is not the one that disposes of it.
+    # A thread that opens a connection need not be the one that uses or closes it.
     arguments = {"check_same_thread": False}
-    return _prepared(
-        sqlalchemy.create_engine(
-            url, connect_args=arguments, hide_parameters=True, execution_options={"sqlite_begin": "IMMEDIATE"}
-        )
-    )
+    return _prepared(sqlalchemy.create_engine(url, connect_args=arguments, hide_parameters=True))
 
 
 def _sqlite_engine(url: str) -> AsyncEngine:

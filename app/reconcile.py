@@ -3,7 +3,8 @@
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
 
 from app.agents import Agents
 from app.census import KnownRoom, agrees, is_suspect
@@ -22,6 +23,17 @@ logger = logging.getLogger(__name__)
 
 #: LiveKit shows the job of a dispatch from 5 s on.
 _JOB_SHOWN_US = 6 * SECOND_US
+
+
+T = TypeVar("T")
+
+#: So many rooms are looked after at once, and others have their turn before the next.
+_PORTION = 256
+
+
+def _portions(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    for start in range(0, len(items), _PORTION):
+        yield items[start : start + _PORTION]
 
 
 class Reconciler:
@@ -68,12 +80,16 @@ class Reconciler:
     async def _run(self) -> None:
         known = await self._store.known_rooms()
         listed = {room.name: room for room in await self._livekit.list_rooms()}
-        for name in known.keys() - listed.keys():
-            gone = Snapshot(room_name=name, room=None, generation=known[name].generation)
-            self.drift.update((await self._tracker.submit_one(gone)).drift)
-        looks = (self._look(room, known.get(room.name)) for room in listed.values())
-        await asyncio.gather(*looks)
+        gone = [known[name] for name in known.keys() - listed.keys()]
+        for portion in _portions(gone):
+            await asyncio.gather(*map(self._note_gone, portion))
+        for portion in _portions(list(listed.values())):
+            await asyncio.gather(*(self._look(room, known.get(room.name)) for room in portion))
         self._round += 1
+
+    async def _note_gone(self, room: KnownRoom) -> None:
+        gone = Snapshot(room_name=room.name, room=None, generation=room.generation)
+        self.drift.update((await self._tracker.submit_one(gone)).drift)
 
     async def _look(self, room: RoomInfo, known: KnownRoom | None) -> None:
         """Compare one room, as cheaply as what is known of it allows."""

@@ -4,10 +4,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, Row, and_, delete, func, or_, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.alerts import Standing
 from app.batch import dispatch_of, load, save
@@ -20,8 +20,12 @@ from app.presence import CLOSING_LEAVES, Kind
 from app.timers import Deadline
 from app.transactions import Transactions
 
+T = TypeVar("T")
+
 #: What has gathered during a long stop is forgotten in one round as well.
 _PRUNE_PATIENCE_S = 60.0
+#: And whoever asks about all that there is waits for it.
+_ALL_PATIENCE_S = 60.0
 
 #: Has an index, whatever has ended since yesterday; that the state is not `ended` has none.
 _IS_OPEN = dispatches.c.ended_at.is_(None)
@@ -78,9 +82,9 @@ class Store:
     async def room(self, room_name: str) -> RoomView:
         open_ones = select(dispatches).where(dispatches.c.room_name == room_name, _IS_OPEN)
 
-        async def work(connection: AsyncConnection) -> RoomView:
-            generation = await connection.scalar(select(rooms.c.generation).where(rooms.c.name == room_name))
-            found = await connection.execute(open_ones)
+        def work(connection: Connection) -> RoomView:
+            generation = connection.scalar(select(rooms.c.generation).where(rooms.c.name == room_name))
+            found = connection.execute(open_ones)
             return RoomView(generation=generation or 0, dispatches=tuple(map(dispatch_of, found)))
 
         return await self._transactions.read(work)
@@ -124,27 +128,28 @@ class Store:
         tracked = select(dispatches).where(_IS_OPEN)
         unfinished = select(rooms.c.name, rooms.c.sid, rooms.c.generation)
 
-        async def work(connection: AsyncConnection) -> dict[str, KnownRoom]:
+        def work(connection: Connection) -> dict[str, KnownRoom]:
             sids: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
             rows: defaultdict[str, list[Dispatch]] = defaultdict(list)
-            for room_sid, sid, kind, identity in await connection.execute(present):
+            for room_sid, sid, kind, identity in connection.execute(present):
                 sids[room_sid, kind].add(identity if kind == Kind.AGENT else sid)
-            for row in await connection.execute(tracked):
+            for row in connection.execute(tracked):
                 rows[row.room_sid].append(dispatch_of(row))
             return {
                 name: KnownRoom(
+                    name=name,
                     sid=sid,
                     generation=generation,
                     people=frozenset(sids[sid, Kind.PERSON]),
                     agents=frozenset(sids[sid, Kind.AGENT]),
                     rows=tuple(rows[sid]),
                 )
-                for name, sid, generation in await connection.execute(
+                for name, sid, generation in connection.execute(
                     unfinished.where(rooms.c.finished_at.is_(None))
                 )
             }
 
-        return await self._transactions.read(work)
+        return await self._transactions.read(work, patience_s=_ALL_PATIENCE_S)
 
     async def list_dispatches(
         self,
@@ -268,17 +273,24 @@ class Store:
     async def _deadlines(self, condition: Any) -> list[Deadline]:
         columns = (dispatches.c.id, dispatches.c.room_name, dispatches.c.due_at)
         query = select(*columns).where(condition).order_by(dispatches.c.due_at)
-        return [Deadline(row.id, row.room_name, row.due_at) for row in await self._rows(query)]
+        return await self._made_of(query, lambda row: Deadline(*row), patience_s=_ALL_PATIENCE_S)
 
     async def _one(self, query: Any) -> Dispatch | None:
         found = await self._all(query.limit(1))
         return found[0] if found else None
 
     async def _all(self, query: Any) -> list[Dispatch]:
-        return [dispatch_of(row) for row in await self._rows(query)]
+        return await self._made_of(query, dispatch_of)
 
-    async def _rows(self, query: Any) -> Sequence[Row[Any]]:
-        async def work(connection: AsyncConnection) -> Sequence[Row[Any]]:
-            return (await connection.execute(query)).all()
+    async def _rows(self, query: Any) -> list[Row[Any]]:
+        return await self._made_of(query, lambda row: row)
 
-        return await self._transactions.read(work)
+    async def _made_of(
+        self, query: Any, make: Callable[[Row[Any]], T], *, patience_s: float | None = None
+    ) -> list[T]:
+        """What is made of each row; where there are many, the event loop goes on meanwhile."""
+
+        def work(connection: Connection) -> list[T]:
+            return [make(row) for row in connection.execute(query)]
+
+        return await self._transactions.read(work, patience_s=patience_s)

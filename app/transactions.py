@@ -7,10 +7,10 @@ from typing import TypeVar
 
 import stamina
 from sqlalchemy import Connection, Engine, text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.engine import create_file_engine
-from app.file_writer import FileWriter
+from app.file_threads import FileThreads
 from app.outage import is_worth_another_try, translated
 
 T = TypeVar("T")
@@ -18,6 +18,8 @@ T = TypeVar("T")
 #: Above the server's own limits, which say more: this is for a server that says nothing.
 _PATIENCE_S = 6.0
 _TRIES = 5
+#: Threads that read a SQLite file side by side.
+_READERS = 4
 
 #: A process that stands still, or whose machine has gone, is not to be alone with anything for ever.
 _ALONE_FOR = "120s"
@@ -29,8 +31,13 @@ class Transactions:
 
     def __init__(self, engine: AsyncEngine, *, patience_s: float = _PATIENCE_S) -> None:
         self._engine = engine
-        is_file = engine.dialect.name == "sqlite" and engine.dialect.is_async
-        self._file_writer = FileWriter(create_file_engine(engine)) if is_file else None
+        self._file_reader: FileThreads | None = None
+        self._file_writer: FileThreads | None = None
+        if engine.dialect.name == "sqlite" and engine.dialect.is_async:
+            file_engine = create_file_engine(engine)
+            self._file_reader = FileThreads(file_engine, threads=_READERS)
+            writing = file_engine.execution_options(sqlite_begin="IMMEDIATE")
+            self._file_writer = FileThreads(writing, threads=1)
         # SQLite takes one writer at a time: this says when it is to begin as one.
         self._writer = engine.execution_options(sqlite_begin="IMMEDIATE")
         self._patience_s = patience_s
@@ -43,27 +50,30 @@ class Transactions:
     @property
     def engines(self) -> tuple[Engine, ...]:
         """All that transactions are begun on."""
-        writers = (self._file_writer.engine,) if self._file_writer else ()
-        return (self._engine.sync_engine, *writers)
+        of_file = (self._file_reader.engine,) if self._file_reader else ()
+        return (self._engine.sync_engine, *of_file)
 
     async def close(self) -> None:
-        if self._file_writer:
-            await self._file_writer.close()
+        for threads in (self._file_writer, self._file_reader):
+            if threads:
+                await threads.close()
         await self._engine.dispose()
 
-    async def read(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+    async def read(self, work: Callable[[Connection], T], *, patience_s: float | None = None) -> T:
         async def once() -> T:
+            if self._file_reader:
+                return await self._file_reader.run(work)
             async with self._engine.connect() as connection:
-                return await work(connection)
+                return await connection.run_sync(work)
 
-        return await self._tried(once, self._patience_s)
+        return await self._tried(once, patience_s or self._patience_s)
 
     async def write(self, work: Callable[[Connection], T], *, patience_s: float | None = None) -> T:
         """Run `work` in one transaction, and all of it again where that is rolled back for another's."""
 
         async def once() -> T:
             if self._file_writer:
-                return await self._file_writer.write(work)
+                return await self._file_writer.run(work)
             async with self._writer.begin() as connection:
                 if patience_s and self.is_shared:
                     await connection.execute(text("SET LOCAL statement_timeout = 0"))

@@ -1,6 +1,7 @@
 """A LiveKit that answers at once, or after so long, and counts: for what is measured of the service alone."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -20,6 +21,9 @@ class StubLiveKit:
         #: When each room's dispatch was deleted, by the event loop's clock.
         self.deleted_at_s: dict[str, float] = {}
         self.all_deleted = asyncio.Event()
+
+    def now(self) -> int:
+        return time.time_ns() // 1_000
 
     async def find_room(self, room_name: str) -> RoomInfo | None:
         async with self._call():

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pytest
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import ProgrammingError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import await_only
 
 from app.engine import create_engine
@@ -41,8 +41,8 @@ def transactions(engine: AsyncEngine) -> Transactions:
     return Transactions(engine)
 
 
-async def count(connection: AsyncConnection) -> int:
-    return int(await connection.scalar(text("SELECT count(*) FROM notes")) or 0)
+def count(connection: Connection) -> int:
+    return int(connection.scalar(text("SELECT count(*) FROM notes")) or 0)
 
 
 def note(connection: Connection, number: int, words: str) -> None:
@@ -165,8 +165,8 @@ async def test_libpqs_forms_of_an_address_are_taken(bare: PostgresDatabase, form
 async def test_an_addresss_own_limits_come_first(bare: PostgresDatabase, wish: str, limit: str) -> None:
     transactions = Transactions(create_engine(bare.url + wish))
 
-    async def shown(connection: AsyncConnection) -> object:
-        return await connection.scalar(text("SHOW statement_timeout"))
+    def shown(connection: Connection) -> object:
+        return connection.scalar(text("SHOW statement_timeout"))
 
     assert await transactions.read(shown) == limit
     await transactions.close()

@@ -108,15 +108,8 @@ class _Connection:
         self._sync = sync
         self._seam = seam
 
-    async def execute(self, statement: Any) -> Any:
-        await self._seam()
-        return self._sync.execute(statement)
-
-    async def scalar(self, statement: Any) -> Any:
-        await self._seam()
-        return self._sync.scalar(statement)
-
     async def run_sync(self, work: Callable[[Connection], T]) -> T:
+        await self._seam()
         return work(self._sync)
 
 

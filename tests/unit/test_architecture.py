@@ -67,7 +67,7 @@ def test_the_lifecycle_knows_no_library() -> None:
                 "batch",
                 "batch_sql",
                 "engine",
-                "file_writer",
+                "file_threads",
                 "migrate",
                 "outage",
                 "transactions",

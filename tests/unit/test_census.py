@@ -23,7 +23,12 @@ ROW = Dispatch(
     agent_identity="agent-1",
 )
 KNOWN = KnownRoom(
-    sid="RM_1", generation=3, people=frozenset({"PA_ann"}), agents=frozenset({"agent-1"}), rows=(ROW,)
+    name="room",
+    sid="RM_1",
+    generation=3,
+    people=frozenset({"PA_ann"}),
+    agents=frozenset({"agent-1"}),
+    rows=(ROW,),
 )
 ANN = Participant(sid="PA_ann", kind=Kind.PERSON)
 AGENT = Participant(sid="PA_agent", kind=Kind.AGENT, identity="agent-1", agent_name="agent")
