@@ -7,7 +7,7 @@ from app.agents import Agents
 from app.clock import Clock
 from app.errors import ServiceError
 from app.evidence import SECOND_LOOK_S
-from app.lifecycle import Dispatch, State
+from app.lifecycle import Dispatch, Effect, State
 from app.livekit import LiveKit, Probe
 from app.reconcile import Reconciler
 from app.store import Store
@@ -90,4 +90,8 @@ class Liveness:
         if probe is Probe.CONNECTING:
             age_us = self._clock.now() - (dispatch.agent_joined_at or 0)
             return age_us < self._tracker.join_timeout_us
+        if probe is Probe.ALIVE:
+            # It cannot say that its session is closed, and the look that its user's return entailed may have
+            # come to nothing: an active dispatch has no deadline that would order another.
+            self._agents.spawn([(Effect.CHECK, dispatch)])
         return probe in (Probe.OPEN, Probe.ALIVE)

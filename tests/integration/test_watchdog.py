@@ -7,6 +7,7 @@ import pytest
 
 from app.census import ROLLING_ROUNDS
 from app.lifecycle import Restart
+from fakes.faults import REFUSED, FailBefore
 from fakes.rooms import FakeWorker, Process
 from fakes.server import CONNECTION_TIMEOUT_S, FakeServer
 from integration.conftest import StartApp
@@ -360,6 +361,26 @@ async def test_who_comes_back_to_a_deaf_agent_gets_one_that_answers_without_a_ca
     server.join("room")
     assert answering(world) == 0
 
+    await app.settle()
+    await app.advance(6)
+
+    assert_one_agent(world)
+
+
+@pytest.mark.usefixtures("plain_worker")
+async def test_a_deaf_agent_that_could_not_be_looked_at_is_replaced_in_the_next_round_of_probes(
+    app: App, world: World, server: FakeServer
+) -> None:
+    """LiveKit was away when somebody came back, or the service died before it asked."""
+    await with_alice(app, server)
+    server.leave("room")
+    await app.settle()
+    world.livekit.faults.script("find_room", FailBefore(REFUSED))
+    server.join("room")
+    await app.settle()
+    assert answering(world) == 0
+
+    await app.service.liveness.probe_all()
     await app.settle()
     await app.advance(6)
 
