@@ -81,10 +81,10 @@ class Reconciler:
         known = await self._store.known_rooms()
         listed = {room.name: room for room in await self._livekit.list_rooms()}
         gone = [known[name] for name in known.keys() - listed.keys()]
-        for portion in _portions(gone):
-            await asyncio.gather(*map(self._note_gone, portion))
-        for portion in _portions(list(listed.values())):
-            await asyncio.gather(*(self._look(room, known.get(room.name)) for room in portion))
+        for some_gone in _portions(gone):
+            await asyncio.gather(*map(self._note_gone, some_gone))
+        for some in _portions(list(listed.values())):
+            await asyncio.gather(*(self._look(room, known.get(room.name)) for room in some))
         self._round += 1
 
     async def _note_gone(self, room: KnownRoom) -> None:

@@ -273,7 +273,7 @@ class Store:
     async def _deadlines(self, condition: Any) -> list[Deadline]:
         columns = (dispatches.c.id, dispatches.c.room_name, dispatches.c.due_at)
         query = select(*columns).where(condition).order_by(dispatches.c.due_at)
-        return await self._made_of(query, lambda row: Deadline(*row), patience_s=_ALL_PATIENCE_S)
+        return await self._made_of(query, Deadline._make, patience_s=_ALL_PATIENCE_S)
 
     async def _one(self, query: Any) -> Dispatch | None:
         found = await self._all(query.limit(1))
