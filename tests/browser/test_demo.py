@@ -20,6 +20,8 @@ from fakes.log import most_in_a_printed_second
 pytestmark = [pytest.mark.real, pytest.mark.browser]
 
 _LOG_LIMIT = 10
+#: More than the page has to stop at.
+_MOST_TABS = 20
 
 
 @pytest.fixture
@@ -102,6 +104,40 @@ async def test_a_duplicated_tab_is_somebody_else_and_puts_nobody_out(
     await second.wait_until_ready()
     assert await second.ask("after a refresh") == "turn 4: after a refresh"
     assert sorted(await truth.people()) == sorted(both)
+
+
+async def test_the_keyboard_alone_is_enough(demo: Demo, truth: RoomTruth) -> None:
+    async def tab_to(button: str) -> None:
+        for _ in range(_MOST_TABS):
+            await demo.page.keyboard.press("Tab")
+            focused = demo.page.locator(":focus")
+            if await focused.count() and (await focused.inner_text()).strip() == button:
+                outline = await focused.evaluate("(one) => getComputedStyle(one).outlineStyle")
+                assert outline != "none", f"nobody sees that {button!r} has the focus"
+                return
+        pytest.fail(f"{button!r} is not reached with Tab")
+
+    await tab_to(TEXT)
+    await demo.page.keyboard.press("Enter")
+    await demo.wait_until_ready()
+    # Whoever has joined may write at once.
+    await expect(demo.page.get_by_label("Message to the agent")).to_be_focused()
+    await demo.page.keyboard.type("without a mouse")
+    await demo.page.keyboard.press("Enter")
+    assert await demo.answer_to("without a mouse") == "turn 1: without a mouse"
+
+    await tab_to("Microphone")
+    await demo.page.keyboard.press("Space")
+    await expect(demo.page.locator("#microphone")).to_have_attribute("aria-pressed", "true")
+    await tab_to("Leave")
+    await demo.page.keyboard.press("Enter")
+    await expect(demo.status).to_have_text("You have left")
+    await tab_to(TEXT)
+    await demo.page.keyboard.press("Enter")
+    await demo.wait_until_ready()
+    await tab_to("End agent")
+    await demo.page.keyboard.press("Space")
+    await eventually(truth.has_none, "no agent and no dispatch", timeout_s=10)
 
 
 async def test_the_agent_is_ended_on_request(demo: Demo, truth: RoomTruth) -> None:

@@ -29,6 +29,8 @@ class Call:
         """Press the button, wait for the agent, and give one's identity and room."""
         await self.page.get_by_role("button", name="Start call").click()
         await expect(self.page.locator("#agent")).to_have_text("listening", timeout=_READY_MS)
+        # The page learns its own name a render later than the agent's state.
+        await expect(self.page.locator("#identity")).not_to_be_empty()
         return await self.page.locator("#identity").inner_text(), await self.page.locator(
             "#room"
         ).inner_text()
