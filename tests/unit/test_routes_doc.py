@@ -11,8 +11,8 @@ from app.endpoints import Access
 from app.routes import api_endpoints
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
-#: Not a route of the API: a page.
-PAGES = {"/dashboard"}
+#: No routes of the API.
+PAGES = {"/dashboard", "/demo"}
 WHO = {
     Access.LIVEKIT: "LiveKit, signed",
     Access.MEMBER: "member, key",
