@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -19,6 +18,7 @@ from app.connections import listen
 from app.errors import ServiceError
 from app.log_counts import LogCounts
 from app.logs import Aggregation, Cleaner, Redaction, configure_logging, prepare_process
+from app.memory import settle_memory
 from app.migrate import MigrationError
 from app.web import create_app
 
@@ -83,22 +83,12 @@ async def _serve(config: Config, clock: Clock, log_counts: LogCounts) -> None:
     await runner.setup()
     try:
         with closing(await listen(runner, config.host, config.port)):
-            _settle_memory()
+            settle_memory()
             logger.info("Listening", extra={"action": "start", "host": config.host, "port": config.port})
             await stop.wait()
             logger.info("Stopping", extra={"action": "stop"})
     finally:
         await runner.cleanup()
-
-
-def _settle_memory() -> None:
-    """What start-up has made stays, so the collector need not look through all of it again and again.
-
-    Without this it stops everything for 50 ms every few thousand webhooks.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(10_000, 20, 100)
 
 
 if __name__ == "__main__":

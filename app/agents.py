@@ -7,15 +7,16 @@ result. A crash between any two leaves a row with a deadline, and whoever meets 
 import asyncio
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
+from typing import ParamSpec, TypeVar
 
 from app.changes import Advance, Outcome, RoomEvent, RoomEventKind, Snapshot
 from app.errands import wind_up
 from app.errors import LiveKitRefused, LiveKitUnavailable, LiveKitUnreachable, ServiceError
 from app.evidence import Examiner, Verdict
 from app.lifecycle import LIVE_STATES, Dispatch, Effect, Event, Signal, State
-from app.livekit import ListedDispatch, LiveKit
+from app.livekit import ListedDispatch, LiveKit, RoomInfo
 from app.locks import KeyedLocks
 from app.mode import Mode, Withheld
 from app.presence import Kind, Participant
@@ -25,6 +26,9 @@ from app.tally import Tally
 from app.tracker import Tracker, new_row_id
 
 logger = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 #: Waits between the tries of a creation.
 _CREATE_WAITS_S = (1, 2)
@@ -42,8 +46,10 @@ class Agents:
         mode: Mode,
         withheld: Withheld,
         room_timeout_s: int,
-        concurrency: int = 32,
+        acts: int = 64,
+        removal_calls: int = 32,
     ) -> None:
+        """`acts`: effects at once; `removal_calls`: calls to LiveKit at once by those that remove agents."""
         self._livekit = livekit
         self._store = store
         self._tracker = tracker
@@ -52,7 +58,10 @@ class Agents:
         self._mode = mode
         self._withheld = withheld
         self._room_timeout_s = room_timeout_s
-        self._slots = asyncio.Semaphore(concurrency)
+        self._slots = asyncio.Semaphore(acts)
+        # Of its own, since most of a removal is not LiveKit's: when many TTLs end at once, whoever waits for
+        # the database is not to keep the next from LiveKit.
+        self._removal_calls = asyncio.Semaphore(removal_calls)
         self._locks = KeyedLocks[tuple[str, str]]()
         self._short_rooms = ShortRooms(room_timeout_s)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -168,8 +177,10 @@ class Agents:
         """Remove a dispatch whose TTL has passed, unless LiveKit says that somebody is in."""
         generation = (await self._store.room(dispatch.room_name)).generation
         try:
-            room = await self._livekit.find_room(dispatch.room_name)
-            participants = await self._livekit.list_participants(dispatch.room_name) if room else ()
+            room = await self._paced(self._livekit.find_room, dispatch.room_name)
+            participants = (
+                await self._paced(self._livekit.list_participants, dispatch.room_name) if room else ()
+            )
         except ServiceError:
             await self._failed(dispatch)
             raise
@@ -182,7 +193,7 @@ class Agents:
                 _advance_of(dispatch, Signal(event=Event.OCCUPIED, people=people)),
             )
             return
-        await self.remove(dispatch)
+        await self._remove(dispatch, room)
 
     async def remove(self, dispatch: Dispatch) -> None:
         """Delete the dispatch from LiveKit, take its agent out, and see that both are gone.
@@ -190,12 +201,24 @@ class Agents:
         Raises:
             LiveKitUnavailable, LiveKitRefused: not done; counted, and tried again.
         """
+        room = None
+        if not self._mode.withholds_removal(dispatch.end_reason):
+            try:
+                room = await self._paced(self._livekit.find_room, dispatch.room_name)
+            except ServiceError:
+                await self._failed(dispatch)
+                raise
+        await self._remove(dispatch, room)
+
+    async def _remove(self, dispatch: Dispatch, room: RoomInfo | None) -> None:
+        """As `remove`, from the room as it was found just now."""
         if self._mode.withholds_removal(dispatch.end_reason):
             self._withheld.note("remove", dispatch.id)
             await self._advance(dispatch, Signal(event=Event.REMOVED))
             return
         try:
-            await self._remove_from_livekit(dispatch)
+            if room and room.sid == dispatch.room_sid:
+                await self._remove_from_livekit(dispatch)
         except ServiceError:
             await self._failed(dispatch)
             raise
@@ -209,20 +232,22 @@ class Agents:
         logger.log(level, "An agent could not be removed; it is tried again", extra=extra)
 
     async def _remove_from_livekit(self, dispatch: Dispatch) -> None:
-        room = await self._livekit.find_room(dispatch.room_name)
-        if room is None or room.sid != dispatch.room_sid:
-            return
         dispatch_id = dispatch.dispatch_id
         if dispatch_id is None:
             found = await self._find_in_livekit(dispatch)
             dispatch_id = found.id if found else None
         if dispatch_id:
-            await self._livekit.delete_dispatch(dispatch.room_name, dispatch_id)
+            await self._paced(self._livekit.delete_dispatch, dispatch.room_name, dispatch_id)
         # LiveKit deletes a young dispatch only at the 5 s mark, and never takes a dead agent out.
-        for agent in await self._agents_of(dispatch):
-            await self._livekit.remove_participant(dispatch.room_name, agent)
-        if await self._agents_of(dispatch):
+        agents = await self._agents_of(dispatch)
+        for agent in agents:
+            await self._paced(self._livekit.remove_participant, dispatch.room_name, agent)
+        if agents and await self._agents_of(dispatch):
             raise LiveKitUnavailable("the agent is still in the room")
+
+    async def _paced(self, call: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        async with self._removal_calls:
+            return await call(*args, **kwargs)
 
     async def _agents_of(self, dispatch: Dispatch) -> list[str]:
         """The agents in the room that belong to the dispatch, or to none of ours."""
@@ -233,7 +258,7 @@ class Agents:
             default=None,
         )
         found = []
-        for participant in await self._livekit.list_participants(dispatch.room_name):
+        for participant in await self._paced(self._livekit.list_participants, dispatch.room_name):
             if participant.kind is not Kind.AGENT or participant.identity is None:
                 continue
             is_stray = (

@@ -41,7 +41,7 @@ async def test_a_round_over_ten_thousand_rooms_looks_at_a_tenth_of_them(
     world.post.lossy = True
     rooms = [server.open_room(f"room-{number}", 3_600, 3_600) for number in range(ROOMS)]
     known = ", ".join(f"('{room.name}', '{room.sid}', {room.created_at}, 1, 0)" for room in rooms)
-    columns = "(name, sid, created_at, generation, seen_at)"
+    columns = "(name, sid, created_at, generation, people)"
     world.database.execute(f"INSERT INTO rooms {columns} VALUES {known}")  # noqa: S608 - our own names
     world.clock.advance(YOUNG_US / SECOND_US + 1)
     traffic = Traffic()

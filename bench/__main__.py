@@ -1,0 +1,69 @@
+"""`uv run bench`: every figure that was promised, measured beside what it is held against, in one run."""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+from bench import dispatch, ingest, many
+from bench.figures import Figure, render, write_json
+
+Measure = Callable[[Path], list[Figure]]
+
+#: Each takes less than two minutes.
+PARTS: Mapping[str, Measure] = {
+    "ingest": partial(ingest.measure, rounds=3, round_s=3),
+    "dispatch": dispatch.measure,
+    "storm": lambda _folder: many.measure_storm(rounds=3, agents=1_000),
+    "restore": lambda _folder: [
+        *many.measure_restore(rounds=3, agents=100_000),
+        *many.measure_reconcile(rounds=1, agents=10_000),
+    ],
+    "memory": lambda _folder: many.measure_memory(rounds=1, agents=100_000),
+    "growth": lambda _folder: many.measure_growth(rounds=3, few=1_000, many=100_000),
+    "timers": lambda _folder: many.measure_timers(rounds=3, agents=100_000),
+}
+#: The same code on little, so that it cannot rot; its figures mean nothing.
+SMOKE: Mapping[str, Measure] = {
+    "ingest": ingest.smoke,
+    "storm": lambda _folder: many.measure_storm(rounds=1, agents=20),
+    "restore": lambda _folder: [
+        *many.measure_restore(rounds=1, agents=100),
+        *many.measure_reconcile(rounds=1, agents=50),
+    ],
+    "memory": lambda _folder: many.measure_memory(rounds=1, agents=100),
+    "growth": lambda _folder: many.measure_growth(rounds=1, few=50, many=100),
+    "timers": lambda _folder: many.measure_timers(rounds=1, agents=1_000),
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument(
+        "parts", nargs="*", metavar="part", help=f"which to run, of {', '.join(PARTS)}; all without any"
+    )
+    parser.add_argument("--json", type=Path, default=Path("bench.json"), help="where the figures go as well")
+    parser.add_argument("--smoke", action="store_true", help="see only that it works, in seconds")
+    given = parser.parse_args()
+    measures = SMOKE if given.smoke else PARTS
+    if unknown := set(given.parts) - PARTS.keys():
+        parser.error(f"there is no part {', '.join(sorted(unknown))}: choose of {', '.join(PARTS)}")
+    figures: list[Figure] = []
+    for name in given.parts or measures:
+        if name not in measures:
+            continue
+        began_s = time.monotonic()
+        print(f"measuring {name} ...", file=sys.stderr, flush=True)
+        with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+            figures += measures[name](Path(folder))
+        print(f"measured {name} in {time.monotonic() - began_s:.0f} s", file=sys.stderr, flush=True)
+    write_json(figures, given.json)
+    print(render(figures))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
