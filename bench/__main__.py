@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from bench import dispatch, ingest, many
+from bench import dispatch, ingest, many, replicas
 from bench.figures import Figure, render, write_json
 
 Measure = Callable[[Path], list[Figure]]
@@ -25,6 +25,7 @@ PARTS: Mapping[str, Measure] = {
     "memory": lambda _folder: many.measure_memory(rounds=1, agents=100_000),
     "growth": lambda _folder: many.measure_growth(rounds=3, few=1_000, many=100_000),
     "timers": lambda _folder: many.measure_timers(rounds=3, agents=100_000),
+    "replicas": partial(replicas.measure, counts=(1, 2, 4), round_s=4),
 }
 #: The same code on little, so that it cannot rot; its figures mean nothing.
 SMOKE: Mapping[str, Measure] = {
