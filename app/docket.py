@@ -75,10 +75,22 @@ class Docket:
         if any(dispatch.agent_identity == agent.identity for dispatch in self.of_room(room_sid)):
             return True
         for dispatch in self.of_room(room_sid):
-            if _awaits(dispatch, agent):
+            if _awaits(dispatch, agent) and not self._is_predecessors(dispatch, agent):
                 self.signal(dispatch, Signal(event=Event.AGENT_IN, agent_identity=agent.identity))
                 return True
         return False
+
+    def _is_predecessors(self, dispatch: Dispatch, agent: Participant) -> bool:
+        """Whether the agent comes late to the dispatch that this one succeeds, and is leaving with it.
+
+        Once LiveKit has confirmed the successor, its time tells them apart.
+        """
+        if dispatch.dispatched_at is not None or dispatch.succeeds is None:
+            return False
+        before = self.dispatches.get(dispatch.succeeds)
+        if before is None or before.state is not State.ENDING or before.agent_identity:
+            return False
+        return before.dispatched_at is not None and _is_not_older(agent, before.dispatched_at)
 
     def agent_left(self, room_sid: str, agent: Participant, reason: str | None) -> bool:
         """The agent of one of the dispatches has left; False: it is no dispatch's."""
@@ -151,9 +163,11 @@ def _awaits(dispatch: Dispatch, agent: Participant) -> bool:
         return False
     if dispatch.agent_name != agent.agent_name:
         return False
-    if dispatch.dispatched_at is None or agent.joined_at is None:
-        return True
-    return agent.joined_at + _CLOCK_GRAIN_US >= dispatch.dispatched_at
+    return dispatch.dispatched_at is None or _is_not_older(agent, dispatch.dispatched_at)
+
+
+def _is_not_older(agent: Participant, dispatched_at: int) -> bool:
+    return agent.joined_at is None or agent.joined_at + _CLOCK_GRAIN_US >= dispatched_at
 
 
 def _leave_event(agent: Participant, reason: str | None) -> Event:

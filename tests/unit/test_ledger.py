@@ -452,6 +452,28 @@ def test_the_leave_of_an_agent_whose_join_was_lost_counts_as_both() -> None:
     assert (made.row().agent_identity, made.row().attempt) == (AGENT.identity, 1)
 
 
+def test_an_agent_that_comes_late_to_a_dispatch_that_was_given_up_is_not_its_successors() -> None:
+    made = tables(dispatch(), present=[ANN])
+    made.take(Advance(room_name="room", row_id="row", signal=Signal(event=Event.UNTAKEN)))
+    assert (made.row().state, made.live().succeeds) == (State.ENDING, "row")
+
+    outcome = made.take(joined(AGENT))
+
+    # It goes with the dispatch that it came for; its leave is not to be taken for the end of the other.
+    assert outcome.stranger
+    assert made.live().agent_identity is None
+    made.take(left(AGENT))
+    assert made.live().state is State.CREATING
+
+
+def test_an_agent_that_is_faster_than_the_word_of_its_dispatch_is_its_all_the_same() -> None:
+    made = tables(dispatch(State.ACTIVE), present=[ANN])
+    made.take(left(AGENT, "CONNECTION_TIMEOUT"))
+    late = replace(AGENT, sid="PA_next", identity="agent-AJ_2", joined_at=NOW)
+    made.take(joined(late))
+    assert made.live().agent_identity == late.identity
+
+
 @pytest.mark.parametrize("passer", [OLD_AGENT, STRANGER])
 def test_the_leave_of_another_agent_is_not_taken_for_ours(passer: Participant) -> None:
     made = tables(dispatch())
