@@ -267,7 +267,8 @@ class Agents:
                 and participant.identity not in others
                 and _came_between(participant, dispatch.dispatched_at, taken_over_at)
             )
-            if participant.identity == dispatch.agent_identity or is_stray:
+            is_own = participant.identity == dispatch.agent_identity and participant.identity not in others
+            if is_own or is_stray:
                 found.append(participant.identity)
         return found
 

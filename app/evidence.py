@@ -272,7 +272,7 @@ def _known(rows: Iterable[Dispatch]) -> set[str | None]:
 
 
 def pair(
-    listed: Iterable[ListedDispatch], agents: Iterable[Participant], rows: Sequence[Dispatch]
+    listed: Sequence[ListedDispatch], agents: Iterable[Participant], rows: Sequence[Dispatch]
 ) -> list[Candidate]:
     """Which agent belongs to which dispatch, and to which row of ours; newest dispatch first.
 
@@ -284,11 +284,14 @@ def pair(
     by_row_id = {row.id: row for row in rows if row.dispatch_id is None}
     by_identity = {row.agent_identity: row for row in rows if row.agent_identity}
     free = {agent.identity: agent for agent in agents if agent.identity}
+    named = {identity: dispatch.id for dispatch in listed for identity in dispatch.agent_identities}
     candidates = []
     for dispatch in sorted(listed, key=lambda dispatch: dispatch.created_at, reverse=True):
         row = by_dispatch_id.get(dispatch.id) or by_row_id.pop(dispatch.row_id or "", None)
         known = (*dispatch.agent_identities, row.agent_identity if row else None)
-        identity = next((identity for identity in known if identity in free), None)
+        # Our row may have taken another dispatch's agent for its own, before LiveKit said whose it is.
+        own = (one for one in known if one in free and named.get(one, dispatch.id) == dispatch.id)
+        identity = next(own, None)
         agent = free.pop(identity) if identity else None
         candidates.append(Candidate(listed=dispatch, agent=agent, row=row))
     for agent in sorted(free.values(), key=lambda agent: agent.joined_at or 0):

@@ -17,6 +17,7 @@ import sqlalchemy
 from sqlalchemy import Connection, event
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import QueuePool
+from sqlalchemy.util import await_only, greenlet_spawn
 
 from app import migrate
 from app.engine import create_engine
@@ -109,8 +110,28 @@ class _Connection:
         self._seam = seam
 
     async def run_sync(self, work: Callable[[Connection], T]) -> T:
-        await self._seam()
         return work(self._sync)
+
+
+class _ReadingConnection(_Connection):
+    """Others may go on between any two questions of one reading."""
+
+    async def run_sync(self, work: Callable[[Connection], T]) -> T:
+        return await greenlet_spawn(work, cast("Connection", _Questions(self._sync, self._seam)))
+
+
+class _Questions:
+    def __init__(self, sync: Connection, seam: Seam) -> None:
+        self._sync = sync
+        self._seam = seam
+
+    def execute(self, statement: Any) -> Any:
+        await_only(self._seam())
+        return self._sync.execute(statement)
+
+    def scalar(self, statement: Any) -> Any:
+        await_only(self._seam())
+        return self._sync.scalar(statement)
 
 
 class InlineEngine:
@@ -128,7 +149,7 @@ class InlineEngine:
         await self._seam()
         self._database.fail_if_down()
         with _ENGINE.connect(self._database.path) as sync:
-            yield _Connection(sync, self._seam)
+            yield _ReadingConnection(sync, self._seam)
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[_Connection]:
