@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import stamina
 from sqlalchemy import Connection, Engine, text
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.engine import create_file_engine
 from app.file_threads import FileThreads
@@ -87,18 +87,21 @@ class Transactions:
         if not self.is_shared:
             yield True
             return
-        async with translated(), asyncio.timeout(self._patience_s):
-            connection = await self._engine.connect()
+        connection, alone = await self._tried(lambda: self._try_lock(name), self._patience_s)
         try:
-            async with translated(), asyncio.timeout(self._patience_s):
-                await connection.execution_options(isolation_level="AUTOCOMMIT")
-                await connection.execute(text(f"SET idle_session_timeout = '{_ALONE_FOR}'"))
-                alone = bool(await connection.scalar(_TRY_LOCK, {"name": name}))
             yield alone
         finally:
-            # The lock ends with its connection, in whatever state that is by now.
-            await connection.invalidate()
-            await connection.close()
+            await _end(connection)
+
+    async def _try_lock(self, name: str) -> tuple[AsyncConnection, bool]:
+        connection = await self._engine.connect()
+        try:
+            await connection.execution_options(isolation_level="AUTOCOMMIT")
+            await connection.execute(text(f"SET idle_session_timeout = '{_ALONE_FOR}'"))
+            return connection, bool(await connection.scalar(_TRY_LOCK, {"name": name}))
+        except BaseException:
+            await _end(connection)
+            raise
 
     async def _tried(self, once: Callable[[], Awaitable[T]], patience_s: float) -> T:
         async with translated(), asyncio.timeout(patience_s):
@@ -119,3 +122,9 @@ class Transactions:
                 with attempt:
                     return await once()
         raise AssertionError("the last try returns or raises")
+
+
+async def _end(connection: AsyncConnection) -> None:
+    """A lock ends with its connection, in whatever state that is by now."""
+    await connection.invalidate()
+    await connection.close()

@@ -48,6 +48,16 @@ def row(number: int, *, dispatch_id: str | None = None, identity: str | None = N
     )
 
 
+def test_what_livekit_names_comes_before_what_our_row_believes() -> None:
+    ours, others = listed(1, agents=("agent-9",)), listed(1, agents=("agent-1",))
+    others = replace(others, id="AD_2")
+    mistaken = row(1, dispatch_id="AD_1", identity="agent-1")
+    assert pair([ours, others], [agent(1)], [mistaken]) == [
+        Candidate(listed=ours, row=mistaken),
+        Candidate(listed=others, agent=agent(1)),
+    ]
+
+
 def test_nothing_makes_no_pair() -> None:
     assert pair([], [], []) == []
     assert pair([], [], [row(1, dispatch_id="AD_1")]) == []
