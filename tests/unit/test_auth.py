@@ -97,7 +97,7 @@ CLAIMS: dict[str, object] = {"video": {"roomJoin": True, "room": "room"}}
         signed(CLAIMS, secret=SECRET * 2, algorithm="HS512"),
         signed(CLAIMS, secret=SECRET + SECRET, algorithm="HS256"),
         signed({**CLAIMS, "exp": int(time.time()) - LEEWAY_S - 5}),
-        signed({**CLAIMS, "nbf": int(time.time()) + LEEWAY_S + 60}),
+        signed({**CLAIMS, "nbf": int(time.time()) + 86_400, "exp": int(time.time()) + 90_000}),
         signed({**CLAIMS, "exp": "soon"}),
         jwt.encode({"iss": KEY, **CLAIMS}, SECRET, algorithm="HS256"),
         jwt.encode({"exp": int(time.time()) + 60, **CLAIMS}, SECRET, algorithm="HS256"),

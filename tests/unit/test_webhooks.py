@@ -79,7 +79,7 @@ def test_the_clocks_may_be_a_minute_apart() -> None:
         sign(b""),
         sign(BODY, exp=int(time.time()) - LEEWAY_S - 5),
         sign(BODY, exp=None),
-        sign(BODY, nbf=int(time.time()) + LEEWAY_S + 60),
+        sign(BODY, nbf=int(time.time()) + 86_400, exp=int(time.time()) + 90_000),
         sign(BODY, sha256=None),
         sign(BODY, sha256=""),
         sign(BODY, sha256=7),
