@@ -294,7 +294,7 @@ async def test_a_frozen_worker_is_replaced(
 ) -> None:
     name = f"frozen-{uuid.uuid4().hex[:6]}"
     frozen = await start_worker(name, kind=WorkerKind.REUSABLE)
-    caller = await call(await start_service(agent_name=name, AGENT_JOIN_TIMEOUT_SECONDS="6"))
+    caller = await call(await start_service(agent_name=name, AGENT_JOIN_TIMEOUT_SECONDS="10"))
     first = await caller.request_agent(truth.name)
     assert await ask_in_new_visit(join_room, truth.name, "hello") == "turn 1: hello"
     frozen.freeze()
@@ -307,7 +307,7 @@ async def test_a_frozen_worker_is_replaced(
     assert second.body["dispatchId"] != first.body["dispatchId"]
     person = await join_room(truth.name)
     # The frozen worker is still registered and may be given the job again: the watchdog sees to that.
-    await person.wait_for_agents(1, timeout_s=60)
+    await person.wait_for_agents(1, timeout_s=90)
     assert await person.ask("hello") == "turn 1: hello"
 
 
