@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 from app.changes import Due, Outcome
@@ -56,11 +56,14 @@ class Cleaner:
         """Arm a timer for every deadline in the database; what is overdue fires at once. Returns how many."""
         await self._store.end_dead_leases(self._clock.now())
         deadlines = await self._store.deadlines()
+        await self._arm(deadlines)
+        return len(deadlines)
+
+    async def _arm(self, deadlines: Sequence[Deadline]) -> None:
         for start in range(0, len(deadlines), _PORTION):
             self._timers.restore(deadlines[start : start + _PORTION])
             # With very many, others have their turn in between.
             await asyncio.sleep(0)
-        return len(deadlines)
 
     def start(self) -> None:
         self._sweeper = asyncio.create_task(self._sweep_forever(), name="sweep")
@@ -121,11 +124,8 @@ class Cleaner:
         )
 
     async def _act_on_overdue(self) -> None:
-        overdue = await self._store.deadlines_until(self._clock.now())
-        for start in range(0, len(overdue), _PORTION):
-            # Those whose timers run too: they may be waiting on a clock that has stood still meanwhile.
-            self._timers.restore(overdue[start : start + _PORTION])
-            await asyncio.sleep(0)
+        # Those whose timers run too: they may be waiting on a clock that has stood still meanwhile.
+        await self._arm(await self._store.deadlines_until(self._clock.now()))
 
     async def _prune(self) -> None:
         await self._store.prune(self._clock.now() - RETENTION_US)
