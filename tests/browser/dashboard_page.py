@@ -9,6 +9,7 @@ from typing import Any
 from playwright.async_api import Locator, Page, expect
 
 from devstack.service import API_KEY, Service
+from devstack.truth import eventually
 
 _SPOKEN_STREAM = """
 window.EventSource = class extends EventTarget {
@@ -83,7 +84,8 @@ class Dashboard:
             "**/dashboard/session", lambda route: route.fulfill(json={"configured": True, "signedIn": True})
         )
         await self.open()
-        await self.page.wait_for_function("window.stream")
+        # Not wait_for_function: what it polls with inside the page is what the page's policy forbids.
+        await eventually(self._has_stream, "the page has opened its stream")
         at = _now_ms()
         minute = _MINUTE | {"at": at - at % 60_000}
         hour = [
@@ -93,6 +95,10 @@ class Dashboard:
         await self.say("snapshot", at=at, agents=agents, minutes=hour, maxLive=10_000, maxEnded=50)
         self._beat = {"counts": {"active": len(agents)}, "minute": minute, "problem": None}
         await self.beat()
+
+    async def _has_stream(self) -> bool:
+        has_stream: bool = await self.page.evaluate("window.stream !== undefined")
+        return has_stream
 
     async def beat(self, *alerts: dict[str, Any]) -> None:
         """What the service says every two seconds, with these alerts."""
