@@ -101,7 +101,14 @@ class Agents:
 
     async def perform(self, effect: Effect, dispatch: Dispatch) -> None:
         """Carry out one effect, if its row still calls for it. The caller is alone with the room's agent."""
-        current = await self._store.dispatch(dispatch.id)
+        if effect is Effect.ALERT:
+            logger.warning(
+                "No worker brings an agent into the room",
+                extra={"action": "unavailable", "room": dispatch.room_name, "agent": dispatch.agent_name},
+            )
+            return
+        room = await self._store.room(dispatch.room_name)
+        current = room.row(dispatch.id)
         if current is None:
             return
         match effect:
@@ -110,16 +117,11 @@ class Agents:
             case Effect.REMOVE if current.state is State.ENDING:
                 await self.remove(current)
             case Effect.EXPIRE if current.state is State.ENDING:
-                await self.expire(current)
+                await self._expire(current, room.generation)
             case Effect.CHECK if current.state in (State.ACTIVE, State.IDLE) and self._mode.keeps_one:
                 await self._check(current)
             case Effect.CHECK_JOB if current.state is State.STARTING:
                 await self._check_job(current)
-            case Effect.ALERT:
-                logger.warning(
-                    "No worker brings an agent into the room",
-                    extra={"action": "unavailable", "room": current.room_name, "agent": current.agent_name},
-                )
 
     async def create(self, dispatch: Dispatch) -> Dispatch:
         """Make the dispatch in LiveKit, or find it there, and return it as it stands then.
@@ -173,9 +175,11 @@ class Agents:
         listed = await self._livekit.list_dispatches(dispatch.room_name)
         return next((found for found in listed if found.row_id == dispatch.id), None)
 
-    async def expire(self, dispatch: Dispatch) -> None:
-        """Remove a dispatch whose TTL has passed, unless LiveKit says that somebody is in."""
-        generation = (await self._store.room(dispatch.room_name)).generation
+    async def _expire(self, dispatch: Dispatch, generation: int) -> None:
+        """Remove a dispatch whose TTL has passed, unless LiveKit says that somebody is in.
+
+        `generation` is the room's from before LiveKit is asked.
+        """
         try:
             room = await self._paced(self._livekit.find_room, dispatch.room_name)
             participants = (
@@ -251,6 +255,10 @@ class Agents:
 
     async def _agents_of(self, dispatch: Dispatch) -> list[str]:
         """The agents in the room that belong to the dispatch, or to none of ours."""
+        listed = await self._paced(self._livekit.list_participants, dispatch.room_name)
+        agents = [participant for participant in listed if participant.kind is Kind.AGENT]
+        if not agents:
+            return []
         rows = (await self._store.room(dispatch.room_name)).dispatches
         others = {row.agent_identity for row in rows if row.id != dispatch.id}
         taken_over_at = min(
@@ -258,8 +266,8 @@ class Agents:
             default=None,
         )
         found = []
-        for participant in await self._paced(self._livekit.list_participants, dispatch.room_name):
-            if participant.kind is not Kind.AGENT or participant.identity is None:
+        for participant in agents:
+            if participant.identity is None:
                 continue
             is_stray = (
                 dispatch.agent_identity is None

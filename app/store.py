@@ -47,6 +47,10 @@ class RoomView:
     generation: int
     dispatches: tuple[Dispatch, ...]
 
+    def row(self, row_id: str) -> Dispatch | None:
+        """The dispatch of this row; None when it has ended, or never was one of the room's."""
+        return next((dispatch for dispatch in self.dispatches if dispatch.id == row_id), None)
+
 
 class Store:
     """Reads and commits; every method raises `DatabaseUnavailable` when the database does not take it."""
