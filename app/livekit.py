@@ -21,7 +21,7 @@ class Probe(StrEnum):
     OPEN = "open"  #: its session is open
     CLOSED = "closed"  #: its process runs, its session will never answer again
     ALIVE = "alive"  #: its process runs; it does not know the question
-    SILENT = "silent"  #: no answer in time: frozen, or dead
+    SILENT = "silent"  #: no answer in time: frozen, dead, or gone meanwhile
     CONNECTING = "connecting"  #: in the room, but with no way yet for a question to reach it
 
 

@@ -38,6 +38,8 @@ _CALL_TIMEOUT_S = 4.5
 _REMOVE_TIMEOUT_S = 1.5
 _PROBE_TIMEOUT_MS = 2_000
 _RPC_ERROR = re.compile(r"RpcError (\d{4})")
+#: Twirp's code for a room, dispatch or participant that is not there.
+_ABSENT = "not_found"
 #: Unsupported method, and application error.
 _SPOKEN = frozenset({"1400", "1500"})
 
@@ -152,6 +154,11 @@ class LiveKitClient:
         except _RpcFailed as failure:
             # Only a living process can say that it does not know the method, or that it failed.
             return Probe.ALIVE if failure.rpc_code in _SPOKEN else Probe.SILENT
+        except _Refusal as refusal:
+            # It has left while it was asked. Of one who was never in, LiveKit says that nobody answers.
+            if refusal.twirp_code != _ABSENT:
+                raise
+            return Probe.SILENT
         return _probe_of(payload)
 
 
@@ -277,7 +284,7 @@ async def _absent_is_false() -> AsyncIterator[_Found]:
     try:
         yield result
     except _Refusal as refusal:
-        if refusal.twirp_code != "not_found":
+        if refusal.twirp_code != _ABSENT:
             raise
         result.found = False
 

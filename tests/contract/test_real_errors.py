@@ -1,14 +1,21 @@
 """What the client makes of a LiveKit that does not answer, or not well; the fake is told what to raise."""
 
+import asyncio
+import uuid
+
 import aiohttp
 import pytest
+from livekit import rtc
 
 from app.clock import SteadyClock
 from app.config import Keypair
 from app.errors import LiveKitRefused, LiveKitUnavailable, LiveKitUnreachable
+from app.livekit import HEALTH_METHOD, Probe
 from app.livekit_client import LiveKitClient
 from devstack.livekit_server import LiveKitServer
+from devstack.people import Person, member_token
 from devstack.ports import LOOPBACK, free_port
+from devstack.truth import eventually
 
 pytestmark = pytest.mark.real
 
@@ -41,3 +48,30 @@ async def test_a_server_that_is_not_there_is_unreachable() -> None:
 async def test_unavailable_is_not_mistaken_for_refused(real_client: LiveKitClient) -> None:
     with pytest.raises(LiveKitUnavailable):
         await real_client.list_dispatches("no-such-room")
+
+
+async def test_who_leaves_while_asked_is_silent(
+    contract_server: LiveKitServer, real_client: LiveKitClient
+) -> None:
+    room_name = f"left-{uuid.uuid4().hex[:12]}"
+    is_asked = asyncio.Event()
+
+    async def say_nothing(_call: rtc.RpcInvocationData) -> str:
+        is_asked.set()
+        return await asyncio.Future()
+
+    async with Person() as person:
+        await person.join(contract_server.url, member_token(contract_server, room_name, "alice"))
+        person.room.local_participant.register_rpc_method(HEALTH_METHOD, say_nothing)
+        probe = asyncio.create_task(real_client.probe(room_name, "alice"))
+
+        async def has_arrived() -> bool:
+            nonlocal probe
+            if probe.done() and probe.result() is Probe.CONNECTING:
+                probe = asyncio.create_task(real_client.probe(room_name, "alice"))
+            return is_asked.is_set()
+
+        await eventually(has_arrived, "the question has reached the participant")
+        assert await real_client.remove_participant(room_name, "alice") is True
+
+        assert await probe is Probe.SILENT
