@@ -161,3 +161,11 @@ class RealStage:
             await asyncio.to_thread(self.own_worker.stop)
         if await self.livekit.find_room(self.room):
             await self.delete_room()
+
+
+async def jobs_shown(stage: Stage, dispatch_id: str) -> None:
+    async def are_shown() -> bool:
+        listed = await stage.livekit.list_dispatches(stage.room)
+        return any(one.id == dispatch_id and one.agent_identities for one in listed)
+
+    await stage.until(are_shown, "the dispatch shows its job")

@@ -5,7 +5,7 @@ import pytest
 from app.errors import LiveKitTimeout, LiveKitUnavailable, LiveKitUnreachable
 from app.livekit import Probe
 from app.presence import Kind
-from contract.stage import HELPER_AGENT, PLAIN_AGENT, Stage, agents, identity_of_agent
+from contract.stage import HELPER_AGENT, PLAIN_AGENT, Stage, agents, identity_of_agent, jobs_shown
 
 NOBODY = "agent-without-a-worker"
 
@@ -14,14 +14,6 @@ async def create(stage: Stage, agent_name: str = HELPER_AGENT, row_id: str = "ro
     dispatch = await stage.livekit.create_dispatch(stage.room, agent_name, row_id, "{}")
     assert (dispatch.agent_name, dispatch.row_id) == (agent_name, row_id)
     return dispatch.id
-
-
-async def jobs_shown(stage: Stage, dispatch_id: str) -> None:
-    async def are_shown() -> bool:
-        listed = await stage.livekit.list_dispatches(stage.room)
-        return any(one.id == dispatch_id and one.agent_identities for one in listed)
-
-    await stage.until(are_shown, "the dispatch shows its job")
 
 
 async def no_agents(stage: Stage) -> None:
@@ -340,19 +332,6 @@ async def test_a_killed_agent_outlasts_its_dispatch_until_it_is_taken_out(stage:
     assert [agent.identity for agent in await agents(stage)] == [identity]
     assert await stage.livekit.remove_participant(stage.room, identity) is True
     assert await agents(stage) == []
-
-
-async def test_livekit_notices_a_killed_agent_and_keeps_its_job(stage: Stage) -> None:
-    name = f"noticed-{stage.room}"
-    await stage.start_worker(name)
-    dispatch_id = await create(stage, name)
-    identity = await identity_of_agent(stage)
-    await jobs_shown(stage, dispatch_id)
-    await stage.kill_worker()
-    await no_agents(stage)
-
-    (listed,) = await stage.livekit.list_dispatches(stage.room)
-    assert listed.agent_identities == (identity,)
 
 
 async def test_its_time_is_never_ahead_of_what_it_makes(stage: Stage) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from app.changes import RoomEvent, RoomEventKind
 from app.presence import Kind
 from app.webhooks import translate
-from contract.stage import HELPER_AGENT, Stage, agents, identity_of_agent
+from contract.stage import HELPER_AGENT, Stage, agents, identity_of_agent, jobs_shown
 
 #: Which of a webhook's many this is about.
 ABOUT_PRESENCE = frozenset({"room_started", "room_finished", "participant_joined", "participant_left"})
@@ -140,15 +140,21 @@ async def test_why_an_agent_leaves(stage: Stage) -> None:
     assert [event.reason for event in left] == ["CLIENT_INITIATED", "PARTICIPANT_REMOVED", "ROOM_DELETED"]
 
 
-async def test_a_killed_agent_is_told_as_a_lost_connection(stage: Stage) -> None:
+async def test_a_killed_agent_is_told_as_a_lost_connection_and_keeps_its_job(
+    stage: Stage,
+) -> None:
     name = f"lost-{stage.room}"
     await stage.livekit.ensure_room(stage.room, 120)
     await stage.start_worker(name)
-    await stage.livekit.create_dispatch(stage.room, name, "row", "{}")
+    dispatch = await stage.livekit.create_dispatch(stage.room, name, "row", "{}")
     identity = await identity_of_agent(stage)
+    await jobs_shown(stage, dispatch.id)
     # Killed before it is active, it would be told as participant_connection_aborted.
     await until_told(stage, "participant_joined", identity)
     await stage.kill_worker()
     await until_told(stage, "participant_left", identity)
 
     assert ("participant_left", identity, "CONNECTION_TIMEOUT") in story(stage)
+    assert await agents(stage) == []
+    (listed,) = await stage.livekit.list_dispatches(stage.room)
+    assert listed.agent_identities == (identity,)

@@ -62,6 +62,14 @@ class SqliteDatabase:
         """The write-ahead log included."""
         return b"".join(path.read_bytes() for path in self.files())
 
+    def migrate(self) -> None:
+        async def upgrade() -> None:
+            engine = create_engine(self.url)
+            await migrate.upgrade(engine)
+            await engine.dispose()
+
+        asyncio.run(upgrade())
+
     def empty(self) -> None:
         for path in self.files():
             path.unlink()

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -63,11 +64,20 @@ def migrated_postgres(postgres: PostgresServer) -> Iterator[PostgresDatabase]:
         yield database
 
 
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Copied for each test: to migrate takes longer than most tests do."""
+    database = SqliteDatabase(tmp_path_factory.mktemp("migrated") / "lifecycle.db")
+    database.migrate()
+    return database.path
+
+
 @pytest.fixture(params=["sqlite", "postgres"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
     """Every test runs on both, unless it says `parametrize("database", [...], indirect=True)`."""
     if request.param == "sqlite":
-        return SqliteDatabase(tmp_path / "lifecycle.db")
+        migrated: Path = request.getfixturevalue("migrated_file")
+        return SqliteDatabase(Path(shutil.copy(migrated, tmp_path / "lifecycle.db")))
     postgres: PostgresDatabase = request.getfixturevalue("migrated_postgres")
     postgres.empty()
     return postgres

@@ -159,6 +159,7 @@ async def test_a_replacement_that_fails_half_way_leaves_one_agent_in_the_end(
     assert world.agents("room") == answering
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 async def test_a_livekit_that_hangs_is_a_504_in_bounded_time(app: App, livekit: FakeLiveKit) -> None:
     stuck = livekit.faults.hang("find_room")
     waiting = asyncio.create_task(app.dispatch())
