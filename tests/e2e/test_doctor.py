@@ -184,7 +184,9 @@ async def test_an_interrupted_doctor_leaves_no_room(
     ]
     try:
         async with asyncio.timeout(_BOUND_S):
-            while len(await scratch_rooms(livekit_api)) < len(doctors):  # noqa: ASYNC110 - LiveKit tells nobody
+            while len(await scratch_rooms(livekit_api)) < len(doctors):
+                early = [doctor for doctor in doctors if doctor.returncode is not None]
+                assert not early, [await doctor.communicate() for doctor in early]
                 await asyncio.sleep(0.05)
             for doctor, number in zip(doctors, (signal.SIGINT, signal.SIGTERM), strict=True):
                 doctor.send_signal(number)
