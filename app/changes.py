@@ -1,7 +1,8 @@
 """What can be committed: the facts and intents that the writer takes, and what comes of each."""
 
-from dataclasses import dataclass, field
 from enum import StrEnum
+
+import msgspec
 
 from app.lifecycle import Dispatch, Effect, Event, Signal
 from app.presence import Participant, Room
@@ -14,8 +15,7 @@ class RoomEventKind(StrEnum):
     FINISHED = "finished"
 
 
-@dataclass(frozen=True, kw_only=True)
-class RoomEvent:
+class RoomEvent(msgspec.Struct, frozen=True, kw_only=True):
     """One webhook, reduced to what it says about who is in."""
 
     event_id: str
@@ -30,8 +30,7 @@ class RoomEvent:
         return self.room.name
 
 
-@dataclass(frozen=True, kw_only=True)
-class Snapshot:
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Who LiveKit says is in a room, asked after its generation was read.
 
     `room` None: the room does not exist. What changed after `generation` is newer than this.
@@ -43,8 +42,7 @@ class Snapshot:
     generation: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class Intent:
+class Intent(msgspec.Struct, frozen=True, kw_only=True):
     """A dispatch that does not exist yet; where a live one does, that one stands."""
 
     dispatch: Dispatch
@@ -55,8 +53,7 @@ class Intent:
         return self.room.name
 
 
-@dataclass(frozen=True, kw_only=True)
-class Advance:
+class Advance(msgspec.Struct, frozen=True, kw_only=True):
     """A signal for one dispatch, taken only if it is still at `version` (None: at any)."""
 
     room_name: str
@@ -65,8 +62,7 @@ class Advance:
     version: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Due:
+class Due(msgspec.Struct, frozen=True, kw_only=True):
     """A timer has fired, or the sweep has found the row: whichever deadline has passed is acted on."""
 
     room_name: str
@@ -78,8 +74,7 @@ class Due:
 Change = RoomEvent | Snapshot | Intent | Advance | Due
 
 
-@dataclass(frozen=True, kw_only=True)
-class Transition:
+class Transition(msgspec.Struct, frozen=True, kw_only=True):
     """One line of a dispatch's history."""
 
     before: Dispatch | None
@@ -87,8 +82,7 @@ class Transition:
     event: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one change."""
 
     #: The dispatch that an Intent or Advance was about, as it stands now; None when it has ended before.
@@ -102,4 +96,4 @@ class Outcome:
     #: An agent came that no dispatch of ours waited for.
     stranger: bool = False
     #: What differed from LiveKit's truth, by kind, for a Snapshot.
-    drift: dict[str, int] = field(default_factory=dict)
+    drift: dict[str, int] = {}

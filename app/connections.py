@@ -139,6 +139,8 @@ class Connection(web.RequestHandler):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
+        # aiohttp's own names it and Python, with their versions; the application takes the header out.
+        resp.headers.setdefault("Server", "agent-lifecycle")
         try:
             return await super().finish_response(request, resp, start_time)
         finally:

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+from msgspec import structs
+
 from app.changes import Transition
 from app.lifecycle import (
     LIVE_STATES,
@@ -146,7 +148,7 @@ class Docket:
     def _record(self, transition: Transition) -> Dispatch:
         after, before = transition.after, transition.before
         if _lease(after) and (before is None or _lease(after) != _lease(before)):
-            transition = replace(transition, after=replace(after, leased_by=self.process_id))
+            transition = structs.replace(transition, after=replace(after, leased_by=self.process_id))
         self.dispatches[transition.after.id] = transition.after
         self.transitions.append(transition)
         return transition.after

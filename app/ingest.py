@@ -7,6 +7,7 @@ through the application's middlewares and routes: what of these a webhook needs 
 from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
+from multidict import CIMultiDict
 
 from app import webhooks
 from app.access_log import log_request
@@ -58,7 +59,8 @@ def webhook_lane(
 ) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
     """The handler of a POST to the webhooks' path, with all that the application would do around it."""
     keys = config.keys
-    headers = headers_for(config.public_url)
+    headers = CIMultiDict(headers_for(config.public_url))
+    headers_if_taken = CIMultiDict({**headers, "Content-Type": "application/json"})
     taken = json_response(Taken()).body
 
     async def take(request: web.BaseRequest) -> web.StreamResponse:
@@ -69,12 +71,9 @@ def webhook_lane(
         except Exception as error:  # noqa: BLE001 - as in the application: every failure is answered
             response = render_failure(error)
             response.headers.update(headers)
-            response.headers[HEADER] = request_id
         else:
-            response = web.Response(
-                body=taken,
-                headers={**headers, HEADER: request_id, "Content-Type": "application/json"},
-            )
+            response = web.Response(body=taken, headers=headers_if_taken.copy())
+        response.headers[HEADER] = request_id
         took_us = clock.now() - began_at
         service().metrics.note_request("POST", WEBHOOK_PATH, response.status, took_us / SECOND_US)
         log_request("POST", WEBHOOK_PATH, response.status, took_us)

@@ -7,6 +7,8 @@ however often, the result is the same: participants are keyed by sid and a leave
 
 from dataclasses import dataclass, field, replace
 
+from msgspec import structs
+
 from app.changes import Advance, Change, Due, Intent, Outcome, RoomEvent, RoomEventKind, Snapshot
 from app.docket import Docket
 from app.lifecycle import (
@@ -57,7 +59,7 @@ class Ledger:
         if len(self.docket.transitions) == mark and not self._stranger:
             # Nearly all are about rooms that no dispatch of ours is in.
             return outcome
-        return replace(
+        return structs.replace(
             outcome,
             transitions=tuple(self.docket.transitions[mark:]),
             effects=tuple(self.docket.effects),
@@ -166,7 +168,7 @@ class Ledger:
 
     def _finish(self, room: TrackedRoom) -> None:
         self.people[room.name] = 0
-        self._save_room(replace(room, finished_at=self.now, generation=room.generation + 1))
+        self._save_room(structs.replace(room, finished_at=self.now, generation=room.generation + 1))
         self.docket.signal_room(room.sid, Signal(event=Event.ROOM_FINISHED, people=0))
 
     def _save_room(self, room: TrackedRoom) -> None:

@@ -25,8 +25,7 @@ class Probe(StrEnum):
     CONNECTING = "connecting"  #: in the room, but with no way yet for a question to reach it
 
 
-@dataclass(frozen=True, kw_only=True)
-class RoomInfo(Room):
+class RoomInfo(Room, frozen=True, kw_only=True):
     departure_timeout_s: int
     #: LiveKit's own count, without agents; it may be late.
     participant_count: int = 0

@@ -4,7 +4,6 @@ import base64
 import hashlib
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from types import MappingProxyType
 
@@ -82,8 +81,7 @@ class WebhookBody(msgspec.Struct, rename="camel"):
     participant: _Participant | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Webhook:
+class Webhook(msgspec.Struct, frozen=True, kw_only=True):
     """A webhook that LiveKit has signed; `event` None where it says nothing about who is in."""
 
     name: str

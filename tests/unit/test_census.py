@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from app.census import ROLLING_ROUNDS, YOUNG_US, KnownRoom, agrees, is_suspect
 from app.lifecycle import Dispatch, State
@@ -64,7 +65,7 @@ def test_a_room_in_which_anything_does_not_fit_is_looked_at_in_every_round(known
 
 def test_a_new_room_without_agents_of_ours_is_looked_at_and_an_old_one_is_not() -> None:
     bare = replace(KNOWN, agents=frozenset(), rows=())
-    new = replace(ROOM, created_at=NOW - YOUNG_US + 1)
+    new = structs.replace(ROOM, created_at=NOW - YOUNG_US + 1)
     assert all(is_suspect(new, bare, number, NOW) for number in ROUNDS)
     assert [is_suspect(ROOM, bare, number, NOW) for number in ROUNDS].count(True) == 1
 
@@ -73,5 +74,5 @@ def test_the_tables_agree_with_just_those_who_are_listed() -> None:
     assert agrees(KNOWN, (ANN, AGENT, EGRESS))
     assert not agrees(KNOWN, (AGENT,))
     assert not agrees(KNOWN, (ANN,))
-    assert not agrees(KNOWN, (ANN, AGENT, replace(ANN, sid="PA_bob")))
-    assert not agrees(KNOWN, (ANN, AGENT, replace(AGENT, sid="PA_2", identity="agent-2")))
+    assert not agrees(KNOWN, (ANN, AGENT, structs.replace(ANN, sid="PA_bob")))
+    assert not agrees(KNOWN, (ANN, AGENT, structs.replace(AGENT, sid="PA_2", identity="agent-2")))

@@ -4,6 +4,7 @@ from dataclasses import replace
 from itertools import permutations
 
 import pytest
+from msgspec import structs
 
 from app.evidence import Candidate, Evidence, Judged, Verdict, pair
 from app.lifecycle import SECOND_US, Dispatch, State
@@ -95,8 +96,8 @@ def test_failing_both_an_agent_is_taken_for_the_newest_dispatch_that_is_older_th
 
 def test_the_same_instant_may_read_as_earlier_by_the_grain_of_the_clock() -> None:
     dispatch = listed(1)
-    just = replace(agent(1), joined_at=dispatch.created_at - 1_000)
-    older = replace(agent(1), joined_at=dispatch.created_at - 1_001)
+    just = structs.replace(agent(1), joined_at=dispatch.created_at - 1_000)
+    older = structs.replace(agent(1), joined_at=dispatch.created_at - 1_001)
     assert pair([dispatch], [just], []) == [Candidate(listed=dispatch, agent=just)]
     assert pair([dispatch], [older], []) == [Candidate(listed=dispatch), Candidate(agent=older)]
 

@@ -7,6 +7,7 @@ from itertools import count
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from app.changes import Advance, Change, Due, Intent, Outcome, RoomEvent, RoomEventKind, Snapshot
 from app.docket import Docket
@@ -43,8 +44,8 @@ AGENT = Participant(
     agent_name="agent",
     joined_at=DISPATCHED_AT + SECOND_US,
 )
-OLD_AGENT = replace(AGENT, sid="PA_old", identity="agent-AJ_0", joined_at=DISPATCHED_AT - SECOND_US)
-STRANGER = replace(AGENT, sid="PA_strange", identity="agent-AJ_9", agent_name="another")
+OLD_AGENT = structs.replace(AGENT, sid="PA_old", identity="agent-AJ_0", joined_at=DISPATCHED_AT - SECOND_US)
+STRANGER = structs.replace(AGENT, sid="PA_strange", identity="agent-AJ_9", agent_name="another")
 
 
 @dataclass
@@ -64,7 +65,7 @@ class Tables:
         self.rooms |= ledger.rooms
         for sid, participant in ledger.participants.items():
             # No table has a column for these two.
-            self.participants[sid] = replace(participant, joined_at=None, leaving=None)
+            self.participants[sid] = structs.replace(participant, joined_at=None, leaving=None)
         self.dispatches |= ledger.docket.dispatches
         self.events |= set(ledger.new_events)
         return outcomes
@@ -219,13 +220,13 @@ def test_a_leave_that_comes_before_its_join_wins() -> None:
 
 def test_a_refresh_is_a_leave_and_a_join_under_another_sid() -> None:
     made = tables(dispatch(State.ACTIVE), present=[ANN])
-    made.commit(joined(replace(ANN, sid="PA_ann2")), left(ANN))
+    made.commit(joined(structs.replace(ANN, sid="PA_ann2")), left(ANN))
     assert made.row().state is State.ACTIVE
     assert made.row().participant_count == 1
 
 
 def test_the_identity_of_a_person_is_not_kept() -> None:
-    made = tables(present=[replace(ANN, identity="ann@example.com")])
+    made = tables(present=[structs.replace(ANN, identity="ann@example.com")])
     assert made.participants[ANN.sid].identity is None
 
 
@@ -320,10 +321,10 @@ def worlds(draw: st.DrawFn) -> World:
     start = tuple(
         replace(row, state=State.IDLE) if row.state is State.ACTIVE and not present else row for row in start
     )
-    people = [ANN, BOB, CARL, replace(ANN, sid="PA_ann2")]
+    people = [ANN, BOB, CARL, structs.replace(ANN, sid="PA_ann2")]
     # Before LiveKit's answer is stored nothing says whose an agent is: see the docstring of the test.
     unanswered = any(row.state in (State.CREATING, State.UNAVAILABLE) for row in start)
-    second = replace(AGENT, sid="PA_second", identity="agent-AJ_2", agent_name="second")
+    second = structs.replace(AGENT, sid="PA_second", identity="agent-AJ_2", agent_name="second")
     comers = [*people, EGRESS, STRANGER, *([] if unanswered else [AGENT, second])]
     events: list[RoomEvent] = []
     reason = st.sampled_from(["CLIENT_INITIATED", "CONNECTION_TIMEOUT", "DUPLICATE_IDENTITY", "ROOM_CLOSED"])
@@ -341,7 +342,7 @@ def worlds(draw: st.DrawFn) -> World:
             started(NEW),
             joined(BOB, NEW),
             left(BOB, room=NEW),
-            joined(replace(CARL, sid="PA_c2"), NEW),
+            joined(structs.replace(CARL, sid="PA_c2"), NEW),
         ]
     if draw(st.booleans()):
         events.append(finished())
@@ -397,15 +398,17 @@ def test_an_agent_that_is_older_than_the_dispatch_is_another_ones() -> None:
 def test_an_agent_may_be_up_to_the_grain_of_livekits_clock_older() -> None:
     """A dispatch has nanoseconds, a participant milliseconds: the same instant may read as earlier."""
     made = tables(dispatch())
-    made.take(joined(replace(AGENT, joined_at=DISPATCHED_AT - 1_000)))
+    made.take(joined(structs.replace(AGENT, joined_at=DISPATCHED_AT - 1_000)))
     assert made.row().state is State.IDLE
     made = tables(dispatch())
-    assert made.take(joined(replace(AGENT, joined_at=DISPATCHED_AT - 1_001))).stranger
+    assert made.take(joined(structs.replace(AGENT, joined_at=DISPATCHED_AT - 1_001))).stranger
 
 
 def test_an_agent_that_nobody_waits_for_is_a_stranger() -> None:
     assert (
-        tables(dispatch(State.IDLE)).take(joined(replace(AGENT, sid="PA_2", identity="agent-AJ_2"))).stranger
+        tables(dispatch(State.IDLE))
+        .take(joined(structs.replace(AGENT, sid="PA_2", identity="agent-AJ_2")))
+        .stranger
     )
     assert tables().take(joined(AGENT)).stranger
     assert tables(dispatch()).take(joined(STRANGER)).stranger
@@ -433,7 +436,7 @@ def test_why_an_agent_left_decides_what_becomes_of_its_dispatch(
     reason: str, leaving: str | None, state: State, end_reason: EndReason
 ) -> None:
     made = tables(dispatch(State.ACTIVE), present=[ANN])
-    made.take(left(replace(AGENT, leaving=leaving), reason))
+    made.take(left(structs.replace(AGENT, leaving=leaving), reason))
     assert (made.row().state, made.row().end_reason) == (state, end_reason)
 
 
@@ -469,7 +472,7 @@ def test_an_agent_that_comes_late_to_a_dispatch_that_was_given_up_is_not_its_suc
 def test_an_agent_that_is_faster_than_the_word_of_its_dispatch_is_its_all_the_same() -> None:
     made = tables(dispatch(State.ACTIVE), present=[ANN])
     made.take(left(AGENT, "CONNECTION_TIMEOUT"))
-    late = replace(AGENT, sid="PA_next", identity="agent-AJ_2", joined_at=NOW)
+    late = structs.replace(AGENT, sid="PA_next", identity="agent-AJ_2", joined_at=NOW)
     made.take(joined(late))
     assert made.live().agent_identity == late.identity
 
@@ -594,7 +597,7 @@ def test_a_snapshot_finds_the_agent_gone_although_nobody_saw_it_come() -> None:
     assert made.row().end_reason is EndReason.AGENT_FAILED
 
 
-AGENT_AGAIN = replace(AGENT, sid="PA_agent_again", joined_at=DISPATCHED_AT + 60 * SECOND_US)
+AGENT_AGAIN = structs.replace(AGENT, sid="PA_agent_again", joined_at=DISPATCHED_AT + 60 * SECOND_US)
 
 
 def test_an_agent_that_reconnects_stays_its_dispatchs() -> None:
