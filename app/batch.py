@@ -51,10 +51,13 @@ def load(connection: Connection, changes: Sequence[Change], ledger: Ledger) -> N
     if events:
         ids = [event.event_id for event in events]
         ledger.seen_events.update(row[0] for row in sql.known_events(connection, ids))
-    sids = [event.participant.sid for event in events if event.participant]
-    sids += [participant.sid for snapshot in snapshots for participant in snapshot.participants]
-    if sids:
-        _take_participants(ledger, sql.participants(connection, sids))
+    keys = [(event.room.sid, event.participant.sid) for event in events if event.participant]
+    for snapshot in snapshots:
+        if snapshot.room:
+            room_sid = snapshot.room.sid
+            keys += [(room_sid, participant.sid) for participant in snapshot.participants]
+    if keys:
+        _take_participants(ledger, sql.participants(connection, keys))
     if snapshots:
         asked = [snapshot.room_name for snapshot in snapshots]
         _take_participants(ledger, sql.present(connection, asked))

@@ -21,6 +21,8 @@ class BatchSql(ABC):
 
     #: A condition: among the values of the one parameter, a list of texts.
     among: str
+    #: The same for a row of two values and a list of pairs of texts.
+    among_pairs: str
     #: What makes the rows that are read wait for other transactions, and others for this one.
     lock_rows = ""
 
@@ -28,7 +30,7 @@ class BatchSql(ABC):
         in_room = f"room_sid IN (SELECT sid FROM rooms WHERE name {self.among})"  # noqa: S608 - our names
         self._find_rooms = _select(rooms, f"name {self.among} ORDER BY name{self.lock_rows}")
         self._find_open = _select(dispatches, f"room_name {self.among} AND ended_at IS NULL{self.lock_rows}")
-        self._find_participants = _select(participants, f"sid {self.among}")
+        self._find_participants = _select(participants, f"(room_sid, sid) {self.among_pairs}")
         self._find_present = _select(participants, f"{in_room} AND left_at IS NULL")
         self._find_events = _select(webhook_events, f"id {self.among}")
         self._put_rooms = self._insert(rooms, _names(rooms.columns)) + _or_update(rooms)
@@ -50,8 +52,9 @@ class BatchSql(ABC):
     def open_dispatches(self, connection: Connection, room_names: list[str]) -> Rows:
         return self._find(connection, self._find_open, room_names)
 
-    def participants(self, connection: Connection, sids: list[str]) -> Rows:
-        return self._find(connection, self._find_participants, sids)
+    def participants(self, connection: Connection, keys: list[tuple[str, str]]) -> Rows:
+        """By the sids of their room and of their own."""
+        return self._find_by_pairs(connection, self._find_participants, keys)
 
     def present(self, connection: Connection, room_names: list[str]) -> Rows:
         return self._find(connection, self._find_present, room_names)
@@ -83,6 +86,11 @@ class BatchSql(ABC):
     def _find(self, connection: Connection, statement: str, wanted: list[str]) -> Rows: ...
 
     @abstractmethod
+    def _find_by_pairs(
+        self, connection: Connection, statement: str, wanted: list[tuple[str, str]]
+    ) -> Rows: ...
+
+    @abstractmethod
     def _put(self, connection: Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> None: ...
 
     @abstractmethod
@@ -103,11 +111,18 @@ class SqliteBatchSql(BatchSql):
     """By sqlite3's own cursors, whose errors say all that is asked of them."""
 
     among = "IN (SELECT value FROM json_each(?))"
+    among_pairs = "IN (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?))"
 
     def lock(self, connection: Connection, names: list[str]) -> None:
         """It takes one writer at a time: there is nobody to lock out."""
 
     def _find(self, connection: Connection, statement: str, wanted: list[str]) -> Rows:
+        return self._ask(connection, statement, wanted)
+
+    def _find_by_pairs(self, connection: Connection, statement: str, wanted: list[tuple[str, str]]) -> Rows:
+        return self._ask(connection, statement, wanted)
+
+    def _ask(self, connection: Connection, statement: str, wanted: Sequence[object]) -> Rows:
         with closing(connection.connection.cursor()) as cursor:
             cursor.execute(statement, (msgspec.json.encode(wanted).decode(),))
             return cursor.fetchall()
@@ -124,6 +139,7 @@ class PostgresBatchSql(BatchSql):
     """By SQLAlchemy, which tells which errors mean that the connection is lost."""
 
     among = "= ANY(CAST($1 AS text[]))"
+    among_pairs = "IN (SELECT * FROM unnest(CAST($1 AS text[]), CAST($2 AS text[])))"
     lock_rows = " FOR UPDATE"
     #: By name, for a room that no replica has seen yet has no row that could be locked. All in one order,
     #: so that two replicas never wait for each other in a circle.
@@ -137,6 +153,10 @@ class PostgresBatchSql(BatchSql):
 
     def _find(self, connection: Connection, statement: str, wanted: list[str]) -> Rows:
         return connection.exec_driver_sql(statement, (wanted,)).all()
+
+    def _find_by_pairs(self, connection: Connection, statement: str, wanted: list[tuple[str, str]]) -> Rows:
+        firsts, seconds = zip(*wanted, strict=True)
+        return connection.exec_driver_sql(statement, (list(firsts), list(seconds))).all()
 
     def _put(self, connection: Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
         connection.exec_driver_sql(statement, list(rows))

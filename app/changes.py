@@ -18,6 +18,7 @@ class RoomEventKind(StrEnum):
 class RoomEvent(msgspec.Struct, frozen=True, kw_only=True):
     """One webhook, reduced to what it says about who is in."""
 
+    #: LiveKit's id of it, behind its time: a repetition has the same of both.
     event_id: str
     kind: RoomEventKind
     room: Room

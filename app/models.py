@@ -11,6 +11,7 @@ from sqlalchemy import (
     Index,
     Integer,
     MetaData,
+    PrimaryKeyConstraint,
     String,
     Table,
     Text,
@@ -55,7 +56,7 @@ rooms = Table(
 participants = Table(
     "participants",
     metadata,
-    Column("sid", String(64), primary_key=True),
+    Column("sid", String(64), nullable=False),
     Column("room_name", String(256), nullable=False),
     Column("room_sid", String(64), nullable=False),
     Column("kind", String(16), nullable=False),
@@ -65,7 +66,8 @@ participants = Table(
     Column("left_at", BigInteger),
     Column("leave_reason", String(64)),
     Column("generation", BigInteger, nullable=False),
-    Index("ix_participants_room_sid_left_at", "room_sid", "left_at"),
+    # The room first, whose participants are asked for together: an index would be written for each webhook.
+    PrimaryKeyConstraint("room_sid", "sid"),
     Index("ix_participants_left_at", "left_at", sqlite_where=_LEFT, postgresql_where=_LEFT),
     sqlite_with_rowid=False,
 )
@@ -126,6 +128,7 @@ dispatches = Table(
 webhook_events = Table(
     "webhook_events",
     metadata,
+    # As in `RoomEvent.event_id`: its time comes first, so that those that come together are stored together.
     Column("id", String(64), primary_key=True),
     Column("received_at", BigInteger, nullable=False, index=True),
     sqlite_with_rowid=False,

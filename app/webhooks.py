@@ -140,11 +140,17 @@ def translate(body: bytes) -> Webhook:
         raise Malformed("the body is not a LiveKit webhook") from error
 
 
+def stored_id(created_at: str | int, event_id: str) -> str:
+    """What a webhook with this time and this id is known by; it sorts by the time."""
+    return f"{_number(created_at):010}.{event_id}"
+
+
 def _room_event(body: WebhookBody) -> RoomEvent | None:
     kind = _KINDS.get(body.event)
     if kind is None or body.room is None or not (body.room.name and body.room.sid and body.id):
         return None
-    for text, limit in ((body.room.name, 256), (body.room.sid, 64), (body.id, 64)):
+    event_id = stored_id(body.created_at, body.id)
+    for text, limit in ((body.room.name, 256), (body.room.sid, 64), (event_id, 64)):
         _check_text(text, limit)
     room = Room(
         name=body.room.name,
@@ -153,13 +159,13 @@ def _room_event(body: WebhookBody) -> RoomEvent | None:
         or _number(body.room.creation_time) * 1_000_000,
     )
     if kind in (RoomEventKind.STARTED, RoomEventKind.FINISHED):
-        return RoomEvent(event_id=body.id, kind=kind, room=room)
+        return RoomEvent(event_id=event_id, kind=kind, room=room)
     if body.participant is None or not body.participant.sid:
         return None
     reason = str(body.participant.disconnect_reason)
     _check_text(reason, 64)
     return RoomEvent(
-        event_id=body.id,
+        event_id=event_id,
         kind=kind,
         room=room,
         participant=_participant(body.participant),

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import aiohttp
 from aiohttp import web
 
+from app.webhooks import stored_id
 from devstack.ports import LOOPBACK
 
 #: What the service promises to keep; it answers 200 to the others as well, and forgets them.
@@ -74,7 +75,7 @@ class Mailroom:
         if status == web.HTTPOk.status_code:
             event = json.loads(body)
             if event.get("event") in _KEPT:
-                self.acknowledged.append(event["id"])
+                self.acknowledged.append(stored_id(event.get("createdAt", 0), event["id"]))
         else:
             self.refused += 1
         return web.Response(status=status)

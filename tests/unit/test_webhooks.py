@@ -20,7 +20,7 @@ from app.claims import LEEWAY_S
 from app.errors import Malformed, Unauthenticated
 from app.livekit_client import participant_of
 from app.presence import Kind, Participant
-from app.webhooks import IGNORED_EVENTS, check_digest, signed_digest, translate
+from app.webhooks import IGNORED_EVENTS, check_digest, signed_digest, stored_id, translate
 
 KEYS = {
     "devkey": "a-secret-of-at-least-thirty-two-characters",
@@ -116,7 +116,11 @@ def test_a_real_webhook_reads_as_protobufs_own_parser_reads_it(path: Path) -> No
     if ours.event is None:
         return
     room = ours.event.room
-    assert (ours.event.event_id, room.name, room.sid) == (theirs.id, theirs.room.name, theirs.room.sid)
+    assert (ours.event.event_id, room.name, room.sid) == (
+        stored_id(theirs.created_at, theirs.id),
+        theirs.room.name,
+        theirs.room.sid,
+    )
     assert room.created_at == theirs.room.creation_time_ms * 1_000
     if theirs.HasField("participant"):
         assert ours.event.participant == participant_of(theirs.participant)

@@ -12,7 +12,7 @@ from livekit.protocol.webhook import WebhookEvent
 
 from app.errors import Malformed
 from app.livekit_client import participant_of
-from app.webhooks import KNOWN_EVENTS, Webhook, translate
+from app.webhooks import KNOWN_EVENTS, Webhook, stored_id, translate
 from bench.corpus import bodies
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=20)
@@ -57,7 +57,11 @@ def check(ours: Webhook, theirs: Any) -> None:
     if ours.event is None:
         return
     room = ours.event.room
-    assert (ours.event.event_id, room.name, room.sid) == (theirs.id, theirs.room.name, theirs.room.sid)
+    assert (ours.event.event_id, room.name, room.sid) == (
+        stored_id(theirs.created_at, theirs.id),
+        theirs.room.name,
+        theirs.room.sid,
+    )
     assert room.created_at == (theirs.room.creation_time_ms or theirs.room.creation_time * 1_000) * 1_000
     if ours.event.participant:
         assert ours.event.participant == participant_of(theirs.participant)
