@@ -93,14 +93,20 @@ def express_contenders() -> tuple[Contender, Contender]:
 def _express_environment() -> Mapping[str, str]:
     environ = environment()
     node = subprocess.run(
-        ["node", "--print", "process.execPath"], env=environ, capture_output=True, text=True, check=True
-    )
-    # better-sqlite3 is compiled here, against the headers that came with this node.
-    environ |= {"npm_config_nodedir": str(Path(node.stdout.strip()).parent.parent)}
-    lock, done = _EXPRESS / "package-lock.json", _EXPRESS / "node_modules" / ".package-lock.json"
-    if not done.exists() or done.stat().st_mtime < lock.stat().st_mtime:
+        ["node", "--print", "process.execPath + ' ' + process.version"],
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    # better-sqlite3 is compiled here, against the headers that came with this node, and runs on no other.
+    environ |= {"npm_config_nodedir": str(Path(node.rpartition(" ")[0]).parent.parent)}
+    lock, made_for = _EXPRESS / "package-lock.json", _EXPRESS / "node_modules" / ".made-for"
+    is_made = made_for.exists() and made_for.read_text() == node
+    if not is_made or made_for.stat().st_mtime < lock.stat().st_mtime:
         print("installing the Express peers (npm ci, a minute or so)", flush=True)
         run_command(["npm", "ci", "--no-audit", "--no-fund", "--loglevel=error"], _EXPRESS, environ, print)
+        made_for.write_text(node)
     return environ
 
 
