@@ -5,7 +5,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from livekit import api
@@ -169,6 +169,15 @@ async def test_a_worker_without_a_name(environ: dict[str, str], start_worker: St
     assert '@server.rtc_session(agent_name="somebody")' in said
 
 
+@pytest.fixture
+def _interruptible() -> Iterator[None]:
+    """A shell that starts the tests in the background has them ignore SIGINT, and all that they start."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interruptible")
 async def test_an_interrupted_doctor_leaves_no_room(
     environ: dict[str, str], livekit_api: api.LiveKitAPI
 ) -> None:
