@@ -38,8 +38,6 @@ _CALL_TIMEOUT_S = 4.5
 _REMOVE_TIMEOUT_S = 1.5
 _PROBE_TIMEOUT_MS = 2_000
 _RPC_ERROR = re.compile(r"RpcError (\d{4})")
-#: Twirp's code for a room, dispatch or participant that is not there.
-_ABSENT = "not_found"
 #: Unsupported method, and application error.
 _SPOKEN = frozenset({"1400", "1500"})
 
@@ -147,19 +145,15 @@ class LiveKitClient:
 
     async def probe(self, room_name: str, identity: str) -> Probe:
         try:
-            async with _translated():
+            async with _absent_is_false() as result, _translated():
                 payload = await self._rooms.perform_rpc(room_name, identity, HEALTH_METHOD)
         except _NoDataChannel:
             return Probe.CONNECTING
         except _RpcFailed as failure:
             # Only a living process can say that it does not know the method, or that it failed.
             return Probe.ALIVE if failure.rpc_code in _SPOKEN else Probe.SILENT
-        except _Refusal as refusal:
-            # It has left while it was asked. Of one who was never in, LiveKit says that nobody answers.
-            if refusal.twirp_code != _ABSENT:
-                raise
-            return Probe.SILENT
-        return _probe_of(payload)
+        # Absent is who has left while asked. Of one who was never in, LiveKit says that nobody answers.
+        return _probe_of(payload) if result.found else Probe.SILENT
 
 
 def _time_of(date: str | None) -> int | None:
@@ -284,7 +278,7 @@ async def _absent_is_false() -> AsyncIterator[_Found]:
     try:
         yield result
     except _Refusal as refusal:
-        if refusal.twirp_code != _ABSENT:
+        if refusal.twirp_code != "not_found":
             raise
         result.found = False
 

@@ -50,7 +50,7 @@ async def test_unavailable_is_not_mistaken_for_refused(real_client: LiveKitClien
         await real_client.list_dispatches("no-such-room")
 
 
-async def test_who_leaves_while_asked_is_silent(
+async def test_who_leaves_while_asked_is_silent_or_cannot_be_asked_and_is_no_refusal(
     contract_server: LiveKitServer, real_client: LiveKitClient
 ) -> None:
     room_name = f"left-{uuid.uuid4().hex[:12]}"
@@ -74,4 +74,6 @@ async def test_who_leaves_while_asked_is_silent(
         await eventually(has_arrived, "the question has reached the participant")
         assert await real_client.remove_participant(room_name, "alice") is True
 
-        assert await probe is Probe.SILENT
+        # LiveKit says that there is no such participant, or that nobody answers: whichever it comes to first.
+        (outcome,) = await asyncio.gather(probe, return_exceptions=True)
+        assert outcome is Probe.SILENT or isinstance(outcome, LiveKitUnavailable), outcome
