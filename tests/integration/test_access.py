@@ -243,6 +243,20 @@ async def test_every_response_has_the_headers_that_browsers_obey(start_app: Star
             assert headers["Cache-Control"] == "no-store"
 
 
+async def test_an_answer_to_a_webhook_has_them_too_and_names_no_version(
+    app: App, world: World, server: FakeServer
+) -> None:
+    server.join("room")
+    answers = [await app.deliver(webhook) for webhook in world.post.take()]
+    answers.append(await app.call("POST", "/api/livekit/webhook"))
+    assert {answer.status for answer in answers} == {200, 401}
+    for answer in answers:
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+        # aiohttp puts its own name there, and Python's, where there is none.
+        assert answer.headers["Server"] == "agent-lifecycle"
+
+
 async def test_plain_http_is_not_said_to_be_https(app: App) -> None:
     assert "Strict-Transport-Security" not in (await app.call("GET", "/healthz")).headers
 
