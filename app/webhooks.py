@@ -134,22 +134,26 @@ def translate(body: bytes) -> Webhook:
         decoded = _decoder.decode(body)
         if not decoded.event:
             raise Malformed("the body names no event")
-        sent_at = _number(decoded.created_at) * SECOND_US or None
-        return Webhook(name=decoded.event, event=_room_event(decoded), sent_at=sent_at)
+        created_at_s = _number(decoded.created_at)
+        return Webhook(
+            name=decoded.event,
+            event=_room_event(decoded, created_at_s),
+            sent_at=created_at_s * SECOND_US or None,
+        )
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
         raise Malformed("the body is not a LiveKit webhook") from error
 
 
-def stored_id(created_at: str | int, event_id: str) -> str:
+def stored_id(created_at_s: int, event_id: str) -> str:
     """What a webhook with this time and this id is known by; it sorts by the time."""
-    return f"{_number(created_at):010}.{event_id}"
+    return f"{created_at_s:010}.{event_id}"
 
 
-def _room_event(body: WebhookBody) -> RoomEvent | None:
+def _room_event(body: WebhookBody, created_at_s: int) -> RoomEvent | None:
     kind = _KINDS.get(body.event)
     if kind is None or body.room is None or not (body.room.name and body.room.sid and body.id):
         return None
-    event_id = stored_id(body.created_at, body.id)
+    event_id = stored_id(created_at_s, body.id)
     for text, limit in ((body.room.name, 256), (body.room.sid, 64), (event_id, 64)):
         _check_text(text, limit)
     room = Room(

@@ -75,7 +75,7 @@ class Mailroom:
         if status == web.HTTPOk.status_code:
             event = json.loads(body)
             if event.get("event") in _KEPT:
-                self.acknowledged.append(stored_id(event.get("createdAt", 0), event["id"]))
+                self.acknowledged.append(stored_id(int(event.get("createdAt", 0)), event["id"]))
         else:
             self.refused += 1
         return web.Response(status=status)

@@ -5,14 +5,17 @@ import hashlib
 import itertools
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import jwt
 from google.protobuf.json_format import MessageToJson
-from livekit.protocol.models import ParticipantInfo, ParticipantPermission, Room
+from livekit.protocol.models import DisconnectReason, ParticipantInfo, ParticipantPermission, Room
 from livekit.protocol.webhook import WebhookEvent
 
 from app.config import Keypair
+from app.livekit_client import participant_of
 from app.presence import Kind
+from app.webhooks import Webhook, stored_id
 from fakes.rooms import FakeParticipant, FakeRoom
 
 #: Stand in every webhook, and have no business in a database or a log.
@@ -90,3 +93,19 @@ def _participant(participant: FakeParticipant, reason: str) -> ParticipantInfo:
     if reason:
         info.MergeFrom(ParticipantInfo(disconnect_reason=reason))
     return info
+
+
+def assert_read_alike(ours: Webhook, theirs: Any) -> None:
+    """What we have read of a body is what protobuf's own parser reads there, `theirs`."""
+    assert ours.name == theirs.event
+    assert (ours.sent_at or 0) == theirs.created_at * 1_000_000
+    if ours.event is None:
+        return
+    room = ours.event.room
+    assert ours.event.event_id == stored_id(theirs.created_at, theirs.id)
+    assert (room.name, room.sid) == (theirs.room.name, theirs.room.sid)
+    assert room.created_at == (theirs.room.creation_time_ms or theirs.room.creation_time * 1_000) * 1_000
+    if ours.event.participant:
+        assert ours.event.participant == participant_of(theirs.participant)
+    if ours.event.reason is not None:
+        assert ours.event.reason == DisconnectReason.Name(theirs.participant.disconnect_reason)
