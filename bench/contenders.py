@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,8 +30,7 @@ class Contender:
     command: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
     path: str = PATH
-    #: Whether it has to do with the servers' core alone.
-    is_pinned: bool = True
+    cores: frozenset[int] = SERVER_CORES
 
     @contextmanager
     def running(self, folder: Path) -> Iterator[str]:
@@ -46,7 +45,7 @@ class Contender:
             | {"LIVEKIT_API_KEY": KEYPAIR.key, "LIVEKIT_API_SECRET": KEYPAIR.secret}
             | {name: value.format(**places) for name, value in self.env.items()},
         )
-        with pinned(SERVER_CORES) if self.is_pinned else nullcontext():
+        with pinned(self.cores):
             child.start()
         try:
             child.wait_until(lambda: _listens(port), what="port that listens", timeout_s=_START_TIMEOUT_S)

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 _CORES = sorted(os.sched_getaffinity(0))
 SERVER_CORES = frozenset(_CORES[:1])
+ALL_CORES = frozenset(_CORES)
 #: The same one where there is only one.
 LOAD_CORES = frozenset(_CORES[1:] or _CORES)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from bench.contenders import KEYPAIR, SERVICE
 from bench.corpus import write_corpus
 from bench.figures import Figure, Unit
+from bench.machine import ALL_CORES
 from bench.wrk import Load, replay
 from devstack.chaos.databases import opened
 from devstack.chaos.options import Database
@@ -39,7 +40,7 @@ def _rate(folder: Path, count: int, round_s: int) -> float:
         write_corpus(corpus, _MOST_PER_SECOND * round_s, 1_000, KEYPAIR, seed=seed)
     with ExitStack() as stack:
         url = stack.enter_context(opened(Database.POSTGRES, folder))
-        contender = replace(SERVICE, env={**SERVICE.env, "DATABASE_URL": url}, is_pinned=False)
+        contender = replace(SERVICE, env={**SERVICE.env, "DATABASE_URL": url}, cores=ALL_CORES)
         urls = [stack.enter_context(contender.running(folder)) for _ in corpora]
         pool = stack.enter_context(ThreadPoolExecutor(count))
 
