@@ -255,8 +255,11 @@ class Agents:
 
     async def _agents_of(self, dispatch: Dispatch) -> list[str]:
         """The agents in the room that belong to the dispatch, or to none of ours."""
-        listed = await self._paced(self._livekit.list_participants, dispatch.room_name)
-        agents = [participant for participant in listed if participant.kind is Kind.AGENT]
+        agents = {
+            participant.identity: participant
+            for participant in await self._paced(self._livekit.list_participants, dispatch.room_name)
+            if participant.kind is Kind.AGENT and participant.identity is not None
+        }
         if not agents:
             return []
         rows = (await self._store.room(dispatch.room_name)).dispatches
@@ -266,18 +269,14 @@ class Agents:
             default=None,
         )
         found = []
-        for participant in agents:
-            if participant.identity is None:
-                continue
+        for identity, agent in agents.items():
             is_stray = (
                 dispatch.agent_identity is None
-                and participant.agent_name == dispatch.agent_name
-                and participant.identity not in others
-                and _came_between(participant, dispatch.dispatched_at, taken_over_at)
+                and agent.agent_name == dispatch.agent_name
+                and _came_between(agent, dispatch.dispatched_at, taken_over_at)
             )
-            is_own = participant.identity == dispatch.agent_identity and participant.identity not in others
-            if is_own or is_stray:
-                found.append(participant.identity)
+            if identity not in others and (identity == dispatch.agent_identity or is_stray):
+                found.append(identity)
         return found
 
     async def refute(self, dispatch: Dispatch) -> None:

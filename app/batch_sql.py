@@ -116,16 +116,13 @@ class SqliteBatchSql(BatchSql):
     def lock(self, connection: Connection, names: list[str]) -> None:
         """It takes one writer at a time: there is nobody to lock out."""
 
-    def _find(self, connection: Connection, statement: str, wanted: list[str]) -> Rows:
-        return self._ask(connection, statement, wanted)
-
-    def _find_by_pairs(self, connection: Connection, statement: str, wanted: list[tuple[str, str]]) -> Rows:
-        return self._ask(connection, statement, wanted)
-
-    def _ask(self, connection: Connection, statement: str, wanted: Sequence[object]) -> Rows:
+    def _find(self, connection: Connection, statement: str, wanted: Sequence[object]) -> Rows:
         with closing(connection.connection.cursor()) as cursor:
             cursor.execute(statement, (msgspec.json.encode(wanted).decode(),))
             return cursor.fetchall()
+
+    def _find_by_pairs(self, connection: Connection, statement: str, wanted: list[tuple[str, str]]) -> Rows:
+        return self._find(connection, statement, wanted)
 
     def _put(self, connection: Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
         with closing(connection.connection.cursor()) as cursor:
