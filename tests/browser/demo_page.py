@@ -3,6 +3,7 @@
 from playwright.async_api import Locator, Page, expect
 
 from devstack.service import Service
+from devstack.truth import eventually
 
 VOICE, TEXT = "Join with microphone", "Text only"
 
@@ -48,8 +49,15 @@ class Demo:
         return await self.answer_to(text)
 
     async def write(self, text: str) -> None:
-        await self.page.get_by_label("Message to the agent").fill(text)
-        await self.page.keyboard.press("Enter")
+        message = self.page.get_by_label("Message to the agent")
+        await message.fill(text)
+
+        async def is_taken() -> bool:
+            # At a moment in which the agent is not ready, the page keeps the text for another press.
+            await message.press("Enter")
+            return await message.input_value() == ""
+
+        await eventually(is_taken, f"the page has taken {text!r}")
 
     async def answer_to(self, text: str) -> str:
         answer = self.answers.filter(has_text=f": {text}")
