@@ -11,16 +11,18 @@ from contextlib import closing
 
 from aiohttp import web
 
+from app.cli.parser import command_line
 from app.clock import Clock, SteadyClock
-from app.command_line import command_line
-from app.config import Config, ConfigError, load_config
-from app.connections import listen
+from app.config.settings import Config, ConfigError, load_config
+from app.database.migrations import MigrationError
 from app.errors import ServiceError
-from app.log_counts import LogCounts
-from app.logs import Aggregation, Cleaner, Redaction, configure_logging, prepare_process
+from app.logs.aggregation import Aggregation
+from app.logs.counts import LogCounts
+from app.logs.redaction import Cleaner, Redaction
+from app.logs.setup import configure_logging, prepare_process
 from app.memory import settle_memory
-from app.migrate import MigrationError
-from app.web import create_app
+from app.web.app import create_app
+from app.web.connections import listen
 
 logger = logging.getLogger("app")
 

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
-from app.changes import RoomEvent, RoomEventKind
+from app.state.changes import RoomEvent, RoomEventKind
 
 logger = logging.getLogger(__name__)
 

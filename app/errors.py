@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 from aiohttp import web
 
-from app.log_context import request_id
+from app.logs.context import request_id
 
 logger = logging.getLogger(__name__)
 

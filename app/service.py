@@ -5,33 +5,33 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from app.agents import Agents
-from app.alert_post import AlertPost
-from app.alert_rules import rules_for
-from app.alert_watch import AlertWatch
-from app.alerts import Alerts
-from app.changes import Advance, Change, Intent, Outcome, RoomEvent
-from app.cleanup import Cleaner
+from app.alerts.model import Alerts
+from app.alerts.monitor import AlertWatch
+from app.alerts.notifier import AlertPost
+from app.alerts.rules import rules_for
 from app.clock import Clock
-from app.config import Config
+from app.config.settings import Config
+from app.control.dispatcher import Dispatches
+from app.control.effects import Agents
+from app.control.inspector import Examiner
+from app.control.liveness import Liveness
+from app.control.processor import Tracker
+from app.control.readiness import Readiness
+from app.control.reconciler import Reconciler
+from app.control.sweeper import Cleaner
+from app.control.timers import Deadline, Timers
 from app.dashboard.feed import Feed
 from app.dashboard.figures import read_totals
-from app.dispatches import Dispatches
-from app.evidence import Examiner
-from app.livekit import LiveKit
-from app.liveness import Liveness
-from app.log_counts import LogCounts
-from app.logs.cleaning import Redaction
-from app.metered_livekit import MeteredLiveKit
-from app.metrics import Metrics, Readings
-from app.mode import Withheld
-from app.readiness import Readiness
-from app.reconcile import Reconciler
-from app.session_rooms import SessionRooms
-from app.store import Store
-from app.tally import Tally
-from app.timers import Deadline, Timers
-from app.tracker import Tracker
+from app.database.store import Store
+from app.lifecycle.mode import Withheld
+from app.livekit.interface import LiveKit
+from app.livekit.metered import MeteredLiveKit
+from app.logs.counts import LogCounts
+from app.logs.redaction import Redaction
+from app.metrics.counters import Tally
+from app.metrics.registry import Metrics, Readings
+from app.state.changes import Advance, Change, Intent, Outcome, RoomEvent
+from app.web.browser_sessions import SessionRooms
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from aiohttp import web
 
-from app.session_rooms import MAX_AGE_S
+from app.web.browser_sessions import MAX_AGE_S
 
 NAME = "agent_lifecycle_room"
 

@@ -2,7 +2,7 @@
 
 import logging
 
-from app.livekit import RoomInfo
+from app.livekit.interface import RoomInfo
 
 logger = logging.getLogger(__name__)
 

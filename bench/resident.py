@@ -16,17 +16,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from app import migrate
-from app.changes import RoomEvent
 from app.clock import SteadyClock
-from app.config import load_config
-from app.engine import create_engine
+from app.config.settings import load_config
+from app.database import migrations
+from app.database.engine import create_engine
+from app.database.store import Store
 from app.lifecycle import SECOND_US
-from app.log_counts import LogCounts
+from app.livekit.webhooks import translate
+from app.logs.counts import LogCounts
 from app.memory import settle_memory
 from app.service import Service, build_service
-from app.store import Store
-from app.webhooks import translate
+from app.state.changes import RoomEvent
 from bench.corpus import bodies
 from bench.seeds import AGENT_NAME, make_seeds, write_database
 from bench.stub_livekit import StubLiveKit
@@ -53,7 +53,7 @@ async def _service(url: str, livekit: StubLiveKit) -> AsyncIterator[Service]:
         }
     )
     engine = create_engine(config.database_url)
-    await migrate.upgrade(engine)
+    await migrations.upgrade(engine)
     store = Store(engine)
     service = build_service(config, store, livekit, SteadyClock(), LogCounts())
     settle_memory()
@@ -179,7 +179,7 @@ async def measure_timers(_folder: Path, agents: int) -> dict[str, float]:
     # Imported here: nobody else needs it, and it takes its time.
     from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
-    from app.timers import Deadline, Timers
+    from app.control.timers import Deadline, Timers
 
     clock = SteadyClock()
     timers = Timers(clock, lambda _deadline: None)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from sqlalchemy import insert
 
-from app import migrate
-from app.engine import create_engine
+from app.database import migrations
+from app.database.engine import create_engine
+from app.database.tables import dispatches, participants, rooms
 from app.lifecycle import SECOND_US, State
-from app.livekit import ListedDispatch, RoomInfo
-from app.models import dispatches, participants, rooms
-from app.presence import Kind, Participant
+from app.livekit.interface import ListedDispatch, RoomInfo
+from app.state.presence import Kind, Participant
 
 AGENT_NAME = "assistant"
 _CHUNK = 5_000
@@ -80,7 +80,7 @@ async def write_database(file: Path, seeds: Iterable[Seed]) -> str:
     """Make the database and give its URL."""
     url = f"sqlite+aiosqlite:///{file}"
     engine = create_engine(url)
-    await migrate.upgrade(engine)
+    await migrations.upgrade(engine)
     listed = list(seeds)
     for start in range(0, len(listed), _CHUNK):
         chunk = listed[start : start + _CHUNK]

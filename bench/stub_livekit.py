@@ -5,8 +5,8 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from app.livekit import ListedDispatch, Probe, RoomInfo
-from app.presence import Kind, Participant
+from app.livekit.interface import ListedDispatch, Probe, RoomInfo
+from app.state.presence import Kind, Participant
 from bench.seeds import Seed
 
 

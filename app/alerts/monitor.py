@@ -4,16 +4,16 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 
-from app.alert_rules import STUCK_AFTER
-from app.alerts import Alerts, Figures, News, Standing
-from app.changes import Change, Outcome, Snapshot
+from app.alerts.model import Alerts, Figures, News, Standing
+from app.alerts.rules import STUCK_AFTER
 from app.clock import Clock
+from app.database.store import Store
 from app.errors import ServiceError
 from app.lifecycle import Effect
-from app.log_counts import LogCounts
-from app.presence import Kind
-from app.store import Store
-from app.tally import Tally
+from app.logs.counts import LogCounts
+from app.metrics.counters import Tally
+from app.state.changes import Change, Outcome, Snapshot
+from app.state.presence import Kind
 
 logger = logging.getLogger(__name__)
 

@@ -15,9 +15,9 @@ from datetime import UTC, datetime
 import aiohttp
 import msgspec
 
-from app.alerts import News
+from app.alerts.model import News
 from app.lifecycle import SECOND_US
-from app.tally import Tally
+from app.metrics.counters import Tally
 
 logger = logging.getLogger(__name__)
 

@@ -3,8 +3,8 @@
 from collections import deque
 from collections.abc import Iterable
 
-from app.alerts import GOOD, UNSURE, Figures, Finding, Level, Rule
-from app.config import Config
+from app.alerts.model import GOOD, UNSURE, Figures, Finding, Level, Rule
+from app.config.settings import Config
 from app.lifecycle import SECOND_US, Dispatch, State
 
 MINUTE_US = 60 * SECOND_US

@@ -9,18 +9,18 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from app import backup as backups
+from app.cli.doctor import checks, report
+from app.cli.doctor.findings import Finding, Verdict
+from app.cli.status import StatusUnknown, ask, table, to_json
+from app.cli.terminal import Terminal
 from app.clock import SteadyClock
-from app.config import database_url
-from app.doctor import examination, report
-from app.doctor.findings import Finding, Verdict
+from app.config.environment import sqlite_path
+from app.config.settings import database_url
+from app.database import backup as backups
+from app.database.migrations import MigrationError
+from app.database.transfer import TransferRefused, told, transfer
 from app.errors import ServiceError
-from app.logs import configure_logging
-from app.migrate import MigrationError
-from app.settings import sqlite_path
-from app.status import StatusUnknown, ask, table, to_json
-from app.terminal import Terminal
-from app.transfer import TransferRefused, told, transfer
+from app.logs.setup import configure_logging
 
 _KEYLESS = """\
 The service lists its agents to who has an API key: set API_KEYS, for the service and here, or give --api-key.
@@ -53,9 +53,7 @@ async def _examine(given: argparse.Namespace, environ: Environ) -> int:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
     terminal = Terminal(sys.stdout, environ)
     found: list[tuple[str, Finding]] = []
-    async for check, finding in examination.examine(
-        environ, SteadyClock(), skip=given.skip, wait_s=given.wait
-    ):
+    async for check, finding in checks.examine(environ, SteadyClock(), skip=given.skip, wait_s=given.wait):
         found.append((check, finding))
         if not given.json:
             terminal.write(report.line(check, finding, colour=terminal.is_rich))

@@ -6,10 +6,10 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from app import commands
-from app.commands import Command
-from app.doctor import examination
-from app.settings import between, parse_database_url, web_url
+from app.cli import commands
+from app.cli.commands import Command
+from app.cli.doctor import checks
+from app.config.environment import between, parse_database_url, web_url
 
 T = TypeVar("T")
 
@@ -114,7 +114,7 @@ def _add(
 
 
 def _add_doctor(add: _Add) -> None:
-    names = examination.NAMES
+    names = checks.NAMES
     description = _DOCTOR_DESCRIPTION.format(checks=", ".join(names))
     summary = "look for what is wrong, and say how to mend it"
     parser = add("doctor", commands.doctor, summary, description, _DOCTOR_EPILOG)

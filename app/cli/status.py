@@ -8,9 +8,9 @@ from typing import Any
 import aiohttp
 import msgspec
 
-from app.readiness import Report
-from app.schemas import AgentItem, AgentList
-from app.terminal import printable
+from app.cli.terminal import printable
+from app.control.readiness import Report
+from app.web.schemas import AgentItem, AgentList
 
 _TIMEOUT = aiohttp.ClientTimeout(total=10)
 _PAGE = 100

@@ -6,9 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from app.lifecycle import SECOND_US, Policy, Restart
-from app.mode import Mode
-from app.settings import (
+from app.config.environment import (
     Network,
     Reader,
     alert_url,
@@ -25,6 +23,8 @@ from app.settings import (
     sqlite_url,
     web_url,
 )
+from app.lifecycle import SECOND_US, Policy, Restart
+from app.lifecycle.mode import Mode
 
 _NOBODY: tuple[str, ...] = ()
 

@@ -5,18 +5,18 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from app.agents import Agents
-from app.changes import Advance, Intent, Outcome
 from app.clock import Clock
+from app.control.effects import Agents
+from app.control.inspector import Evidence, Examiner, Judged, Verdict
+from app.control.processor import Tracker, new_row_id
+from app.database.store import HistoryLine, Store
 from app.errands import wind_up
 from app.errors import Busy, LiveKitTimeout, LiveKitUnavailable, NotFound
-from app.evidence import Evidence, Examiner, Judged, Verdict
 from app.lifecycle import Dispatch, Effect, Event, Signal, State
-from app.livekit import LiveKit, RoomInfo
-from app.mode import Mode, Withheld
-from app.store import HistoryLine, Store
-from app.tally import Tally
-from app.tracker import Tracker, new_row_id
+from app.lifecycle.mode import Mode, Withheld
+from app.livekit.interface import LiveKit, RoomInfo
+from app.metrics.counters import Tally
+from app.state.changes import Advance, Intent, Outcome
 
 logger = logging.getLogger(__name__)
 

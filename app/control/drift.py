@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from zlib import crc32
 
 from app.lifecycle import SECOND_US, Dispatch, State
-from app.livekit import RoomInfo
-from app.presence import Kind, Participant
+from app.livekit.interface import RoomInfo
+from app.state.presence import Kind, Participant
 
 #: A room that nothing points to is looked at in one round out of so many.
 ROLLING_ROUNDS = 10

@@ -11,19 +11,19 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from typing import ParamSpec, TypeVar
 
-from app.changes import Advance, Outcome, RoomEvent, RoomEventKind, Snapshot
+from app.control.inspector import Examiner, Verdict
+from app.control.processor import Tracker, new_row_id
+from app.control.tasks import KeyedLocks
+from app.database.store import Store
 from app.errands import wind_up
 from app.errors import LiveKitRefused, LiveKitUnavailable, LiveKitUnreachable, ServiceError
-from app.evidence import Examiner, Verdict
 from app.lifecycle import LIVE_STATES, Dispatch, Effect, Event, Signal, State
-from app.livekit import ListedDispatch, LiveKit, RoomInfo
-from app.locks import KeyedLocks
-from app.mode import Mode, Withheld
-from app.presence import Kind, Participant
+from app.lifecycle.mode import Mode, Withheld
+from app.livekit.interface import ListedDispatch, LiveKit, RoomInfo
+from app.metrics.counters import Tally
 from app.short_rooms import ShortRooms
-from app.store import Store
-from app.tally import Tally
-from app.tracker import Tracker, new_row_id
+from app.state.changes import Advance, Outcome, RoomEvent, RoomEventKind, Snapshot
+from app.state.presence import Kind, Participant
 
 logger = logging.getLogger(__name__)
 

@@ -5,14 +5,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from app.changes import Advance, Outcome, Snapshot
 from app.clock import Clock
+from app.control.processor import Tracker
+from app.database.store import Store
 from app.errors import LiveKitUnavailable
 from app.lifecycle import LIVE_STATES, SECOND_US, Dispatch, Event, Signal, State
-from app.livekit import ListedDispatch, LiveKit, Probe, RoomInfo
-from app.presence import Kind, Participant
-from app.store import Store
-from app.tracker import Tracker
+from app.livekit.interface import ListedDispatch, LiveKit, Probe, RoomInfo
+from app.state.changes import Advance, Outcome, Snapshot
+from app.state.presence import Kind, Participant
 
 
 class Verdict(StrEnum):

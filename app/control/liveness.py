@@ -3,15 +3,15 @@
 import asyncio
 import logging
 
-from app.agents import Agents
 from app.clock import Clock
+from app.control.effects import Agents
+from app.control.inspector import SECOND_LOOK_S
+from app.control.processor import Tracker
+from app.control.reconciler import Reconciler
+from app.database.store import Store
 from app.errors import ServiceError
-from app.evidence import SECOND_LOOK_S
 from app.lifecycle import Dispatch, Effect, State
-from app.livekit import LiveKit, Probe
-from app.reconcile import Reconciler
-from app.store import Store
-from app.tracker import Tracker
+from app.livekit.interface import LiveKit, Probe
 
 logger = logging.getLogger(__name__)
 

@@ -4,16 +4,16 @@ import logging
 import uuid
 from collections.abc import Callable
 
-from app.changes import Change, Outcome, RoomEvent, Transition
 from app.clock import Clock
 from app.comings import Comings
-from app.docket import Docket
-from app.ledger import Ledger
+from app.control.timers import Timers
+from app.database.group_commit import Writer
+from app.database.store import Store
 from app.lifecycle import Policy
-from app.metrics import Metrics
-from app.store import Store
-from app.timers import Timers
-from app.writer import Writer
+from app.metrics.registry import Metrics
+from app.state.changes import Change, Outcome, RoomEvent, Transition
+from app.state.dispatch_set import Docket
+from app.state.unit_of_work import Ledger
 
 logger = logging.getLogger(__name__)
 

@@ -5,9 +5,9 @@ import logging
 
 import msgspec
 
+from app.control.reconciler import Reconciler
+from app.database.store import Store
 from app.errors import LiveKitRefused, ServiceError
-from app.reconcile import Reconciler
-from app.store import Store
 
 logger = logging.getLogger(__name__)
 

@@ -6,18 +6,18 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
-from app.agents import Agents
-from app.census import KnownRoom, agrees, is_suspect
-from app.changes import Advance, Snapshot
-from app.dispatches import Dispatches, Wanted
+from app.control.dispatcher import Dispatches, Wanted
+from app.control.drift import KnownRoom, agrees, is_suspect
+from app.control.effects import Agents
+from app.control.inspector import SECOND_LOOK_S, Evidence, Examiner, Judged, Verdict
+from app.control.processor import Tracker
+from app.database.store import Store
 from app.errands import wind_up
 from app.errors import ServiceError
-from app.evidence import SECOND_LOOK_S, Evidence, Examiner, Judged, Verdict
 from app.lifecycle import SECOND_US, Dispatch, Event, Signal, State
-from app.livekit import LiveKit, RoomInfo
-from app.mode import Mode, Withheld
-from app.store import Store
-from app.tracker import Tracker
+from app.lifecycle.mode import Mode, Withheld
+from app.livekit.interface import LiveKit, RoomInfo
+from app.state.changes import Advance, Snapshot
 
 logger = logging.getLogger(__name__)
 

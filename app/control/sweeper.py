@@ -5,17 +5,17 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
-from app.changes import Due, Outcome
 from app.clock import Clock
+from app.control.inspector import Examiner
+from app.control.processor import Tracker
+from app.control.reconciler import Reconciler
+from app.control.timers import Deadline, Timers
+from app.database.store import Store
 from app.errands import wind_up
 from app.errors import ServiceError
-from app.evidence import Examiner
 from app.lifecycle import SECOND_US, Event
-from app.mode import Mode, Withheld
-from app.reconcile import Reconciler
-from app.store import Store
-from app.timers import Deadline, Timers
-from app.tracker import Tracker
+from app.lifecycle.mode import Mode, Withheld
+from app.state.changes import Due, Outcome
 
 logger = logging.getLogger(__name__)
 

@@ -9,15 +9,15 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 
-from app.alerts import Alert
+from app.alerts.model import Alert
 from app.clock import Clock
 from app.dashboard import messages
-from app.dashboard.hour import Hour, Minute, Totals
+from app.dashboard.history import Hour, Minute, Totals
 from app.dashboard.mirror import MAX_ENDED, MAX_LIVE, Mirror
-from app.dashboard.watcher import Watcher
+from app.dashboard.subscriber import Watcher
+from app.database.store import Store
 from app.errors import Busy, ServiceError
 from app.lifecycle import LIVE_STATES, Dispatch, State
-from app.store import Store
 
 MAX_PAGES = 32
 _PUBLISH_EVERY_S = 0.25

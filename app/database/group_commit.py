@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from app.changes import Change, Outcome
+from app.database.store import Store
 from app.errors import Busy, DatabaseUnavailable
-from app.ledger import Ledger
-from app.store import Store
+from app.state.changes import Change, Outcome
+from app.state.unit_of_work import Ledger
 
 logger = logging.getLogger(__name__)
 

@@ -6,13 +6,13 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from app.batch_sql import Rows, batch_sql
-from app.changes import Advance, Change, Due, RoomEvent, Snapshot
-from app.docket import final_states
-from app.ledger import Ledger
+from app.database.statements import Rows, batch_sql
+from app.database.tables import dispatches, participants
 from app.lifecycle import LIVE_STATES, Dispatch, EndReason, State
-from app.models import dispatches, participants
-from app.presence import Kind, TrackedParticipant, TrackedRoom
+from app.state.changes import Advance, Change, Due, RoomEvent, Snapshot
+from app.state.dispatch_set import final_states
+from app.state.presence import Kind, TrackedParticipant, TrackedRoom
+from app.state.unit_of_work import Ledger
 
 _DISPATCH_COLUMNS = tuple(column.name for column in dispatches.columns)
 _DISPATCH_DERIVED = ("due_at",)

@@ -16,8 +16,8 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.database.error_mapping import is_damage, translated
 from app.errors import DatabaseUnavailable
-from app.outage import is_damage, translated
 
 #: Any number, as long as it is always the same: all who migrate one database wait for each other.
 _LOCK_ID = 7_310_114
@@ -100,7 +100,7 @@ async def _explained(file: Path | None) -> AsyncIterator[None]:
 
 def alembic_config(connection: Connection | None = None) -> AlembicConfig:
     config = AlembicConfig()
-    config.set_main_option("script_location", str(Path(__file__).parent.parent / "migrations"))
+    config.set_main_option("script_location", str(Path(__file__).parents[2] / "migrations"))
     if connection is not None:
         config.attributes["connection"] = connection
     return config

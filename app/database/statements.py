@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Column, Connection, Table
 
-from app.models import dispatches, history, participants, rooms, webhook_events
+from app.database.tables import dispatches, history, participants, rooms, webhook_events
 
 Rows = Sequence[Sequence[Any]]
 

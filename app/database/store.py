@@ -9,16 +9,16 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine, Row, and_, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.alerts import Standing
-from app.batch import dispatch_of, load, save
-from app.census import KnownRoom
-from app.changes import Change, Outcome
-from app.ledger import Ledger
+from app.alerts.model import Standing
+from app.control.drift import KnownRoom
+from app.control.timers import Deadline
+from app.database.loading import dispatch_of, load, save
+from app.database.tables import dispatches, history, participants, rooms, webhook_events
+from app.database.transactions import Transactions
 from app.lifecycle import LIVE_STATES, Dispatch, Policy, State
-from app.models import dispatches, history, participants, rooms, webhook_events
-from app.presence import CLOSING_LEAVES, Kind
-from app.timers import Deadline
-from app.transactions import Transactions
+from app.state.changes import Change, Outcome
+from app.state.presence import CLOSING_LEAVES, Kind
+from app.state.unit_of_work import Ledger
 
 T = TypeVar("T")
 

@@ -9,9 +9,9 @@ import stamina
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from app.engine import create_file_engine
-from app.file_threads import FileThreads
-from app.outage import is_worth_another_try, translated
+from app.database.engine import create_file_engine
+from app.database.error_mapping import is_worth_another_try, translated
+from app.database.sqlite_threads import FileThreads
 
 T = TypeVar("T")
 

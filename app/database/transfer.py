@@ -9,10 +9,10 @@ from pathlib import Path
 from sqlalchemy import Connection, Table, func, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app import migrate
-from app.engine import create_engine
-from app.models import history, metadata
-from app.outage import translated
+from app.database import migrations
+from app.database.engine import create_engine
+from app.database.error_mapping import translated
+from app.database.tables import history, metadata
 
 _CHUNK = 1_000
 
@@ -34,8 +34,8 @@ async def transfer(source_url: str, target_url: str) -> dict[str, int]:
     try:
         if source.dialect.name == "sqlite":
             await asyncio.to_thread(_take_over, Path(source.url.database or ""))
-        await migrate.upgrade(source)
-        await migrate.upgrade(target)
+        await migrations.upgrade(source)
+        await migrations.upgrade(target)
         # As a writer, though it only reads: a service that is started on it now has to wait.
         alone = source.execution_options(sqlite_begin="IMMEDIATE")
         async with translated(), alone.connect() as reading, target.begin() as writing:

@@ -13,7 +13,7 @@ from app.lifecycle.model import (
     Signal,
     State,
 )
-from app.lifecycle.succession import succeed
+from app.lifecycle.successor import succeed
 from app.lifecycle.table import TABLE, Goal, Rule
 
 

@@ -18,10 +18,10 @@ from livekit.protocol.models import Room as RoomMessage
 from livekit.protocol.room import PerformRpcRequest, PerformRpcResponse
 
 from app.clock import Clock
-from app.config import Keypair
+from app.config.settings import Keypair
 from app.errors import LiveKitRefused, LiveKitTimeout, LiveKitUnavailable, LiveKitUnreachable
 from app.lifecycle import SECOND_US
-from app.livekit import (
+from app.livekit.interface import (
     HEALTH_METHOD,
     LEAVING_ATTRIBUTE,
     ROW_ID_ATTRIBUTE,
@@ -31,7 +31,7 @@ from app.livekit import (
     agent_name_of,
     kind_of,
 )
-from app.presence import Kind, Participant
+from app.state.presence import Kind, Participant
 
 _CALL_TIMEOUT_S = 4.5
 #: A participant that can be told to go is told within milliseconds.

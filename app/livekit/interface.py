@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from app.presence import Kind, Participant, Room
+from app.state.presence import Kind, Participant, Room
 
 #: Where our row's id stands on a dispatch in LiveKit, so that an answer that was lost can be found again.
 ROW_ID_ATTRIBUTE = "agent-lifecycle.id"

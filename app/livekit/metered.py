@@ -4,10 +4,10 @@ from collections.abc import Awaitable
 from typing import TypeVar
 
 from app.errors import LiveKitRefused, LiveKitTimeout, LiveKitUnavailable, LiveKitUnreachable
-from app.livekit import ListedDispatch, LiveKit, Probe, RoomInfo
-from app.metrics import Metrics
-from app.presence import Participant
-from app.tally import Tally
+from app.livekit.interface import ListedDispatch, LiveKit, Probe, RoomInfo
+from app.metrics.counters import Tally
+from app.metrics.registry import Metrics
+from app.state.presence import Participant
 
 T = TypeVar("T")
 

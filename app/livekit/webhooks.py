@@ -10,13 +10,13 @@ from types import MappingProxyType
 import msgspec
 from livekit import api
 
-from app.changes import RoomEvent, RoomEventKind
-from app.claims import verify_jwt
-from app.config import Keypair
+from app.config.settings import Keypair
 from app.errors import Malformed, Unauthenticated
 from app.lifecycle import SECOND_US
-from app.livekit import LEAVING_ATTRIBUTE, agent_name_of, kind_of
-from app.presence import Kind, Participant, Room
+from app.livekit.interface import LEAVING_ATTRIBUTE, agent_name_of, kind_of
+from app.livekit.jwt import verify_jwt
+from app.state.changes import RoomEvent, RoomEventKind
+from app.state.presence import Kind, Participant, Room
 
 _KINDS: Mapping[str, RoomEventKind] = MappingProxyType(
     {

@@ -7,8 +7,8 @@ from typing import Protocol
 
 import msgspec
 
-from app.logs.cleaning import Cleaner
-from app.terminal import printable
+from app.cli.terminal import printable
+from app.logs.redaction import Cleaner
 
 #: JSON lets them stand, but some readers end a line there, and some terminals obey or turn text around.
 _UNSAFE = re.compile("[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")

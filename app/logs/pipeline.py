@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from app.clock import Clock
-from app.log_counts import LogCounts
 from app.logs.aggregation import LIFECYCLE_ACTIONS, Aggregation, Collapse, Group, action_of
-from app.logs.budget import Budget, Rank
-from app.logs.drops import Drops
-from app.logs.forms import Form
+from app.logs.counts import LogCounts
+from app.logs.formats import Form
+from app.logs.limiter import Budget, Rank
+from app.logs.summary import Drops
 
 #: How often it is asked whether a report is due.
 _LOOK_EVERY_US = 100_000

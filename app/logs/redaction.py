@@ -6,7 +6,7 @@ import re
 import traceback
 from collections.abc import Iterable, Mapping
 
-from app.log_context import request_id
+from app.logs.context import request_id
 
 #: What every record has; the rest came with `extra`.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}

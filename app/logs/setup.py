@@ -6,13 +6,13 @@ import threading
 from typing import TextIO
 
 from app.clock import Clock, SteadyClock
-from app.log_counts import LogCounts
 from app.logs.aggregation import Aggregation
-from app.logs.budget import Budget
-from app.logs.cleaning import Cleaner
-from app.logs.forms import JsonForm, TextForm
-from app.logs.output import OutputThread, writer_to
-from app.logs.pipe import Pipe
+from app.logs.counts import LogCounts
+from app.logs.formats import JsonForm, TextForm
+from app.logs.limiter import Budget
+from app.logs.pipeline import Pipe
+from app.logs.redaction import Cleaner
+from app.logs.writer_thread import OutputThread, writer_to
 
 logger = logging.getLogger(__name__)
 

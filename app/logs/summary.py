@@ -3,7 +3,7 @@
 import logging
 from collections import Counter
 
-from app.log_counts import LogCounts
+from app.logs.counts import LogCounts
 
 _PERIOD_US = 60 * 1_000_000
 

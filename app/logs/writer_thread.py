@@ -8,7 +8,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TextIO
 
-from app.logs.pipe import Output, Pipe
+from app.logs.pipeline import Output, Pipe
 
 _REPORT_EVERY_S = 1.0
 #: In a second there is room again for what is left to say.

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from app.changes import Transition
 from app.errors import DatabaseUnavailable, LiveKitTimeout, ServiceError
 from app.lifecycle import Dispatch, EndReason, Event, State
-from app.mode import Mode
+from app.lifecycle.mode import Mode
+from app.state.changes import Transition
 
 #: Why a dispatch is to be made, by the event that said so.
 _REASONS = {

@@ -10,12 +10,12 @@ from prometheus_client import CollectorRegistry, Histogram, PlatformCollector, P
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import choose_encoder
 
-from app.changes import Transition
 from app.clock import Clock
 from app.lifecycle import SECOND_US, Dispatch, Event, State
-from app.log_counts import LogCounts
-from app.metric_families import ONLY, Families, Family
-from app.tally import Tally
+from app.logs.counts import LogCounts
+from app.metrics.collector import ONLY, Families, Family
+from app.metrics.counters import Tally
+from app.state.changes import Transition
 
 _PREFIX = "agent_lifecycle_"
 

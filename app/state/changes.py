@@ -5,7 +5,7 @@ from enum import StrEnum
 import msgspec
 
 from app.lifecycle import Dispatch, Effect, Event, Signal
-from app.presence import Participant, Room
+from app.state.presence import Participant, Room
 
 
 class RoomEventKind(StrEnum):

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 
 from msgspec import structs
 
-from app.changes import Transition
 from app.lifecycle import (
     LIVE_STATES,
     Dispatch,
@@ -18,7 +17,8 @@ from app.lifecycle import (
     born,
     decide,
 )
-from app.presence import Participant
+from app.state.changes import Transition
+from app.state.presence import Participant
 
 #: LiveKit gives a participant's time in milliseconds and a dispatch's in nanoseconds.
 _CLOCK_GRAIN_US = 1_000

@@ -9,8 +9,6 @@ from dataclasses import dataclass, field, replace
 
 from msgspec import structs
 
-from app.changes import Advance, Change, Due, Intent, Outcome, RoomEvent, RoomEventKind, Snapshot
-from app.docket import Docket
 from app.lifecycle import (
     LIVE_STATES,
     Event,
@@ -18,7 +16,9 @@ from app.lifecycle import (
     State,
     due_event,
 )
-from app.presence import MISSED, Kind, Participant, Room, TrackedParticipant, TrackedRoom
+from app.state.changes import Advance, Change, Due, Intent, Outcome, RoomEvent, RoomEventKind, Snapshot
+from app.state.dispatch_set import Docket
+from app.state.presence import MISSED, Kind, Participant, Room, TrackedParticipant, TrackedRoom
 
 
 @dataclass(kw_only=True)

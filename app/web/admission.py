@@ -7,13 +7,13 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from app.address import client_address, neighbourhood
-from app.auth import Authenticator, Caller
-from app.endpoints import Access, AnyEndpoint
+from app.config.environment import Network
 from app.errors import Malformed, RateLimited, TooLarge, TooSlow, Unauthenticated
-from app.rate_limit import WINDOW_S, Quota, RateLimiter
-from app.schemas import parse_body, parse_query
-from app.settings import Network
+from app.web.auth import Authenticator, Caller
+from app.web.client_address import client_address, neighbourhood
+from app.web.endpoints import Access, AnyEndpoint
+from app.web.rate_limit import WINDOW_S, Quota, RateLimiter
+from app.web.schemas import parse_body, parse_query
 
 CALLER = web.RequestKey("caller", Caller)
 QUOTA = web.RequestKey("quota", Quota)

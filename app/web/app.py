@@ -6,33 +6,33 @@ from contextlib import asynccontextmanager
 import aiohttp
 from aiohttp import web
 
-from app import migrate
-from app.access_log import access_log_middleware
-from app.auth import Authenticator
 from app.clock import Clock, SteadyClock
-from app.config import Config, SessionRoomsBy
-from app.connections import LANES
-from app.cors import cors_middleware
-from app.dashboard.routes import mount_dashboard
-from app.demo import demo_routes
-from app.docs import docs_routes
-from app.engine import create_engine
+from app.config.settings import Config, SessionRoomsBy
+from app.database import migrations
+from app.database.engine import create_engine
+from app.database.store import Store
 from app.errors import error_middleware
-from app.handlers import CONFIG, SERVICE, TOKEN_ISSUER
-from app.http_metrics import http_metrics_middleware
-from app.ingest import WEBHOOK_LIMIT, WEBHOOK_PATH, webhook_lane
-from app.livekit import LiveKit
-from app.livekit_client import LiveKitClient
-from app.log_counts import LogCounts
-from app.loop_lag import LoopLag
-from app.rate_limit import RateLimiter
-from app.reception import Reception, add_quota
-from app.request_id import add_request_id, request_id_middleware
-from app.routes import api_endpoints
-from app.security_headers import security_headers
+from app.livekit.client import LiveKitClient
+from app.livekit.interface import LiveKit
+from app.logs.counts import LogCounts
+from app.metrics.loop_lag import LoopLag
 from app.service import Service, build_service
-from app.store import Store
-from app.tokens import TokenIssuer
+from app.web.admission import Reception, add_quota
+from app.web.auth import Authenticator
+from app.web.connections import LANES
+from app.web.dashboard.routes import mount_dashboard
+from app.web.demo import demo_routes
+from app.web.docs import docs_routes
+from app.web.handlers import CONFIG, SERVICE, TOKEN_ISSUER
+from app.web.middleware.access_log import access_log_middleware
+from app.web.middleware.cors import cors_middleware
+from app.web.middleware.http_metrics import http_metrics_middleware
+from app.web.middleware.request_id import add_request_id, request_id_middleware
+from app.web.middleware.security_headers import security_headers
+from app.web.rate_limit import RateLimiter
+from app.web.routes import api_endpoints
+from app.web.tokens import TokenIssuer
+from app.web.webhook import WEBHOOK_LIMIT, WEBHOOK_PATH, webhook_lane
 
 
 def create_app(
@@ -88,7 +88,7 @@ def _running(
         engine = create_engine(config.database_url)
         store = store_type(engine)
         try:
-            await migrate.upgrade(engine)
+            await migrations.upgrade(engine)
             async with _connected(config, clock, livekit) as client:
                 service = build_service(config, store, client, clock, log_counts)
                 app[SERVICE] = service

@@ -5,8 +5,8 @@ import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from app.claims import verify_jwt
 from app.errors import Forbidden, Unauthenticated
+from app.livekit.jwt import verify_jwt
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from itertools import count
 from app.clock import Clock
 from app.errors import LiveKitRefused, LiveKitUnavailable
 from app.lifecycle import SECOND_US
-from app.livekit import LiveKit
+from app.livekit.interface import LiveKit
 
 #: From when the room was made up, however often it is visited: a copied cookie dies with it.
 MAX_AGE_S = 86_400

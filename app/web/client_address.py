@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
-from app.settings import Network
+from app.config.environment import Network
 
 #: More hops than this are made up.
 _MOST_HOPS = 16

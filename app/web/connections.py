@@ -8,9 +8,9 @@ from typing import Any
 from aiohttp import web
 
 from app.errors import Busy, error_body
-from app.log_context import bind
-from app.request_id import HEADER, make_request_id
-from app.security_headers import HEADERS
+from app.logs.context import bind
+from app.web.middleware.request_id import HEADER, make_request_id
+from app.web.middleware.security_headers import HEADERS
 
 #: Below the 1,024 files that a process may have open by default, with room for LiveKit and the database.
 CONNECTION_LIMIT = 800

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from app.errors import NotFound
 
-BUILT = Path(__file__).resolve().parent.parent / "web" / "demo" / "dist"
+BUILT = Path(__file__).resolve().parents[2] / "web" / "demo" / "dist"
 
 _NOT_BUILT = """The demo page is not built.
 

@@ -3,14 +3,15 @@
 import msgspec
 from aiohttp import web
 
-from app import schemas, session_cookie
-from app.config import Config, SessionRoomsBy
-from app.dispatches import Wanted
+from app import session_cookie
+from app.config.settings import Config, SessionRoomsBy
+from app.control.dispatcher import Wanted
 from app.errors import Invalid
-from app.ingest import receive_webhook
-from app.reception import CALLER, json_response
 from app.service import Service
-from app.tokens import TokenIssuer
+from app.web import schemas
+from app.web.admission import CALLER, json_response
+from app.web.tokens import TokenIssuer
+from app.web.webhook import receive_webhook
 
 CONFIG = web.AppKey("config", Config)
 SERVICE = web.AppKey("service", Service)

@@ -6,7 +6,6 @@ from typing import Any
 
 import msgspec
 
-from app.endpoints import Access, AnyEndpoint
 from app.errors import (
     DatabaseUnavailable,
     ErrorBody,
@@ -19,6 +18,7 @@ from app.errors import (
     TooSlow,
     Unauthenticated,
 )
+from app.web.endpoints import Access, AnyEndpoint
 
 PATH = "/openapi.json"
 

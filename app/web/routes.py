@@ -1,12 +1,12 @@
 """The route table: every endpoint there is, but for pages and what only pages call."""
 
-from app import handlers, schemas
-from app.config import Config, Surroundings
-from app.endpoints import Access, AnyEndpoint, Endpoint
+from app.config.settings import Config, Surroundings
+from app.control.readiness import Report
 from app.errors import Busy, LiveKitRefused, LiveKitTimeout, LiveKitUnavailable, NotFound
-from app.ingest import WEBHOOK_PATH
-from app.readiness import Report
-from app.webhooks import WebhookBody
+from app.livekit.webhooks import WebhookBody
+from app.web import handlers, schemas
+from app.web.endpoints import Access, AnyEndpoint, Endpoint
+from app.web.webhook import WEBHOOK_PATH
 
 _LIVEKIT_ERRORS = (LiveKitRefused, LiveKitUnavailable, LiveKitTimeout, Busy)
 

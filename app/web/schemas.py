@@ -8,12 +8,12 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import msgspec
 from msgspec import Meta
 
-from app.config import ROOM_NAME_PATTERN
-from app.dashboard.words import describe
-from app.dispatches import Granted
+from app.config.settings import ROOM_NAME_PATTERN
+from app.control.dispatcher import Granted
+from app.database.store import HistoryLine
 from app.errors import Invalid, Malformed
 from app.lifecycle import Dispatch, State
-from app.store import HistoryLine
+from app.lifecycle.descriptions import describe
 
 T = TypeVar("T")
 

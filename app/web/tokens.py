@@ -9,9 +9,9 @@ from typing import Any
 from google.protobuf.json_format import ParseDict, ParseError
 from livekit import api
 
-from app.config import Keypair
+from app.config.settings import Keypair
 from app.errors import Invalid
-from app.schemas import TokenRequest
+from app.web.schemas import TokenRequest
 
 _TOKEN_TTL = timedelta(hours=1)
 

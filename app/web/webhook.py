@@ -9,17 +9,17 @@ from collections.abc import Awaitable, Callable, Mapping
 from aiohttp import web
 from multidict import CIMultiDict
 
-from app import webhooks
-from app.access_log import log_request
 from app.clock import Clock
-from app.config import Config
+from app.config.settings import Config
 from app.errors import ServiceError, render_failure
 from app.lifecycle import SECOND_US
-from app.reception import json_response, read_body
-from app.request_id import HEADER, settle_request_id
-from app.schemas import Taken
-from app.security_headers import headers_for
+from app.livekit import webhooks
 from app.service import Service
+from app.web.admission import json_response, read_body
+from app.web.middleware.access_log import log_request
+from app.web.middleware.request_id import HEADER, settle_request_id
+from app.web.middleware.security_headers import headers_for
+from app.web.schemas import Taken
 
 WEBHOOK_PATH = "/api/livekit/webhook"
 WEBHOOK_LIMIT = 1024 * 1024

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import aiohttp
 from aiohttp import web
 
-from app.webhooks import stored_id
+from app.livekit.webhooks import stored_id
 from devstack.ports import LOOPBACK
 
 #: What the service promises to keep; it answers 200 to the others as well, and forgets them.

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 from livekit import api
 
-from app.livekit import LiveKit
-from app.presence import Kind, Participant
+from app.livekit.interface import LiveKit
+from app.state.presence import Kind, Participant
 from devstack.livekit_server import LiveKitServer
 from devstack.people import Person, member_token
 from devstack.relay import WebhookRelay

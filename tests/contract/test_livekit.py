@@ -3,8 +3,8 @@
 import pytest
 
 from app.errors import LiveKitTimeout, LiveKitUnavailable, LiveKitUnreachable
-from app.livekit import Probe
-from app.presence import Kind
+from app.livekit.interface import Probe
+from app.state.presence import Kind
 from contract.stage import HELPER_AGENT, PLAIN_AGENT, Stage, agents, identity_of_agent, jobs_shown
 
 NOBODY = "agent-without-a-worker"

@@ -3,9 +3,9 @@
 import json
 from typing import Any
 
-from app.changes import RoomEvent, RoomEventKind
-from app.presence import Kind
-from app.webhooks import translate
+from app.livekit.webhooks import translate
+from app.state.changes import RoomEvent, RoomEventKind
+from app.state.presence import Kind
 from contract.stage import HELPER_AGENT, Stage, agents, identity_of_agent, jobs_shown
 
 #: Which of a webhook's many this is about.

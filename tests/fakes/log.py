@@ -10,13 +10,13 @@ from datetime import datetime
 from io import StringIO
 from typing import Any
 
-from app.log_counts import LogCounts
-from app.logs import LogHandler, configure_logging
 from app.logs.aggregation import Aggregation
-from app.logs.budget import Budget
-from app.logs.cleaning import Cleaner
-from app.logs.forms import Form, JsonForm
-from app.logs.pipe import Output, Pipe
+from app.logs.counts import LogCounts
+from app.logs.formats import Form, JsonForm
+from app.logs.limiter import Budget
+from app.logs.pipeline import Output, Pipe
+from app.logs.redaction import Cleaner
+from app.logs.setup import LogHandler, configure_logging
 from fakes.clock import FakeClock
 
 

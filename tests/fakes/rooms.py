@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
 
-from app.presence import Kind
+from app.state.presence import Kind
 
 
 class Process(StrEnum):

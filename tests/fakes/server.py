@@ -8,8 +8,8 @@ import itertools
 from collections.abc import Callable
 from functools import partial
 
-from app.config import Keypair
-from app.presence import CLOSING_LEAVES, Kind
+from app.config.settings import Keypair
+from app.state.presence import CLOSING_LEAVES, Kind
 from fakes import webhooks
 from fakes.clock import SECOND_US, FakeClock
 from fakes.rooms import FakeAgent, FakeDispatch, FakeParticipant, FakeRoom, FakeWorker, Process

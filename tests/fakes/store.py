@@ -7,9 +7,9 @@ from typing import Any
 from sqlalchemy import Connection, event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.changes import Change, Outcome
-from app.ledger import Ledger
-from app.store import Store
+from app.database.store import Store
+from app.state.changes import Change, Outcome
+from app.state.unit_of_work import Ledger
 
 
 class DatabaseFaults:

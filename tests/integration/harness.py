@@ -14,12 +14,12 @@ from aiohttp import web
 from livekit import api
 
 from app.clock import Clock
-from app.config import Config, Keypair
-from app.connections import listen
-from app.handlers import SERVICE
-from app.log_counts import LogCounts
+from app.config.settings import Config, Keypair
+from app.logs.counts import LogCounts
 from app.service import Service
-from app.web import create_app
+from app.web.app import create_app
+from app.web.connections import listen
+from app.web.handlers import SERVICE
 from fakes.clock import FakeClock
 from fakes.databases import Database
 from fakes.livekit import FakeLiveKit

@@ -11,11 +11,11 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from app.alert_post import QUEUE_LIMIT, AlertPost
-from app.alerts import Alert, News
-from app.logs import Redaction
-from app.mode import Mode
-from app.tally import Tally
+from app.alerts.model import Alert, News
+from app.alerts.notifier import QUEUE_LIMIT, AlertPost
+from app.lifecycle.mode import Mode
+from app.logs.redaction import Redaction
+from app.metrics.counters import Tally
 
 SECRET_PATH = "/services/T000/B000/a-secret-nobody-may-see"
 SINCE = 1_800_000_000_000_000

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from app.alerts import Alert, Alerts
+from app.alerts.model import Alert, Alerts
 from app.dashboard import feed as feed_module
-from app.dashboard import routes
 from app.dashboard.feed import MAX_PAGES
 from app.lifecycle import Dispatch, State
+from app.web.dashboard import routes
 from fakes.faults import REFUSED, FailBefore
 from fakes.server import FakeServer
 from integration.conftest import StartApp

@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.mode import Mode
+from app.lifecycle.mode import Mode
 from fakes.clock import SECOND_US, START_US
 from fakes.faults import REFUSED, TIMEOUT, UNAVAILABLE, UNREACHABLE, FailBefore
 from fakes.log import ProcessLog, log_of_the_process

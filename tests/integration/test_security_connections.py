@@ -6,8 +6,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
-from app import reception
-from app.connections import LANES, Gatekeeper
+from app.web import admission
+from app.web.connections import LANES, Gatekeeper
 from integration.harness import API_KEY, BOUND_S, DISPATCH, WEBHOOK, App
 
 pytestmark = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
@@ -103,7 +103,7 @@ async def test_a_connection_may_rest_between_requests_but_not_within_a_head(app:
 
 
 async def test_a_body_that_does_not_come_is_408(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reception, "BODY_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(admission, "BODY_TIMEOUT_S", 0.2)
     head = f"POST {DISPATCH} HTTP/1.1\r\n{_SIGNED_IN}Content-Length: 100\r\n\r\n"
     async with connected(app.port) as slow:
         slow.send(head.encode() + b'{"roomName"')

@@ -5,7 +5,7 @@ from typing import Any
 import jwt
 import pytest
 
-from app.config import Surroundings
+from app.config.settings import Surroundings
 from fakes.faults import UNREACHABLE, FailBefore
 from fakes.livekit import FakeLiveKit
 from fakes.server import FakeServer

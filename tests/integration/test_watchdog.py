@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from app.census import ROLLING_ROUNDS
+from app.control.drift import ROLLING_ROUNDS
 from app.lifecycle import Restart
 from fakes.faults import REFUSED, FailBefore
 from fakes.rooms import FakeWorker, Process

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from app.config import Keypair
-from app.logs.cleaning import Cleaner
-from app.logs.forms import JsonForm
+from app.config.settings import Keypair
+from app.logs.formats import JsonForm
+from app.logs.redaction import Cleaner
 from fakes.server import FakeServer
 from fakes.webhooks import SECRETS, SignedWebhook, sign
 from integration.conftest import StartApp

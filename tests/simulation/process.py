@@ -7,14 +7,14 @@ from contextvars import ContextVar
 from enum import StrEnum, auto
 from typing import Any, TypeVar
 
-from app.changes import Outcome, RoomEvent
-from app.config import Config
-from app.dispatches import Granted, Wanted
+from app.config.settings import Config
+from app.control.dispatcher import Granted, Wanted
 from app.errors import ServiceError
 from app.lifecycle import Dispatch
-from app.log_counts import LogCounts
-from app.presence import Kind, Participant
+from app.logs.counts import LogCounts
 from app.service import build_service
+from app.state.changes import Outcome, RoomEvent
+from app.state.presence import Kind, Participant
 from fakes.clock import FakeClock
 from fakes.faults import REFUSED, TIMEOUT, UNAVAILABLE, UNREACHABLE
 from fakes.livekit import FakeLiveKit

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from app.presence import Kind
+from app.state.presence import Kind
 from fakes.clock import SECOND_US
 from fakes.rooms import FakeAgent, FakeDispatch, FakeParticipant, FakeRoom, FakeWorker
 from fakes.server import FakeServer

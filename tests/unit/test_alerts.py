@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from app.alert_rules import (
+from app.alerts.model import QUIET_US, Alert, Alerts, Figures, News, Standing
+from app.alerts.rules import (
     CLEANUP_WINDOW_US,
     CREATIONS_STALE_US,
     LOG_WINDOW_US,
@@ -17,8 +18,7 @@ from app.alert_rules import (
     WEBHOOK_PATIENCE_US,
     rules_for,
 )
-from app.alerts import QUIET_US, Alert, Alerts, Figures, News, Standing
-from app.config import Config, Keypair
+from app.config.settings import Config, Keypair
 from app.lifecycle import SECOND_US, Dispatch, State
 
 START_US = 1_800_000_000 * SECOND_US

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.config import ConfigError, load_config
+from app.config.settings import ConfigError, load_config
 
 REQUIRED = {
     "LIVEKIT_URL": "ws://livekit.test",

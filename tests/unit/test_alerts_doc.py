@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from app.alert_rules import rules_for
-from app.config import Config, Keypair
+from app.alerts.rules import rules_for
+from app.config.settings import Config, Keypair
 
 APP = Path(__file__).parents[2] / "app"
 DOC = APP.parent / "docs" / "operations.md"

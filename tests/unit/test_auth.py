@@ -9,9 +9,9 @@ import jwt
 import pytest
 from livekit import api
 
-from app.auth import Authenticator, Caller
-from app.claims import LEEWAY_S, verify_jwt
 from app.errors import Forbidden, Unauthenticated
+from app.livekit.jwt import LEEWAY_S, verify_jwt
+from app.web.auth import Authenticator, Caller
 
 KEY, SECRET = "devkey", "a-secret-of-at-least-thirty-two-characters"
 OLD_KEY, OLD_SECRET = "oldkey", "another-secret-of-at-least-thirty-two-ch"

@@ -4,8 +4,8 @@ import hmac
 
 import pytest
 
-from app.auth import Authenticator
 from app.errors import Unauthenticated
+from app.web.auth import Authenticator
 
 API_KEYS = ("the-first-key-of-three", "the-second-key-of-three", "a-third-and-rather-longer-key-of-three")
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from livekit import api
 
-from app.changes import RoomEventKind
-from app.webhooks import translate
+from app.livekit.webhooks import translate
+from app.state.changes import RoomEventKind
 from bench.contenders import KEYPAIR
 from bench.corpus import bodies, write_corpus
 from bench.figures import Figure, Unit, render

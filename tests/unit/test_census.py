@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 from msgspec import structs
 
-from app.census import ROLLING_ROUNDS, YOUNG_US, KnownRoom, agrees, is_suspect
+from app.control.drift import ROLLING_ROUNDS, YOUNG_US, KnownRoom, agrees, is_suspect
 from app.lifecycle import Dispatch, State
-from app.livekit import RoomInfo
-from app.presence import Kind, Participant
+from app.livekit.interface import RoomInfo
+from app.state.presence import Kind, Participant
 
 ROOM = RoomInfo(name="room", sid="RM_1", created_at=1, departure_timeout_s=360, participant_count=1)
 ROW = Dispatch(

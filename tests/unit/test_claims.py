@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from livekit import api
 
-from app.claims import LEEWAY_S, verify_any, verify_jwt, verify_usual
 from app.errors import Unauthenticated
+from app.livekit.jwt import LEEWAY_S, verify_any, verify_jwt, verify_usual
 
 KEY, SECRET = "devkey", "a-secret-of-at-least-thirty-two-characters"
 KEYS = {KEY: SECRET, "oldkey": "another-secret-of-at-least-thirty-two-ch"}

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from app.command_line import command_line
+from app.cli.parser import command_line
 
 
 def serve(_given: argparse.Namespace, _environ: Mapping[str, str]) -> int:

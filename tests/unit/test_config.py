@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from app.config import Config, ConfigError, Keypair, SessionRoomsBy, Surroundings, load_config
+from app.config.environment import parse_database_url
+from app.config.settings import Config, ConfigError, Keypair, SessionRoomsBy, Surroundings, load_config
 from app.lifecycle import SECOND_US, Restart
-from app.settings import parse_database_url
 
 SECRET = "a-secret-of-at-least-thirty-two-characters"
 NEEDED = {

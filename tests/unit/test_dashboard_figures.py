@@ -3,7 +3,7 @@
 from prometheus_client import CollectorRegistry, Counter
 
 from app.dashboard.figures import read_totals
-from app.dashboard.hour import Totals
+from app.dashboard.history import Totals
 
 
 def test_a_figure_is_the_sum_over_the_labels_it_does_not_name() -> None:

@@ -1,6 +1,6 @@
 """The last hour, minute by minute."""
 
-from app.dashboard.hour import MINUTE_US, MINUTES, Hour, Totals
+from app.dashboard.history import MINUTE_US, MINUTES, Hour, Totals
 
 _START = 1_000_000 * MINUTE_US
 

@@ -1,6 +1,6 @@
 """The page's own files."""
 
-from app.dashboard.page import FOLDER
+from app.web.dashboard.page import FOLDER
 
 
 def test_the_page_has_no_script_or_style_of_its_own_and_nothing_from_elsewhere() -> None:

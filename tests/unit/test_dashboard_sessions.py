@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.dashboard.sessions import LIFETIME_S, Sessions
+from app.web.dashboard.sessions import LIFETIME_S, Sessions
 from fakes.clock import FakeClock
 
 KEY, OTHER_KEY = "an-api-key-nobody-guesses", "another-api-key-of-ours"

@@ -1,6 +1,6 @@
 """One open page's events: in order, and never more than a few of them."""
 
-from app.dashboard.watcher import MAX_WAITING, Watcher
+from app.dashboard.subscriber import MAX_WAITING, Watcher
 
 
 async def test_events_come_in_order() -> None:

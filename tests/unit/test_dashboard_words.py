@@ -1,7 +1,7 @@
 """The time line has words for whatever can happen."""
 
-from app.dashboard.words import END_REASONS, EVENTS, INTENT, STATES, describe
 from app.lifecycle import EndReason, Event, State
+from app.lifecycle.descriptions import END_REASONS, EVENTS, INTENT, STATES, describe
 
 
 def test_there_are_words_for_each_event_state_and_reason() -> None:

@@ -6,12 +6,12 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from app.cli.doctor.context import Patient
+from app.cli.doctor.disk import check_disk, find_mount
+from app.cli.doctor.findings import Finding, Verdict
 from app.clock import SteadyClock
-from app.config import load_config
-from app.doctor.disk import check_disk, find_mount
-from app.doctor.findings import Finding, Verdict
-from app.doctor.patient import Patient
-from app.livekit_client import LiveKitClient
+from app.config.settings import load_config
+from app.livekit.client import LiveKitClient
 
 _IN_MEMORY = "/dev/shm/lifecycle.db"  # noqa: S108 - nobody makes it
 

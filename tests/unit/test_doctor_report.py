@@ -5,10 +5,10 @@ import json
 
 import pytest
 
-from app.doctor.examination import CHECKS, NAMES
-from app.doctor.findings import Finding, Verdict, fault, ok, warning
-from app.doctor.report import line, summary, to_json
-from app.terminal import Terminal, printable
+from app.cli.doctor.checks import CHECKS, NAMES
+from app.cli.doctor.findings import Finding, Verdict, fault, ok, warning
+from app.cli.doctor.report import line, summary, to_json
+from app.cli.terminal import Terminal, printable
 
 
 class Screen(io.StringIO):

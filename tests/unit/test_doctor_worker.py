@@ -8,10 +8,10 @@ from typing import Any
 import aiohttp
 import pytest
 
-from app.config import load_config
-from app.doctor.findings import Finding, Verdict
-from app.doctor.patient import Patient
-from app.doctor.worker import check_workers
+from app.cli.doctor.context import Patient
+from app.cli.doctor.findings import Finding, Verdict
+from app.cli.doctor.worker import check_workers
+from app.config.settings import load_config
 from fakes.clock import FakeClock
 from fakes.faults import UNREACHABLE, FailBefore
 from fakes.livekit import FakeLiveKit

@@ -6,10 +6,10 @@ from itertools import permutations
 import pytest
 from msgspec import structs
 
-from app.evidence import Candidate, Evidence, Judged, Verdict, pair
+from app.control.inspector import Candidate, Evidence, Judged, Verdict, pair
 from app.lifecycle import SECOND_US, Dispatch, State
-from app.livekit import ListedDispatch
-from app.presence import Kind, Participant
+from app.livekit.interface import ListedDispatch
+from app.state.presence import Kind, Participant
 
 AT = 1_700_000_000_000_000
 

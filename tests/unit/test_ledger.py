@@ -9,9 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from app.changes import Advance, Change, Due, Intent, Outcome, RoomEvent, RoomEventKind, Snapshot
-from app.docket import Docket
-from app.ledger import Ledger
 from app.lifecycle import (
     LIVE_STATES,
     SECOND_US,
@@ -24,7 +21,18 @@ from app.lifecycle import (
     State,
     born,
 )
-from app.presence import CLOSING_LEAVES, MISSED, Kind, Participant, Room, TrackedParticipant, TrackedRoom
+from app.state.changes import Advance, Change, Due, Intent, Outcome, RoomEvent, RoomEventKind, Snapshot
+from app.state.dispatch_set import Docket
+from app.state.presence import (
+    CLOSING_LEAVES,
+    MISSED,
+    Kind,
+    Participant,
+    Room,
+    TrackedParticipant,
+    TrackedRoom,
+)
+from app.state.unit_of_work import Ledger
 
 NOW = 1_700_000_000_000_000
 POLICY = Policy(ttl_us=300 * SECOND_US, join_timeout_us=15 * SECOND_US, interval_us=60 * SECOND_US)

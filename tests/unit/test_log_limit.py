@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.logs.aggregation import Aggregation
-from app.logs.budget import Rank
-from app.logs.cleaning import Cleaner
-from app.logs.forms import TextForm
-from app.logs.pipe import rank_of
+from app.logs.formats import TextForm
+from app.logs.limiter import Rank
+from app.logs.pipeline import rank_of
+from app.logs.redaction import Cleaner
 from fakes.log import FakeLog, most_in_a_second
 
 DEBUG, INFO, WARNING, ERROR = logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR

@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
-from app.log_context import bind
-from app.logs import Cleaner, Redaction, configure_logging, prepare_process
-from app.logs.forms import JsonForm, TextForm
-from app.logs.output import OutputThread, writer_to
+from app.logs.context import bind
+from app.logs.formats import JsonForm, TextForm
+from app.logs.redaction import Cleaner, Redaction
+from app.logs.setup import configure_logging, prepare_process
+from app.logs.writer_thread import OutputThread, writer_to
 from fakes.log import FakeLog
 
 #: 2023-11-14T22:13:20.123Z

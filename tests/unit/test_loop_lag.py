@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
-from app.log_counts import LogCounts
-from app.loop_lag import LoopLag
-from app.metrics import Metrics
-from app.mode import Mode
-from app.tally import Tally
+from app.lifecycle.mode import Mode
+from app.logs.counts import LogCounts
+from app.metrics.counters import Tally
+from app.metrics.loop_lag import LoopLag
+from app.metrics.registry import Metrics
 from fakes.clock import FakeClock
 from simulation.loop import SimulatedLoop
 

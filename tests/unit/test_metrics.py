@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from app.changes import Transition
 from app.errors import LiveKitRefused
 from app.lifecycle import TABLE, Dispatch, Event, Goal, State, Successor
-from app.log_counts import LogCounts
-from app.metrics import Metrics
-from app.mode import Mode
-from app.tally import Tally
+from app.lifecycle.mode import Mode
+from app.logs.counts import LogCounts
+from app.metrics.counters import Tally
+from app.metrics.registry import Metrics
+from app.state.changes import Transition
 from fakes.clock import FakeClock
 
 #: Lead to a state that depends on the row, `creating` among them.

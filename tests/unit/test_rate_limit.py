@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.address import client_address, neighbourhood
-from app.rate_limit import RateLimiter
+from app.web.client_address import client_address, neighbourhood
+from app.web.rate_limit import RateLimiter
 from fakes.clock import FakeClock
 
 

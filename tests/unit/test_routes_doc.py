@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from app.config import Config, Keypair
-from app.endpoints import Access
-from app.routes import api_endpoints
+from app.config.settings import Config, Keypair
+from app.web.endpoints import Access
+from app.web.routes import api_endpoints
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 #: No routes of the API.

@@ -7,10 +7,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from app.dispatches import Granted
+from app.control.dispatcher import Granted
+from app.database.store import HistoryLine
 from app.errors import Invalid, Malformed, ServiceError
 from app.lifecycle import Dispatch, State
-from app.schemas import (
+from app.web.schemas import (
     DispatchRequest,
     ListQuery,
     NoQuery,
@@ -25,7 +26,6 @@ from app.schemas import (
     status_response,
     to_iso,
 )
-from app.store import HistoryLine
 
 AT = 1_700_000_000_123_456
 ISO = "2023-11-14T22:13:20.123Z"

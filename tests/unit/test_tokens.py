@@ -7,10 +7,10 @@ import pytest
 from google.protobuf.json_format import ParseDict
 from livekit import api
 
-from app.config import Keypair
+from app.config.settings import Keypair
 from app.errors import Invalid
-from app.schemas import TokenRequest
-from app.tokens import Admission, TokenIssuer
+from app.web.schemas import TokenRequest
+from app.web.tokens import Admission, TokenIssuer
 
 SECRET = "a-secret-of-at-least-thirty-two-characters"
 ISSUER = TokenIssuer(Keypair(key="devkey", secret=SECRET), ("agent", "second"), room_timeout_s=360)

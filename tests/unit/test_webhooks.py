@@ -15,11 +15,11 @@ from google.protobuf.json_format import Parse
 from livekit import api
 from livekit.protocol.webhook import WebhookEvent
 
-from app.changes import RoomEventKind
-from app.claims import LEEWAY_S
 from app.errors import Malformed, Unauthenticated
-from app.presence import Kind, Participant
-from app.webhooks import IGNORED_EVENTS, check_digest, signed_digest, translate
+from app.livekit.jwt import LEEWAY_S
+from app.livekit.webhooks import IGNORED_EVENTS, check_digest, signed_digest, translate
+from app.state.changes import RoomEventKind
+from app.state.presence import Kind, Participant
 from fakes.webhooks import assert_read_alike
 
 KEYS = {

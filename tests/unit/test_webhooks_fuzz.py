@@ -11,7 +11,7 @@ from livekit.protocol.models import DisconnectReason, ParticipantInfo, Participa
 from livekit.protocol.webhook import WebhookEvent
 
 from app.errors import Malformed
-from app.webhooks import KNOWN_EVENTS, translate
+from app.livekit.webhooks import KNOWN_EVENTS, translate
 from bench.corpus import bodies
 from fakes.webhooks import assert_read_alike
 

@@ -7,13 +7,13 @@ from typing import cast
 
 import pytest
 
-from app.changes import Change, Due, Outcome
-from app.docket import Docket
+from app.database.group_commit import BATCH_SIZE, Writer
+from app.database.store import Store
 from app.errors import Busy, DatabaseUnavailable
-from app.ledger import Ledger
 from app.lifecycle import Policy
-from app.store import Store
-from app.writer import BATCH_SIZE, Writer
+from app.state.changes import Change, Due, Outcome
+from app.state.dispatch_set import Docket
+from app.state.unit_of_work import Ledger
 
 
 def change(name: object) -> Due:

@@ -5,19 +5,19 @@ from dataclasses import dataclass
 
 import aiohttp
 
+from app.cli.doctor.context import Patient
+from app.cli.doctor.database import check_database, check_migrations, check_sharing
+from app.cli.doctor.delivery import check_delivery
+from app.cli.doctor.disk import check_disk
+from app.cli.doctor.environment import check_environment, problems
+from app.cli.doctor.findings import Finding, Findings, Verdict, fault, skipped
+from app.cli.doctor.livekit import check_clock, check_keys, check_livekit, check_rooms
+from app.cli.doctor.network import check_port, check_webhook
+from app.cli.doctor.worker import check_workers
 from app.clock import Clock
-from app.config import ConfigError, load_config
-from app.doctor.database import check_database, check_migrations, check_sharing
-from app.doctor.delivery import check_delivery
-from app.doctor.disk import check_disk
-from app.doctor.environment import check_environment, problems
-from app.doctor.findings import Finding, Findings, Verdict, fault, skipped
-from app.doctor.livekit import check_clock, check_keys, check_livekit, check_rooms
-from app.doctor.network import check_port, check_webhook
-from app.doctor.patient import Patient
-from app.doctor.worker import check_workers
+from app.config.settings import ConfigError, load_config
 from app.errors import ServiceError
-from app.livekit_client import LiveKitClient
+from app.livekit.client import LiveKitClient
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import Protocol
 import aiohttp
 
 from app.clock import Clock
-from app.config import Config
-from app.livekit import LiveKit
-from app.settings import sqlite_path
+from app.config.environment import sqlite_path
+from app.config.settings import Config
+from app.livekit.interface import LiveKit
 
 
 class LiveKitRooms(LiveKit, Protocol):

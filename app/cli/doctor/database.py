@@ -6,12 +6,12 @@ import tempfile
 from contextlib import closing
 from pathlib import Path
 
-from app import migrate
-from app.doctor.findings import Finding, Findings, fault, ok
-from app.doctor.patient import Patient
-from app.engine import create_engine
+from app.cli.doctor.context import Patient
+from app.cli.doctor.findings import Finding, Findings, fault, ok
+from app.database import migrations
+from app.database.engine import create_engine
+from app.database.migrations import MigrationError, Standing
 from app.errors import ServiceError
-from app.migrate import MigrationError, Standing
 
 #: A service commits within milliseconds; whoever holds the lock for so long is none.
 _PATIENCE_S = 3.0
@@ -30,7 +30,7 @@ async def check_database(patient: Patient) -> Findings:
             return
     engine = create_engine(patient.config.database_url)
     try:
-        await migrate.try_to_write(engine)
+        await migrations.try_to_write(engine)
     except (MigrationError, ServiceError) as error:
         yield fault(str(error), "check DATABASE_URL: address, user, password, database, rights; " + _FAILURES)
     else:
@@ -65,7 +65,7 @@ async def check_migrations(patient: Patient) -> Findings:
         return
     engine = create_engine(patient.config.database_url)
     try:
-        standing = await migrate.standing(engine)
+        standing = await migrations.standing(engine)
     except (MigrationError, ServiceError) as error:
         yield fault(
             str(error),

@@ -7,10 +7,10 @@ from http import HTTPStatus
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.doctor.findings import Finding, Findings, fault, ok, skipped, warning
-from app.doctor.network import WEBHOOK_PATH, is_our_service
-from app.doctor.patient import Patient
-from app.doctor.worker import scratch_room
+from app.cli.doctor.context import Patient
+from app.cli.doctor.findings import Finding, Findings, fault, ok, skipped, warning
+from app.cli.doctor.network import WEBHOOK_PATH, is_our_service
+from app.cli.doctor.worker import scratch_room
 
 _METRIC = "agent_lifecycle_webhooks_total"
 _REFUSED = "unauthenticated"

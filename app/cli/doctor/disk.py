@@ -4,8 +4,8 @@ import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.doctor.findings import Finding, Findings, ok, warning
-from app.doctor.patient import Patient
+from app.cli.doctor.context import Patient
+from app.cli.doctor.findings import Finding, Findings, ok, warning
 
 _MOUNTS = Path("/proc/self/mountinfo")
 #: Gone with the machine.

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
-from app.config import Config, ConfigError, Surroundings
-from app.doctor.findings import Finding, Findings, fault, ok, warning
-from app.doctor.patient import Patient
+from app.cli.doctor.context import Patient
+from app.cli.doctor.findings import Finding, Findings, fault, ok, warning
+from app.config.settings import Config, ConfigError, Surroundings
 
 _EXAMPLES: Mapping[str, str] = {
     "LIVEKIT_URL": "export LIVEKIT_URL=wss://<project>.livekit.cloud   (or ws://127.0.0.1:7880)",

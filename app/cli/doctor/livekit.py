@@ -12,9 +12,9 @@ import aiohttp
 import msgspec
 from livekit import api
 
-from app.claims import LEEWAY_S
-from app.doctor.findings import Finding, Findings, fault, ok, warning
-from app.doctor.patient import Patient
+from app.cli.doctor.context import Patient
+from app.cli.doctor.findings import Finding, Findings, fault, ok, warning
+from app.livekit.jwt import LEEWAY_S
 
 _LIST_ROOMS = "/twirp/livekit.RoomService/ListRooms"
 _PATIENCE_S = 8

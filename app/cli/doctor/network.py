@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from app import webhooks
-from app.doctor.findings import Finding, Findings, fault, ok, skipped
-from app.doctor.patient import Patient
+from app.cli.doctor.context import Patient
+from app.cli.doctor.findings import Finding, Findings, fault, ok, skipped
+from app.livekit import webhooks
 
 WEBHOOK_PATH = "/api/livekit/webhook"
 #: What no LiveKit sends: the service answers 200 and ignores it.

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 import msgspec
 
-from app.doctor.findings import Finding, Verdict
-from app.terminal import printable
+from app.cli.doctor.findings import Finding, Verdict
+from app.cli.terminal import printable
 
 #: For a terminal: a sign, and its colour (ECMA-48, SGR).
 _SIGNS = {

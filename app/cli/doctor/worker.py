@@ -5,11 +5,11 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from app.doctor.findings import Finding, Findings, fault, ok
-from app.doctor.patient import Patient
+from app.cli.doctor.context import Patient
+from app.cli.doctor.findings import Finding, Findings, fault, ok
 from app.errors import LiveKitUnavailable, ServiceError
-from app.livekit import Probe
-from app.presence import Kind, Participant
+from app.livekit.interface import Probe
+from app.state.presence import Kind, Participant
 
 _LOOK_EVERY_S = 0.2
 #: An agent is connected a moment before its helper can answer.

@@ -6,12 +6,12 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from app.address import client_address, neighbourhood
 from app.clock import Clock
-from app.config import Config
-from app.dashboard.sessions import LIFETIME_S, Session, Sessions
+from app.config.settings import Config
 from app.errors import Forbidden, RateLimited, Unauthenticated
-from app.rate_limit import RateLimiter
+from app.web.client_address import client_address, neighbourhood
+from app.web.dashboard.sessions import LIFETIME_S, Session, Sessions
+from app.web.rate_limit import RateLimiter
 
 logger = logging.getLogger(__name__)
 

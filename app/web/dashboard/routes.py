@@ -7,14 +7,15 @@ import msgspec
 from aiohttp import web
 from aiohttp_sse import EventSourceResponse, sse_response
 
-from app import schemas
 from app.clock import Clock
-from app.config import Config
-from app.dashboard import messages, page
-from app.dashboard.gate import PATH, Gate
-from app.dashboard.watcher import Watcher
-from app.handlers import SERVICE
-from app.reception import json_response, read_body
+from app.config.settings import Config
+from app.dashboard import messages
+from app.dashboard.subscriber import Watcher
+from app.web import schemas
+from app.web.admission import json_response, read_body
+from app.web.dashboard import page
+from app.web.dashboard.access import PATH, Gate
+from app.web.handlers import SERVICE
 
 _BODY_LIMIT = 4 * 1024
 #: How long a page may take nothing of what is sent to it.

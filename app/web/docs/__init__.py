@@ -7,9 +7,9 @@ from pathlib import Path
 import msgspec
 from aiohttp import web
 
-from app.endpoints import AnyEndpoint
 from app.errors import NotFound
-from app.openapi import PATH, build_document
+from app.web.endpoints import AnyEndpoint
+from app.web.openapi import PATH, build_document
 
 _FILES = Path(__file__).parent
 _ASSETS = {"docs.css": "text/css", "docs.js": "text/javascript"}

@@ -5,7 +5,7 @@ import asyncio
 from aiohttp import web
 
 from app.errors import Handler
-from app.handlers import SERVICE
+from app.web.handlers import SERVICE
 
 #: Whatever else is sent as a method is `other`.
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

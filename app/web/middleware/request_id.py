@@ -7,7 +7,7 @@ import secrets
 from aiohttp import web
 
 from app.errors import Handler
-from app.log_context import request_id as logged_request_id
+from app.logs.context import request_id as logged_request_id
 
 HEADER = "X-Request-Id"
 REQUEST_ID = web.RequestKey("request_id", str)
