@@ -19,19 +19,18 @@ from app.control.processor import Tracker
 from app.control.readiness import Readiness
 from app.control.reconciler import Reconciler
 from app.control.sweeper import Cleaner
-from app.control.timers import Deadline, Timers
+from app.control.timers import Timers
 from app.dashboard.feed import Feed
 from app.dashboard.figures import read_totals
 from app.database.store import Store
-from app.lifecycle.mode import Withheld
 from app.livekit.interface import LiveKit
 from app.livekit.metered import MeteredLiveKit
 from app.logs.counts import LogCounts
 from app.logs.redaction import Redaction
-from app.metrics.counters import Tally
+from app.metrics.counters import Tally, Withheld
 from app.metrics.registry import Metrics, Readings
 from app.state.changes import Advance, Change, Intent, Outcome, RoomEvent
-from app.web.browser_sessions import SessionRooms
+from app.state.views import Deadline
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +43,7 @@ _ERRANDS_GRACE_S = 4.0
 class Service:
     """The parts that requests are handed to."""
 
+    livekit: LiveKit
     store: Store
     tracker: Tracker
     timers: Timers
@@ -58,7 +58,6 @@ class Service:
     alert_watch: AlertWatch
     alert_post: AlertPost
     feed: Feed
-    session_rooms: SessionRooms
 
     async def start(self) -> None:
         self.tracker.start()
@@ -173,6 +172,7 @@ def build_service(
         problem=lambda: str(reconciler.problem) if reconciler.problem else None,
     )
     return Service(
+        livekit,
         store,
         tracker,
         timers,
@@ -187,7 +187,6 @@ def build_service(
         alert_watch,
         alert_post,
         feed,
-        SessionRooms(livekit, clock, config.keys.values()),
     )
 
 

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from app.__main__ import settle_memory
 from app.clock import SteadyClock
 from app.config.settings import load_config
 from app.database import migrations
@@ -24,7 +25,6 @@ from app.database.store import Store
 from app.lifecycle import SECOND_US
 from app.livekit.webhooks import translate
 from app.logs.counts import LogCounts
-from app.memory import settle_memory
 from app.service import Service, build_service
 from app.state.changes import RoomEvent
 from bench.corpus import bodies
@@ -179,7 +179,8 @@ async def measure_timers(_folder: Path, agents: int) -> dict[str, float]:
     # Imported here: nobody else needs it, and it takes its time.
     from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
-    from app.control.timers import Deadline, Timers
+    from app.control.timers import Timers
+    from app.state.views import Deadline
 
     clock = SteadyClock()
     timers = Timers(clock, lambda _deadline: None)

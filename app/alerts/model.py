@@ -1,11 +1,12 @@
 """Alerts: when each is raised and when it is over. Pure: figures go in at a time, news come out."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Protocol
 
-from app.lifecycle import SECOND_US, Dispatch
+from app.lifecycle import SECOND_US
+from app.state.views import Standing
 
 #: What is better has to stay so for this long before an alert is over, so that it does not flap.
 QUIET_US = 60 * SECOND_US
@@ -32,20 +33,6 @@ class News:
 
     alert: Alert
     resolved_at: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Standing:
-    """What the database says at one moment, which is true of all replicas."""
-
-    #: Dispatches by state.
-    agents: Mapping[str, int]
-    #: Those whose removal has failed again and again.
-    stuck: tuple[Dispatch, ...]
-    #: Those that people wait for, though several dispatches have brought no agent.
-    unserved: tuple[Dispatch, ...]
-    #: None: none within the retention.
-    last_webhook_at: int | None
 
 
 @dataclass(frozen=True, kw_only=True)

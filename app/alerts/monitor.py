@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 
-from app.alerts.model import Alerts, Figures, News, Standing
+from app.alerts.model import Alerts, Figures, News
 from app.alerts.rules import STUCK_AFTER
 from app.clock import Clock
 from app.database.store import Store
@@ -14,6 +14,7 @@ from app.logs.counts import LogCounts
 from app.metrics.counters import Tally
 from app.state.changes import Change, Outcome, Snapshot
 from app.state.presence import Kind
+from app.state.views import Standing
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from typing import Any
 import aiohttp
 import msgspec
 
-from app.cli.terminal import printable
 from app.control.readiness import Report
+from app.logs.formats import printable
 from app.web.schemas import AgentItem, AgentList
 
 _TIMEOUT = aiohttp.ClientTimeout(total=10)

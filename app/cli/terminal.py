@@ -17,8 +17,3 @@ class Terminal:
         text = line if self.is_rich else line.encode("ascii", "backslashreplace").decode()
         self._stream.write(f"{text}\n")
         self._stream.flush()
-
-
-def printable(text: str) -> str:
-    """The text without what would move a terminal's cursor, or do worse: names are other people's."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

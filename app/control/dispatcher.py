@@ -6,17 +6,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from app.clock import Clock
+from app.control.candidates import Evidence, Judged, Verdict
 from app.control.effects import Agents
-from app.control.inspector import Evidence, Examiner, Judged, Verdict
+from app.control.inspector import Examiner
 from app.control.processor import Tracker, new_row_id
-from app.database.store import HistoryLine, Store
-from app.errands import wind_up
+from app.control.tasks import wind_up
+from app.database.store import Store
 from app.errors import Busy, LiveKitTimeout, LiveKitUnavailable, NotFound
 from app.lifecycle import Dispatch, Effect, Event, Signal, State
-from app.lifecycle.mode import Mode, Withheld
+from app.lifecycle.mode import Mode
 from app.livekit.interface import LiveKit, RoomInfo
-from app.metrics.counters import Tally
+from app.metrics.counters import Tally, Withheld
 from app.state.changes import Advance, Intent, Outcome
+from app.state.views import HistoryLine
 
 logger = logging.getLogger(__name__)
 

@@ -1,30 +1,15 @@
 """Which of all rooms need a look: what the tables know of each, and the little that LiveKit says of all."""
 
-from dataclasses import dataclass
 from zlib import crc32
 
-from app.lifecycle import SECOND_US, Dispatch, State
+from app.lifecycle import SECOND_US, State
 from app.livekit.interface import RoomInfo
 from app.state.presence import Kind, Participant
+from app.state.views import KnownRoom
 
 #: A room that nothing points to is looked at in one round out of so many.
 ROLLING_ROUNDS = 10
 YOUNG_US = 120 * SECOND_US
-
-
-@dataclass(frozen=True, kw_only=True)
-class KnownRoom:
-    """One room as the tables have it."""
-
-    name: str
-    sid: str
-    generation: int
-    #: The sids of who is in.
-    people: frozenset[str]
-    #: The identities of the agents that are in.
-    agents: frozenset[str]
-    #: The dispatches that have not ended.
-    rows: tuple[Dispatch, ...]
 
 
 def is_suspect(room: RoomInfo, known: KnownRoom | None, round_number: int, now: int) -> bool:

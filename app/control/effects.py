@@ -11,17 +11,16 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from typing import ParamSpec, TypeVar
 
-from app.control.inspector import Examiner, Verdict
+from app.control.candidates import Verdict
+from app.control.inspector import Examiner
 from app.control.processor import Tracker, new_row_id
-from app.control.tasks import KeyedLocks
+from app.control.tasks import KeyedLocks, wind_up
 from app.database.store import Store
-from app.errands import wind_up
 from app.errors import LiveKitRefused, LiveKitUnavailable, LiveKitUnreachable, ServiceError
 from app.lifecycle import LIVE_STATES, Dispatch, Effect, Event, Signal, State
-from app.lifecycle.mode import Mode, Withheld
+from app.lifecycle.mode import Mode
 from app.livekit.interface import ListedDispatch, LiveKit, RoomInfo
-from app.metrics.counters import Tally
-from app.short_rooms import ShortRooms
+from app.metrics.counters import Tally, Withheld
 from app.state.changes import Advance, Outcome, RoomEvent, RoomEventKind, Snapshot
 from app.state.presence import Kind, Participant
 
@@ -329,3 +328,23 @@ def _metadata(dispatch: Dispatch) -> str:
     """What the agent is told: the validated time zone, and nothing of the caller's own words."""
     told = {"timezone": dispatch.timezone, "timezoneOffset": dispatch.timezone_offset_min}
     return json.dumps({key: value for key, value in told.items() if value is not None})
+
+
+class ShortRooms:
+    def __init__(self, wanted_s: int) -> None:
+        self._wanted_s = wanted_s
+        self._warned = False
+
+    def look_at(self, room: RoomInfo) -> None:
+        if room.departure_timeout_s >= self._wanted_s or self._warned:
+            return
+        self._warned = True
+        logger.warning(
+            "A room was made by others to close before the TTL of its agent; more may be",
+            extra={
+                "action": "short_room",
+                "room": room.name,
+                "departure_timeout_s": room.departure_timeout_s,
+                "wanted_s": self._wanted_s,
+            },
+        )

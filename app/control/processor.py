@@ -1,17 +1,17 @@
 """The one way to change anything: commit, then bring the timers into line, then say so in the log."""
 
+import asyncio
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from app.clock import Clock
-from app.comings import Comings
 from app.control.timers import Timers
 from app.database.group_commit import Writer
 from app.database.store import Store
 from app.lifecycle import Policy
 from app.metrics.registry import Metrics
-from app.state.changes import Change, Outcome, RoomEvent, Transition
+from app.state.changes import Change, Outcome, RoomEvent, RoomEventKind, Transition
 from app.state.dispatch_set import Docket
 from app.state.unit_of_work import Ledger
 
@@ -101,3 +101,31 @@ def _log(transition: Transition) -> None:
             "people": after.participant_count,
         },
     )
+
+
+class Comings:
+    """Not who: the rooms say that people come and go, which is all that is asked at night."""
+
+    def __init__(self) -> None:
+        self._events: list[RoomEvent] = []
+
+    def note(self, event: RoomEvent) -> None:
+        """It was committed; the line is written once whatever was committed with it has been noted too."""
+        if not self._events:
+            asyncio.get_running_loop().call_soon(self._write)
+        self._events.append(event)
+
+    def _write(self) -> None:
+        events, self._events = self._events, []
+        if came := [event for event in events if event.kind is RoomEventKind.JOINED]:
+            logger.info("Somebody came into a room", extra=_fields(came))
+        if left := [event for event in events if event.kind is RoomEventKind.LEFT]:
+            logger.info("Somebody left a room", extra=_fields(left))
+
+
+def _fields(events: Sequence[RoomEvent]) -> dict[str, object]:
+    fields: dict[str, object] = {"action": "connection"}
+    if len(events) > 1:
+        return fields | {"count": len(events)}
+    (event,) = events
+    return fields | {"room": event.room_name} | ({"reason": event.reason} if event.reason else {})

@@ -6,18 +6,21 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
+from app.control.candidates import Evidence, Judged, Verdict
 from app.control.dispatcher import Dispatches, Wanted
-from app.control.drift import KnownRoom, agrees, is_suspect
+from app.control.drift import agrees, is_suspect
 from app.control.effects import Agents
-from app.control.inspector import SECOND_LOOK_S, Evidence, Examiner, Judged, Verdict
+from app.control.inspector import SECOND_LOOK_S, Examiner
 from app.control.processor import Tracker
+from app.control.tasks import wind_up
 from app.database.store import Store
-from app.errands import wind_up
 from app.errors import ServiceError
 from app.lifecycle import SECOND_US, Dispatch, Event, Signal, State
-from app.lifecycle.mode import Mode, Withheld
+from app.lifecycle.mode import Mode
 from app.livekit.interface import LiveKit, RoomInfo
+from app.metrics.counters import Withheld
 from app.state.changes import Advance, Snapshot
+from app.state.views import KnownRoom
 
 logger = logging.getLogger(__name__)
 

@@ -9,13 +9,15 @@ from app.clock import Clock
 from app.control.inspector import Examiner
 from app.control.processor import Tracker
 from app.control.reconciler import Reconciler
-from app.control.timers import Deadline, Timers
+from app.control.tasks import wind_up
+from app.control.timers import Timers
 from app.database.store import Store
-from app.errands import wind_up
 from app.errors import ServiceError
 from app.lifecycle import SECOND_US, Event
-from app.lifecycle.mode import Mode, Withheld
+from app.lifecycle.mode import Mode
+from app.metrics.counters import Withheld
 from app.state.changes import Due, Outcome
+from app.state.views import Deadline
 
 logger = logging.getLogger(__name__)
 

@@ -1,9 +1,9 @@
 """One act at a time for each key, in this process."""
 
 import asyncio
-from collections.abc import AsyncIterator, Hashable
+from collections.abc import AsyncIterator, Collection, Hashable
 from contextlib import asynccontextmanager
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 
@@ -25,3 +25,13 @@ class KeyedLocks(Generic[K]):
             lock, users = self._locks.pop(key)
             if users > 1:
                 self._locks[key] = (lock, users - 1)
+
+
+async def wind_up(tasks: Collection[asyncio.Task[Any]], grace_s: float) -> None:
+    """Let them finish within the grace; what is left then is cancelled, and found by its row's deadline."""
+    if tasks:
+        await asyncio.wait(tasks, timeout=grace_s)
+    left = list(tasks)
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)

@@ -7,16 +7,10 @@ what nobody's timer found.
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
 from app.clock import Clock
 from app.lifecycle import Dispatch
-
-
-class Deadline(NamedTuple):
-    row_id: str
-    room_name: str
-    due_at: int
+from app.state.views import Deadline
 
 
 class Timers:

@@ -9,9 +9,9 @@ import msgspec
 
 from app.alerts.model import Alert
 from app.dashboard.history import Minute, Totals
-from app.database.store import HistoryLine
 from app.lifecycle import Dispatch
 from app.lifecycle.descriptions import END_REASONS, STATES, describe
+from app.state.views import HistoryLine
 
 
 class _Message(msgspec.Struct, rename="camel", kw_only=True):

@@ -3,15 +3,11 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, Row, and_, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.alerts.model import Standing
-from app.control.drift import KnownRoom
-from app.control.timers import Deadline
 from app.database.loading import dispatch_of, load, save
 from app.database.tables import dispatches, history, participants, rooms, webhook_events
 from app.database.transactions import Transactions
@@ -19,6 +15,7 @@ from app.lifecycle import LIVE_STATES, Dispatch, Policy, State
 from app.state.changes import Change, Outcome
 from app.state.presence import CLOSING_LEAVES, Kind
 from app.state.unit_of_work import Ledger
+from app.state.views import Deadline, HistoryLine, KnownRoom, RoomView, Standing
 
 T = TypeVar("T")
 
@@ -29,27 +26,6 @@ _ALL_PATIENCE_S = 60.0
 
 #: Has an index, whatever has ended since yesterday; that the state is not `ended` has none.
 _IS_OPEN = dispatches.c.ended_at.is_(None)
-
-
-@dataclass(frozen=True, kw_only=True)
-class HistoryLine:
-    at: int
-    event: str
-    from_state: str | None
-    to_state: str
-    people: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class RoomView:
-    """What the tables know of one room before LiveKit is asked."""
-
-    generation: int
-    dispatches: tuple[Dispatch, ...]
-
-    def row(self, row_id: str) -> Dispatch | None:
-        """The dispatch of this row; None when it has ended, or never was one of the room's."""
-        return next((dispatch for dispatch in self.dispatches if dispatch.id == row_id), None)
 
 
 class Store:

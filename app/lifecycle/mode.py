@@ -1,6 +1,5 @@
 """The rollout in steps: what the service does by itself, and the count of what it would have done."""
 
-from collections import Counter
 from enum import StrEnum
 
 from app.lifecycle import EndReason, Event
@@ -32,17 +31,3 @@ class Mode(StrEnum):
     def withholds_removal(self, reason: EndReason | None) -> bool:
         """Whether a dispatch that ends for this reason only ends in the tables, and not in LiveKit."""
         return not self.keeps_one and reason is not EndReason.REQUESTED
-
-
-class Withheld:
-    """What would have been done in `enforce`, each once for each dispatch."""
-
-    def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
-        self._noted: set[tuple[str, str]] = set()
-
-    def note(self, act: str, subject: str) -> None:
-        """Count an act on a subject: a row, a dispatch or an agent."""
-        if (act, subject) not in self._noted:
-            self._noted.add((act, subject))
-            self.counts[act] += 1

@@ -1,10 +1,5 @@
 """LiveKit over livekit-api, with the one call that it lacks, and errors that say what is known."""
 
-import asyncio
-import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -12,14 +7,12 @@ import aiohttp
 import msgspec
 from livekit import api
 from livekit.api.agent_dispatch_service import AgentDispatchService
-from livekit.api.room_service import RoomService
 from livekit.protocol.models import ParticipantInfo
 from livekit.protocol.models import Room as RoomMessage
-from livekit.protocol.room import PerformRpcRequest, PerformRpcResponse
 
 from app.clock import Clock
 from app.config.settings import Keypair
-from app.errors import LiveKitRefused, LiveKitTimeout, LiveKitUnavailable, LiveKitUnreachable
+from app.errors import LiveKitTimeout
 from app.lifecycle import SECOND_US
 from app.livekit.interface import (
     HEALTH_METHOD,
@@ -31,13 +24,11 @@ from app.livekit.interface import (
     agent_name_of,
     kind_of,
 )
+from app.livekit.twirp import NoDataChannel, RpcFailed, RpcRoomService, absent_is_false, translated
 from app.state.presence import Kind, Participant
 
-_CALL_TIMEOUT_S = 4.5
 #: A participant that can be told to go is told within milliseconds.
 _REMOVE_TIMEOUT_S = 1.5
-_PROBE_TIMEOUT_MS = 2_000
-_RPC_ERROR = re.compile(r"RpcError (\d{4})")
 #: Unsupported method, and application error.
 _SPOKEN = frozenset({"1400", "1500"})
 
@@ -48,7 +39,7 @@ class LiveKitClient:
     def __init__(self, session: aiohttp.ClientSession, url: str, keypair: Keypair, clock: Clock) -> None:
         # Failover replays a request in another region without saying so: an act must happen once.
         arguments = (session, url, keypair.key, keypair.secret, False)
-        self._rooms = _RpcRoomService(*arguments)
+        self._rooms = RpcRoomService(*arguments)
         self._dispatches = AgentDispatchService(*arguments)
         self._clock = clock
         self._ahead_us = 0
@@ -62,34 +53,34 @@ class LiveKitClient:
         return self._clock.now() + self._ahead_us
 
     async def find_room(self, room_name: str) -> RoomInfo | None:
-        async with _translated():
+        async with translated():
             answer = await self._rooms.list_rooms(api.ListRoomsRequest(names=[room_name]))
         return next((_room(room) for room in answer.rooms if room.name == room_name), None)
 
     async def list_rooms(self) -> tuple[RoomInfo, ...]:
-        async with _translated():
+        async with translated():
             answer = await self._rooms.list_rooms(api.ListRoomsRequest())
         return tuple(map(_room, answer.rooms))
 
     async def ensure_room(self, room_name: str, timeout_s: int) -> RoomInfo:
         request = api.CreateRoomRequest(name=room_name, empty_timeout=timeout_s, departure_timeout=timeout_s)
-        async with _translated():
+        async with translated():
             return _room(await self._rooms.create_room(request))
 
     async def list_dispatches(self, room_name: str) -> tuple[ListedDispatch, ...]:
-        async with _translated():
+        async with translated():
             listed = await self._dispatches.list_dispatch(room_name)
         # Every room has a dispatch without a name, from its creation; it is nobody's.
         return tuple(_dispatch(dispatch) for dispatch in listed if dispatch.agent_name)
 
     async def list_participants(self, room_name: str) -> tuple[Participant, ...]:
-        async with _translated():
+        async with translated():
             answer = await self._rooms.list_participants(api.ListParticipantsRequest(room=room_name))
         gone = ParticipantInfo.State.DISCONNECTED
         return tuple(participant_of(p) for p in answer.participants if p.state != gone)
 
     async def list_people(self, room_name: str) -> frozenset[str]:
-        async with _translated():
+        async with translated():
             answer = await self._rooms.list_participants(api.ListParticipantsRequest(room=room_name))
         active = ParticipantInfo.State.ACTIVE
         return frozenset(
@@ -104,18 +95,18 @@ class LiveKitClient:
         request = api.CreateAgentDispatchRequest(
             room=room_name, agent_name=agent_name, metadata=metadata, attributes={ROW_ID_ATTRIBUTE: row_id}
         )
-        async with _translated():
+        async with translated():
             return _dispatch(await self._dispatches.create_dispatch(request))
 
     async def delete_dispatch(self, room_name: str, dispatch_id: str) -> bool:
-        async with _absent_is_false() as result, _translated():
+        async with absent_is_false() as result, translated():
             await self._dispatches.delete_dispatch(dispatch_id, room_name)
         return result.found
 
     async def remove_participant(self, room_name: str, identity: str) -> bool:
         request = api.RoomParticipantIdentity(room=room_name, identity=identity)
         try:
-            async with _absent_is_false() as result, _translated(_REMOVE_TIMEOUT_S):
+            async with absent_is_false() as result, translated(_REMOVE_TIMEOUT_S):
                 await self._rooms.remove_participant(request)
         except LiveKitTimeout:
             # One that leaves at this moment is still found but hears nothing any more, and LiveKit asks it
@@ -126,7 +117,7 @@ class LiveKitClient:
 
     async def delete_room(self, room_name: str) -> bool:
         """Close a room, whoever is in; False when there is none."""
-        async with _absent_is_false() as result, _translated():
+        async with absent_is_false() as result, translated():
             await self._rooms.delete_room(api.DeleteRoomRequest(room=room_name))
         return result.found
 
@@ -139,17 +130,17 @@ class LiveKitClient:
             self._ahead_us = told - self._clock.now()
 
     async def _is_in(self, room_name: str, identity: str) -> bool:
-        async with _translated():
+        async with translated():
             answer = await self._rooms.list_participants(api.ListParticipantsRequest(room=room_name))
         return any(participant.identity == identity for participant in answer.participants)
 
     async def probe(self, room_name: str, identity: str) -> Probe:
         try:
-            async with _absent_is_false() as result, _translated():
+            async with absent_is_false() as result, translated():
                 payload = await self._rooms.perform_rpc(room_name, identity, HEALTH_METHOD)
-        except _NoDataChannel:
+        except NoDataChannel:
             return Probe.CONNECTING
-        except _RpcFailed as failure:
+        except RpcFailed as failure:
             # Only a living process can say that it does not know the method, or that it failed.
             return Probe.ALIVE if failure.rpc_code in _SPOKEN else Probe.SILENT
         # Absent is who has left while asked. Of one who was never in, LiveKit says that nobody answers.
@@ -161,58 +152,6 @@ def _time_of(date: str | None) -> int | None:
         return round(parsedate_to_datetime(date).timestamp()) * SECOND_US if date else None
     except ValueError:
         return None
-
-
-class _Refusal(LiveKitRefused):
-    """A refusal with Twirp's code, for those that mean something."""
-
-    def __init__(self, message: str, twirp_code: str) -> None:
-        super().__init__(message)
-        self.twirp_code = twirp_code
-
-
-class _NoDataChannel(Exception):
-    """The participant's data channel is not up: it has only just joined, or froze while joining."""
-
-
-class _RpcFailed(Exception):
-    def __init__(self, rpc_code: str) -> None:
-        super().__init__(rpc_code)
-        self.rpc_code = rpc_code
-
-
-class _RpcRoomService(RoomService):
-    """livekit-api's room service with the one call that it lacks."""
-
-    async def perform_rpc(self, room_name: str, identity: str, method: str) -> str:
-        """Call a method of a participant and return what it answers.
-
-        Raises:
-            _NoDataChannel: seen as 500 internal from livekit-server 1.13.5.
-            _RpcFailed: the participant did not answer, or does not know the method
-                (1400 unsupported method, 1501 connection timeout, 1502 response timeout).
-        """
-        request = PerformRpcRequest(
-            room=room_name,
-            destination_identity=identity,
-            method=method,
-            payload="",
-            response_timeout_ms=_PROBE_TIMEOUT_MS,
-        )
-        grants = api.VideoGrants(room_admin=True, room=room_name)
-        try:
-            answer: PerformRpcResponse = await self._client.request(
-                "RoomService", "PerformRpc", request, self._auth_header(grants), PerformRpcResponse
-            )
-        except api.TwirpError as error:
-            if "data channel is not available" in error.message:
-                raise _NoDataChannel from error
-            code = _RPC_ERROR.search(error.message)
-            if code is None:
-                raise
-            raise _RpcFailed(code[1]) from error
-        payload: str = answer.payload
-        return payload
 
 
 def participant_of(info: ParticipantInfo) -> Participant:
@@ -265,39 +204,3 @@ def _probe_of(payload: str) -> Probe:
 
 class _Health(msgspec.Struct):
     session: str
-
-
-@dataclass
-class _Found:
-    found: bool = True
-
-
-@asynccontextmanager
-async def _absent_is_false() -> AsyncIterator[_Found]:
-    result = _Found()
-    try:
-        yield result
-    except _Refusal as refusal:
-        if refusal.twirp_code != "not_found":
-            raise
-        result.found = False
-
-
-@asynccontextmanager
-async def _translated(timeout_s: float = _CALL_TIMEOUT_S) -> AsyncIterator[None]:
-    """Outcomes of a call: an answer, a refusal (LiveKit said no), or unknown (it could not be asked)."""
-    try:
-        async with asyncio.timeout(timeout_s):
-            yield
-    except TimeoutError as error:
-        raise LiveKitTimeout(f"LiveKit did not answer within {timeout_s} s") from error
-    except aiohttp.ClientConnectorError as error:
-        raise LiveKitUnreachable("LiveKit cannot be reached") from error
-    except aiohttp.ClientError as error:
-        raise LiveKitUnavailable(f"LiveKit cannot be reached ({type(error).__name__})") from error
-    except api.TwirpError as error:
-        if error.status in (401, 403):
-            raise _Refusal("LiveKit does not accept our API key and secret", error.code) from error
-        if error.status == 429 or error.status >= 500:  # noqa: PLR2004 - HTTP's own numbers
-            raise LiveKitUnavailable(f"LiveKit answered {error.status} {error.code}") from error
-        raise _Refusal(f"LiveKit refused: {error.code}", error.code) from error

@@ -7,7 +7,6 @@ from typing import Protocol
 
 import msgspec
 
-from app.cli.terminal import printable
 from app.logs.redaction import Cleaner
 
 #: JSON lets them stand, but some readers end a line there, and some terminals obey or turn text around.
@@ -73,3 +72,8 @@ def _whole(value: object) -> object:
 def _quoted(value: object) -> str:
     text = printable(str(value))
     return text if _ONE_WORD.fullmatch(text) else '"' + text.replace('"', r"\"") + '"'
+
+
+def printable(text: str) -> str:
+    """The text without what would move a terminal's cursor, or do worse: names are other people's."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

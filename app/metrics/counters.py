@@ -131,3 +131,17 @@ class Tally:
             self.last_commit_failed = True
             raise
         self.last_commit_failed = False
+
+
+class Withheld:
+    """What would have been done in `enforce`, each once for each dispatch."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self._noted: set[tuple[str, str]] = set()
+
+    def note(self, act: str, subject: str) -> None:
+        """Count an act on a subject: a row, a dispatch or an agent."""
+        if (act, subject) not in self._noted:
+            self._noted.add((act, subject))
+            self.counts[act] += 1

@@ -1,26 +1,20 @@
 """The reception of every endpoint: who asks, how often, and with what; then its handler and its answer."""
 
-import asyncio
 from collections.abc import Hashable, Sequence
-from typing import Any
 
-import msgspec
 from aiohttp import web
 
 from app.config.environment import Network
-from app.errors import Malformed, RateLimited, TooLarge, TooSlow, Unauthenticated
+from app.errors import RateLimited, Unauthenticated
 from app.web.auth import Authenticator, Caller
+from app.web.bodies import json_response, read_input
 from app.web.client_address import client_address, neighbourhood
 from app.web.endpoints import Access, AnyEndpoint
 from app.web.rate_limit import WINDOW_S, Quota, RateLimiter
-from app.web.schemas import parse_body, parse_query
 
 CALLER = web.RequestKey("caller", Caller)
 QUOTA = web.RequestKey("quota", Quota)
 
-BODY_LIMIT = 16 * 1024
-#: For the whole body, from the moment it is wanted.
-BODY_TIMEOUT_S = 10.0
 #: An API key stands for a backend with many people behind it.
 OPERATOR_FACTOR = 10
 
@@ -44,7 +38,7 @@ class Reception:
 
         async def handle(request: web.Request) -> web.StreamResponse:
             self._admit(request, endpoint.access)
-            answer = await endpoint.handler(request, await _input(request, endpoint))
+            answer = await endpoint.handler(request, await read_input(request, endpoint))
             if isinstance(answer, web.Response):
                 return answer
             return json_response(answer, endpoint.statuses[0])
@@ -100,48 +94,3 @@ async def add_quota(request: web.Request, response: web.StreamResponse) -> None:
     if quota := request.get(QUOTA):
         response.headers["RateLimit-Policy"] = f'"default";q={quota.limit};w={WINDOW_S}'
         response.headers["RateLimit"] = f'"default";r={quota.remaining};t={quota.reset_s}'
-
-
-async def read_body(request: web.BaseRequest, limit: int = BODY_LIMIT) -> bytes:
-    """The whole body.
-
-    Raises:
-        TooLarge: it has more than `limit` bytes, or says so.
-        TooSlow: it does not come.
-        Malformed: the caller has hung up.
-    """
-    if (request.content_length or 0) > limit:
-        raise TooLarge(f"the body is over {limit} bytes")
-    try:
-        if request.content.is_eof():
-            # It came with the head, as nearly all do: nothing has to be waited for.
-            body = await request.read()
-        else:
-            async with asyncio.timeout(BODY_TIMEOUT_S):
-                body = await request.read()
-    except TimeoutError as error:
-        raise TooSlow(f"the body did not come within {BODY_TIMEOUT_S:.0f} s") from error
-    except web.HTTPRequestEntityTooLarge as error:
-        raise TooLarge(f"the body is over {limit} bytes") from error
-    except ConnectionError as error:
-        raise Malformed("the connection ended before the body did") from error
-    if len(body) > limit:
-        raise TooLarge(f"the body is over {limit} bytes")
-    return body
-
-
-def json_response(answer: Any, status: int = 200) -> web.Response:
-    return web.Response(body=msgspec.json.encode(answer), status=status, content_type="application/json")
-
-
-async def _input(request: web.Request, endpoint: AnyEndpoint) -> Any:
-    """What the handler is to work on, checked against the endpoint's types."""
-    query = None
-    if endpoint.query:
-        query = parse_query(list(request.query.items()), endpoint.query)
-    if endpoint.body is None:
-        return query
-    if endpoint.access is Access.LIVEKIT:
-        return None
-    # A type of which nothing is required may be left out altogether.
-    return parse_body(await read_body(request) or endpoint.body_if_none, endpoint.body)

@@ -11,7 +11,6 @@ from app.config.settings import Config, SessionRoomsBy
 from app.database import migrations
 from app.database.engine import create_engine
 from app.database.store import Store
-from app.errors import error_middleware
 from app.livekit.client import LiveKitClient
 from app.livekit.interface import LiveKit
 from app.logs.counts import LogCounts
@@ -19,11 +18,12 @@ from app.metrics.loop_lag import LoopLag
 from app.service import Service, build_service
 from app.web.admission import Reception, add_quota
 from app.web.auth import Authenticator
-from app.web.connections import LANES
+from app.web.browser_sessions import SessionRooms
 from app.web.dashboard.routes import mount_dashboard
 from app.web.demo import demo_routes
 from app.web.docs import docs_routes
-from app.web.handlers import CONFIG, SERVICE, TOKEN_ISSUER
+from app.web.error_responses import error_middleware
+from app.web.keys import CONFIG, LANES, SERVICE, SESSION_ROOMS, TOKEN_ISSUER, WEBHOOK_PATH
 from app.web.middleware.access_log import access_log_middleware
 from app.web.middleware.cors import cors_middleware
 from app.web.middleware.http_metrics import http_metrics_middleware
@@ -32,7 +32,7 @@ from app.web.middleware.security_headers import security_headers
 from app.web.rate_limit import RateLimiter
 from app.web.routes import api_endpoints
 from app.web.tokens import TokenIssuer
-from app.web.webhook import WEBHOOK_LIMIT, WEBHOOK_PATH, webhook_lane
+from app.web.webhook import WEBHOOK_LIMIT, webhook_lane
 
 
 def create_app(
@@ -92,6 +92,7 @@ def _running(
             async with _connected(config, clock, livekit) as client:
                 service = build_service(config, store, client, clock, log_counts)
                 app[SERVICE] = service
+                app[SESSION_ROOMS] = SessionRooms(service.livekit, clock, config.keys.values())
                 await service.start()
                 try:
                     async with _watched(service):

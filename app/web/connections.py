@@ -2,13 +2,15 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from aiohttp import web
 
-from app.errors import Busy, error_body
+from app.errors import Busy
 from app.logs.context import bind
+from app.web.error_responses import error_body
+from app.web.keys import LANES, Lane
 from app.web.middleware.request_id import HEADER, make_request_id
 from app.web.middleware.security_headers import HEADERS
 
@@ -26,12 +28,6 @@ _OPTIONS: dict[str, Any] = {
     # Whoever goes on sending after the answer is not listened to for long.
     "lingering_time": 0.5,
 }
-
-
-Lane = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-
-#: By method and path: handlers that the application's middlewares and routes have no part in.
-LANES = web.AppKey("lanes", Mapping[tuple[str, str], Lane])
 
 
 class Gatekeeper:

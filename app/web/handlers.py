@@ -3,19 +3,14 @@
 import msgspec
 from aiohttp import web
 
-from app import session_cookie
-from app.config.settings import Config, SessionRoomsBy
+from app.config.settings import SessionRoomsBy
 from app.control.dispatcher import Wanted
 from app.errors import Invalid
-from app.service import Service
-from app.web import schemas
-from app.web.admission import CALLER, json_response
-from app.web.tokens import TokenIssuer
+from app.web import presenters, schemas, session_cookie
+from app.web.admission import CALLER
+from app.web.bodies import json_response
+from app.web.keys import CONFIG, SERVICE, SESSION_ROOMS, TOKEN_ISSUER
 from app.web.webhook import receive_webhook
-
-CONFIG = web.AppKey("config", Config)
-SERVICE = web.AppKey("service", Service)
-TOKEN_ISSUER = web.AppKey("token_issuer", TokenIssuer)
 
 
 async def take_webhook(request: web.Request, _unread: object) -> schemas.Taken:
@@ -31,7 +26,7 @@ async def request_agent(request: web.Request, fields: schemas.DispatchRequest) -
         timezone=schemas.check_timezone(fields.timezone),
         timezone_offset_min=None if fields.timezone_offset is None else int(fields.timezone_offset),
     )
-    return schemas.dispatch_response(await request.app[SERVICE].dispatches.request(wanted))
+    return presenters.dispatch_response(await request.app[SERVICE].dispatches.request(wanted))
 
 
 async def end_agent(request: web.Request, query: schemas.EndQuery) -> schemas.EndResponse:
@@ -39,13 +34,15 @@ async def end_agent(request: web.Request, query: schemas.EndQuery) -> schemas.En
     dispatches = request.app[SERVICE].dispatches
     act = dispatches.give_back if query.only_if_empty else dispatches.end
     ended = await act(query.room_name, _agent_name(request, query.agent_name))
-    return schemas.end_response(ended, only_if_empty=query.only_if_empty)
+    return presenters.end_response(ended, only_if_empty=query.only_if_empty)
 
 
 async def show_status(request: web.Request, query: schemas.RoomQuery) -> schemas.StatusResponse:
     request[CALLER].require_room(query.room_name)
     agent_name = _agent_name(request, query.agent_name)
-    return schemas.status_response(await request.app[SERVICE].dispatches.status(query.room_name, agent_name))
+    return presenters.status_response(
+        await request.app[SERVICE].dispatches.status(query.room_name, agent_name)
+    )
 
 
 async def issue_token(request: web.Request, fields: schemas.TokenRequest) -> web.Response:
@@ -71,7 +68,7 @@ async def _with_session_room(
     by_cookie = config.session_rooms is SessionRoomsBy.COOKIE
     if not by_cookie or not session_cookie.is_welcome(request, config.cors_origins):
         return fields, None
-    visit = await request.app[SERVICE].session_rooms.visit(
+    visit = await request.app[SESSION_ROOMS].visit(
         session_cookie.read(request), fields.room_name, fields.participant_identity
     )
     named = msgspec.structs.replace(fields, room_name=visit.room_name, participant_identity=visit.identity)
@@ -90,7 +87,7 @@ async def list_agents(request: web.Request, query: schemas.ListQuery) -> schemas
     page = found[: query.limit]
     more = len(found) > query.limit
     return schemas.AgentList(
-        agents=[schemas.agent_item(dispatch) for dispatch in page],
+        agents=[presenters.agent_item(dispatch) for dispatch in page],
         next_cursor=schemas.cursor(page[-1]) if more else None,
     )
 
@@ -98,7 +95,7 @@ async def list_agents(request: web.Request, query: schemas.ListQuery) -> schemas
 async def show_agent(request: web.Request, _query: schemas.NoQuery) -> schemas.AgentHistory:
     dispatch, lines = await request.app[SERVICE].dispatches.history(request.match_info["dispatch_id"])
     return schemas.AgentHistory(
-        agent=schemas.agent_item(dispatch), history=[schemas.history_item(line) for line in lines]
+        agent=presenters.agent_item(dispatch), history=[presenters.history_item(line) for line in lines]
     )
 
 

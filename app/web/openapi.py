@@ -8,7 +8,6 @@ import msgspec
 
 from app.errors import (
     DatabaseUnavailable,
-    ErrorBody,
     Forbidden,
     Invalid,
     Malformed,
@@ -19,6 +18,7 @@ from app.errors import (
     Unauthenticated,
 )
 from app.web.endpoints import Access, AnyEndpoint
+from app.web.error_responses import ErrorBody
 
 PATH = "/openapi.json"
 

@@ -6,7 +6,7 @@ from app.errors import Busy, LiveKitRefused, LiveKitTimeout, LiveKitUnavailable,
 from app.livekit.webhooks import WebhookBody
 from app.web import handlers, schemas
 from app.web.endpoints import Access, AnyEndpoint, Endpoint
-from app.web.webhook import WEBHOOK_PATH
+from app.web.keys import WEBHOOK_PATH
 
 _LIVEKIT_ERRORS = (LiveKitRefused, LiveKitUnavailable, LiveKitTimeout, Busy)
 

@@ -1,7 +1,5 @@
 """What goes over the wire: the fields of requests and answers, and how the first are read."""
 
-from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -9,11 +7,8 @@ import msgspec
 from msgspec import Meta
 
 from app.config.settings import ROOM_NAME_PATTERN
-from app.control.dispatcher import Granted
-from app.database.store import HistoryLine
-from app.errors import Invalid, Malformed
+from app.errors import Invalid
 from app.lifecycle import Dispatch, State
-from app.lifecycle.descriptions import describe
 
 T = TypeVar("T")
 
@@ -61,7 +56,6 @@ Cursor = Annotated[
 ]
 
 _OPEN_STATES = tuple(state for state in State if state is not State.ENDED)
-_WITHOUT_AGENT = (State.UNAVAILABLE, State.ENDING, State.ENDED)
 
 
 class _Request(msgspec.Struct, rename="camel", forbid_unknown_fields=True, kw_only=True):
@@ -183,33 +177,6 @@ class AgentHistory(_Response):
     history: list[HistoryItem]
 
 
-def parse_body(body: bytes, kind: type[T]) -> T:
-    """Read a JSON body.
-
-    Raises:
-        Malformed: it is not JSON.
-        Invalid: a field is missing, wrong, or not known; the message says which and why.
-    """
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except msgspec.ValidationError as error:
-        raise Invalid(str(error)) from error
-    except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
-        raise Malformed("the body is not a JSON object in UTF-8") from error
-
-
-def parse_query(pairs: Sequence[tuple[str, str]], kind: type[T]) -> T:
-    """Read query parameters; raises Invalid for one that is repeated, missing, wrong, or not known."""
-    names = [name for name, _ in pairs]
-    for name in names:
-        if names.count(name) > 1:
-            raise Invalid(f"the query parameter {name[:64]!a} is given more than once")
-    try:
-        return msgspec.convert(dict(pairs), type=kind, strict=False)
-    except msgspec.ValidationError as error:
-        raise Invalid(str(error)) from error
-
-
 def check_timezone(name: str | None) -> str | None:
     """Raises: Invalid: it is not an IANA name."""
     if name is None:
@@ -236,71 +203,3 @@ def after(query: ListQuery) -> tuple[int, str] | None:
 
 def cursor(last: Dispatch) -> str:
     return f"{last.created_at}.{last.id}"
-
-
-def dispatch_response(granted: Granted) -> DispatchResponse:
-    dispatch = granted.dispatch
-    return DispatchResponse(
-        dispatch_id=dispatch.dispatch_id,
-        reused=granted.reused,
-        state=dispatch.state,
-        ttl_expires_at=to_iso(dispatch.ttl_expires_at),
-        message="the agent that was there is reused" if granted.reused else "an agent was dispatched",
-    )
-
-
-def end_response(ended: Dispatch | None, *, only_if_empty: bool) -> EndResponse:
-    if ended:
-        return EndResponse(dispatch_id=ended.dispatch_id, message="the agent was ended")
-    kept = "people are in, or there was no agent: nothing was ended"
-    return EndResponse(dispatch_id=None, message=kept if only_if_empty else "there was no agent")
-
-
-def status_response(dispatch: Dispatch | None) -> StatusResponse:
-    if dispatch is None:
-        return StatusResponse(has_agent=False, state="none")
-    return StatusResponse(
-        has_agent=dispatch.state not in _WITHOUT_AGENT,
-        state=dispatch.state,
-        dispatch_id=dispatch.dispatch_id,
-        created_at=_iso(dispatch.created_at),
-        last_activity_at=_iso(dispatch.last_activity_at),
-        participant_count=dispatch.participant_count,
-        ttl_expires_at=to_iso(dispatch.ttl_expires_at),
-    )
-
-
-def agent_item(dispatch: Dispatch) -> AgentItem:
-    return AgentItem(
-        # Where LiveKit has given no id yet, ours stands in: the history is found by either.
-        dispatch_id=dispatch.dispatch_id or dispatch.id,
-        room_name=dispatch.room_name,
-        agent_name=dispatch.agent_name,
-        state=dispatch.state,
-        created_at=_iso(dispatch.created_at),
-        last_activity_at=_iso(dispatch.last_activity_at),
-        participant_count=dispatch.participant_count,
-        ttl_expires_at=to_iso(dispatch.ttl_expires_at),
-        agent_identity=dispatch.agent_identity,
-        end_reason=dispatch.end_reason,
-    )
-
-
-def history_item(line: HistoryLine) -> HistoryItem:
-    return HistoryItem(
-        at=_iso(line.at),
-        event=line.event,
-        message=describe(line.event, line.from_state),
-        from_state=line.from_state,
-        to_state=line.to_state,
-        participant_count=line.people,
-    )
-
-
-def to_iso(at: int | None) -> str | None:
-    return None if at is None else _iso(at)
-
-
-def _iso(at: int) -> str:
-    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=at)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -11,17 +11,18 @@ from multidict import CIMultiDict
 
 from app.clock import Clock
 from app.config.settings import Config
-from app.errors import ServiceError, render_failure
+from app.errors import ServiceError
 from app.lifecycle import SECOND_US
 from app.livekit import webhooks
 from app.service import Service
-from app.web.admission import json_response, read_body
+from app.web.bodies import json_response, read_body
+from app.web.error_responses import render_failure
+from app.web.keys import WEBHOOK_PATH
 from app.web.middleware.access_log import log_request
 from app.web.middleware.request_id import HEADER, settle_request_id
 from app.web.middleware.security_headers import headers_for
 from app.web.schemas import Taken
 
-WEBHOOK_PATH = "/api/livekit/webhook"
 WEBHOOK_LIMIT = 1024 * 1024
 
 

@@ -19,7 +19,7 @@ from app.logs.counts import LogCounts
 from app.service import Service
 from app.web.app import create_app
 from app.web.connections import listen
-from app.web.handlers import SERVICE
+from app.web.keys import SERVICE
 from fakes.clock import FakeClock
 from fakes.databases import Database
 from fakes.livekit import FakeLiveKit

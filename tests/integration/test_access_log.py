@@ -7,7 +7,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from app.errors import error_middleware
+from app.web.error_responses import error_middleware
 from app.web.middleware.access_log import access_log_middleware
 from fakes.clock import FakeClock
 

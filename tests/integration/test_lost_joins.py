@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.control.timers import Deadline
+from app.state.views import Deadline
 from fakes.server import FakeServer
 from integration.harness import AGENT, App, World
 

@@ -7,7 +7,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 
 from app.web import admission
-from app.web.connections import LANES, Gatekeeper
+from app.web.connections import Gatekeeper
+from app.web.keys import LANES
 from integration.harness import API_KEY, BOUND_S, DISPATCH, WEBHOOK, App
 
 pytestmark = pytest.mark.parametrize("database", ["sqlite"], indirect=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.alerts.model import QUIET_US, Alert, Alerts, Figures, News, Standing
+from app.alerts.model import QUIET_US, Alert, Alerts, Figures, News
 from app.alerts.rules import (
     CLEANUP_WINDOW_US,
     CREATIONS_STALE_US,
@@ -20,6 +20,7 @@ from app.alerts.rules import (
 )
 from app.config.settings import Config, Keypair
 from app.lifecycle import SECOND_US, Dispatch, State
+from app.state.views import Standing
 
 START_US = 1_800_000_000 * SECOND_US
 CONFIG = Config(

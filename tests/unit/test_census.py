@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 from msgspec import structs
 
-from app.control.drift import ROLLING_ROUNDS, YOUNG_US, KnownRoom, agrees, is_suspect
+from app.control.drift import ROLLING_ROUNDS, YOUNG_US, agrees, is_suspect
 from app.lifecycle import Dispatch, State
 from app.livekit.interface import RoomInfo
 from app.state.presence import Kind, Participant
+from app.state.views import KnownRoom
 
 ROOM = RoomInfo(name="room", sid="RM_1", created_at=1, departure_timeout_s=360, participant_count=1)
 ROW = Dispatch(

@@ -7,8 +7,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from app.errors import error_middleware
 from app.web.demo import content_security_policy, demo_routes
+from app.web.error_responses import error_middleware
 
 Client = TestClient[web.Request, web.Application]
 

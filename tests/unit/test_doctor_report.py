@@ -8,7 +8,8 @@ import pytest
 from app.cli.doctor.checks import CHECKS, NAMES
 from app.cli.doctor.findings import Finding, Verdict, fault, ok, warning
 from app.cli.doctor.report import line, summary, to_json
-from app.cli.terminal import Terminal, printable
+from app.cli.terminal import Terminal
+from app.logs.formats import printable
 
 
 class Screen(io.StringIO):

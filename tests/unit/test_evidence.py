@@ -6,7 +6,7 @@ from itertools import permutations
 import pytest
 from msgspec import structs
 
-from app.control.inspector import Candidate, Evidence, Judged, Verdict, pair
+from app.control.candidates import Candidate, Evidence, Judged, Verdict, pair
 from app.lifecycle import SECOND_US, Dispatch, State
 from app.livekit.interface import ListedDispatch
 from app.state.presence import Kind, Participant

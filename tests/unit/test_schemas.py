@@ -8,24 +8,12 @@ import msgspec
 import pytest
 
 from app.control.dispatcher import Granted
-from app.database.store import HistoryLine
 from app.errors import Invalid, Malformed, ServiceError
 from app.lifecycle import Dispatch, State
-from app.web.schemas import (
-    DispatchRequest,
-    ListQuery,
-    NoQuery,
-    RoomQuery,
-    TokenRequest,
-    agent_item,
-    check_timezone,
-    dispatch_response,
-    history_item,
-    parse_body,
-    parse_query,
-    status_response,
-    to_iso,
-)
+from app.state.views import HistoryLine
+from app.web.bodies import parse_body, parse_query
+from app.web.presenters import agent_item, dispatch_response, history_item, status_response, to_iso
+from app.web.schemas import DispatchRequest, ListQuery, NoQuery, RoomQuery, TokenRequest, check_timezone
 
 AT = 1_700_000_000_123_456
 ISO = "2023-11-14T22:13:20.123Z"

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from app.control.timers import Deadline, Timers
+from app.control.timers import Timers
 from app.lifecycle import SECOND_US, Dispatch, State
+from app.state.views import Deadline
 
 START = 1_700_000_000_000_000
 HOUR = 3_600 * SECOND_US

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import msgspec
 
 from app.cli.doctor.findings import Finding, Verdict
-from app.cli.terminal import printable
+from app.logs.formats import printable
 
 #: For a terminal: a sign, and its colour (ECMA-48, SGR).
 _SIGNS = {

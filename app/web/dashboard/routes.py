@@ -11,11 +11,10 @@ from app.clock import Clock
 from app.config.settings import Config
 from app.dashboard import messages
 from app.dashboard.subscriber import Watcher
-from app.web import schemas
-from app.web.admission import json_response, read_body
+from app.web.bodies import json_response, parse_body, read_body
 from app.web.dashboard import page
 from app.web.dashboard.access import PATH, Gate
-from app.web.handlers import SERVICE
+from app.web.keys import SERVICE
 
 _BODY_LIMIT = 4 * 1024
 #: How long a page may take nothing of what is sent to it.
@@ -76,7 +75,7 @@ class _Dashboard:
 
     async def sign_in(self, request: web.Request) -> web.Response:
         self._gate.require_own_page(request)
-        fields = schemas.parse_body(await read_body(request, _BODY_LIMIT), SignIn)
+        fields = parse_body(await read_body(request, _BODY_LIMIT), SignIn)
         response = json_response(SessionState(configured=True, signed_in=True))
         self._gate.let_in(request, response, fields.api_key)
         return response
@@ -96,7 +95,7 @@ class _Dashboard:
         """The same as a DELETE of the agent by an API key."""
         self._gate.require_own_page(request)
         self._gate.require_session(request)
-        fields = schemas.parse_body(await read_body(request, _BODY_LIMIT), EndAgent)
+        fields = parse_body(await read_body(request, _BODY_LIMIT), EndAgent)
         ended = await request.app[SERVICE].dispatches.end(fields.room_name, fields.agent_name)
         message = "The agent was ended" if ended else "There was no agent any more"
         return json_response(EndedAgent(message=message))

@@ -6,7 +6,7 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from app.clock import Clock
-from app.errors import Handler
+from app.web.error_responses import Handler
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from app.errors import Handler
+from app.web.error_responses import Handler
 
 _ALLOWED = {
     "Access-Control-Allow-Methods": "GET, POST, DELETE",

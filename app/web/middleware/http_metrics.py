@@ -4,8 +4,8 @@ import asyncio
 
 from aiohttp import web
 
-from app.errors import Handler
-from app.web.handlers import SERVICE
+from app.web.error_responses import Handler
+from app.web.keys import SERVICE
 
 #: Whatever else is sent as a method is `other`.
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

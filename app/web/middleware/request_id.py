@@ -6,8 +6,8 @@ import secrets
 
 from aiohttp import web
 
-from app.errors import Handler
 from app.logs.context import request_id as logged_request_id
+from app.web.error_responses import Handler
 
 HEADER = "X-Request-Id"
 REQUEST_ID = web.RequestKey("request_id", str)
