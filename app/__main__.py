@@ -19,7 +19,7 @@ from app.database.migrations import MigrationError
 from app.errors import ServiceError
 from app.logs.aggregation import Aggregation
 from app.logs.counts import LogCounts
-from app.logs.redaction import Cleaner, Redaction
+from app.logs.redaction import RecordCleaner, Redaction
 from app.logs.setup import configure_logging, prepare_process
 from app.web.app import create_app
 from app.web.connections import listen
@@ -48,7 +48,9 @@ def _run_service(_given: argparse.Namespace, environ: Mapping[str, str]) -> int:
         config.log_level,
         rate_limit=config.log_rate_limit,
         aggregation=Aggregation() if config.log_aggregation else None,
-        cleaner=Cleaner(config.secrets, Redaction(config.livekit_key.secret) if config.log_redact else None),
+        cleaner=RecordCleaner(
+            config.secrets, Redaction(config.livekit_key.secret) if config.log_redact else None
+        ),
         clock=clock,
     )
     prepare_process()

@@ -80,12 +80,12 @@ async def measure_restore(folder: Path, agents: int) -> dict[str, float]:
     url = await write_database(folder / "restore.db", seeds.values())
     async with _service(url, StubLiveKit(seeds)) as service:
         began_s = time.perf_counter()
-        restored = await service.cleaner.restore()
+        restored = await service.sweeper.restore()
         restore_s = time.perf_counter() - began_s
         if restored != agents:
             raise RuntimeError(f"{restored} of {agents} timers were restored")
     async with _service(url, StubLiveKit(seeds)) as service:
-        restore_stall_s = await _longest_stall_s(service.cleaner.restore())
+        restore_stall_s = await _longest_stall_s(service.sweeper.restore())
     # Everything is overdue now, and LiveKit has no room of it: the most that a sweep can be about.
     overdue = make_seeds(agents, expire_in_s=-3_600, within_s=1)
     url = await write_database(folder / "sweep.db", overdue.values())
@@ -103,11 +103,11 @@ async def measure_reconcile(folder: Path, agents: int) -> dict[str, float]:
     seeds = make_seeds(agents)
     url = await write_database(folder / "reconcile.db", seeds.values())
     async with _service(url, StubLiveKit(seeds)) as service:
-        service.tracker.start()
+        service.processor.start()
         began_s = time.perf_counter()
         stall_s = await _longest_stall_s(service.reconciler.run())
         reconcile_s = time.perf_counter() - began_s
-        await service.tracker.close()
+        await service.processor.close()
     return {"reconcile_s": reconcile_s, "reconcile_stall_ms": stall_s * 1e3}
 
 
@@ -118,7 +118,7 @@ async def measure_memory(folder: Path, agents: int) -> dict[str, float]:
         await service.store.ping()
         gc.collect()
         before_kb = _resident_kb()
-        await service.cleaner.restore()
+        await service.sweeper.restore()
         gc.collect()
         per_agent_kb = (_resident_kb() - before_kb) / agents
     return {"per_agent_kb": per_agent_kb}
@@ -130,8 +130,8 @@ async def measure_storm(folder: Path, agents: int) -> dict[str, float]:
     url = await write_database(folder / "storm.db", seeds.values())
     livekit = StubLiveKit(seeds, answers_after_s=_LIVEKIT_ANSWERS_S)
     async with _service(url, livekit) as service:
-        service.tracker.start()
-        await service.cleaner.restore()
+        service.processor.start()
+        await service.sweeper.restore()
         wall_offset_s = time.time() - asyncio.get_running_loop().time()
         async with asyncio.timeout(60):
             await livekit.all_deleted.wait()
@@ -160,7 +160,7 @@ async def measure_growth(folder: Path, agents: int) -> dict[str, float]:
         if (event := translate(body.encode()).event)
     ]
     async with _service(url, StubLiveKit(seeds)) as service:
-        service.tracker.start()
+        service.processor.start()
         await _commit_all(service, events[:_WARM_UP_EVENTS])
         began_s = time.process_time()
         await _commit_all(service, events[_WARM_UP_EVENTS:])
@@ -171,7 +171,7 @@ async def measure_growth(folder: Path, agents: int) -> dict[str, float]:
 
 async def _commit_all(service: Service, events: list[RoomEvent]) -> None:
     for start in range(0, len(events), _BATCH):
-        await asyncio.gather(*map(service.tracker.submit_one, events[start : start + _BATCH]))
+        await asyncio.gather(*map(service.processor.submit_one, events[start : start + _BATCH]))
 
 
 async def measure_timers(_folder: Path, agents: int) -> dict[str, float]:

@@ -12,7 +12,7 @@ from app.database.engine import create_engine
 from app.database.tables import dispatches, participants, rooms
 from app.lifecycle import SECOND_US, State
 from app.livekit.interface import ListedDispatch, RoomInfo
-from app.state.presence import Kind, Participant
+from app.state.presence import Participant, ParticipantKind
 
 AGENT_NAME = "assistant"
 _CHUNK = 5_000
@@ -49,7 +49,7 @@ class Seed:
     def agent(self) -> Participant:
         return Participant(
             sid=f"PA_agent{self.number:08d}",
-            kind=Kind.AGENT,
+            kind=ParticipantKind.AGENT,
             identity=self.identity,
             agent_name=AGENT_NAME,
             joined_at=self.since + SECOND_US,

@@ -6,7 +6,7 @@ from enum import Enum, auto
 from typing import Protocol
 
 from app.lifecycle import SECOND_US
-from app.state.views import Standing
+from app.state.views import AlertFacts
 
 #: What is better has to stay so for this long before an alert is over, so that it does not flap.
 QUIET_US = 60 * SECOND_US
@@ -28,7 +28,7 @@ class Alert:
 
 
 @dataclass(frozen=True, kw_only=True)
-class News:
+class AlertChange:
     """An alert was raised; or, with `resolved_at`, it is over."""
 
     alert: Alert
@@ -41,7 +41,7 @@ class Figures:
 
     at: int
     #: None: the database could not be read.
-    standing: Standing | None
+    facts: AlertFacts | None
     last_commit_failed: bool
     cleanups: int
     cleanup_failures: int
@@ -59,13 +59,13 @@ class Level(Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class RuleResult:
     level: Level
     summary: str = ""
     rooms: tuple[str, ...] = ()
 
 
-GOOD, UNSURE = Finding(level=Level.GOOD), Finding(level=Level.UNSURE)
+GOOD, UNSURE = RuleResult(level=Level.GOOD), RuleResult(level=Level.UNSURE)
 
 
 class Rule(Protocol):
@@ -74,7 +74,7 @@ class Rule(Protocol):
     name: str
     advice: str
 
-    def judge(self, figures: Figures) -> Finding:
+    def judge(self, figures: Figures) -> RuleResult:
         """Called with figures in the order of their time."""
 
 
@@ -95,29 +95,29 @@ class Alerts:
         """What is the matter now, oldest first."""
         return tuple(sorted(self._raised.values(), key=lambda alert: alert.since_at))
 
-    def look(self, figures: Figures) -> list[News]:
+    def look(self, figures: Figures) -> list[AlertChange]:
         """Judge the figures and say what is new."""
-        news = (self._apply(rule, rule.judge(figures), figures.at) for rule in self._rules)
-        return [one for one in news if one]
+        changes = (self._apply(rule, rule.judge(figures), figures.at) for rule in self._rules)
+        return [one for one in changes if one]
 
-    def _apply(self, rule: Rule, finding: Finding, at: int) -> News | None:
+    def _apply(self, rule: Rule, result: RuleResult, at: int) -> AlertChange | None:
         alert = self._raised.get(rule.name)
-        if finding.level is not Level.GOOD:
+        if result.level is not Level.GOOD:
             self._better_since.pop(rule.name, None)
         if alert is None:
-            return self._raise(rule, finding, at) if finding.level is Level.BAD else None
-        if finding.level is Level.BAD:
-            self._raised[rule.name] = replace(alert, summary=finding.summary, rooms=finding.rooms)
-        if finding.level is not Level.GOOD:
+            return self._raise(rule, result, at) if result.level is Level.BAD else None
+        if result.level is Level.BAD:
+            self._raised[rule.name] = replace(alert, summary=result.summary, rooms=result.rooms)
+        if result.level is not Level.GOOD:
             return None
         if at - self._better_since.setdefault(rule.name, at) < QUIET_US:
             return None
         del self._raised[rule.name], self._better_since[rule.name]
-        return News(alert=alert, resolved_at=at)
+        return AlertChange(alert=alert, resolved_at=at)
 
-    def _raise(self, rule: Rule, finding: Finding, at: int) -> News:
+    def _raise(self, rule: Rule, result: RuleResult, at: int) -> AlertChange:
         alert = Alert(
-            name=rule.name, summary=finding.summary, advice=rule.advice, since_at=at, rooms=finding.rooms
+            name=rule.name, summary=result.summary, advice=rule.advice, since_at=at, rooms=result.rooms
         )
         self._raised[rule.name] = alert
-        return News(alert=alert)
+        return AlertChange(alert=alert)

@@ -15,9 +15,9 @@ from datetime import UTC, datetime
 import aiohttp
 import msgspec
 
-from app.alerts.model import News
+from app.alerts.model import AlertChange
 from app.lifecycle import SECOND_US
-from app.metrics.counters import Tally
+from app.metrics.counters import Counters
 
 logger = logging.getLogger(__name__)
 
@@ -39,12 +39,12 @@ class _Unwell(Exception):
     """The receiver cannot take it now."""
 
 
-class AlertPost:
+class AlertNotifier:
     def __init__(
         self,
         url: str | None,
         replica: str,
-        tally: Tally,
+        counters: Counters,
         hide: Callable[[str], str],
         *,
         waits_s: Sequence[float] = _WAITS_S,
@@ -53,25 +53,25 @@ class AlertPost:
         """`url` None: nothing is posted. `hide` is applied to the names of rooms."""
         self._url = url
         self._replica = replica
-        self._tally = tally
+        self._counters = counters
         self._hide = hide
         self._waits_s = waits_s
         self._timeout = timeout
-        self._queue: asyncio.Queue[News] = asyncio.Queue(QUEUE_LIMIT)
+        self._queue: asyncio.Queue[AlertChange] = asyncio.Queue(QUEUE_LIMIT)
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         if self._url:
             self._task = asyncio.create_task(self._run(self._url), name="alert post")
 
-    def send(self, news: News) -> None:
+    def send(self, changes: AlertChange) -> None:
         """Take it for posting; never waits and never fails."""
         if self._url is None:
             return
         try:
-            self._queue.put_nowait(news)
+            self._queue.put_nowait(changes)
         except asyncio.QueueFull:
-            self._tally.alert_posts["dropped"] += 1
+            self._counters.alert_posts["dropped"] += 1
             logger.warning(
                 "Too many alerts wait to be posted; one was dropped", extra={"action": "alert_post"}
             )
@@ -89,14 +89,14 @@ class AlertPost:
     async def _run(self, url: str) -> None:
         async with aiohttp.ClientSession(timeout=self._timeout) as session:
             while True:
-                news = await self._queue.get()
-                result = "sent" if await self._deliver(session, url, news) else "failed"
-                self._tally.alert_posts[result] += 1
+                changes = await self._queue.get()
+                result = "sent" if await self._deliver(session, url, changes) else "failed"
+                self._counters.alert_posts[result] += 1
                 self._queue.task_done()
 
-    async def _deliver(self, session: aiohttp.ClientSession, url: str, news: News) -> bool:
+    async def _deliver(self, session: aiohttp.ClientSession, url: str, changes: AlertChange) -> bool:
         """Whether the receiver took it, within a few tries."""
-        body = msgspec.json.encode(message(news, self._replica, self._hide))
+        body = msgspec.json.encode(message(changes, self._replica, self._hide))
         reason = ""
         for wait_s in (*self._waits_s, None):
             try:
@@ -112,7 +112,7 @@ class AlertPost:
                 return True
             if wait_s is not None:
                 await asyncio.sleep(wait_s)
-        fields = {"action": "alert_post", "alert": news.alert.name, "reason": reason}
+        fields = {"action": "alert_post", "alert": changes.alert.name, "reason": reason}
         logger.warning("An alert could not be posted", extra=fields)
         return False
 
@@ -142,8 +142,8 @@ class Message(msgspec.Struct, kw_only=True):
     rooms: list[str]
 
 
-def message(news: News, replica: str, hide: Callable[[str], str]) -> Message:
-    alert, is_over = news.alert, news.resolved_at is not None
+def message(changes: AlertChange, replica: str, hide: Callable[[str], str]) -> Message:
+    alert, is_over = changes.alert, changes.resolved_at is not None
     head = f"*Resolved: {alert.name}*" if is_over else f"*Alert: {alert.name}*"
     lines = [f"{head} ({replica})", alert.summary, *([] if is_over else [alert.advice])]
     return Message(
@@ -155,7 +155,7 @@ def message(news: News, replica: str, hide: Callable[[str], str]) -> Message:
         advice=alert.advice,
         replica=replica,
         since=_iso(alert.since_at),
-        resolved=None if news.resolved_at is None else _iso(news.resolved_at),
+        resolved=None if changes.resolved_at is None else _iso(changes.resolved_at),
         rooms=[hide(room) for room in alert.rooms],
     )
 

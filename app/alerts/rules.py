@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterable
 
-from app.alerts.model import GOOD, UNSURE, Figures, Finding, Level, Rule
+from app.alerts.model import GOOD, UNSURE, Figures, Level, Rule, RuleResult
 from app.config.settings import Config
 from app.lifecycle import SECOND_US, Dispatch, State
 
@@ -49,14 +49,14 @@ class DatabaseFailing:
     def __init__(self) -> None:
         self._failures = 0
 
-    def judge(self, figures: Figures) -> Finding:
+    def judge(self, figures: Figures) -> RuleResult:
         """A single failure may be a restart of the server, which the next look does not meet any more."""
-        failing = figures.standing is None or figures.last_commit_failed
+        failing = figures.facts is None or figures.last_commit_failed
         self._failures = self._failures + 1 if failing else 0
         if self._failures < 2:  # noqa: PLR2004 - said above
             return UNSURE if failing else GOOD
-        done = "read" if figures.standing is None else "written"
-        return Finding(level=Level.BAD, summary=f"The database cannot be {done}.")
+        done = "read" if figures.facts is None else "written"
+        return RuleResult(level=Level.BAD, summary=f"The database cannot be {done}.")
 
 
 class NoWebhooks:
@@ -76,19 +76,19 @@ class NoWebhooks:
         )
         self._started_at = started_at
 
-    def judge(self, figures: Figures) -> Finding:
+    def judge(self, figures: Figures) -> RuleResult:
         """The proof is a person whom LiveKit has when it is asked, and whose join it has not told us of."""
-        joined_at, standing = figures.newest_join_at, figures.standing
-        if standing is None:
+        joined_at, facts = figures.newest_join_at, figures.facts
+        if facts is None:
             return UNSURE
-        told_at = standing.last_webhook_at
+        told_at = facts.last_webhook_at
         if told_at is not None and (joined_at is None or told_at >= joined_at - WEBHOOK_PATIENCE_US):
             return GOOD
         if joined_at is None or joined_at < self._started_at + START_MARGIN_US:
             return UNSURE
         if figures.at - joined_at < WEBHOOK_PATIENCE_US:
             return UNSURE
-        return Finding(level=Level.BAD, summary="People are in rooms, and no webhook tells of them.")
+        return RuleResult(level=Level.BAD, summary="People are in rooms, and no webhook tells of them.")
 
 
 class NoWorker:
@@ -98,14 +98,14 @@ class NoWorker:
         "its load limit? Its log says so. People get their agent within 10 s once a worker takes jobs."
     )
 
-    def judge(self, figures: Figures) -> Finding:
-        if figures.standing is None:
+    def judge(self, figures: Figures) -> RuleResult:
+        if figures.facts is None:
             return UNSURE
-        unserved = figures.standing.unserved
+        unserved = figures.facts.unserved
         if not unserved:
             return GOOD
         summary = f"People wait for an agent that no worker brings, in rooms: {len(unserved)}."
-        return Finding(level=Level.BAD, summary=summary, rooms=_rooms(unserved))
+        return RuleResult(level=Level.BAD, summary=summary, rooms=_rooms(unserved))
 
 
 class CreationFailing:
@@ -121,7 +121,7 @@ class CreationFailing:
         self._failures = 0
         self._grown_at = 0
 
-    def judge(self, figures: Figures) -> Finding:
+    def judge(self, figures: Figures) -> RuleResult:
         failures = figures.failed_creations_in_a_row
         if failures != self._failures:
             self._failures, self._grown_at = failures, figures.at
@@ -129,7 +129,9 @@ class CreationFailing:
             return GOOD
         if failures < self._limit:
             return UNSURE
-        return Finding(level=Level.BAD, summary=f"Creations of dispatches that failed in a row: {failures}.")
+        return RuleResult(
+            level=Level.BAD, summary=f"Creations of dispatches that failed in a row: {failures}."
+        )
 
 
 class CleanupStuck:
@@ -140,14 +142,14 @@ class CleanupStuck:
         "remove."
     )
 
-    def judge(self, figures: Figures) -> Finding:
-        if figures.standing is None:
+    def judge(self, figures: Figures) -> RuleResult:
+        if figures.facts is None:
             return UNSURE
-        stuck = figures.standing.stuck
+        stuck = figures.facts.stuck
         if not stuck:
             return GOOD
         summary = f"Agents that could not be removed in {STUCK_AFTER} tries or more: {len(stuck)}."
-        return Finding(level=Level.BAD, summary=summary, rooms=_rooms(stuck))
+        return RuleResult(level=Level.BAD, summary=summary, rooms=_rooms(stuck))
 
 
 class CleanupFailures:
@@ -160,9 +162,9 @@ class CleanupFailures:
     def __init__(self, percent: int) -> None:
         self._share = _Share(percent, CLEANUP_WINDOW_US, MIN_CLEANUPS)
 
-    def judge(self, figures: Figures) -> Finding:
+    def judge(self, figures: Figures) -> RuleResult:
         level = self._share.judge(figures.at, figures.cleanup_failures, figures.cleanups)
-        return Finding(level=level, summary=f"Of the removals of agents fail: {self._share.percent} %.")
+        return RuleResult(level=level, summary=f"Of the removals of agents fail: {self._share.percent} %.")
 
 
 class TooManyAgents:
@@ -175,15 +177,15 @@ class TooManyAgents:
     def __init__(self, limit: int) -> None:
         self._limit = limit
 
-    def judge(self, figures: Figures) -> Finding:
-        if figures.standing is None:
+    def judge(self, figures: Figures) -> RuleResult:
+        if figures.facts is None:
             return UNSURE
-        agents = sum(figures.standing.agents.get(state, 0) for state in _COSTLY)
+        agents = sum(figures.facts.agents.get(state, 0) for state in _COSTLY)
         if agents <= self._limit * 9 // 10:
             return GOOD
         if agents <= self._limit:
             return UNSURE
-        return Finding(level=Level.BAD, summary=f"Agents: {agents}; the limit is {self._limit}.")
+        return RuleResult(level=Level.BAD, summary=f"Agents: {agents}; the limit is {self._limit}.")
 
 
 class LogDrops:
@@ -197,9 +199,9 @@ class LogDrops:
     def __init__(self, percent: int) -> None:
         self._share = _Share(percent, LOG_WINDOW_US, MIN_LINES)
 
-    def judge(self, figures: Figures) -> Finding:
+    def judge(self, figures: Figures) -> RuleResult:
         level = self._share.judge(figures.at, figures.log_drops, figures.log_lines)
-        return Finding(level=level, summary=f"Of the log lines are dropped: {self._share.percent} %.")
+        return RuleResult(level=level, summary=f"Of the log lines are dropped: {self._share.percent} %.")
 
 
 class _Share:

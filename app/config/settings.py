@@ -32,7 +32,7 @@ _NOBODY: tuple[str, ...] = ()
 ROOM_NAME_PATTERN = r"^[A-Za-z0-9_\-.:@#~+=](?:[A-Za-z0-9_\-.:@#~+= ]{0,126}[A-Za-z0-9_\-.:@#~+=])?$(?!\n)"
 
 
-class Surroundings(StrEnum):
+class Environment(StrEnum):
     """Where the service runs: `dev` opens the token endpoint, and has other defaults."""
 
     PRODUCTION = "production"
@@ -79,7 +79,7 @@ class Config:
     restart: Restart = Restart.ON_FAILURE
     agent_closes_with_user: bool = True
     mode: Mode = Mode.ENFORCE
-    surroundings: Surroundings = Surroundings.PRODUCTION
+    environment: Environment = Environment.PRODUCTION
     demo_page: bool = False
     log_level: str = "INFO"
     api_keys: tuple[str, ...] = field(default=(), repr=False)
@@ -151,8 +151,8 @@ def load_config(environ: Mapping[str, str]) -> Config:
         ConfigError: naming every problem, not only the first.
     """
     reader = Reader(environ)
-    surroundings = reader.take("LIFECYCLE_ENV", member(Surroundings), Config.surroundings)
-    dev = surroundings is Surroundings.DEV
+    environment = reader.take("LIFECYCLE_ENV", member(Environment), Config.environment)
+    dev = environment is Environment.DEV
     values = {
         "livekit_url": reader.require("LIVEKIT_URL", livekit_url, ""),
         "livekit_key": Keypair(
@@ -175,7 +175,7 @@ def load_config(environ: Mapping[str, str]) -> Config:
         "restart": reader.take("AGENT_RESTART", member(Restart), Config.restart),
         "agent_closes_with_user": reader.take("AGENT_CLOSES_WITH_USER", boolean, True),
         "mode": reader.take("LIFECYCLE_MODE", member(Mode), Config.mode),
-        "surroundings": surroundings,
+        "environment": environment,
         "demo_page": reader.take("DEMO_PAGE", boolean, dev),
         "trusted_proxies": reader.take("TRUSTED_PROXIES", proxies, Config.trusted_proxies),
         "rate_limit_per_minute": reader.take(

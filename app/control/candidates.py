@@ -10,13 +10,13 @@ from app.state.changes import Outcome
 from app.state.presence import Participant
 
 
-class Verdict(StrEnum):
-    ANSWERS = "answers"  #: in the room, and proven to answer
+class AgentHealth(StrEnum):
+    RESPONSIVE = "responsive"  #: in the room, and proven to answer
     STARTING = "starting"  #: dispatched lately, not in yet
-    DEAF = "deaf"  #: in the room, but its session is closed
-    SILENT = "silent"  #: in the room, but its process does not react
+    SESSION_CLOSED = "session_closed"  #: in the room, but its session is closed
+    UNRESPONSIVE = "unresponsive"  #: in the room, but its process does not react
     ABSENT = "absent"  #: dispatched, but not in the room: it left, died, or never came
-    DOOMED = "doomed"  #: ended, claimed for removal, or without a dispatch
+    ENDING = "ending"  #: ended, claimed for removal, or without a dispatch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,39 +54,39 @@ class Candidate:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged:
+class AssessedCandidate:
     candidate: Candidate
-    verdict: Verdict
+    health: AgentHealth
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evidence:
+class Inspection:
     """All candidates of one agent name in one room. `room` None: the room does not exist."""
 
     room: RoomInfo | None
     people: int
-    judged: tuple[Judged, ...]
+    assessed: tuple[AssessedCandidate, ...]
     #: Our live row of that name; LiveKit may list its dispatch or not.
     row: Dispatch | None
 
-    def best(self) -> Judged | None:
+    def best(self) -> AssessedCandidate | None:
         """The one to keep: one that answers before one that starts, ours before others, then the newest."""
-        good = [j for j in self.judged if j.verdict in (Verdict.ANSWERS, Verdict.STARTING)]
+        good = [j for j in self.assessed if j.health in (AgentHealth.RESPONSIVE, AgentHealth.STARTING)]
 
-        def rank(judged: Judged) -> tuple[bool, bool, int]:
-            ours = judged.candidate.row is not None
-            return judged.verdict is Verdict.ANSWERS, ours, judged.candidate.since
+        def rank(assessed: AssessedCandidate) -> tuple[bool, bool, int]:
+            ours = assessed.candidate.row is not None
+            return assessed.health is AgentHealth.RESPONSIVE, ours, assessed.candidate.since
 
         return max(good, key=rank, default=None)
 
-    def of_row(self, row: Dispatch) -> Judged | None:
+    def of_row(self, row: Dispatch) -> AssessedCandidate | None:
         """What LiveKit has for the row; None when it lists no such dispatch."""
-        found = (j for j in self.judged if j.candidate.row and j.candidate.row.id == row.id)
+        found = (j for j in self.assessed if j.candidate.row and j.candidate.row.id == row.id)
         return next((j for j in found if j.candidate.listed), None)
 
 
 @dataclass(frozen=True, kw_only=True)
-class RoomTruth:
+class RoomReading:
     """One reading of a room in LiveKit, committed as far as it is about presence."""
 
     room: RoomInfo | None

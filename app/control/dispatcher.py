@@ -6,17 +6,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from app.clock import Clock
-from app.control.candidates import Evidence, Judged, Verdict
-from app.control.effects import Agents
-from app.control.inspector import Examiner
-from app.control.processor import Tracker, new_row_id
-from app.control.tasks import wind_up
+from app.control.candidates import AgentHealth, AssessedCandidate, Inspection
+from app.control.effects import EffectRunner
+from app.control.inspector import RoomInspector
+from app.control.processor import ChangeProcessor, new_row_id
+from app.control.tasks import drain
 from app.database.store import Store
 from app.errors import Busy, LiveKitTimeout, LiveKitUnavailable, NotFound
 from app.lifecycle import Dispatch, Effect, Event, Signal, State
 from app.lifecycle.mode import Mode
 from app.livekit.interface import LiveKit, RoomInfo
-from app.metrics.counters import Tally, Withheld
+from app.metrics.counters import Counters, SuppressedActions
 from app.state.changes import Advance, Intent, Outcome
 from app.state.views import HistoryLine
 
@@ -29,12 +29,12 @@ _OTHER_POLL_S = 0.05
 _MOVED_TRIES = 5
 
 
-class _Moved(Exception):
+class _StaleInspection(Exception):
     """The row changed while the evidence about it was gathered."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
+class AgentRequest:
     room_name: str
     agent_name: str
     timezone: str | None = None
@@ -42,40 +42,40 @@ class Wanted:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Granted:
+class AgentGrant:
     dispatch: Dispatch
     #: Whether the agent was there, or on its way, before this call.
     reused: bool
 
 
-class Dispatches:
+class Dispatcher:
     def __init__(
         self,
         livekit: LiveKit,
         store: Store,
-        tracker: Tracker,
-        examiner: Examiner,
-        agents: Agents,
-        tally: Tally,
+        processor: ChangeProcessor,
+        inspector: RoomInspector,
+        effects: EffectRunner,
+        counters: Counters,
         clock: Clock,
         *,
         mode: Mode,
-        withheld: Withheld,
+        suppressed: SuppressedActions,
         room_timeout_s: int,
     ) -> None:
         self._livekit = livekit
         self._store = store
-        self._tracker = tracker
-        self._examiner = examiner
-        self._agents = agents
-        self._tally = tally
+        self._processor = processor
+        self._inspector = inspector
+        self._effects = effects
+        self._counters = counters
         self._clock = clock
         self._mode = mode
-        self._withheld = withheld
+        self._suppressed = suppressed
         self._room_timeout_s = room_timeout_s
-        self._flights: dict[tuple[str, str], asyncio.Task[Granted]] = {}
+        self._flights: dict[tuple[str, str], asyncio.Task[AgentGrant]] = {}
 
-    async def request(self, wanted: Wanted) -> Granted:
+    async def request(self, wanted: AgentRequest) -> AgentGrant:
         """An agent that answers, or one on its way: the one that is there if it is good, else a new one.
 
         Raises:
@@ -83,12 +83,12 @@ class Dispatches:
             LiveKitTimeout: it did not answer in time; what was begun is settled in the background.
             LiveKitRefused: LiveKit does not want to.
         """
-        with self._tally.request() as note:
+        with self._counters.request() as note:
             granted = await self._join_flight(wanted)
             note("reused" if granted.reused else "created")
         return granted
 
-    async def _join_flight(self, wanted: Wanted) -> Granted:
+    async def _join_flight(self, wanted: AgentRequest) -> AgentGrant:
         key = (wanted.room_name, wanted.agent_name)
         flight = self._flights.get(key)
         if flight:
@@ -102,25 +102,25 @@ class Dispatches:
 
     async def end(self, room_name: str, agent_name: str) -> Dispatch | None:
         """End the agent now, whoever is in; None when there was none. Raises as `request`."""
-        async with self._agents.alone_with(room_name, agent_name):
-            return await self._end(await self._examiner.examine(room_name, agent_name))
+        async with self._effects.exclusive(room_name, agent_name):
+            return await self._end(await self._inspector.examine(room_name, agent_name))
 
     async def give_back(self, room_name: str, agent_name: str) -> Dispatch | None:
         """End the agent unless people are in; None when it stays, or there was none. Raises as `request`."""
-        async with self._agents.alone_with(room_name, agent_name):
-            evidence = await self._examiner.examine(room_name, agent_name)
-            return None if evidence.people else await self._end(evidence)
+        async with self._effects.exclusive(room_name, agent_name):
+            inspection = await self._inspector.examine(room_name, agent_name)
+            return None if inspection.people else await self._end(inspection)
 
-    async def _end(self, evidence: Evidence) -> Dispatch | None:
-        if evidence.row:
+    async def _end(self, inspection: Inspection) -> Dispatch | None:
+        if inspection.row:
             # A wish needs no evidence: it holds for the row in whatever state it is by now.
             wish = Signal(event=Event.END_REQUESTED)
-            outcome = await self._tracker.submit_one(
-                Advance(room_name=evidence.row.room_name, row_id=evidence.row.id, signal=wish)
+            outcome = await self._processor.submit_one(
+                Advance(room_name=inspection.row.room_name, row_id=inspection.row.id, signal=wish)
             )
             await self._perform(outcome.effects)
-        await self._remove_untracked(evidence, keep=None)
-        return evidence.row
+        await self._remove_untracked(inspection, keep=None)
+        return inspection.row
 
     async def status(self, room_name: str, agent_name: str) -> Dispatch | None:
         """The live dispatch, or the one that is being ended; None without either. Asks the database only."""
@@ -151,90 +151,92 @@ class Dispatches:
         return dispatch, await self._store.history(dispatch.id)
 
     async def close(self, grace_s: float) -> None:
-        await wind_up(self._flights.values(), grace_s)
+        await drain(self._flights.values(), grace_s)
 
-    async def _fly(self, wanted: Wanted) -> Granted:
+    async def _fly(self, wanted: AgentRequest) -> AgentGrant:
         try:
             async with asyncio.timeout(_FLIGHT_TIMEOUT_S):
-                async with self._agents.alone_with(wanted.room_name, wanted.agent_name):
+                async with self._effects.exclusive(wanted.room_name, wanted.agent_name):
                     return await self._grant(wanted)
         except TimeoutError as error:
             raise LiveKitTimeout("LiveKit was too slow; ask again") from error
 
-    async def _grant(self, wanted: Wanted) -> Granted:
+    async def _grant(self, wanted: AgentRequest) -> AgentGrant:
         for _ in range(_MOVED_TRIES):
-            evidence = await self._examiner.examine(wanted.room_name, wanted.agent_name)
-            best = evidence.best()
+            inspection = await self._inspector.examine(wanted.room_name, wanted.agent_name)
+            best = inspection.best()
             if best and not self._mode.keeps_one:
-                self._withheld.note("reuse", new_row_id())
+                self._suppressed.note("reuse", new_row_id())
                 best = None
             try:
                 if best:
-                    return await self._keep(best, evidence, wanted)
-                return await self._make(evidence, wanted)
-            except _Moved:
+                    return await self._keep(best, inspection, wanted)
+                return await self._make(inspection, wanted)
+            except _StaleInspection:
                 continue
         raise Busy("people come and go too fast to say; ask again")
 
-    async def _keep(self, best: Judged, evidence: Evidence, wanted: Wanted) -> Granted:
+    async def _keep(
+        self, best: AssessedCandidate, inspection: Inspection, wanted: AgentRequest
+    ) -> AgentGrant:
         """Reuse the best one, and see that it is the only one."""
         row = best.candidate.row
-        standing = evidence.row
+        standing = inspection.row
         if standing and (row is None or row.id != standing.id):
             # Not MISSING, even where LiveKit does not list it: that would bring a successor.
             outcome = await self._advance(standing, Signal(event=Event.DUPLICATE))
-            self._agents.spawn(outcome.effects)
+            self._effects.spawn(outcome.effects)
         if row is None:
-            row = await self.adopt(best, evidence, wanted)
+            row = await self.adopt(best, inspection, wanted)
             if row.state is State.CREATING:
                 # Another replica makes one at this moment: which of the two is better, its answer says.
                 await self._await_lease(row)
-                raise _Moved
+                raise _StaleInspection
         elif row.state is State.CREATING and best.candidate.listed:
             # LiveKit's answer was lost; the dispatch was not.
             row = await self._settle(row, best)
         outcome = await self._advance(row, Signal(event=Event.REUSED))
-        await self._remove_untracked(evidence, keep=best)
+        await self._remove_untracked(inspection, keep=best)
         if outcome.dispatch is None:
             raise LiveKitUnavailable("the room was closed meanwhile; ask again")
         _log("reuse", outcome.dispatch)
-        return Granted(dispatch=outcome.dispatch, reused=True)
+        return AgentGrant(dispatch=outcome.dispatch, reused=True)
 
-    async def adopt(self, best: Judged, evidence: Evidence, wanted: Wanted) -> Dispatch:
+    async def adopt(self, best: AssessedCandidate, inspection: Inspection, wanted: AgentRequest) -> Dispatch:
         """Take over a good agent that we never dispatched."""
         listed, agent = best.candidate.listed, best.candidate.agent
         now = self._clock.now()
-        if listed is None or evidence.room is None:
+        if listed is None or inspection.room is None:
             raise LiveKitUnavailable("the agent's dispatch is not listed; ask again")
         dispatch = replace(
-            self._intended(wanted, evidence.room, now),
+            self._intended(wanted, inspection.room, now),
             dispatch_id=listed.id,
             dispatched_at=listed.created_at,
             agent_identity=agent.identity if agent else None,
             agent_joined_at=now if agent else None,
         )
-        outcome = await self._tracker.submit_one(Intent(dispatch=dispatch, room=evidence.room))
+        outcome = await self._processor.submit_one(Intent(dispatch=dispatch, room=inspection.room))
         if outcome.dispatch is None:
             raise LiveKitUnavailable("the room was closed meanwhile; ask again")
         return outcome.dispatch
 
-    async def _settle(self, row: Dispatch, best: Judged) -> Dispatch:
+    async def _settle(self, row: Dispatch, best: AssessedCandidate) -> Dispatch:
         listed = best.candidate.listed
         assert listed is not None  # noqa: S101 - the caller has looked
         signal = Signal(event=Event.DISPATCHED, dispatch_id=listed.id, dispatched_at=listed.created_at)
         outcome = await self._advance(row, signal)
         return outcome.dispatch or row
 
-    async def _make(self, evidence: Evidence, wanted: Wanted) -> Granted:
+    async def _make(self, inspection: Inspection, wanted: AgentRequest) -> AgentGrant:
         """Clean up what is no good, and dispatch a new agent."""
-        if evidence.row:
-            event = _verdict_event(evidence) if self._mode.keeps_one else Event.MISSING
-            outcome = await self._advance(evidence.row, Signal(event=event))
+        if inspection.row:
+            event = _event_of(inspection) if self._mode.keeps_one else Event.MISSING
+            outcome = await self._advance(inspection.row, Signal(event=event))
             await self._perform(_without_create(outcome))
-        await self._remove_untracked(evidence, keep=None)
-        room = evidence.room or await self._livekit.ensure_room(wanted.room_name, self._room_timeout_s)
+        await self._remove_untracked(inspection, keep=None)
+        room = inspection.room or await self._livekit.ensure_room(wanted.room_name, self._room_timeout_s)
         intent = Intent(dispatch=self._intended(wanted, room, self._clock.now()), room=room)
-        outcome = await self._tracker.submit_one(intent)
+        outcome = await self._processor.submit_one(intent)
         row = outcome.dispatch
         if row is None:
             raise LiveKitUnavailable("the room was closed meanwhile; ask again")
@@ -245,10 +247,10 @@ class Dispatches:
             row = (await self._advance(row, Signal(event=Event.REUSED))).dispatch or row
         if row.state is not State.CREATING:
             # Another replica was faster.
-            return Granted(dispatch=row, reused=True)
-        created = await self._agents.create(row)
+            return AgentGrant(dispatch=row, reused=True)
+        created = await self._effects.create(row)
         _log("dispatch", created)
-        return Granted(dispatch=created, reused=False)
+        return AgentGrant(dispatch=created, reused=False)
 
     async def _await_lease(self, row: Dispatch) -> Dispatch:
         """The row once the process that makes its dispatch has made it, or with the lease of one that died.
@@ -258,16 +260,16 @@ class Dispatches:
         while row.state is State.CREATING:
             if (row.retry_at or 0) <= self._clock.now():
                 return (await self._advance(row, Signal(event=Event.RETRY_DUE))).dispatch or row
-            if row.leased_by == self._tracker.process_id:
+            if row.leased_by == self._processor.process_id:
                 break
             await asyncio.sleep(_OTHER_POLL_S)
             current = await self._store.dispatch(row.id)
             if current is None or current.state is State.ENDED:
-                raise _Moved
+                raise _StaleInspection
             row = current
         return row
 
-    def _intended(self, wanted: Wanted, room: RoomInfo, now: int) -> Dispatch:
+    def _intended(self, wanted: AgentRequest, room: RoomInfo, now: int) -> Dispatch:
         return Dispatch(
             id=new_row_id(),
             room_name=wanted.room_name,
@@ -280,30 +282,30 @@ class Dispatches:
             timezone_offset_min=wanted.timezone_offset_min,
         )
 
-    async def _remove_untracked(self, evidence: Evidence, keep: Judged | None) -> None:
+    async def _remove_untracked(self, inspection: Inspection, keep: AssessedCandidate | None) -> None:
         """Take out the dispatches and agents of this name that no row of ours is about."""
         if not self._mode.keeps_one:
             return
-        for judged in evidence.judged:
-            candidate = judged.candidate
-            if judged is keep or candidate.row or evidence.room is None:
+        for assessed in inspection.assessed:
+            candidate = assessed.candidate
+            if assessed is keep or candidate.row or inspection.room is None:
                 continue
             if candidate.listed:
-                await self._livekit.delete_dispatch(evidence.room.name, candidate.listed.id)
+                await self._livekit.delete_dispatch(inspection.room.name, candidate.listed.id)
             if candidate.agent and candidate.agent.identity:
-                await self._livekit.remove_participant(evidence.room.name, candidate.agent.identity)
+                await self._livekit.remove_participant(inspection.room.name, candidate.agent.identity)
 
     async def _perform(self, effects: Iterable[tuple[Effect, Dispatch]]) -> None:
         for effect, dispatch in effects:
-            await self._agents.perform(effect, dispatch)
+            await self._effects.perform(effect, dispatch)
 
     async def _advance(self, dispatch: Dispatch, signal: Signal) -> Outcome:
         """Apply a signal that rests on evidence: only to the row as it was when that was gathered."""
-        outcome = await self._tracker.submit_one(
+        outcome = await self._processor.submit_one(
             Advance(room_name=dispatch.room_name, row_id=dispatch.id, signal=signal, version=dispatch.version)
         )
         if not outcome.applied and outcome.dispatch and outcome.dispatch.version != dispatch.version:
-            raise _Moved
+            raise _StaleInspection
         return outcome
 
 
@@ -312,13 +314,13 @@ def _without_create(outcome: Outcome) -> list[tuple[Effect, Dispatch]]:
     return [(effect, dispatch) for effect, dispatch in outcome.effects if effect is not Effect.CREATE]
 
 
-def _verdict_event(evidence: Evidence) -> Event:
+def _event_of(inspection: Inspection) -> Event:
     """What the evidence says about our row, none of the candidates being good."""
-    row = evidence.row
-    judged = evidence.of_row(row) if row else None
-    if judged is None:
+    row = inspection.row
+    assessed = inspection.of_row(row) if row else None
+    if assessed is None:
         return Event.MISSING
-    if judged.verdict in (Verdict.DEAF, Verdict.SILENT):
+    if assessed.health in (AgentHealth.SESSION_CLOSED, AgentHealth.UNRESPONSIVE):
         return Event.REFUTED
     return Event.JOIN_OVERDUE if row and row.state is State.STARTING else Event.AGENT_LOST
 

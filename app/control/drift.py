@@ -4,7 +4,7 @@ from zlib import crc32
 
 from app.lifecycle import SECOND_US, State
 from app.livekit.interface import RoomInfo
-from app.state.presence import Kind, Participant
+from app.state.presence import Participant, ParticipantKind
 from app.state.views import KnownRoom
 
 #: A room that nothing points to is looked at in one round out of so many.
@@ -12,7 +12,7 @@ ROLLING_ROUNDS = 10
 YOUNG_US = 120 * SECOND_US
 
 
-def is_suspect(room: RoomInfo, known: KnownRoom | None, round_number: int, now: int) -> bool:
+def needs_inspection(room: RoomInfo, known: KnownRoom | None, round_number: int, now: int) -> bool:
     """Whether the room needs a whole look; `now` is LiveKit's, since the age of a room is.
 
     LiveKit's count is late and leaves agents out: it only makes a look come sooner. A room whose
@@ -29,10 +29,10 @@ def is_suspect(room: RoomInfo, known: KnownRoom | None, round_number: int, now: 
     return in_turn or room.participant_count != len(known.people)
 
 
-def agrees(known: KnownRoom, participants: tuple[Participant, ...]) -> bool:
+def matches(known: KnownRoom, participants: tuple[Participant, ...]) -> bool:
     """Whether the tables have just those in the room whom LiveKit lists."""
-    people = {p.sid for p in participants if p.kind is Kind.PERSON}
-    agents = {p.identity for p in participants if p.kind is Kind.AGENT}
+    people = {p.sid for p in participants if p.kind is ParticipantKind.PERSON}
+    agents = {p.identity for p in participants if p.kind is ParticipantKind.AGENT}
     return people == known.people and agents == known.agents
 
 

@@ -11,18 +11,18 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from typing import ParamSpec, TypeVar
 
-from app.control.candidates import Verdict
-from app.control.inspector import Examiner
-from app.control.processor import Tracker, new_row_id
-from app.control.tasks import KeyedLocks, wind_up
+from app.control.candidates import AgentHealth
+from app.control.inspector import RoomInspector
+from app.control.processor import ChangeProcessor, new_row_id
+from app.control.tasks import KeyedLocks, drain
 from app.database.store import Store
 from app.errors import LiveKitRefused, LiveKitUnavailable, LiveKitUnreachable, ServiceError
 from app.lifecycle import LIVE_STATES, Dispatch, Effect, Event, Signal, State
 from app.lifecycle.mode import Mode
 from app.livekit.interface import ListedDispatch, LiveKit, RoomInfo
-from app.metrics.counters import Tally, Withheld
+from app.metrics.counters import Counters, SuppressedActions
 from app.state.changes import Advance, Outcome, RoomEvent, RoomEventKind, Snapshot
-from app.state.presence import Kind, Participant
+from app.state.presence import Participant, ParticipantKind
 
 logger = logging.getLogger(__name__)
 
@@ -33,17 +33,17 @@ T = TypeVar("T")
 _CREATE_WAITS_S = (1, 2)
 
 
-class Agents:
+class EffectRunner:
     def __init__(
         self,
         livekit: LiveKit,
         store: Store,
-        tracker: Tracker,
-        examiner: Examiner,
-        tally: Tally,
+        processor: ChangeProcessor,
+        inspector: RoomInspector,
+        counters: Counters,
         *,
         mode: Mode,
-        withheld: Withheld,
+        suppressed: SuppressedActions,
         room_timeout_s: int,
         acts: int = 64,
         removal_calls: int = 32,
@@ -51,21 +51,21 @@ class Agents:
         """`acts`: effects at once; `removal_calls`: calls to LiveKit at once by those that remove agents."""
         self._livekit = livekit
         self._store = store
-        self._tracker = tracker
-        self._examiner = examiner
-        self._tally = tally
+        self._processor = processor
+        self._inspector = inspector
+        self._counters = counters
         self._mode = mode
-        self._withheld = withheld
+        self._suppressed = suppressed
         self._room_timeout_s = room_timeout_s
         self._slots = asyncio.Semaphore(acts)
         # Of its own, since most of a removal is not LiveKit's: when many TTLs end at once, whoever waits for
         # the database is not to keep the next from LiveKit.
         self._removal_calls = asyncio.Semaphore(removal_calls)
         self._locks = KeyedLocks[tuple[str, str]]()
-        self._short_rooms = ShortRooms(room_timeout_s)
+        self._short_rooms = _ShortRoomWarning(room_timeout_s)
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def alone_with(self, room_name: str, agent_name: str) -> AbstractAsyncContextManager[None]:
+    def exclusive(self, room_name: str, agent_name: str) -> AbstractAsyncContextManager[None]:
         """One act at a time for each room and agent name, in this process."""
         return self._locks.hold((room_name, agent_name))
 
@@ -79,12 +79,12 @@ class Agents:
         task.add_done_callback(self._tasks.discard)
 
     async def close(self, grace_s: float) -> None:
-        await wind_up(self._tasks, grace_s)
+        await drain(self._tasks, grace_s)
 
     async def _perform_all(self, effects: list[tuple[Effect, Dispatch]]) -> None:
         for effect, dispatch in effects:
             try:
-                async with self._slots, self.alone_with(dispatch.room_name, dispatch.agent_name):
+                async with self._slots, self.exclusive(dispatch.room_name, dispatch.agent_name):
                     await self.perform(effect, dispatch)
             except ServiceError as error:
                 logger.warning(
@@ -129,7 +129,7 @@ class Agents:
             LiveKitRefused, LiveKitUnreachable: it was not made; the dispatch has ended.
             LiveKitUnavailable: it may have been made; the row stays, and its deadline settles it.
         """
-        with self._tally.creation():
+        with self._counters.creation():
             return await self._create(dispatch)
 
     async def _create(self, dispatch: Dispatch) -> Dispatch:
@@ -137,7 +137,7 @@ class Agents:
             room = await self._livekit.ensure_room(dispatch.room_name, self._room_timeout_s)
             if room.sid != dispatch.room_sid:
                 # The room is another one by now, and the dispatch was meant for the old one.
-                await self._tracker.submit_one(
+                await self._processor.submit_one(
                     RoomEvent(event_id=new_row_id(), kind=RoomEventKind.STARTED, room=room)
                 )
                 raise LiveKitUnavailable("the room was closed and opened again meanwhile")
@@ -187,9 +187,9 @@ class Agents:
         except ServiceError:
             await self._failed(dispatch)
             raise
-        people = sum(participant.kind is Kind.PERSON for participant in participants)
+        people = sum(participant.kind is ParticipantKind.PERSON for participant in participants)
         if room and room.sid == dispatch.room_sid and people:
-            await self._tracker.submit(
+            await self._processor.submit(
                 Snapshot(
                     room_name=dispatch.room_name, room=room, participants=participants, generation=generation
                 ),
@@ -216,7 +216,7 @@ class Agents:
     async def _remove(self, dispatch: Dispatch, room: RoomInfo | None) -> None:
         """As `remove`, from the room as it was found just now."""
         if self._mode.withholds_removal(dispatch.end_reason):
-            self._withheld.note("remove", dispatch.id)
+            self._suppressed.note("remove", dispatch.id)
             await self._advance(dispatch, Signal(event=Event.REMOVED))
             return
         try:
@@ -257,7 +257,7 @@ class Agents:
         agents = {
             participant.identity: participant
             for participant in await self._paced(self._livekit.list_participants, dispatch.room_name)
-            if participant.kind is Kind.AGENT and participant.identity is not None
+            if participant.kind is ParticipantKind.AGENT and participant.identity is not None
         }
         if not agents:
             return []
@@ -280,7 +280,7 @@ class Agents:
 
     async def refute(self, dispatch: Dispatch) -> None:
         """Replace an agent that did not answer, unless another has taken its place meanwhile."""
-        async with self._slots, self.alone_with(dispatch.room_name, dispatch.agent_name):
+        async with self._slots, self.exclusive(dispatch.room_name, dispatch.agent_name):
             current = await self._store.dispatch(dispatch.id)
             if current and current.agent_identity == dispatch.agent_identity:
                 await self._conclude(current, Event.REFUTED)
@@ -290,9 +290,9 @@ class Agents:
         joined_at = dispatch.agent_joined_at
         if joined_at is None or not await self._store.closing_leave_since(dispatch.room_sid, joined_at):
             return
-        evidence = await self._examiner.examine(dispatch.room_name, dispatch.agent_name)
-        judged = evidence.of_row(dispatch)
-        if judged and judged.verdict in (Verdict.DEAF, Verdict.SILENT):
+        inspection = await self._inspector.examine(dispatch.room_name, dispatch.agent_name)
+        assessed = inspection.of_row(dispatch)
+        if assessed and assessed.health in (AgentHealth.SESSION_CLOSED, AgentHealth.UNRESPONSIVE):
             await self._conclude(dispatch, Event.REFUTED)
 
     async def _check_job(self, dispatch: Dispatch) -> None:
@@ -312,7 +312,7 @@ class Agents:
             await self.perform(effect, subject)
 
     async def _advance(self, dispatch: Dispatch, signal: Signal) -> Outcome:
-        return await self._tracker.submit_one(_advance_of(dispatch, signal))
+        return await self._processor.submit_one(_advance_of(dispatch, signal))
 
 
 def _advance_of(dispatch: Dispatch, signal: Signal) -> Advance:
@@ -330,7 +330,7 @@ def _metadata(dispatch: Dispatch) -> str:
     return json.dumps({key: value for key, value in told.items() if value is not None})
 
 
-class ShortRooms:
+class _ShortRoomWarning:
     def __init__(self, wanted_s: int) -> None:
         self._wanted_s = wanted_s
         self._warned = False

@@ -4,9 +4,9 @@ import asyncio
 import logging
 
 from app.clock import Clock
-from app.control.effects import Agents
+from app.control.effects import EffectRunner
 from app.control.inspector import SECOND_LOOK_S
-from app.control.processor import Tracker
+from app.control.processor import ChangeProcessor
 from app.control.reconciler import Reconciler
 from app.database.store import Store
 from app.errors import ServiceError
@@ -21,8 +21,8 @@ class Liveness:
         self,
         livekit: LiveKit,
         store: Store,
-        tracker: Tracker,
-        agents: Agents,
+        processor: ChangeProcessor,
+        effects: EffectRunner,
         reconciler: Reconciler,
         clock: Clock,
         *,
@@ -32,8 +32,8 @@ class Liveness:
         """`interval_s` 0: agents are not probed but when somebody asks for one."""
         self._livekit = livekit
         self._store = store
-        self._tracker = tracker
-        self._agents = agents
+        self._processor = processor
+        self._effects = effects
         self._reconciler = reconciler
         self._clock = clock
         self._interval_s = interval_s
@@ -83,15 +83,15 @@ class Liveness:
                 # LiveKit is away, or the agent is: the room will tell.
                 self._reconciler.spawn_inspection(dispatch.room_name)
                 return
-        await self._agents.refute(dispatch)
+        await self._effects.refute(dispatch)
 
     async def _answers(self, dispatch: Dispatch) -> bool:
         probe = await self._livekit.probe(dispatch.room_name, dispatch.agent_identity or "")
         if probe is Probe.CONNECTING:
             age_us = self._clock.now() - (dispatch.agent_joined_at or 0)
-            return age_us < self._tracker.join_timeout_us
+            return age_us < self._processor.join_timeout_us
         if probe is Probe.ALIVE:
             # It cannot say that its session is closed, and the look that its user's return entailed may have
             # come to nothing: an active dispatch has no deadline that would order another.
-            self._agents.spawn([(Effect.CHECK, dispatch)])
+            self._effects.spawn([(Effect.CHECK, dispatch)])
         return probe in (Probe.OPEN, Probe.ALIVE)

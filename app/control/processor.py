@@ -7,18 +7,18 @@ from collections.abc import Callable, Sequence
 
 from app.clock import Clock
 from app.control.timers import Timers
-from app.database.group_commit import Writer
+from app.database.group_commit import GroupCommit
 from app.database.store import Store
 from app.lifecycle import Policy
 from app.metrics.registry import Metrics
 from app.state.changes import Change, Outcome, RoomEvent, RoomEventKind, Transition
-from app.state.dispatch_set import Docket
-from app.state.unit_of_work import Ledger
+from app.state.dispatch_set import DispatchSet
+from app.state.unit_of_work import UnitOfWork
 
 logger = logging.getLogger(__name__)
 
 
-class Tracker:
+class ChangeProcessor:
     def __init__(
         self,
         store: Store,
@@ -35,10 +35,10 @@ class Tracker:
         #: Told of every commit. It carries out the effects of what nobody waits for: an Advance and an
         #: Intent leave theirs to whoever submitted them.
         self._follow_up = follow_up
-        self._comings = Comings()
+        self._comings = _PresenceLog()
         #: Tells this process's leases from those of others, and from those of its own earlier lives.
         self.process_id = new_row_id()
-        self._writer = Writer(store, self._new_ledger, self._committed, metrics.commit)
+        self._writer = GroupCommit(store, self._new_unit, self._committed, metrics.commit)
 
     @property
     def join_timeout_us(self) -> int:
@@ -62,11 +62,11 @@ class Tracker:
     async def submit_one(self, change: Change) -> Outcome:
         return (await self._writer.submit(change))[0]
 
-    def _new_ledger(self) -> Ledger:
-        docket = Docket(
+    def _new_unit(self) -> UnitOfWork:
+        dispatch_set = DispatchSet(
             policy=self._policy, now=self._clock.now(), new_id=new_row_id, process_id=self.process_id
         )
-        return Ledger(docket=docket)
+        return UnitOfWork(dispatch_set=dispatch_set)
 
     def _committed(self, change: Change, outcome: Outcome) -> None:
         for transition in outcome.transitions:
@@ -103,7 +103,7 @@ def _log(transition: Transition) -> None:
     )
 
 
-class Comings:
+class _PresenceLog:
     """Not who: the rooms say that people come and go, which is all that is asked at night."""
 
     def __init__(self) -> None:

@@ -6,19 +6,19 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
-from app.control.candidates import Evidence, Judged, Verdict
-from app.control.dispatcher import Dispatches, Wanted
-from app.control.drift import agrees, is_suspect
-from app.control.effects import Agents
-from app.control.inspector import SECOND_LOOK_S, Examiner
-from app.control.processor import Tracker
-from app.control.tasks import wind_up
+from app.control.candidates import AgentHealth, AssessedCandidate, Inspection
+from app.control.dispatcher import AgentRequest, Dispatcher
+from app.control.drift import matches, needs_inspection
+from app.control.effects import EffectRunner
+from app.control.inspector import SECOND_LOOK_S, RoomInspector
+from app.control.processor import ChangeProcessor
+from app.control.tasks import drain
 from app.database.store import Store
 from app.errors import ServiceError
 from app.lifecycle import SECOND_US, Dispatch, Event, Signal, State
 from app.lifecycle.mode import Mode
 from app.livekit.interface import LiveKit, RoomInfo
-from app.metrics.counters import Withheld
+from app.metrics.counters import SuppressedActions
 from app.state.changes import Advance, Snapshot
 from app.state.views import KnownRoom
 
@@ -44,24 +44,24 @@ class Reconciler:
         self,
         livekit: LiveKit,
         store: Store,
-        tracker: Tracker,
-        examiner: Examiner,
-        agents: Agents,
-        dispatches: Dispatches,
+        processor: ChangeProcessor,
+        inspector: RoomInspector,
+        effects: EffectRunner,
+        dispatcher: Dispatcher,
         *,
         mode: Mode,
-        withheld: Withheld,
+        suppressed: SuppressedActions,
         agent_names: Iterable[str],
         concurrency: int = 16,
     ) -> None:
         self._livekit = livekit
         self._store = store
-        self._tracker = tracker
-        self._examiner = examiner
-        self._agents = agents
-        self._dispatches = dispatches
+        self._processor = processor
+        self._inspector = inspector
+        self._effects = effects
+        self._dispatcher = dispatcher
         self._mode = mode
-        self._withheld = withheld
+        self._suppressed = suppressed
         self._agent_names = tuple(agent_names)
         self._slots = asyncio.Semaphore(concurrency)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -92,16 +92,16 @@ class Reconciler:
 
     async def _note_gone(self, room: KnownRoom) -> None:
         gone = Snapshot(room_name=room.name, room=None, generation=room.generation)
-        self.drift.update((await self._tracker.submit_one(gone)).drift)
+        self.drift.update((await self._processor.submit_one(gone)).drift)
 
     async def _look(self, room: RoomInfo, known: KnownRoom | None) -> None:
         """Compare one room, as cheaply as what is known of it allows."""
-        if known is None or is_suspect(room, known, self._round, self._livekit.now()):
+        if known is None or needs_inspection(room, known, self._round, self._livekit.now()):
             await self._inspect_guarded(room.name)
         elif known.rows:
             async with self._slots:
                 participants = await self._livekit.list_participants(room.name)
-            if not agrees(known, participants):
+            if not matches(known, participants):
                 await self._inspect_guarded(room.name)
 
     def spawn_inspection(self, room_name: str) -> None:
@@ -111,7 +111,7 @@ class Reconciler:
         task.add_done_callback(self._tasks.discard)
 
     async def close(self, grace_s: float) -> None:
-        await wind_up(self._tasks, grace_s)
+        await drain(self._tasks, grace_s)
 
     async def _inspect_guarded(self, room_name: str) -> None:
         try:
@@ -130,26 +130,26 @@ class Reconciler:
 
     async def inspect(self, room_name: str) -> None:
         """Bring presence, dispatches and agents of one room into line with LiveKit."""
-        truth = await self._examiner.read_room(room_name)
-        self.drift.update(truth.outcome.drift)
-        names = {p.agent_name for p in truth.participants} | {d.agent_name for d in truth.listed}
-        names |= {row.agent_name for row in truth.rows if row.state is not State.ENDING}
+        reading = await self._inspector.read_room(room_name)
+        self.drift.update(reading.outcome.drift)
+        names = {p.agent_name for p in reading.participants} | {d.agent_name for d in reading.listed}
+        names |= {row.agent_name for row in reading.rows if row.state is not State.ENDING}
         for agent_name in self._agent_names:
             if agent_name in names:
-                async with self._agents.alone_with(room_name, agent_name):
+                async with self._effects.exclusive(room_name, agent_name):
                     silent = await self._inspect_agent(room_name, agent_name)
                 if silent:
                     # Whoever asks for the agent meanwhile need not wait.
                     await asyncio.sleep(SECOND_LOOK_S)
-                    async with self._agents.alone_with(room_name, agent_name):
+                    async with self._effects.exclusive(room_name, agent_name):
                         await self._inspect_agent(room_name, agent_name, silent)
 
     async def _inspect_agent(
         self, room_name: str, agent_name: str, silent_before: str | None = None
     ) -> str | None:
         """The identity of an agent with people in that did not react, unless it did not before either."""
-        evidence = await self._examiner.examine(room_name, agent_name)
-        best, row = evidence.best(), evidence.row
+        inspection = await self._inspector.examine(room_name, agent_name)
+        best, row = inspection.best(), inspection.row
         if row and row.state is State.CREATING:
             # Its creation, or its lease, settles it.
             return None
@@ -157,61 +157,67 @@ class Reconciler:
         if row and not self._mode.keeps_one:
             # One of several is as good as another: nothing is to be done about the rest.
             pass
-        elif best and best.candidate.row is None and evidence.room and best.candidate.listed:
-            await self._take_over(best, evidence, evidence.room, agent_name)
-        elif row and evidence.of_row(row) is None and row.state is not State.UNAVAILABLE:
+        elif best and best.candidate.row is None and inspection.room and best.candidate.listed:
+            await self._take_over(best, inspection, inspection.room, agent_name)
+        elif row and inspection.of_row(row) is None and row.state is not State.UNAVAILABLE:
             await self._conclude(row, Event.MISSING)
-        elif row and evidence.people and self._mode.keeps_one:
-            verdict = _verdict_on(row, evidence)
-            if verdict is Verdict.SILENT and row.agent_identity != silent_before:
+        elif row and inspection.people and self._mode.keeps_one:
+            health = _health_of(row, inspection)
+            if health is AgentHealth.UNRESPONSIVE and row.agent_identity != silent_before:
                 silent = row.agent_identity
-            elif verdict in (Verdict.DEAF, Verdict.SILENT):
+            elif health in (AgentHealth.SESSION_CLOSED, AgentHealth.UNRESPONSIVE):
                 await self._conclude(row, Event.REFUTED)
-        await self._remove_extras(evidence, best, room_name)
+        await self._remove_extras(inspection, best, room_name)
         return silent
 
-    async def _remove_extras(self, evidence: Evidence, best: Judged | None, room_name: str) -> None:
-        extras = [j for j in evidence.judged if j is not best and j.candidate.row is None]
-        if any(self._hides_its_agent(judged) for judged in evidence.judged):
+    async def _remove_extras(
+        self, inspection: Inspection, best: AssessedCandidate | None, room_name: str
+    ) -> None:
+        extras = [j for j in inspection.assessed if j is not best and j.candidate.row is None]
+        if any(self._hides_its_agent(assessed) for assessed in inspection.assessed):
             # Any agent may be that one's: a look once LiveKit shows its job tells them apart.
-            extras = [judged for judged in extras if judged.candidate.agent is None]
-        for judged in extras:
+            extras = [assessed for assessed in extras if assessed.candidate.agent is None]
+        for assessed in extras:
             if self._mode.ends:
-                await self._remove(judged, room_name)
+                await self._remove(assessed, room_name)
             else:
-                self._withheld.note("remove_extra", judged.candidate.name)
+                self._suppressed.note("remove_extra", assessed.candidate.name)
 
-    async def _take_over(self, best: Judged, evidence: Evidence, room: RoomInfo, agent_name: str) -> None:
-        if evidence.row:
+    async def _take_over(
+        self, best: AssessedCandidate, inspection: Inspection, room: RoomInfo, agent_name: str
+    ) -> None:
+        if inspection.row:
             # Not MISSING, even where LiveKit does not list it: that would bring a successor.
-            await self._conclude(evidence.row, Event.DUPLICATE)
+            await self._conclude(inspection.row, Event.DUPLICATE)
         self.drift["adopted"] += 1
-        await self._dispatches.adopt(best, evidence, Wanted(room_name=room.name, agent_name=agent_name))
+        await self._dispatcher.adopt(
+            best, inspection, AgentRequest(room_name=room.name, agent_name=agent_name)
+        )
 
     async def _conclude(self, row: Dispatch, event: Event) -> None:
-        outcome = await self._tracker.submit_one(
+        outcome = await self._processor.submit_one(
             Advance(room_name=row.room_name, row_id=row.id, signal=Signal(event=event), version=row.version)
         )
         if outcome.applied:
             self.drift[event] += 1
-            self._agents.spawn(outcome.effects)
+            self._effects.spawn(outcome.effects)
 
-    def _hides_its_agent(self, judged: Judged) -> bool:
+    def _hides_its_agent(self, assessed: AssessedCandidate) -> bool:
         """Whether LiveKit may not say yet whose agent the dispatch's is."""
-        listed = judged.candidate.listed
+        listed = assessed.candidate.listed
         if listed is None or listed.agent_identities:
             return False
         return self._livekit.now() - listed.created_at < _JOB_SHOWN_US
 
-    async def _remove(self, judged: Judged, room_name: str) -> None:
+    async def _remove(self, assessed: AssessedCandidate, room_name: str) -> None:
         self.drift["extra"] += 1
-        listed, agent = judged.candidate.listed, judged.candidate.agent
+        listed, agent = assessed.candidate.listed, assessed.candidate.agent
         if listed:
             await self._livekit.delete_dispatch(room_name, listed.id)
         if agent and agent.identity:
             await self._livekit.remove_participant(room_name, agent.identity)
 
 
-def _verdict_on(row: Dispatch, evidence: Evidence) -> Verdict | None:
-    judged = evidence.of_row(row)
-    return judged.verdict if judged else None
+def _health_of(row: Dispatch, inspection: Inspection) -> AgentHealth | None:
+    assessed = inspection.of_row(row)
+    return assessed.health if assessed else None

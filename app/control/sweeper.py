@@ -6,16 +6,16 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 from app.clock import Clock
-from app.control.inspector import Examiner
-from app.control.processor import Tracker
+from app.control.inspector import RoomInspector
+from app.control.processor import ChangeProcessor
 from app.control.reconciler import Reconciler
-from app.control.tasks import wind_up
+from app.control.tasks import drain
 from app.control.timers import Timers
 from app.database.store import Store
 from app.errors import ServiceError
 from app.lifecycle import SECOND_US, Event
 from app.lifecycle.mode import Mode
-from app.metrics.counters import Withheld
+from app.metrics.counters import SuppressedActions
 from app.state.changes import Due, Outcome
 from app.state.views import Deadline
 
@@ -28,28 +28,28 @@ _PORTION = 1_000
 RETENTION_US = 86_400 * SECOND_US
 
 
-class Cleaner:
+class Sweeper:
     def __init__(
         self,
         store: Store,
-        tracker: Tracker,
+        processor: ChangeProcessor,
         timers: Timers,
         reconciler: Reconciler,
-        examiner: Examiner,
+        inspector: RoomInspector,
         clock: Clock,
         *,
         mode: Mode,
-        withheld: Withheld,
+        suppressed: SuppressedActions,
         interval_s: float,
     ) -> None:
         self._store = store
-        self._tracker = tracker
+        self._processor = processor
         self._timers = timers
         self._reconciler = reconciler
-        self._examiner = examiner
+        self._inspector = inspector
         self._clock = clock
         self._mode = mode
-        self._withheld = withheld
+        self._suppressed = suppressed
         self._interval_s = interval_s
         self._acting: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.Task[None] | None = None
@@ -76,7 +76,7 @@ class Cleaner:
             # Only its sleep is cut short: the round that it has begun has its share of the grace.
             self._sweeper.cancel()
             await asyncio.gather(self._sweeper, return_exceptions=True)
-        await wind_up(self._acting, grace_s)
+        await drain(self._acting, grace_s)
 
     def act(self, deadline: Deadline) -> None:
         """A timer has fired."""
@@ -100,13 +100,13 @@ class Cleaner:
                 await self._reconciler.run()
 
     async def _act(self, deadline: Deadline) -> None:
-        unasked, withheld = {Event.JOIN_OVERDUE}, self._mode.withheld_events
+        unasked, suppressed = {Event.JOIN_OVERDUE}, self._mode.withheld_events
         try:
-            outcome = await self._submit(deadline, withheld | unasked)
-            if outcome.withheld in unasked - withheld:
+            outcome = await self._submit(deadline, suppressed | unasked)
+            if outcome.withheld in unasked - suppressed:
                 # The webhook of its join may have been lost, and nobody is to be robbed of an agent for that.
-                await self._examiner.read_room(deadline.room_name)
-                outcome = await self._submit(deadline, withheld)
+                await self._inspector.read_room(deadline.room_name)
+                outcome = await self._submit(deadline, suppressed)
         except ServiceError as error:
             logger.warning(
                 "A deadline could not be acted on; the next sweep does it",
@@ -115,13 +115,13 @@ class Cleaner:
             return
         if outcome.withheld:
             # Its timer stays down until the next sweep, or it would fire again at once.
-            self._withheld.note(outcome.withheld, deadline.row_id)
+            self._suppressed.note(outcome.withheld, deadline.row_id)
         elif outcome.dispatch and not outcome.applied:
             # Too early, or another process has moved the deadline.
             self._timers.sync(outcome.dispatch)
 
     async def _submit(self, deadline: Deadline, withhold: frozenset[Event]) -> Outcome:
-        return await self._tracker.submit_one(
+        return await self._processor.submit_one(
             Due(room_name=deadline.room_name, row_id=deadline.row_id, withhold=withhold)
         )
 

@@ -27,7 +27,7 @@ class KeyedLocks(Generic[K]):
                 self._locks[key] = (lock, users - 1)
 
 
-async def wind_up(tasks: Collection[asyncio.Task[Any]], grace_s: float) -> None:
+async def drain(tasks: Collection[asyncio.Task[Any]], grace_s: float) -> None:
     """Let them finish within the grace; what is left then is cancelled, and found by its row's deadline."""
     if tasks:
         await asyncio.wait(tasks, timeout=grace_s)

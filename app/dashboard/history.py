@@ -32,7 +32,7 @@ class Minute:
     counts: Totals
 
 
-class Hour:
+class MinuteHistory:
     """A ring of minutes; one without a reading is simply not there."""
 
     def __init__(self) -> None:

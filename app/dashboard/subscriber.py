@@ -7,7 +7,7 @@ from collections import deque
 MAX_WAITING = 16
 
 
-class Watcher:
+class Subscriber:
     def __init__(self) -> None:
         self._waiting: deque[bytes] = deque()
         self._closed = False

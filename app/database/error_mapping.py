@@ -21,7 +21,7 @@ _DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 
 
 @asynccontextmanager
-async def translated() -> AsyncIterator[None]:
+async def mapped_errors() -> AsyncIterator[None]:
     """A database that cannot do it now is DatabaseUnavailable; one that never will is left as it is."""
     try:
         yield

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from app.database.store import Store
 from app.errors import Busy, DatabaseUnavailable
 from app.state.changes import Change, Outcome
-from app.state.unit_of_work import Ledger
+from app.state.unit_of_work import UnitOfWork
 
 logger = logging.getLogger(__name__)
 
@@ -24,20 +24,20 @@ class _Submission:
     done: asyncio.Future[list[Outcome]]
 
 
-class Writer:
+class GroupCommit:
     """Commits changes in the order of their submission; a submission is committed whole or not at all."""
 
     def __init__(
         self,
         store: Store,
-        new_ledger: Callable[[], Ledger],
+        new_unit: Callable[[], UnitOfWork],
         on_commit: Callable[[Change, Outcome], None],
         metered: Callable[[int], AbstractContextManager[None]],
         *,
         queue_limit: int = 20_000,
     ) -> None:
         self._store = store
-        self._new_ledger = new_ledger
+        self._new_unit = new_unit
         #: Called for each outcome after its commit and before its submitter hears of it.
         self._on_commit = on_commit
         #: Around every commit, told how many changes are in it.
@@ -90,7 +90,7 @@ class Writer:
         changes = [change for submission in batch for change in submission.changes]
         try:
             with self._metered(len(changes)):
-                outcomes = await self._store.commit(changes, self._new_ledger)
+                outcomes = await self._store.commit(changes, self._new_unit)
         except DatabaseUnavailable as error:
             logger.error(  # noqa: TRY400 - no news in the traceback
                 "The database did not take a batch",

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.database.error_mapping import is_damage, translated
+from app.database.error_mapping import is_damage, mapped_errors
 from app.errors import DatabaseUnavailable
 
 #: Any number, as long as it is always the same: all who migrate one database wait for each other.
@@ -83,7 +83,7 @@ def _writer(engine: AsyncEngine) -> AsyncEngine:
 async def _explained(file: Path | None) -> AsyncIterator[None]:
     """What goes wrong, in words for whoever has to mend it."""
     try:
-        async with translated():
+        async with mapped_errors():
             yield
     except CommandError as error:
         raise MigrationError(

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine
 T = TypeVar("T")
 
 
-class FileThreads:
+class SqliteThreads:
     """Runs transactions in the order in which they were asked for, as many at once as there are threads."""
 
     def __init__(self, engine: Engine, *, threads: int) -> None:

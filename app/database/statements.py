@@ -16,7 +16,7 @@ from app.database.tables import dispatches, history, participants, rooms, webhoo
 Rows = Sequence[Sequence[Any]]
 
 
-class BatchSql(ABC):
+class Statements(ABC):
     """What is read and written, in the words of one kind of database."""
 
     #: A condition: among the values of the one parameter, a list of texts.
@@ -107,7 +107,7 @@ class BatchSql(ABC):
         return f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({places})"  # noqa: S608 - our names
 
 
-class SqliteBatchSql(BatchSql):
+class SqliteStatements(Statements):
     """By sqlite3's own cursors, whose errors say all that is asked of them."""
 
     among = "IN (SELECT value FROM json_each(?))"
@@ -132,7 +132,7 @@ class SqliteBatchSql(BatchSql):
         return f"?{number}"
 
 
-class PostgresBatchSql(BatchSql):
+class PostgresStatements(Statements):
     """By SQLAlchemy, which tells which errors mean that the connection is lost."""
 
     among = "= ANY(CAST($1 AS text[]))"
@@ -162,7 +162,7 @@ class PostgresBatchSql(BatchSql):
         return f"${number}"
 
 
-def batch_sql(connection: Connection) -> BatchSql:
+def batch_sql(connection: Connection) -> Statements:
     return _KINDS[connection.dialect.name]
 
 
@@ -184,4 +184,4 @@ def _names(columns: Iterable[Column[Any]]) -> list[str]:
     return [column.name for column in columns]
 
 
-_KINDS: dict[str, BatchSql] = {"sqlite": SqliteBatchSql(), "postgresql": PostgresBatchSql()}
+_KINDS: dict[str, Statements] = {"sqlite": SqliteStatements(), "postgresql": PostgresStatements()}

@@ -13,9 +13,9 @@ from app.database.tables import dispatches, history, participants, rooms, webhoo
 from app.database.transactions import Transactions
 from app.lifecycle import LIVE_STATES, Dispatch, Policy, State
 from app.state.changes import Change, Outcome
-from app.state.presence import CLOSING_LEAVES, Kind
-from app.state.unit_of_work import Ledger
-from app.state.views import Deadline, HistoryLine, KnownRoom, RoomView, Standing
+from app.state.presence import CLOSING_LEAVES, ParticipantKind
+from app.state.unit_of_work import UnitOfWork
+from app.state.views import AlertFacts, Deadline, HistoryLine, KnownRoom, RoomView
 
 T = TypeVar("T")
 
@@ -46,15 +46,15 @@ class Store:
         """Whether no other process on this database is in a block of this name while ours runs."""
         return self._transactions.exclusive(name)
 
-    async def commit(self, changes: Sequence[Change], new_ledger: Callable[[], Ledger]) -> list[Outcome]:
+    async def commit(self, changes: Sequence[Change], new_unit: Callable[[], UnitOfWork]) -> list[Outcome]:
         """Apply all changes in one transaction, in order; none is applied when this raises."""
 
         def work(connection: Connection) -> list[Outcome]:
             # A try that was rolled back has left its marks on its ledger.
-            ledger = new_ledger()
-            load(connection, changes, ledger)
-            outcomes = [ledger.take(change) for change in changes]
-            save(connection, ledger)
+            unit = new_unit()
+            load(connection, changes, unit)
+            outcomes = [unit.take(change) for change in changes]
+            save(connection, unit)
             return outcomes
 
         return await self._transactions.write(work)
@@ -112,7 +112,7 @@ class Store:
             sids: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
             rows: defaultdict[str, list[Dispatch]] = defaultdict(list)
             for room_sid, sid, kind, identity in connection.execute(present):
-                sids[room_sid, kind].add(identity if kind == Kind.AGENT else sid)
+                sids[room_sid, kind].add(identity if kind == ParticipantKind.AGENT else sid)
             for row in connection.execute(tracked):
                 rows[row.room_sid].append(dispatch_of(row))
             return {
@@ -120,8 +120,8 @@ class Store:
                     name=name,
                     sid=sid,
                     generation=generation,
-                    people=frozenset(sids[sid, Kind.PERSON]),
-                    agents=frozenset(sids[sid, Kind.AGENT]),
+                    people=frozenset(sids[sid, ParticipantKind.PERSON]),
+                    agents=frozenset(sids[sid, ParticipantKind.AGENT]),
                     rows=tuple(rows[sid]),
                 )
                 for name, sid, generation in connection.execute(
@@ -168,7 +168,7 @@ class Store:
         rows = await self._rows(counted.group_by(dispatches.c.state))
         return {row.state: row.number for row in rows}
 
-    async def standing(self, stuck_after: int) -> Standing:
+    async def facts(self, stuck_after: int) -> AlertFacts:
         """What alerts are about; `stuck_after` removals that failed, a dispatch is stuck."""
         state, attempt = dispatches.c.state, dispatches.c.attempt
         is_stuck = and_(state.in_((State.IDLE, State.ENDING)), dispatches.c.cleanup_failures >= stuck_after)
@@ -177,7 +177,7 @@ class Store:
         is_unserved = and_(dispatches.c.participant_count > 0, or_(state == State.UNAVAILABLE, is_retried))
         troubled = await self._all(select(dispatches).where(_IS_OPEN, or_(is_stuck, is_unserved)))
         received = await self._rows(select(func.max(webhook_events.c.received_at)))
-        return Standing(
+        return AlertFacts(
             agents=await self.count_open(),
             stuck=tuple(row for row in troubled if row.state in (State.IDLE, State.ENDING)),
             unserved=tuple(row for row in troubled if row.state not in (State.IDLE, State.ENDING)),
@@ -222,7 +222,7 @@ class Store:
         """Whether a person left after `since` in a way that closes a default AgentSession."""
         query = select(participants.c.sid).where(
             participants.c.room_sid == room_sid,
-            participants.c.kind == Kind.PERSON,
+            participants.c.kind == ParticipantKind.PERSON,
             participants.c.left_at >= since,
             participants.c.leave_reason.in_(CLOSING_LEAVES),
         )

@@ -10,8 +10,8 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.database.engine import create_file_engine
-from app.database.error_mapping import is_worth_another_try, translated
-from app.database.sqlite_threads import FileThreads
+from app.database.error_mapping import is_worth_another_try, mapped_errors
+from app.database.sqlite_threads import SqliteThreads
 
 T = TypeVar("T")
 
@@ -31,13 +31,13 @@ class Transactions:
 
     def __init__(self, engine: AsyncEngine, *, patience_s: float = _PATIENCE_S) -> None:
         self._engine = engine
-        self._file_reader: FileThreads | None = None
-        self._file_writer: FileThreads | None = None
+        self._file_reader: SqliteThreads | None = None
+        self._file_writer: SqliteThreads | None = None
         if engine.dialect.name == "sqlite" and engine.dialect.is_async:
             file_engine = create_file_engine(engine)
-            self._file_reader = FileThreads(file_engine, threads=_READERS)
+            self._file_reader = SqliteThreads(file_engine, threads=_READERS)
             writing = file_engine.execution_options(sqlite_begin="IMMEDIATE")
-            self._file_writer = FileThreads(writing, threads=1)
+            self._file_writer = SqliteThreads(writing, threads=1)
         # SQLite takes one writer at a time: this says when it is to begin as one.
         self._writer = engine.execution_options(sqlite_begin="IMMEDIATE")
         self._patience_s = patience_s
@@ -104,7 +104,7 @@ class Transactions:
             raise
 
     async def _tried(self, once: Callable[[], Awaitable[T]], patience_s: float) -> T:
-        async with translated(), asyncio.timeout(patience_s):
+        async with mapped_errors(), asyncio.timeout(patience_s):
             # Nearly every first try is the last, and to prepare for others takes longer than it does.
             try:
                 return await once()

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.database import migrations
 from app.database.engine import create_engine
-from app.database.error_mapping import translated
+from app.database.error_mapping import mapped_errors
 from app.database.tables import history, metadata
 
 _CHUNK = 1_000
@@ -38,7 +38,7 @@ async def transfer(source_url: str, target_url: str) -> dict[str, int]:
         await migrations.upgrade(target)
         # As a writer, though it only reads: a service that is started on it now has to wait.
         alone = source.execution_options(sqlite_begin="IMMEDIATE")
-        async with translated(), alone.connect() as reading, target.begin() as writing:
+        async with mapped_errors(), alone.connect() as reading, target.begin() as writing:
             await writing.run_sync(_claim_empty)
             return {table.name: await _copy(reading, writing, table) for table in metadata.sorted_tables}
     finally:

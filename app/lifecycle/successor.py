@@ -6,7 +6,9 @@ from app.lifecycle.model import Dispatch, EndReason, Policy, Restart, State
 from app.lifecycle.table import Successor
 
 
-def succeed(kind: Successor, ended: Dispatch, successor_id: str, now: int, policy: Policy) -> Dispatch | None:
+def make_successor(
+    kind: Successor, ended: Dispatch, successor_id: str, now: int, policy: Policy
+) -> Dispatch | None:
     """The dispatch that takes over from `ended`; None when nobody waits for one."""
     people = ended.participant_count > 0
     fresh = Dispatch(

@@ -25,7 +25,7 @@ from app.livekit.interface import (
     kind_of,
 )
 from app.livekit.twirp import NoDataChannel, RpcFailed, RpcRoomService, absent_is_false, translated
-from app.state.presence import Kind, Participant
+from app.state.presence import Participant, ParticipantKind
 
 #: A participant that can be told to go is told within milliseconds.
 _REMOVE_TIMEOUT_S = 1.5
@@ -86,7 +86,7 @@ class LiveKitClient:
         return frozenset(
             p.identity
             for p in answer.participants
-            if p.state == active and participant_of(p).kind is Kind.PERSON
+            if p.state == active and participant_of(p).kind is ParticipantKind.PERSON
         )
 
     async def create_dispatch(
@@ -161,7 +161,7 @@ def participant_of(info: ParticipantInfo) -> Participant:
         is_agent=info.permission.agent,
         is_recorder=info.permission.recorder,
     )
-    is_agent = kind is Kind.AGENT
+    is_agent = kind is ParticipantKind.AGENT
     return Participant(
         sid=info.sid,
         kind=kind,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from app.state.presence import Kind, Participant, Room
+from app.state.presence import Participant, ParticipantKind, Room
 
 #: Where our row's id stands on a dispatch in LiveKit, so that an answer that was lost can be found again.
 ROW_ID_ATTRIBUTE = "agent-lifecycle.id"
@@ -84,13 +84,13 @@ class LiveKit(Protocol):
         """Ask the agent how it is. Unavailable also for a participant that is not in."""
 
 
-def kind_of(name: str, *, is_agent: bool, is_recorder: bool) -> Kind:
+def kind_of(name: str, *, is_agent: bool, is_recorder: bool) -> ParticipantKind:
     """LiveKit's own idea of a dependent (livekit-server, rtc/participant.go, IsDependent)."""
     if name == "AGENT" or is_agent:
-        return Kind.AGENT
+        return ParticipantKind.AGENT
     if name == "EGRESS" or is_recorder:
-        return Kind.DEPENDENT
-    return Kind.PERSON
+        return ParticipantKind.DEPENDENT
+    return ParticipantKind.PERSON
 
 
 def agent_name_of(attributes: Mapping[str, str]) -> str | None:

@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from app.errors import LiveKitRefused, LiveKitTimeout, LiveKitUnavailable, LiveKitUnreachable
 from app.livekit.interface import ListedDispatch, LiveKit, Probe, RoomInfo
-from app.metrics.counters import Tally
+from app.metrics.counters import Counters
 from app.metrics.registry import Metrics
 from app.state.presence import Participant
 
@@ -13,9 +13,9 @@ T = TypeVar("T")
 
 
 class MeteredLiveKit:
-    def __init__(self, livekit: LiveKit, tally: Tally, metrics: Metrics) -> None:
+    def __init__(self, livekit: LiveKit, counters: Counters, metrics: Metrics) -> None:
         self._livekit = livekit
-        self._tally = tally
+        self._counters = counters
         self._metrics = metrics
 
     def now(self) -> int:
@@ -59,7 +59,7 @@ class MeteredLiveKit:
             result = probe.value
             return probe
         finally:
-            self._tally.probes[result] += 1
+            self._counters.probes[result] += 1
 
     async def _metered(self, method: str, call: Awaitable[T]) -> T:
         # What neither returns nor raises below.
@@ -74,7 +74,7 @@ class MeteredLiveKit:
             result = "ok"
             return answer
         finally:
-            self._tally.livekit_calls[method, result] += 1
+            self._counters.livekit_calls[method, result] += 1
 
 
 def _result(error: Exception) -> str:

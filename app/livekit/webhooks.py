@@ -16,7 +16,7 @@ from app.lifecycle import SECOND_US
 from app.livekit.interface import LEAVING_ATTRIBUTE, agent_name_of, kind_of
 from app.livekit.jwt import verify_jwt
 from app.state.changes import RoomEvent, RoomEventKind
-from app.state.presence import Kind, Participant, Room
+from app.state.presence import Participant, ParticipantKind, Room
 
 _KINDS: Mapping[str, RoomEventKind] = MappingProxyType(
     {
@@ -182,7 +182,7 @@ def _participant(participant: _Participant) -> Participant:
     _check_text(participant.identity, 256)
     permission = participant.permission or _Permission()
     kind = kind_of(str(participant.kind), is_agent=permission.agent, is_recorder=permission.recorder)
-    is_agent = kind is Kind.AGENT
+    is_agent = kind is ParticipantKind.AGENT
     agent_name = agent_name_of(participant.attributes) if is_agent else None
     _check_text(agent_name or "", 256)
     joined_ms = _number(participant.joined_at_ms) or _number(participant.joined_at) * 1_000

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import msgspec
 
-from app.logs.redaction import Cleaner
+from app.logs.redaction import RecordCleaner
 
 #: JSON lets them stand, but some readers end a line there, and some terminals obey or turn text around.
 _UNSAFE = re.compile("[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
@@ -20,7 +20,7 @@ class Form(Protocol):
 
 
 class JsonForm:
-    def __init__(self, cleaner: Cleaner) -> None:
+    def __init__(self, cleaner: RecordCleaner) -> None:
         self._cleaner = cleaner
 
     def lines(self, record: logging.LogRecord, now: int) -> list[str]:
@@ -39,7 +39,7 @@ class JsonForm:
 
 
 class TextForm:
-    def __init__(self, cleaner: Cleaner) -> None:
+    def __init__(self, cleaner: RecordCleaner) -> None:
         self._cleaner = cleaner
 
     def lines(self, record: logging.LogRecord, now: int) -> list[str]:

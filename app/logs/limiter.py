@@ -24,7 +24,7 @@ class Rank(IntEnum):
 _SHARES = {Rank.DEBUG: 0.4, Rank.INFO: 0.6, Rank.WARNING: 0.8, Rank.ERROR: 1.0}
 
 
-class Budget:
+class LogRateLimiter:
     """Counts each line from when it is let through until a second after it has left the process.
 
     A bucket that fills evenly would let through twice its size around a pause. This is exact, and holds for

@@ -10,8 +10,8 @@ from app.clock import Clock
 from app.logs.aggregation import LIFECYCLE_ACTIONS, Aggregation, Collapse, Group, action_of
 from app.logs.counts import LogCounts
 from app.logs.formats import Form
-from app.logs.limiter import Budget, Rank
-from app.logs.summary import Drops
+from app.logs.limiter import LogRateLimiter, Rank
+from app.logs.summary import DropSummary
 
 #: How often it is asked whether a report is due.
 _LOOK_EVERY_US = 100_000
@@ -34,13 +34,13 @@ def rank_of(record: logging.LogRecord) -> Rank:
     return Rank.INFO if record.levelno >= logging.INFO else Rank.DEBUG
 
 
-class Pipe:
+class Pipeline:
     """Safe to be called by any thread, and by whatever runs while a line is being made."""
 
     def __init__(
         self,
         form: Form,
-        budget: Budget,
+        limiter: LogRateLimiter,
         aggregation: Aggregation | None,
         clock: Clock,
         send: Callable[[Output], None],
@@ -48,11 +48,11 @@ class Pipe:
         """Everything that is given to `send` has to be finished; `aggregation` None: nothing is counted."""
         self.counts = LogCounts()
         self._form = form
-        self._budget = budget
+        self._limiter = limiter
         self._aggregation = aggregation
         self._clock = clock
         self._send = send
-        self._drops = Drops(self.counts, clock.now())
+        self._drops = DropSummary(self.counts, clock.now())
         self._lock = threading.RLock()
         self._is_busy = False
         self._held: list[logging.LogRecord] = []
@@ -76,7 +76,7 @@ class Pipe:
     def finish(self, output: Output, *, has_left: bool) -> None:
         """Count what has been sent: it is written now, or it never will be."""
         with self._lock:
-            self._budget.finish(output.lines, self._clock.now())
+            self._limiter.finish(output.lines, self._clock.now())
             if output.level is not None:
                 (self.counts.written if has_left else self.counts.dropped)[output.level] += 1
 
@@ -122,12 +122,12 @@ class Pipe:
         self._held = []
 
     def _write(self, record: logging.LogRecord, rank: Rank, level: str | None, now: int) -> bool:
-        granted = self._budget.take(rank, 1, now)
+        granted = self._limiter.take(rank, 1, now)
         if not granted:
             return False
         lines = self._form.lines(record, now)
         if len(lines) > 1:
-            granted += self._budget.take(rank, len(lines) - 1, now)
+            granted += self._limiter.take(rank, len(lines) - 1, now)
         self._send(Output("\n".join(lines[:granted]) + "\n", granted, level))
         return True
 

@@ -33,7 +33,7 @@ class Redaction:
         return f"#{digest.hexdigest()}"
 
 
-class Cleaner:
+class RecordCleaner:
     """Takes records apart into what may be written."""
 
     def __init__(self, secrets: Iterable[str] = (), redaction: Redaction | None = None) -> None:

@@ -8,7 +8,7 @@ from app.logs.counts import LogCounts
 _PERIOD_US = 60 * 1_000_000
 
 
-class Drops:
+class DropSummary:
     """What has become of calls in the period that runs; the periods' numbers add up to the counts."""
 
     def __init__(self, counts: LogCounts, now: int) -> None:

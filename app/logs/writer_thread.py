@@ -8,7 +8,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TextIO
 
-from app.logs.pipeline import Output, Pipe
+from app.logs.pipeline import Output, Pipeline
 
 _REPORT_EVERY_S = 1.0
 #: In a second there is room again for what is left to say.
@@ -27,9 +27,9 @@ class OutputThread:
         self._paused = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def start(self, pipe: Pipe) -> None:
+    def start(self, pipeline: Pipeline) -> None:
         # A daemon, since an output that takes nothing must not keep the process from ending.
-        self._thread = threading.Thread(target=self._run, args=(pipe,), name="log", daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(pipeline,), name="log", daemon=True)
         self._thread.start()
 
     def send(self, output: Output) -> None:
@@ -42,33 +42,33 @@ class OutputThread:
             self._thread.join(_STOP_PATIENCE_S)
             self._thread = None
 
-    def _run(self, pipe: Pipe) -> None:
+    def _run(self, pipeline: Pipeline) -> None:
         while True:
             try:
                 output = self._queue.get(timeout=_REPORT_EVERY_S)
             except Empty:
-                pipe.report()
+                pipeline.report()
                 continue
             if output is None:
                 break
-            self._finish(pipe, output)
+            self._finish(pipeline, output)
         for _ in range(_LAST_WORDS_TRIES):
-            is_all_said = pipe.report_rest()
+            is_all_said = pipeline.report_rest()
             while not self._queue.empty():
                 if output := self._queue.get():
-                    self._finish(pipe, output)
+                    self._finish(pipeline, output)
             if is_all_said:
                 return
             self._paused.wait(_LAST_WORDS_PAUSE_S)
 
-    def _finish(self, pipe: Pipe, output: Output) -> None:
+    def _finish(self, pipeline: Pipeline, output: Output) -> None:
         try:
             self._write(output.text.encode("utf-8", "backslashreplace"))
         except (OSError, ValueError):
             # Nobody reads any more, it is closed, or the disk is full. Where could that be said?
-            pipe.finish(output, has_left=False)
+            pipeline.finish(output, has_left=False)
         else:
-            pipe.finish(output, has_left=True)
+            pipeline.finish(output, has_left=True)
 
 
 def writer_to(stream: TextIO) -> Callable[[bytes], None]:

@@ -42,7 +42,7 @@ def _counter(*names: str) -> Counter[str]:
 
 
 @dataclass(kw_only=True)
-class Tally:
+class Counters:
     """Counts of this process, by what docs/metrics.md has as the metric's label."""
 
     mode: Mode
@@ -133,7 +133,7 @@ class Tally:
         self.last_commit_failed = False
 
 
-class Withheld:
+class SuppressedActions:
     """What would have been done in `enforce`, each once for each dispatch."""
 
     def __init__(self) -> None:

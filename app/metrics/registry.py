@@ -14,7 +14,7 @@ from app.clock import Clock
 from app.lifecycle import SECOND_US, Dispatch, Event, State
 from app.logs.counts import LogCounts
 from app.metrics.collector import ONLY, Families, Family
-from app.metrics.counters import Tally
+from app.metrics.counters import Counters
 from app.state.changes import Transition
 
 _PREFIX = "agent_lifecycle_"
@@ -47,7 +47,9 @@ class Readings:
 class Metrics:
     """The histograms, and whatever others count; docs/metrics.md has every name and label."""
 
-    def __init__(self, tally: Tally, log_counts: LogCounts, clock: Clock, *, join_timeout_us: int) -> None:
+    def __init__(
+        self, counters: Counters, log_counts: LogCounts, clock: Clock, *, join_timeout_us: int
+    ) -> None:
         self.registry = CollectorRegistry()
         self._commit_seconds = self._histogram("commit_seconds", "Time of one commit", _FAST_S)
         self._commit_changes = self._histogram("commit_changes", "Changes in one commit", _CHANGES)
@@ -74,10 +76,10 @@ class Metrics:
         self._lifetime_seconds = self._histogram(
             "agent_lifetime_seconds", "From an agent's join to the end of its dispatch", _LIFETIME_S
         )
-        self._tally = tally
+        self._counters = counters
         self._clock = clock
         self._join_timeout_us = join_timeout_us
-        self.registry.register(Families(_tallied(tally)))
+        self.registry.register(Families(_tallied(counters)))
         self.registry.register(Families([_log_lines(log_counts)]))
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
@@ -87,7 +89,7 @@ class Metrics:
 
     def take(self, transitions: Sequence[Transition]) -> None:
         """Count and time what was committed."""
-        self._tally.take(transitions)
+        self._counters.take(transitions)
         for transition in transitions:
             before, after = transition.before, transition.after
             if before and transition.event == Event.AGENT_IN and not before.agent_identity:
@@ -98,14 +100,14 @@ class Metrics:
 
     def note_webhook(self, event: str, result: str, sent_at: int | None) -> None:
         """Count a webhook: its event, one of a known few; what came of it; and when, by LiveKit's clock."""
-        self._tally.webhooks[event, result] += 1
+        self._counters.webhooks[event, result] += 1
         if sent_at and result in _TAKEN:
             lag_us = max(0, self._clock.now() - sent_at)
             self._webhook_lag_seconds.observe(lag_us / SECOND_US)
 
     def note_request(self, method: str, route: str, status: int, seconds: float | None) -> None:
         """Count a request by its route's template; `seconds` None: a stream, whose end nobody waits for."""
-        self._tally.http_requests[method, route, _CLASSES[status // 100]] += 1
+        self._counters.http_requests[method, route, _CLASSES[status // 100]] += 1
         if seconds is not None:
             timer = self._http_timers.get((method, route))
             if timer is None:
@@ -116,7 +118,7 @@ class Metrics:
     def commit(self, changes: int) -> Iterator[None]:
         """Count and time one commit of so many changes."""
         self._commit_changes.observe(changes)
-        with self._tally.commit(), self._commit_seconds.time():
+        with self._counters.commit(), self._commit_seconds.time():
             yield
 
     def render(self, accept: str) -> tuple[bytes, str]:
@@ -142,31 +144,37 @@ def _single(name: str, text: str, read: Callable[[], int]) -> Family:
     return Family(_PREFIX + name, text, (), lambda: {ONLY: read()})
 
 
-def _tallied(tally: Tally) -> Iterable[Family]:
-    yield _counter("dispatch_requests", "Calls for an agent, by what came of them", tally.requests, "result")
+def _tallied(counters: Counters) -> Iterable[Family]:
     yield _counter(
-        "dispatches_intended", "Decisions to make a dispatch, by their reason", tally.intended, "reason"
-    )
-    yield _single("dispatches_created", "Dispatches that LiveKit has made for us", lambda: tally.created)
-    yield _single("dispatches_adopted", "Dispatches of others that were taken over", lambda: tally.adopted)
-    yield _counter(
-        "creation_failures", "Creations that failed, all tries included", tally.creation_failures, "code"
+        "dispatch_requests", "Calls for an agent, by what came of them", counters.requests, "result"
     )
     yield _counter(
-        "dispatches_replaced", "Dispatches that another took over from at once", tally.replaced, "reason"
+        "dispatches_intended", "Decisions to make a dispatch, by their reason", counters.intended, "reason"
     )
-    yield _counter("restarts", "Agents made anew because theirs was gone", tally.restarts, "cause")
-    yield _counter("dispatches_ended", "Dispatches that have ended, by their reason", tally.ended, "reason")
-    yield _counter("transitions", "Changes of dispatches", tally.transitions, "event", "to_state")
-    yield _counter("cleanups", "Removals of agents, by what came of them", tally.cleanups, "result")
-    yield _counter("probes", "Probes of agents, by their answer", tally.probes, "result")
-    yield _counter("webhooks", "Webhooks, the refused ones included", tally.webhooks, "event", "result")
-    yield _single("commit_failures", "Commits that the database did not take", lambda: tally.commit_failures)
-    yield _counter("livekit_calls", "Calls to LiveKit", tally.livekit_calls, "method", "result")
+    yield _single("dispatches_created", "Dispatches that LiveKit has made for us", lambda: counters.created)
+    yield _single("dispatches_adopted", "Dispatches of others that were taken over", lambda: counters.adopted)
     yield _counter(
-        "http_requests", "Requests, by route template", tally.http_requests, "method", "route", "status"
+        "creation_failures", "Creations that failed, all tries included", counters.creation_failures, "code"
     )
-    yield _counter("alert_posts", "Posts to ALERT_WEBHOOK_URL", tally.alert_posts, "result")
+    yield _counter(
+        "dispatches_replaced", "Dispatches that another took over from at once", counters.replaced, "reason"
+    )
+    yield _counter("restarts", "Agents made anew because theirs was gone", counters.restarts, "cause")
+    yield _counter(
+        "dispatches_ended", "Dispatches that have ended, by their reason", counters.ended, "reason"
+    )
+    yield _counter("transitions", "Changes of dispatches", counters.transitions, "event", "to_state")
+    yield _counter("cleanups", "Removals of agents, by what came of them", counters.cleanups, "result")
+    yield _counter("probes", "Probes of agents, by their answer", counters.probes, "result")
+    yield _counter("webhooks", "Webhooks, the refused ones included", counters.webhooks, "event", "result")
+    yield _single(
+        "commit_failures", "Commits that the database did not take", lambda: counters.commit_failures
+    )
+    yield _counter("livekit_calls", "Calls to LiveKit", counters.livekit_calls, "method", "result")
+    yield _counter(
+        "http_requests", "Requests, by route template", counters.http_requests, "method", "route", "status"
+    )
+    yield _counter("alert_posts", "Posts to ALERT_WEBHOOK_URL", counters.alert_posts, "result")
 
 
 def _log_lines(counts: LogCounts) -> Family:

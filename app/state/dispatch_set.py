@@ -14,8 +14,8 @@ from app.lifecycle import (
     Policy,
     Signal,
     State,
-    born,
     decide,
+    open_dispatch,
 )
 from app.state.changes import Transition
 from app.state.presence import Participant
@@ -27,7 +27,7 @@ _ROOM_CLOSED = frozenset({"ROOM_CLOSED", "ROOM_DELETED"})
 
 
 @dataclass(kw_only=True)
-class Docket:
+class DispatchSet:
     """Every dispatch of the batch's rooms that has not ended, and what has become of each."""
 
     policy: Policy
@@ -55,7 +55,7 @@ class Docket:
 
     def open(self, dispatch: Dispatch) -> Dispatch:
         """Take in a new dispatch, one state on where LiveKit holds it already: it is adopted, not made."""
-        dispatch = born(dispatch, self.now, self.policy)
+        dispatch = open_dispatch(dispatch, self.now, self.policy)
         dispatch = self._record(Transition(before=None, after=dispatch, event="intent"))
         if dispatch.dispatch_id:
             self.signal(dispatch, Signal(event=Event.DISPATCHED))

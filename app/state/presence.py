@@ -14,7 +14,7 @@ MISSED = "MISSED"
 CLOSING_LEAVES = frozenset({"CLIENT_INITIATED", "ROOM_DELETED", "USER_REJECTED", MISSED})
 
 
-class Kind(StrEnum):
+class ParticipantKind(StrEnum):
     PERSON = "person"
     AGENT = "agent"
     #: Egress and the like: in the room for somebody else's sake, and counted as nobody.
@@ -41,7 +41,7 @@ class TrackedRoom(Room, frozen=True, kw_only=True):
 
 class Participant(msgspec.Struct, frozen=True, kw_only=True):
     sid: str
-    kind: Kind
+    kind: ParticipantKind
     #: None for people: who they are is not needed.
     identity: str | None = None
     agent_name: str | None = None

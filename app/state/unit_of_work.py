@@ -17,15 +17,15 @@ from app.lifecycle import (
     due_event,
 )
 from app.state.changes import Advance, Change, Due, Intent, Outcome, RoomEvent, RoomEventKind, Snapshot
-from app.state.dispatch_set import Docket
-from app.state.presence import MISSED, Kind, Participant, Room, TrackedParticipant, TrackedRoom
+from app.state.dispatch_set import DispatchSet
+from app.state.presence import MISSED, Participant, ParticipantKind, Room, TrackedParticipant, TrackedRoom
 
 
 @dataclass(kw_only=True)
-class Ledger:
+class UnitOfWork:
     """The rows of the rooms in one batch, and which of them have changed."""
 
-    docket: Docket
+    dispatch_set: DispatchSet
     rooms: dict[str, TrackedRoom] = field(default_factory=dict)
     participants: dict[str, TrackedParticipant] = field(default_factory=dict)
     #: People in the current instance of each room, by its name.
@@ -39,12 +39,12 @@ class Ledger:
 
     @property
     def now(self) -> int:
-        return self.docket.now
+        return self.dispatch_set.now
 
     def take(self, change: Change) -> Outcome:
         """Apply one change and say what became of it."""
-        mark = len(self.docket.transitions)
-        self.docket.effects, self._stranger = [], False
+        mark = len(self.dispatch_set.transitions)
+        self.dispatch_set.effects, self._stranger = [], False
         match change:
             case RoomEvent():
                 outcome = self._take_event(change)
@@ -56,13 +56,13 @@ class Ledger:
                 outcome = self._take_advance(change)
             case Due():
                 outcome = self._take_due(change)
-        if len(self.docket.transitions) == mark and not self._stranger:
+        if len(self.dispatch_set.transitions) == mark and not self._stranger:
             # Nearly all are about rooms that no dispatch of ours is in.
             return outcome
         return structs.replace(
             outcome,
-            transitions=tuple(self.docket.transitions[mark:]),
-            effects=tuple(self.docket.effects),
+            transitions=tuple(self.dispatch_set.transitions[mark:]),
+            effects=tuple(self.dispatch_set.effects),
             stranger=self._stranger,
         )
 
@@ -85,31 +85,31 @@ class Ledger:
         if room is None:
             return Outcome(applied=False)
         wanted = intent.dispatch
-        standing = self.docket.live(wanted.room_name, wanted.agent_name)
+        standing = self.dispatch_set.live(wanted.room_name, wanted.agent_name)
         if standing:
             return Outcome(dispatch=standing, applied=False)
         people = self.people.get(room.name, 0)
         placed = replace(wanted, room_sid=room.sid, participant_count=people)
-        return Outcome(dispatch=self.docket.open(placed))
+        return Outcome(dispatch=self.dispatch_set.open(placed))
 
     def _take_advance(self, advance: Advance) -> Outcome:
-        dispatch = self.docket.dispatches.get(advance.row_id)
+        dispatch = self.dispatch_set.dispatches.get(advance.row_id)
         if dispatch is None or dispatch.state is State.ENDED:
             return Outcome(dispatch=None, applied=False)
         if advance.version is not None and dispatch.version != advance.version:
             return Outcome(dispatch=dispatch, applied=False)
-        applied = self.docket.signal(dispatch, advance.signal)
-        return Outcome(dispatch=self.docket.dispatches[dispatch.id], applied=applied)
+        applied = self.dispatch_set.signal(dispatch, advance.signal)
+        return Outcome(dispatch=self.dispatch_set.dispatches[dispatch.id], applied=applied)
 
     def _take_due(self, due: Due) -> Outcome:
-        dispatch = self.docket.dispatches.get(due.row_id)
+        dispatch = self.dispatch_set.dispatches.get(due.row_id)
         event = due_event(dispatch, self.now) if dispatch else None
         if dispatch is None or event is None:
             return Outcome(dispatch=dispatch, applied=False)
         if event in due.withhold and dispatch.state in LIVE_STATES:
             return Outcome(dispatch=dispatch, applied=False, withheld=event)
-        applied = self.docket.signal(dispatch, Signal(event=event))
-        return Outcome(dispatch=self.docket.dispatches[dispatch.id], applied=applied)
+        applied = self.dispatch_set.signal(dispatch, Signal(event=event))
+        return Outcome(dispatch=self.dispatch_set.dispatches[dispatch.id], applied=applied)
 
     def _take_snapshot(self, snapshot: Snapshot) -> Outcome:
         tracked = self.rooms.get(snapshot.room_name)
@@ -133,8 +133,10 @@ class Ledger:
         present = {participant.sid: participant for participant in self._present(room)}
         identities = {participant.identity for participant in present.values()}
         # As listed: the tables do not keep when an agent joined, which says whose it can be.
-        agents = [p for p in snapshot.participants if p.kind is Kind.AGENT and p.sid in present]
-        self._stranger |= not self.docket.align(room.sid, agents, identities, self.people.get(room.name, 0))
+        agents = [p for p in snapshot.participants if p.kind is ParticipantKind.AGENT and p.sid in present]
+        self._stranger |= not self.dispatch_set.align(
+            room.sid, agents, identities, self.people.get(room.name, 0)
+        )
         drift = {"missed_join": joins, "missed_leave": leaves}
         return Outcome(drift={kind: count for kind, count in drift.items() if count})
 
@@ -169,7 +171,7 @@ class Ledger:
     def _finish(self, room: TrackedRoom) -> None:
         self.people[room.name] = 0
         self._save_room(structs.replace(room, finished_at=self.now, generation=room.generation + 1))
-        self.docket.signal_room(room.sid, Signal(event=Event.ROOM_FINISHED, people=0))
+        self.dispatch_set.signal_room(room.sid, Signal(event=Event.ROOM_FINISHED, people=0))
 
     def _save_room(self, room: TrackedRoom) -> None:
         self.rooms[room.name] = room
@@ -181,11 +183,11 @@ class Ledger:
         if participant.sid in self.participants:
             return False
         self._track(room, participant, left_at=None, reason=None)
-        if participant.kind is Kind.PERSON:
+        if participant.kind is ParticipantKind.PERSON:
             self.people[room.name] = self.people.get(room.name, 0) + 1
-            self.docket.signal_people(room.sid, self.people[room.name])
-        elif participant.kind is Kind.AGENT:
-            self._stranger |= not self.docket.assign(room.sid, participant)
+            self.dispatch_set.signal_people(room.sid, self.people[room.name])
+        elif participant.kind is ParticipantKind.AGENT:
+            self._stranger |= not self.dispatch_set.assign(room.sid, participant)
         return True
 
     def _leave(self, room: TrackedRoom, participant: Participant, reason: str | None) -> bool:
@@ -193,19 +195,19 @@ class Ledger:
         if known and not known.is_in:
             return False
         self._track(room, participant, left_at=self.now, reason=reason)
-        if participant.kind is Kind.PERSON:
+        if participant.kind is ParticipantKind.PERSON:
             self.people[room.name] = self.people.get(room.name, 0) - (1 if known else 0)
-            self.docket.signal_people(room.sid, self.people[room.name])
-        elif participant.kind is Kind.AGENT:
+            self.dispatch_set.signal_people(room.sid, self.people[room.name])
+        elif participant.kind is ParticipantKind.AGENT:
             self._leave_agent(room, participant, reason, seen=known is not None)
         return True
 
     def _leave_agent(self, room: TrackedRoom, agent: Participant, reason: str | None, *, seen: bool) -> None:
         if self._has_reconnected(agent, reason):
             # Its other connection goes on; where this one was never seen, it says that the agent has come.
-            self.docket.assign(room.sid, agent)
-        elif not self.docket.agent_left(room.sid, agent, reason) and not seen:
-            self.docket.agent_passed(room.sid, agent, reason)
+            self.dispatch_set.assign(room.sid, agent)
+        elif not self.dispatch_set.agent_left(room.sid, agent, reason) and not seen:
+            self.dispatch_set.agent_passed(room.sid, agent, reason)
 
     def _has_reconnected(self, agent: Participant, reason: str | None) -> bool:
         """Whether only this connection of the agent has ended, and another goes on under its identity."""
@@ -226,7 +228,7 @@ class Ledger:
             generation=before.generation + 1,
         )
         self._save_room(current)
-        is_agent = participant.kind is Kind.AGENT
+        is_agent = participant.kind is ParticipantKind.AGENT
         self.participants[participant.sid] = TrackedParticipant(
             sid=participant.sid,
             kind=participant.kind,

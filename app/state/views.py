@@ -44,7 +44,7 @@ class KnownRoom:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
+class AlertFacts:
     """What the database says at one moment, which is true of all replicas."""
 
     #: Dispatches by state.

@@ -19,7 +19,7 @@ QUOTA = web.RequestKey("quota", Quota)
 OPERATOR_FACTOR = 10
 
 
-class Reception:
+class Admission:
     def __init__(
         self,
         authenticator: Authenticator,

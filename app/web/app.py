@@ -16,7 +16,7 @@ from app.livekit.interface import LiveKit
 from app.logs.counts import LogCounts
 from app.metrics.loop_lag import LoopLag
 from app.service import Service, build_service
-from app.web.admission import Reception, add_quota
+from app.web.admission import Admission, add_quota
 from app.web.auth import Authenticator
 from app.web.browser_sessions import SessionRooms
 from app.web.dashboard.routes import mount_dashboard
@@ -65,13 +65,13 @@ def create_app(
     )
     app.cleanup_ctx.append(_running(config, clock, livekit, store_type, log_counts or LogCounts()))
     endpoints = api_endpoints(config)
-    reception = Reception(
+    admission = Admission(
         Authenticator(config.keys, config.api_keys),
         RateLimiter(clock),
         limit_per_minute=config.rate_limit_per_minute,
         trusted_proxies=config.trusted_proxies,
     )
-    app.add_routes([reception.route(endpoint) for endpoint in endpoints])
+    app.add_routes([admission.route(endpoint) for endpoint in endpoints])
     app.add_routes(docs_routes(endpoints))
     mount_dashboard(app, config, clock)
     if config.demo_page:
@@ -108,7 +108,11 @@ def _running(
 @asynccontextmanager
 async def _watched(service: Service) -> AsyncIterator[None]:
     """What only looks on while the service runs: at its loop, and at what is worth an alert."""
-    watchers = (LoopLag(service.metrics.loop_lag_seconds.observe), service.alert_post, service.alert_watch)
+    watchers = (
+        LoopLag(service.metrics.loop_lag_seconds.observe),
+        service.alert_notifier,
+        service.alert_monitor,
+    )
     for watcher in watchers:
         watcher.start()
     try:

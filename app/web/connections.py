@@ -30,7 +30,7 @@ _OPTIONS: dict[str, Any] = {
 }
 
 
-class Gatekeeper:
+class ConnectionLimiter:
     """Makes the protocol of each connection, for `loop.create_server`.
 
     When all places are taken, whoever has been silent longest goes: idle connections, however many, keep
@@ -105,15 +105,15 @@ class Gatekeeper:
 class Connection(web.RequestHandler):
     """aiohttp's own, with a limit of time for each request's head, and quiet about what is not HTTP."""
 
-    def __init__(self, gatekeeper: Gatekeeper, server: web.Server) -> None:
+    def __init__(self, limiter: ConnectionLimiter, server: web.Server) -> None:
         super().__init__(server, loop=asyncio.get_running_loop(), **_OPTIONS)
-        self._gatekeeper = gatekeeper
+        self._limiter = limiter
         self._is_answering = False
         #: When the head that is awaited began; None while none is.
         self._head_since_s: float | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if not self._gatekeeper.admit(self):
+        if not self._limiter.admit(self):
             self.force_close()
             if isinstance(transport, asyncio.Transport):
                 transport.write(_full())
@@ -129,7 +129,7 @@ class Connection(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self.head_is_complete()
-        self._gatekeeper.forget(self)
+        self._limiter.forget(self)
         super().connection_lost(exc)
 
     async def finish_response(
@@ -141,7 +141,7 @@ class Connection(web.RequestHandler):
             return await super().finish_response(request, resp, start_time)
         finally:
             self._is_answering = False
-            self._gatekeeper.rest(self)
+            self._limiter.rest(self)
 
     def handle_error(
         self,
@@ -175,8 +175,8 @@ async def listen(runner: web.AppRunner, host: str, port: int, **limits: Any) -> 
     """Listen for a runner that is set up; close what this gives before the runner is cleaned up."""
     if runner.server is None:
         raise RuntimeError("the runner is not set up")
-    gatekeeper = Gatekeeper(runner.server, runner.app[LANES], **limits)
-    return await asyncio.get_running_loop().create_server(gatekeeper, host, port)
+    limiter = ConnectionLimiter(runner.server, runner.app[LANES], **limits)
+    return await asyncio.get_running_loop().create_server(limiter, host, port)
 
 
 def _full() -> bytes:

@@ -4,7 +4,7 @@ import msgspec
 from aiohttp import web
 
 from app.config.settings import SessionRoomsBy
-from app.control.dispatcher import Wanted
+from app.control.dispatcher import AgentRequest
 from app.errors import Invalid
 from app.web import presenters, schemas, session_cookie
 from app.web.admission import CALLER
@@ -20,19 +20,19 @@ async def take_webhook(request: web.Request, _unread: object) -> schemas.Taken:
 
 async def request_agent(request: web.Request, fields: schemas.DispatchRequest) -> schemas.DispatchResponse:
     request[CALLER].require_room(fields.room_name)
-    wanted = Wanted(
+    wanted = AgentRequest(
         room_name=fields.room_name,
         agent_name=_agent_name(request, fields.agent_name),
         timezone=schemas.check_timezone(fields.timezone),
         timezone_offset_min=None if fields.timezone_offset is None else int(fields.timezone_offset),
     )
-    return presenters.dispatch_response(await request.app[SERVICE].dispatches.request(wanted))
+    return presenters.dispatch_response(await request.app[SERVICE].dispatcher.request(wanted))
 
 
 async def end_agent(request: web.Request, query: schemas.EndQuery) -> schemas.EndResponse:
     request[CALLER].require_room(query.room_name)
-    dispatches = request.app[SERVICE].dispatches
-    act = dispatches.give_back if query.only_if_empty else dispatches.end
+    dispatcher = request.app[SERVICE].dispatcher
+    act = dispatcher.give_back if query.only_if_empty else dispatcher.end
     ended = await act(query.room_name, _agent_name(request, query.agent_name))
     return presenters.end_response(ended, only_if_empty=query.only_if_empty)
 
@@ -41,7 +41,7 @@ async def show_status(request: web.Request, query: schemas.RoomQuery) -> schemas
     request[CALLER].require_room(query.room_name)
     agent_name = _agent_name(request, query.agent_name)
     return presenters.status_response(
-        await request.app[SERVICE].dispatches.status(query.room_name, agent_name)
+        await request.app[SERVICE].dispatcher.status(query.room_name, agent_name)
     )
 
 
@@ -49,8 +49,8 @@ async def issue_token(request: web.Request, fields: schemas.TokenRequest) -> web
     fields, cookie = await _with_session_room(request, fields)
     admission = request.app[TOKEN_ISSUER].admit(fields)
     for agent_name in admission.agent_names:
-        wanted = Wanted(room_name=admission.room_name, agent_name=agent_name)
-        await request.app[SERVICE].dispatches.request(wanted)
+        wanted = AgentRequest(room_name=admission.room_name, agent_name=agent_name)
+        await request.app[SERVICE].dispatcher.request(wanted)
     answer = schemas.TokenResponse(
         server_url=request.app[CONFIG].livekit_url, participant_token=admission.token
     )
@@ -76,7 +76,7 @@ async def _with_session_room(
 
 
 async def list_agents(request: web.Request, query: schemas.ListQuery) -> schemas.AgentList:
-    found = await request.app[SERVICE].dispatches.find(
+    found = await request.app[SERVICE].dispatcher.find(
         schemas.states(query),
         schemas.after(query),
         # One more than is shown tells whether there are more.
@@ -93,7 +93,7 @@ async def list_agents(request: web.Request, query: schemas.ListQuery) -> schemas
 
 
 async def show_agent(request: web.Request, _query: schemas.NoQuery) -> schemas.AgentHistory:
-    dispatch, lines = await request.app[SERVICE].dispatches.history(request.match_info["dispatch_id"])
+    dispatch, lines = await request.app[SERVICE].dispatcher.history(request.match_info["dispatch_id"])
     return schemas.AgentHistory(
         agent=presenters.agent_item(dispatch), history=[presenters.history_item(line) for line in lines]
     )

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from app.control.dispatcher import Granted
+from app.control.dispatcher import AgentGrant
 from app.lifecycle import Dispatch, State
 from app.lifecycle.descriptions import describe
 from app.state.views import HistoryLine
@@ -11,7 +11,7 @@ from app.web.schemas import AgentItem, DispatchResponse, EndResponse, HistoryIte
 _WITHOUT_AGENT = (State.UNAVAILABLE, State.ENDING, State.ENDED)
 
 
-def dispatch_response(granted: Granted) -> DispatchResponse:
+def dispatch_response(granted: AgentGrant) -> DispatchResponse:
     dispatch = granted.dispatch
     return DispatchResponse(
         dispatch_id=dispatch.dispatch_id,

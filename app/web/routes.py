@@ -1,6 +1,6 @@
 """The route table: every endpoint there is, but for pages and what only pages call."""
 
-from app.config.settings import Config, Surroundings
+from app.config.settings import Config, Environment
 from app.control.readiness import Report
 from app.errors import Busy, LiveKitRefused, LiveKitTimeout, LiveKitUnavailable, NotFound
 from app.livekit.webhooks import WebhookBody
@@ -13,7 +13,7 @@ _LIVEKIT_ERRORS = (LiveKitRefused, LiveKitUnavailable, LiveKitTimeout, Busy)
 
 def api_endpoints(config: Config) -> tuple[AnyEndpoint, ...]:
     """The endpoints; who may call two of them is the configuration's to say."""
-    is_dev = config.surroundings is Surroundings.DEV
+    is_dev = config.environment is Environment.DEV
     return (
         Endpoint(
             method="POST",

@@ -17,7 +17,7 @@ _TOKEN_TTL = timedelta(hours=1)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Admission:
+class IssuedToken:
     """A token, and the agents that its holder wants to find in the room."""
 
     room_name: str
@@ -31,7 +31,7 @@ class TokenIssuer:
         self._agent_names = tuple(agent_names)
         self._room_timeout_s = room_timeout_s
 
-    def admit(self, request: TokenRequest) -> Admission:
+    def admit(self, request: TokenRequest) -> IssuedToken:
         """Make a token for what was asked; room and identity are made up where they were left out.
 
         Raises:
@@ -58,7 +58,7 @@ class TokenIssuer:
             .with_ttl(_TOKEN_TTL)
         )
         names = tuple(dict.fromkeys(wanted))
-        return Admission(room_name=room_name, token=token.to_jwt(), agent_names=names)
+        return IssuedToken(room_name=room_name, token=token.to_jwt(), agent_names=names)
 
 
 def _room_configuration(fields: dict[str, Any] | None) -> api.RoomConfiguration:

@@ -46,7 +46,7 @@ async def receive_webhook(request: web.BaseRequest, service: Service, keys: Mapp
         if webhook.event is None:
             result = "ignored"
         else:
-            outcome = await service.tracker.submit_one(webhook.event)
+            outcome = await service.processor.submit_one(webhook.event)
             result = "applied" if outcome.applied else "stale"
     except ServiceError as error:
         result = error.code

@@ -15,7 +15,7 @@ from livekit.protocol.webhook import WebhookEvent
 from app.config.settings import Keypair
 from app.livekit.client import participant_of
 from app.livekit.webhooks import Webhook, stored_id
-from app.state.presence import Kind
+from app.state.presence import ParticipantKind
 from fakes.rooms import FakeParticipant, FakeRoom
 
 #: Stand in every webhook, and have no business in a database or a log.
@@ -76,7 +76,7 @@ def _room(room: FakeRoom) -> Room:
 
 
 def _participant(participant: FakeParticipant, reason: str) -> ParticipantInfo:
-    is_agent = participant.kind is Kind.AGENT
+    is_agent = participant.kind is ParticipantKind.AGENT
     attributes = {"mood": ATTRIBUTE} | participant.attributes
     info = ParticipantInfo(
         sid=participant.sid,

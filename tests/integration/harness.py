@@ -258,7 +258,7 @@ class App:
 
     async def sweep(self) -> None:
         """What the service does in each of its rounds, deadlines that have passed included."""
-        await self.service.cleaner.sweep()
+        await self.service.sweeper.sweep()
         await self.settle()
 
     async def pass_time(self, seconds: float) -> None:

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 
 from app.web import admission
-from app.web.connections import Gatekeeper
+from app.web.connections import ConnectionLimiter
 from app.web.keys import LANES
 from integration.harness import API_KEY, BOUND_S, DISPATCH, WEBHOOK, App
 
@@ -56,13 +56,13 @@ async def connected(port: int) -> AsyncIterator[Client]:
 async def listening(app: App, *, limit: int = 100, head_timeout_s: float = BOUND_S * 2) -> AsyncIterator[int]:
     """A second door to the app, with limits of the test's own."""
     assert app.runner.server is not None
-    gatekeeper = Gatekeeper(
+    limiter = ConnectionLimiter(
         app.runner.server, app.runner.app[LANES], limit=limit, head_timeout_s=head_timeout_s
     )
-    server = await asyncio.get_running_loop().create_server(gatekeeper, "127.0.0.1", 0)
+    server = await asyncio.get_running_loop().create_server(limiter, "127.0.0.1", 0)
     try:
         yield server.sockets[0].getsockname()[1]
-        assert len(gatekeeper) <= limit
+        assert len(limiter) <= limit
     finally:
         server.close()
 

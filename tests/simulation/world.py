@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from app.config.settings import Config
-from app.control.dispatcher import Granted
+from app.control.dispatcher import AgentGrant
 from app.control.drift import ROLLING_ROUNDS
 from app.errors import ServiceError
 from app.lifecycle import Restart, State
@@ -358,7 +358,7 @@ class World:
 
     # What is judged at the moment it happens
 
-    def _judge_grant(self, room_name: str, granted: Granted) -> None:
+    def _judge_grant(self, room_name: str, granted: AgentGrant) -> None:
         """Promise 5: who is told of an agent has it, in the room or on its way."""
         row = granted.dispatch
         room = self.server.rooms.get(room_name)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import aiohttp
 
-from app.cli.doctor.context import Patient
+from app.cli.doctor.context import CheckContext
 from app.cli.doctor.database import check_database, check_migrations, check_sharing
 from app.cli.doctor.delivery import check_delivery
 from app.cli.doctor.disk import check_disk
@@ -23,7 +23,7 @@ from app.livekit.client import LiveKitClient
 @dataclass(frozen=True)
 class Check:
     name: str
-    run: Callable[[Patient], Findings]
+    run: Callable[[CheckContext], Findings]
     #: Without these, what it finds would be another fault's symptom.
     needs: tuple[str, ...] = ()
 
@@ -58,7 +58,7 @@ async def examine(
             yield CHECKS[0].name, finding
         return
     async with aiohttp.ClientSession() as http:
-        patient = Patient(
+        context = CheckContext(
             config=config,
             environ=environ,
             http=http,
@@ -76,15 +76,15 @@ async def examine(
                 causes[check.name] = cause
                 yield check.name, skipped(f"not looked at before {cause} is mended")
             else:
-                async for finding in _run(check, patient):
+                async for finding in _run(check, context):
                     if finding.verdict is Verdict.FAULT:
                         causes[check.name] = check.name
                     yield check.name, finding
 
 
-async def _run(check: Check, patient: Patient) -> Findings:
+async def _run(check: Check, context: CheckContext) -> Findings:
     try:
-        async for finding in check.run(patient):
+        async for finding in check.run(context):
             yield finding
     except (aiohttp.ClientError, ServiceError, TimeoutError, OSError) as error:
         yield fault(f"could not be looked at ({type(error).__name__})", "run doctor again")

@@ -20,7 +20,7 @@ class LiveKitRooms(LiveKit, Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Patient:
+class CheckContext:
     config: Config
     environ: Mapping[str, str] = field(repr=False)
     http: aiohttp.ClientSession

@@ -6,7 +6,7 @@ import tempfile
 from contextlib import closing
 from pathlib import Path
 
-from app.cli.doctor.context import Patient
+from app.cli.doctor.context import CheckContext
 from app.cli.doctor.findings import Finding, Findings, fault, ok
 from app.database import migrations
 from app.database.engine import create_engine
@@ -18,8 +18,8 @@ _PATIENCE_S = 3.0
 _FAILURES = "docs/operations.md, When the database fails"
 
 
-async def check_database(patient: Patient) -> Findings:
-    file = patient.database_file
+async def check_database(context: CheckContext) -> Findings:
+    file = context.database_file
     if file and not file.exists():
         yield await asyncio.to_thread(_examine_folder, file)
         return
@@ -28,7 +28,7 @@ async def check_database(patient: Patient) -> Findings:
         if problem:
             yield problem
             return
-    engine = create_engine(patient.config.database_url)
+    engine = create_engine(context.config.database_url)
     try:
         await migrations.try_to_write(engine)
     except (MigrationError, ServiceError) as error:
@@ -39,9 +39,9 @@ async def check_database(patient: Patient) -> Findings:
         await engine.dispose()
 
 
-async def check_sharing(patient: Patient) -> Findings:
+async def check_sharing(context: CheckContext) -> Findings:
     """SQLite takes one service; two would take each other's agents for strays."""
-    file = patient.database_file
+    file = context.database_file
     if file is None:
         yield ok("Postgres may be shared by several replicas")
         return
@@ -58,12 +58,12 @@ async def check_sharing(patient: Patient) -> Findings:
         yield ok(f"nobody else is at work on {file}")
 
 
-async def check_migrations(patient: Patient) -> Findings:
-    file = patient.database_file
+async def check_migrations(context: CheckContext) -> Findings:
+    file = context.database_file
     if file and not file.exists():
         yield ok("the tables are made at the first start")
         return
-    engine = create_engine(patient.config.database_url)
+    engine = create_engine(context.config.database_url)
     try:
         standing = await migrations.standing(engine)
     except (MigrationError, ServiceError) as error:

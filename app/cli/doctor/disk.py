@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.cli.doctor.context import Patient
+from app.cli.doctor.context import CheckContext
 from app.cli.doctor.findings import Finding, Findings, ok, warning
 
 _MOUNTS = Path("/proc/self/mountinfo")
@@ -24,16 +24,16 @@ class Mount:
     type: str
 
 
-async def check_disk(patient: Patient) -> Findings:
-    file, volume = patient.database_file, patient.environ.get("RAILWAY_VOLUME_MOUNT_PATH")
+async def check_disk(context: CheckContext) -> Findings:
+    file, volume = context.database_file, context.environ.get("RAILWAY_VOLUME_MOUNT_PATH")
     if file is None:
         yield ok("Postgres keeps the data")
-    elif patient.environ.get("DYNO"):
+    elif context.environ.get("DYNO"):
         yield warning(
             f"{file} is on a Heroku dyno's disk, which is emptied every day and with each deployment",
             "heroku addons:create heroku-postgresql   (it sets DATABASE_URL)",
         )
-    elif _is_on_railway(patient) and not (volume and file.absolute().is_relative_to(volume)):
+    elif _is_on_railway(context) and not (volume and file.absolute().is_relative_to(volume)):
         yield warning(
             f"{file} is on no Railway volume: each deployment begins with an empty database",
             "railway volume add --mount-path /data   and leave DATABASE_URL unset: it is found by itself",
@@ -75,5 +75,5 @@ def find_mount(file: Path, mountinfo: str) -> Mount | None:
     return best
 
 
-def _is_on_railway(patient: Patient) -> bool:
-    return any(name in patient.environ for name in ("RAILWAY_ENVIRONMENT_NAME", "RAILWAY_PROJECT_ID"))
+def _is_on_railway(context: CheckContext) -> bool:
+    return any(name in context.environ for name in ("RAILWAY_ENVIRONMENT_NAME", "RAILWAY_PROJECT_ID"))

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
-from app.cli.doctor.context import Patient
+from app.cli.doctor.context import CheckContext
 from app.cli.doctor.findings import Finding, Findings, fault, ok, warning
-from app.config.settings import Config, ConfigError, Surroundings
+from app.config.settings import Config, ConfigError, Environment
 
 _EXAMPLES: Mapping[str, str] = {
     "LIVEKIT_URL": "export LIVEKIT_URL=wss://<project>.livekit.cloud   (or ws://127.0.0.1:7880)",
@@ -23,21 +23,21 @@ def problems(error: ConfigError) -> list[Finding]:
     return [fault(problem, _fix(problem.partition(" ")[0])) for problem in error.problems]
 
 
-async def check_environment(patient: Patient) -> Findings:
-    for text in patient.config.warnings:
+async def check_environment(context: CheckContext) -> Findings:
+    for text in context.config.warnings:
         yield warning(text, "correct the name, or unset it")
-    if not patient.config.api_keys:
+    if not context.config.api_keys:
         yield warning(
             "API_KEYS is not set: nobody can list agents, see the dashboard or ask for tokens",
             _EXAMPLES["API_KEYS"],
         )
-    platform = next((name for name in _PLATFORMS if patient.environ.get(name)), None)
-    if patient.config.surroundings is Surroundings.DEV and platform:
+    platform = next((name for name in _PLATFORMS if context.environ.get(name)), None)
+    if context.config.environment is Environment.DEV and platform:
         yield warning(
             f"LIFECYCLE_ENV is dev on what looks like a deployment ({platform} is set): anybody gets tokens",
             "unset LIFECYCLE_ENV",
         )
-    yield ok(_summary(patient.config))
+    yield ok(_summary(context.config))
 
 
 def _summary(config: Config) -> str:

@@ -12,7 +12,7 @@ import aiohttp
 import msgspec
 from livekit import api
 
-from app.cli.doctor.context import Patient
+from app.cli.doctor.context import CheckContext
 from app.cli.doctor.findings import Finding, Findings, fault, ok, warning
 from app.livekit.jwt import LEEWAY_S
 
@@ -46,10 +46,10 @@ class _Answer:
         return True
 
 
-async def check_livekit(patient: Patient) -> Findings:
-    url = patient.config.livekit_url
+async def check_livekit(context: CheckContext) -> Findings:
+    url = context.config.livekit_url
     try:
-        answer = await _ask(patient, None)
+        answer = await _ask(context, None)
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         yield _unreachable(url, error)
         return
@@ -64,10 +64,10 @@ async def check_livekit(patient: Patient) -> Findings:
     )
 
 
-async def check_clock(patient: Patient) -> Findings:
-    before = patient.clock.now()
-    answer = await _ask(patient, None)
-    here_s = (before + patient.clock.now()) / 2_000_000
+async def check_clock(context: CheckContext) -> Findings:
+    before = context.clock.now()
+    answer = await _ask(context, None)
+    here_s = (before + context.clock.now()) / 2_000_000
     if answer.date is None:
         yield ok("LiveKit does not tell its time; nothing to compare with")
         return
@@ -82,25 +82,25 @@ async def check_clock(patient: Patient) -> Findings:
         yield ok("this machine's clock and LiveKit's agree")
 
 
-async def check_keys(patient: Patient) -> Findings:
-    answer = await _ask(patient, _room_list_token(patient))
+async def check_keys(context: CheckContext) -> Findings:
+    answer = await _ask(context, _room_list_token(context))
     if answer.status == HTTPStatus.OK:
         yield ok("LiveKit accepts LIVEKIT_API_KEY and LIVEKIT_API_SECRET")
     else:
         yield _refusal(answer)
 
 
-async def check_rooms(patient: Patient) -> Findings:
+async def check_rooms(context: CheckContext) -> Findings:
     """Rooms that somebody else made may close long before an agent's TTL is over."""
-    rooms = await patient.livekit.list_rooms()
-    enough_s, ttl_s = patient.config.room_timeout_s, patient.config.agent_ttl_s
+    rooms = await context.livekit.list_rooms()
+    enough_s, ttl_s = context.config.room_timeout_s, context.config.agent_ttl_s
     short = [room for room in rooms if room.departure_timeout_s < ttl_s]
     if not short:
         yield ok(f"{len(rooms)} rooms are open, none of them closes before an agent's TTL of {ttl_s} s")
         return
     shortest_s = min(room.departure_timeout_s for room in short)
     names = ", ".join(room.name for room in short[:_NAMES_SHOWN])
-    which = "" if patient.config.log_redact else f" ({names})"
+    which = "" if context.config.log_redact else f" ({names})"
     yield warning(
         f"{len(short)} of {len(rooms)} rooms{which} close {shortest_s} s after the last person left, and"
         f" their agents with them: before the TTL of {ttl_s} s",
@@ -109,16 +109,16 @@ async def check_rooms(patient: Patient) -> Findings:
     )
 
 
-def _room_list_token(patient: Patient) -> str:
-    pair = patient.config.livekit_key
+def _room_list_token(context: CheckContext) -> str:
+    pair = context.config.livekit_key
     token = api.AccessToken(pair.key, pair.secret).with_grants(api.VideoGrants(room_list=True))
     return token.with_ttl(timedelta(minutes=5)).to_jwt()
 
 
-async def _ask(patient: Patient, token: str | None) -> _Answer:
+async def _ask(context: CheckContext, token: str | None) -> _Answer:
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    async with patient.http.post(
-        patient.livekit_http_url + _LIST_ROOMS,
+    async with context.http.post(
+        context.livekit_http_url + _LIST_ROOMS,
         json={},
         headers=headers,
         timeout=_TIMEOUT,

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from app.cli.doctor.context import Patient
+from app.cli.doctor.context import CheckContext
 from app.cli.doctor.findings import Finding, Findings, fault, ok, skipped
 from app.livekit import webhooks
 
@@ -22,13 +22,13 @@ _PATIENCE_S = 8
 _TIMEOUT = aiohttp.ClientTimeout(total=_PATIENCE_S)
 
 
-async def check_port(patient: Patient) -> Findings:
-    host, port = patient.config.host, patient.config.port
+async def check_port(context: CheckContext) -> Findings:
+    host, port = context.config.host, context.config.port
     problem = await asyncio.to_thread(_try_to_listen, host, port)
     if problem is None:
         yield ok(f"{host}:{port} is free for the service")
     elif problem.errno == errno.EADDRINUSE:
-        yield await _examine_listener(patient)
+        yield await _examine_listener(context)
     elif problem.errno in (errno.EACCES, errno.EPERM):
         yield fault(
             f"this user may not listen on port {port}", "export PORT=8080   (ports below 1024 are root's)"
@@ -37,9 +37,9 @@ async def check_port(patient: Patient) -> Findings:
         yield fault(f"HOST {host} is no address of this machine ({problem.strerror})", "export HOST=0.0.0.0")
 
 
-async def check_webhook(patient: Patient) -> Findings:
+async def check_webhook(context: CheckContext) -> Findings:
     """Send ourselves what LiveKit would, signed as LiveKit signs."""
-    public_url = patient.config.public_url
+    public_url = context.config.public_url
     if public_url is None:
         yield skipped(
             "PUBLIC_URL is not set, so that nobody can say whether webhooks reach the service",
@@ -48,12 +48,12 @@ async def check_webhook(patient: Patient) -> Findings:
         return
     body = json.dumps({"event": _TRIAL_EVENT, "id": f"EV_{secrets.token_hex(6)}"}).encode()
     headers = {
-        "Authorization": webhooks.sign(body, patient.config.livekit_key),
+        "Authorization": webhooks.sign(body, context.config.livekit_key),
         "Content-Type": "application/webhook+json",
     }
     url = public_url + WEBHOOK_PATH
     try:
-        async with patient.http.post(
+        async with context.http.post(
             url, data=body, headers=headers, timeout=_TIMEOUT, allow_redirects=False
         ) as response:
             text = (await response.content.read(64 * 1024)).decode("utf-8", "replace")
@@ -78,9 +78,9 @@ async def is_our_service(http: aiohttp.ClientSession, base_url: str) -> str | No
     )
 
 
-async def _examine_listener(patient: Patient) -> Finding:
-    port = patient.config.port
-    state = await is_our_service(patient.http, patient.local_url)
+async def _examine_listener(context: CheckContext) -> Finding:
+    port = context.config.port
+    state = await is_our_service(context.http, context.local_url)
     if state:
         return ok(f"the service runs on port {port} and {state}")
     return fault(

@@ -5,11 +5,11 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from app.cli.doctor.context import Patient
+from app.cli.doctor.context import CheckContext
 from app.cli.doctor.findings import Finding, Findings, fault, ok
 from app.errors import LiveKitUnavailable, ServiceError
 from app.livekit.interface import Probe
-from app.state.presence import Kind, Participant
+from app.state.presence import Participant, ParticipantKind
 
 _LOOK_EVERY_S = 0.2
 #: An agent is connected a moment before its helper can answer.
@@ -20,31 +20,31 @@ _ROOM_CLOSES_AFTER_S = 60
 _ROW_ID = "doctor"
 
 
-async def check_workers(patient: Patient) -> Findings:
-    names = patient.config.agent_names
-    for finding in await asyncio.gather(*(_try_worker(patient, name) for name in names)):
+async def check_workers(context: CheckContext) -> Findings:
+    names = context.config.agent_names
+    for finding in await asyncio.gather(*(_try_worker(context, name) for name in names)):
         yield finding
 
 
 @asynccontextmanager
-async def scratch_room(patient: Patient) -> AsyncIterator[str]:
+async def scratch_room(context: CheckContext) -> AsyncIterator[str]:
     """A room for one trial; it is deleted with whoever is in it, however the trial ends."""
     name = f"doctor-{secrets.token_hex(6)}"
     try:
-        await patient.livekit.ensure_room(name, _ROOM_CLOSES_AFTER_S)
+        await context.livekit.ensure_room(name, _ROOM_CLOSES_AFTER_S)
         yield name
     finally:
         with suppress(ServiceError):
-            await patient.livekit.delete_room(name)
+            await context.livekit.delete_room(name)
 
 
-async def _try_worker(patient: Patient, agent_name: str) -> Finding:
+async def _try_worker(context: CheckContext, agent_name: str) -> Finding:
     try:
-        async with scratch_room(patient) as room_name:
-            await patient.livekit.create_dispatch(room_name, agent_name, _ROW_ID, "")
-            trial = _Trial(patient, room_name, agent_name)
+        async with scratch_room(context) as room_name:
+            await context.livekit.create_dispatch(room_name, agent_name, _ROW_ID, "")
+            trial = _Trial(context, room_name, agent_name)
             with suppress(TimeoutError):
-                async with asyncio.timeout(patient.wait_s):
+                async with asyncio.timeout(context.wait_s):
                     return await trial.watch()
             return trial.failure()
     except ServiceError as error:
@@ -54,8 +54,8 @@ async def _try_worker(patient: Patient, agent_name: str) -> Finding:
 class _Trial:
     """What becomes of one dispatch, as far as it has been seen."""
 
-    def __init__(self, patient: Patient, room_name: str, agent_name: str) -> None:
-        self._patient = patient
+    def __init__(self, context: CheckContext, room_name: str, agent_name: str) -> None:
+        self._context = context
         self._room_name = room_name
         self._agent_name = agent_name
         self._agents: list[Participant] = []
@@ -79,9 +79,9 @@ class _Trial:
             await asyncio.sleep(_LOOK_EVERY_S)
 
     async def _look(self) -> None:
-        livekit = self._patient.livekit
+        livekit = self._context.livekit
         participants = await livekit.list_participants(self._room_name)
-        self._agents = [one for one in participants if one.kind is Kind.AGENT]
+        self._agents = [one for one in participants if one.kind is ParticipantKind.AGENT]
         ours = next((one for one in self._agents if one.agent_name == self._agent_name), None)
         if ours and ours.identity:
             # It may leave while it is asked.
@@ -93,7 +93,7 @@ class _Trial:
 
     def failure(self) -> Finding:
         """Why no agent has answered."""
-        name, wait_s = self._agent_name, self._patient.wait_s
+        name, wait_s = self._agent_name, self._context.wait_s
         decorator = f'@server.rtc_session(agent_name="{name}")'
         if any(one.agent_name == name for one in self._agents):
             return fault(

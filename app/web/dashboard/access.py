@@ -22,7 +22,7 @@ PATH = "/dashboard"
 SIGN_INS_PER_MINUTE = 10
 
 
-class Gate:
+class DashboardAccess:
     def __init__(self, config: Config, clock: Clock) -> None:
         self._sessions = Sessions(config.api_keys, config.livekit_key.secret, clock)
         self._sign_ins = RateLimiter(clock)

@@ -10,10 +10,10 @@ from aiohttp_sse import EventSourceResponse, sse_response
 from app.clock import Clock
 from app.config.settings import Config
 from app.dashboard import messages
-from app.dashboard.subscriber import Watcher
+from app.dashboard.subscriber import Subscriber
 from app.web.bodies import json_response, parse_body, read_body
 from app.web.dashboard import page
-from app.web.dashboard.access import PATH, Gate
+from app.web.dashboard.access import PATH, DashboardAccess
 from app.web.keys import SERVICE
 
 _BODY_LIMIT = 4 * 1024
@@ -43,7 +43,7 @@ class EndedAgent(msgspec.Struct, rename="camel", kw_only=True):
 
 def mount_dashboard(app: web.Application, config: Config, clock: Clock) -> None:
     """Add the page and what it calls, and see that open streams do not hold up a stop."""
-    dashboard = _Dashboard(Gate(config, clock), clock)
+    dashboard = _Dashboard(DashboardAccess(config, clock), clock)
     app.add_routes(
         [
             web.get(PATH, page.show_page),
@@ -65,7 +65,7 @@ async def _dismiss_pages(app: web.Application) -> None:
 
 
 class _Dashboard:
-    def __init__(self, gate: Gate, clock: Clock) -> None:
+    def __init__(self, gate: DashboardAccess, clock: Clock) -> None:
         self._gate = gate
         self._clock = clock
 
@@ -88,15 +88,15 @@ class _Dashboard:
 
     async def show_timeline(self, request: web.Request) -> web.Response:
         self._gate.require_session(request)
-        dispatches = request.app[SERVICE].dispatches
-        return json_response(messages.timeline(*await dispatches.history(request.match_info["dispatch_id"])))
+        dispatcher = request.app[SERVICE].dispatcher
+        return json_response(messages.timeline(*await dispatcher.history(request.match_info["dispatch_id"])))
 
     async def end_agent(self, request: web.Request) -> web.Response:
         """The same as a DELETE of the agent by an API key."""
         self._gate.require_own_page(request)
         self._gate.require_session(request)
         fields = parse_body(await read_body(request, _BODY_LIMIT), EndAgent)
-        ended = await request.app[SERVICE].dispatches.end(fields.room_name, fields.agent_name)
+        ended = await request.app[SERVICE].dispatcher.end(fields.room_name, fields.agent_name)
         message = "The agent was ended" if ended else "There was no agent any more"
         return json_response(EndedAgent(message=message))
 
@@ -104,24 +104,24 @@ class _Dashboard:
         session = self._gate.require_session(request)
         left_s = (session.expires_at - self._clock.now()) / _SECOND_US
         async with (
-            request.app[SERVICE].feed.watch() as watcher,
+            request.app[SERVICE].feed.watch() as subscriber,
             sse_response(request, send_timeout=_SEND_TIMEOUT_S) as response,
         ):
             # The session has run out, or the page has gone.
             with suppress(TimeoutError, ConnectionResetError):
                 async with asyncio.timeout(left_s):
-                    await _forward(watcher, response)
-        if watcher.lags and request.transport:
+                    await _forward(subscriber, response)
+        if subscriber.lags and request.transport:
             # It takes nothing: whatever is left for it to read would hold the connection for ever.
             request.transport.abort()
         return response
 
 
-async def _forward(watcher: Watcher, response: EventSourceResponse) -> None:
+async def _forward(subscriber: Subscriber, response: EventSourceResponse) -> None:
     """Pass events on until the watcher is closed or the page takes nothing more."""
-    while event := await watcher.next():
+    while event := await subscriber.next():
         try:
             async with asyncio.timeout(_SEND_TIMEOUT_S):
                 await response.write(event)
         except TimeoutError:
-            watcher.give_up()
+            subscriber.give_up()

@@ -6,10 +6,10 @@ from itertools import permutations
 import pytest
 from msgspec import structs
 
-from app.control.candidates import Candidate, Evidence, Judged, Verdict, pair
+from app.control.candidates import AgentHealth, AssessedCandidate, Candidate, Inspection, pair
 from app.lifecycle import SECOND_US, Dispatch, State
 from app.livekit.interface import ListedDispatch
-from app.state.presence import Kind, Participant
+from app.state.presence import Participant, ParticipantKind
 
 AT = 1_700_000_000_000_000
 
@@ -28,7 +28,7 @@ def listed(number: int, *, row_id: str | None = None, agents: tuple[str, ...] = 
 def agent(number: int, after_s: float = 0.5) -> Participant:
     return Participant(
         sid=f"PA_{number}",
-        kind=Kind.AGENT,
+        kind=ParticipantKind.AGENT,
         identity=f"agent-{number}",
         agent_name="agent",
         joined_at=AT + number * SECOND_US + int(after_s * SECOND_US),
@@ -167,46 +167,52 @@ def test_every_dispatch_and_every_agent_is_in_one_candidate() -> None:
 # Which one to keep
 
 
-def judged(verdict: Verdict, number: int = 1, *, ours: bool = False) -> Judged:
+def assessed(health: AgentHealth, number: int = 1, *, ours: bool = False) -> AssessedCandidate:
     candidate = Candidate(
         listed=listed(number), row=row(number, dispatch_id=f"AD_{number}") if ours else None
     )
-    return Judged(candidate=candidate, verdict=verdict)
+    return AssessedCandidate(candidate=candidate, health=health)
 
 
-def evidence(*found: Judged) -> Evidence:
-    return Evidence(room=None, people=0, judged=found, row=None)
+def inspection(*found: AssessedCandidate) -> Inspection:
+    return Inspection(room=None, people=0, assessed=found, row=None)
 
 
-@pytest.mark.parametrize("verdict", [Verdict.DEAF, Verdict.SILENT, Verdict.ABSENT, Verdict.DOOMED])
-def test_none_is_kept_that_is_no_good(verdict: Verdict) -> None:
-    assert evidence(judged(verdict, ours=True)).best() is None
-    assert evidence().best() is None
+@pytest.mark.parametrize(
+    "health", [AgentHealth.SESSION_CLOSED, AgentHealth.UNRESPONSIVE, AgentHealth.ABSENT, AgentHealth.ENDING]
+)
+def test_none_is_kept_that_is_no_good(health: AgentHealth) -> None:
+    assert inspection(assessed(health, ours=True)).best() is None
+    assert inspection().best() is None
 
 
 @pytest.mark.parametrize(
     ("better", "worse"),
     [
-        (judged(Verdict.ANSWERS, 1), judged(Verdict.STARTING, 2)),
-        (judged(Verdict.ANSWERS, 1), judged(Verdict.STARTING, 2, ours=True)),
-        (judged(Verdict.ANSWERS, 1, ours=True), judged(Verdict.ANSWERS, 2)),
-        (judged(Verdict.STARTING, 1, ours=True), judged(Verdict.STARTING, 2)),
-        (judged(Verdict.ANSWERS, 2), judged(Verdict.ANSWERS, 1)),
-        (judged(Verdict.STARTING, 2, ours=True), judged(Verdict.STARTING, 1, ours=True)),
-        (judged(Verdict.STARTING, 1), judged(Verdict.DEAF, 2, ours=True)),
+        (assessed(AgentHealth.RESPONSIVE, 1), assessed(AgentHealth.STARTING, 2)),
+        (assessed(AgentHealth.RESPONSIVE, 1), assessed(AgentHealth.STARTING, 2, ours=True)),
+        (assessed(AgentHealth.RESPONSIVE, 1, ours=True), assessed(AgentHealth.RESPONSIVE, 2)),
+        (assessed(AgentHealth.STARTING, 1, ours=True), assessed(AgentHealth.STARTING, 2)),
+        (assessed(AgentHealth.RESPONSIVE, 2), assessed(AgentHealth.RESPONSIVE, 1)),
+        (assessed(AgentHealth.STARTING, 2, ours=True), assessed(AgentHealth.STARTING, 1, ours=True)),
+        (assessed(AgentHealth.STARTING, 1), assessed(AgentHealth.SESSION_CLOSED, 2, ours=True)),
     ],
 )
-def test_the_best_answers_then_is_ours_then_is_the_newest(better: Judged, worse: Judged) -> None:
-    assert evidence(better, worse).best() is better
-    assert evidence(worse, better).best() is better
+def test_the_best_answers_then_is_ours_then_is_the_newest(
+    better: AssessedCandidate, worse: AssessedCandidate
+) -> None:
+    assert inspection(better, worse).best() is better
+    assert inspection(worse, better).best() is better
 
 
 def test_the_verdict_on_a_row_is_that_on_its_listed_dispatch() -> None:
-    ours = judged(Verdict.DEAF, 1, ours=True)
-    assert evidence(judged(Verdict.ANSWERS, 2), ours).of_row(row(1)) is ours
-    assert evidence(judged(Verdict.ANSWERS, 2)).of_row(row(1)) is None
+    ours = assessed(AgentHealth.SESSION_CLOSED, 1, ours=True)
+    assert inspection(assessed(AgentHealth.RESPONSIVE, 2), ours).of_row(row(1)) is ours
+    assert inspection(assessed(AgentHealth.RESPONSIVE, 2)).of_row(row(1)) is None
 
 
 def test_a_row_whose_agent_is_in_but_whose_dispatch_is_not_listed_has_no_verdict() -> None:
-    unlisted = Judged(candidate=Candidate(agent=agent(1), row=row(1)), verdict=Verdict.ANSWERS)
-    assert evidence(unlisted).of_row(row(1)) is None
+    unlisted = AssessedCandidate(
+        candidate=Candidate(agent=agent(1), row=row(1)), health=AgentHealth.RESPONSIVE
+    )
+    assert inspection(unlisted).of_row(row(1)) is None

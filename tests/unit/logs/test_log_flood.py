@@ -10,7 +10,7 @@ from pathlib import Path
 from fakes.log import most_in_a_printed_second, most_in_a_second
 from fakes.log_flood import CALLS, ERROR_EVERY, LIMIT
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def test_a_flood_from_several_threads_stays_within_the_limit_and_is_accounted_for() -> None:

@@ -10,18 +10,18 @@ from livekit import api
 from app.config.settings import Keypair
 from app.errors import Invalid
 from app.web.schemas import TokenRequest
-from app.web.tokens import Admission, TokenIssuer
+from app.web.tokens import IssuedToken, TokenIssuer
 
 SECRET = "a-secret-of-at-least-thirty-two-characters"
 ISSUER = TokenIssuer(Keypair(key="devkey", secret=SECRET), ("agent", "second"), room_timeout_s=360)
 
 
-def claims(admission: Admission) -> dict[str, Any]:
+def claims(admission: IssuedToken) -> dict[str, Any]:
     decoded: dict[str, Any] = jwt.decode(admission.token, SECRET, algorithms=["HS256"], issuer="devkey")
     return decoded
 
 
-def room_config(admission: Admission) -> api.RoomConfiguration:
+def room_config(admission: IssuedToken) -> api.RoomConfiguration:
     return ParseDict(claims(admission)["roomConfig"], api.RoomConfiguration())
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from app.config.environment import parse_database_url
-from app.config.settings import Config, ConfigError, Keypair, SessionRoomsBy, Surroundings, load_config
+from app.config.settings import Config, ConfigError, Environment, Keypair, SessionRoomsBy, load_config
 from app.lifecycle import SECOND_US, Restart
 
 SECRET = "a-secret-of-at-least-thirty-two-characters"
@@ -64,7 +64,7 @@ SETTINGS: list[tuple[str, str, Any, dict[str, Any]]] = [
         "enforce",
         {"observe": "observe", "REUSE": "reuse", "enforce": "enforce"},
     ),
-    ("LIFECYCLE_ENV", "surroundings", Surroundings.PRODUCTION, {"dev": Surroundings.DEV}),
+    ("LIFECYCLE_ENV", "environment", Environment.PRODUCTION, {"dev": Environment.DEV}),
     ("DEMO_PAGE", "demo_page", False, {"true": True, "off": False}),
     (
         "SESSION_ROOMS",
@@ -331,7 +331,7 @@ def test_reading_touches_no_file(tmp_path: Path) -> None:
 
 def test_the_readmes_table_has_every_variable_and_no_other() -> None:
     """The settings, and the one that says where Railway's volume is."""
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    readme = (Path(__file__).parents[3] / "README.md").read_text()
     section = readme.partition("## Environment")[2].partition("\n## ")[0].partition("\n### ")[0]
     listed = [line.split("`")[1] for line in section.splitlines() if line.startswith("| `")]
     reader_names = {name for name, *_ in SETTINGS} | {"LIVEKIT_API_KEY", "LIVEKIT_API_SECRET"}
@@ -339,7 +339,7 @@ def test_the_readmes_table_has_every_variable_and_no_other() -> None:
 
 
 def test_the_readmes_table_has_the_defaults() -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    readme = (Path(__file__).parents[3] / "README.md").read_text()
     section = readme.partition("## Environment")[2].partition("\n### ")[0]
     cells = [line.split("|") for line in section.splitlines() if line.startswith("| `")]
     told = {name.strip(" `"): default.strip() for _, name, default, *_ in cells}

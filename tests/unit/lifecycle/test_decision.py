@@ -19,9 +19,9 @@ from app.lifecycle import (
     Restart,
     Signal,
     State,
-    born,
     decide,
     due_event,
+    open_dispatch,
 )
 
 NOW = 1_700_000_000_000_000
@@ -68,7 +68,7 @@ def _people(count: int) -> Signal:
 
 
 AGENT_IN = Signal(event=Event.AGENT_IN, agent_identity=AGENT, successor_id="next")
-CREATING = born(INTENT, NOW, POLICY)
+CREATING = open_dispatch(INTENT, NOW, POLICY)
 STARTING = _after(CREATING, Signal(event=Event.DISPATCHED, dispatch_id="AD_1", dispatched_at=NOW))
 IDLE = _after(STARTING, AGENT_IN)
 ACTIVE = _after(IDLE, _people(1))
@@ -103,7 +103,7 @@ def test_a_dispatch_is_born_with_a_lease_and_a_ttl() -> None:
 
 
 def test_a_dispatch_born_into_a_room_with_people_has_no_ttl() -> None:
-    assert born(replace(INTENT, participant_count=1), NOW, POLICY).ttl_expires_at is None
+    assert open_dispatch(replace(INTENT, participant_count=1), NOW, POLICY).ttl_expires_at is None
 
 
 def test_the_join_deadline_begins_with_the_dispatch_and_is_not_put_off() -> None:
@@ -448,7 +448,7 @@ def test_whatever_happens_the_invariants_hold(
 ) -> None:
     """A walk follows a dispatch to its end, and then its successor."""
     policy, now = replace(POLICY, restart=restart), NOW
-    dispatch = born(replace(INTENT, participant_count=people), now, policy)
+    dispatch = open_dispatch(replace(INTENT, participant_count=people), now, policy)
     for signal, seconds in steps:
         now += seconds * SECOND_US
         decision = decide(dispatch, signal, now, policy)
@@ -468,7 +468,7 @@ def test_whatever_happened_time_alone_ends_a_dispatch_that_nobody_is_in_for(
     steps: list[Signal], people: int
 ) -> None:
     """Acting on each deadline, and having every effect succeed, leads to the end or to people being in."""
-    dispatch, now = born(replace(INTENT, participant_count=people), NOW, POLICY), NOW
+    dispatch, now = open_dispatch(replace(INTENT, participant_count=people), NOW, POLICY), NOW
     for signal in steps:
         dispatch = decide(dispatch, signal, now, POLICY).dispatch
     for _ in range(60):

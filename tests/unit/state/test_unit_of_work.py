@@ -19,20 +19,20 @@ from app.lifecycle import (
     Policy,
     Signal,
     State,
-    born,
+    open_dispatch,
 )
 from app.state.changes import Advance, Change, Due, Intent, Outcome, RoomEvent, RoomEventKind, Snapshot
-from app.state.dispatch_set import Docket
+from app.state.dispatch_set import DispatchSet
 from app.state.presence import (
     CLOSING_LEAVES,
     MISSED,
-    Kind,
     Participant,
+    ParticipantKind,
     Room,
     TrackedParticipant,
     TrackedRoom,
 )
-from app.state.unit_of_work import Ledger
+from app.state.unit_of_work import UnitOfWork
 
 NOW = 1_700_000_000_000_000
 POLICY = Policy(ttl_us=300 * SECOND_US, join_timeout_us=15 * SECOND_US, interval_us=60 * SECOND_US)
@@ -42,12 +42,14 @@ ROOM = Room(name="room", sid="RM_1", created_at=NOW - 60 * SECOND_US)
 NEW = Room(name="room", sid="RM_new", created_at=NOW - 10 * SECOND_US)
 OTHER = Room(name="other", sid="RM_other", created_at=NOW - 60 * SECOND_US)
 
-ANN, BOB, CARL = (Participant(sid=f"PA_{name}", kind=Kind.PERSON) for name in ("ann", "bob", "carl"))
-EGRESS = Participant(sid="PA_egress", kind=Kind.DEPENDENT)
+ANN, BOB, CARL = (
+    Participant(sid=f"PA_{name}", kind=ParticipantKind.PERSON) for name in ("ann", "bob", "carl")
+)
+EGRESS = Participant(sid="PA_egress", kind=ParticipantKind.DEPENDENT)
 DISPATCHED_AT = NOW - 5 * SECOND_US
 AGENT = Participant(
     sid="PA_agent",
-    kind=Kind.AGENT,
+    kind=ParticipantKind.AGENT,
     identity="agent-AJ_1",
     agent_name="agent",
     joined_at=DISPATCHED_AT + SECOND_US,
@@ -68,20 +70,20 @@ class Tables:
     now: int = NOW
 
     def commit(self, *changes: Change) -> list[Outcome]:
-        ledger = self._load(changes)
-        outcomes = [ledger.take(change) for change in changes]
-        self.rooms |= ledger.rooms
-        for sid, participant in ledger.participants.items():
+        unit = self._load(changes)
+        outcomes = [unit.take(change) for change in changes]
+        self.rooms |= unit.rooms
+        for sid, participant in unit.participants.items():
             # No table has a column for these two.
             self.participants[sid] = structs.replace(participant, joined_at=None, leaving=None)
-        self.dispatches |= ledger.docket.dispatches
-        self.events |= set(ledger.new_events)
+        self.dispatches |= unit.dispatch_set.dispatches
+        self.events |= set(unit.new_events)
         return outcomes
 
     def take(self, change: Change) -> Outcome:
         return self.commit(change)[0]
 
-    def _load(self, changes: Sequence[Change]) -> Ledger:
+    def _load(self, changes: Sequence[Change]) -> UnitOfWork:
         names = {change.room_name for change in changes}
         asked = {change.room_name for change in changes if isinstance(change, Snapshot)}
         sids = {p.sid for change in changes if isinstance(change, Snapshot) for p in change.participants}
@@ -93,15 +95,15 @@ class Tables:
             if row.room_name in names and row.state is not State.ENDED
         }
         ids = iter(self.ids)
-        docket = Docket(
+        dispatch_set = DispatchSet(
             policy=POLICY,
             now=self.now,
             new_id=lambda: f"new-{next(ids)}",
             process_id="me",
             dispatches=open_rows,
         )
-        return Ledger(
-            docket=docket,
+        return UnitOfWork(
+            dispatch_set=dispatch_set,
             rooms=rooms,
             participants={
                 sid: participant
@@ -114,7 +116,9 @@ class Tables:
 
     def people(self, room: Room) -> int:
         return sum(
-            p.kind is Kind.PERSON for p in self.participants.values() if p.is_in and p.room_sid == room.sid
+            p.kind is ParticipantKind.PERSON
+            for p in self.participants.values()
+            if p.is_in and p.room_sid == room.sid
         )
 
     def live(self, agent_name: str = "agent") -> Dispatch:
@@ -172,7 +176,7 @@ def dispatch(state: State = State.STARTING, **changes: object) -> Dispatch:
         agent_joined_at=DISPATCHED_AT if with_agent else None,
         succeeds="previous" if state is State.UNAVAILABLE else None,
     )
-    return born(replace(row, **changes), NOW, POLICY)  # type: ignore[arg-type]
+    return open_dispatch(replace(row, **changes), NOW, POLICY)  # type: ignore[arg-type]
 
 
 def tables(*rows: Dispatch, room: Room = ROOM, present: Iterable[Participant] = ()) -> Tables:
@@ -182,7 +186,9 @@ def tables(*rows: Dispatch, room: Room = ROOM, present: Iterable[Participant] = 
     if any(row.agent_identity == AGENT.identity for row in rows):
         made.commit(joined(AGENT, room))
     people = made.people(room)
-    made.dispatches |= {row.id: born(replace(row, participant_count=people), NOW, POLICY) for row in rows}
+    made.dispatches |= {
+        row.id: open_dispatch(replace(row, participant_count=people), NOW, POLICY) for row in rows
+    }
     return made
 
 
@@ -663,7 +669,7 @@ class Reality:
         match act:
             case "come":
                 self.came += 1
-                self.inside.append(Participant(sid=f"PA_{self.came}", kind=Kind.PERSON))
+                self.inside.append(Participant(sid=f"PA_{self.came}", kind=ParticipantKind.PERSON))
                 self.on_the_way.append(joined(self.inside[-1]))
             case "go" if self.inside:
                 self.on_the_way.append(left(self.inside.pop(which % len(self.inside))))
@@ -679,7 +685,9 @@ class Reality:
     def is_known(self) -> bool:
         row = self.made.row()
         state = State.ACTIVE if self.inside else State.IDLE
-        there = {p.sid for p in self.made.participants.values() if p.is_in and p.kind is Kind.PERSON}
+        there = {
+            p.sid for p in self.made.participants.values() if p.is_in and p.kind is ParticipantKind.PERSON
+        }
         known = there == {person.sid for person in self.inside}
         return known and (row.state, row.participant_count) == (state, len(self.inside))
 

@@ -11,7 +11,7 @@ from app.logs.aggregation import Aggregation
 from app.logs.formats import TextForm
 from app.logs.limiter import Rank
 from app.logs.pipeline import rank_of
-from app.logs.redaction import Cleaner
+from app.logs.redaction import RecordCleaner
 from fakes.log import FakeLog, most_in_a_second
 
 DEBUG, INFO, WARNING, ERROR = logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR
@@ -71,7 +71,7 @@ def test_whatever_is_logged_the_limit_holds_and_the_numbers_add_up(
             rank = rank_of(logging.makeLogRecord({"levelno": level, "action": action}))
             assert len(recent) >= max(1, int(limit * SHARES[rank]))
 
-    while not log.pipe.report_rest():
+    while not log.pipeline.report_rest():
         log.clock.advance(0.5)
 
     assert most_in_a_second(log.moments()) <= limit
@@ -97,7 +97,7 @@ def test_a_hundred_thousand_calls_in_two_seconds() -> None:
         level = ERROR if number % 1_000 == 0 else (DEBUG, DEBUG, DEBUG, INFO, WARNING)[number % 5]
         log.log("Number %s", level, number)
     log.clock.advance(60)
-    log.pipe.report()
+    log.pipeline.report()
 
     assert most_in_a_second(log.moments()) <= 400
     assert log.counts.written["error"] == 100
@@ -162,12 +162,12 @@ def test_a_line_that_never_left_was_dropped() -> None:
     log = FakeLog()
     log.output_stands_still = True
     log.log(level=ERROR)
-    log.pipe.finish(log.waiting.pop(), has_left=False)
+    log.pipeline.finish(log.waiting.pop(), has_left=False)
     assert (log.counts.written, log.counts.dropped) == ({}, {"error": 1})
 
 
 def test_a_traceback_on_a_terminal_counts_as_its_lines_and_is_cut_to_the_room_there_is() -> None:
-    log = FakeLog(limit=5, form=TextForm(Cleaner()))
+    log = FakeLog(limit=5, form=TextForm(RecordCleaner()))
     error = RuntimeError("\n".join("word" * 20))
     log.log("It failed", ERROR, exc_info=(RuntimeError, error, None))
     (written,) = log.written
@@ -182,13 +182,13 @@ def test_what_was_dropped_is_said_once_a_minute_within_the_limit_and_only_then()
     for _ in range(5):
         log.log(level=ERROR)
     log.clock.advance(59)
-    log.pipe.report()
+    log.pipeline.report()
     assert len(log.written) == 2
 
     log.clock.advance(1)
-    log.pipe.report()
+    log.pipeline.report()
     log.clock.advance(120)
-    log.pipe.report()
+    log.pipeline.report()
 
     summary = log.lines()[2:]
     assert [(line["level"], line["action"], line["seconds"]) for line in summary] == [

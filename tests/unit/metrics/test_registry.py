@@ -10,7 +10,7 @@ from app.errors import LiveKitRefused
 from app.lifecycle import TABLE, Dispatch, Event, Goal, State, Successor
 from app.lifecycle.mode import Mode
 from app.logs.counts import LogCounts
-from app.metrics.counters import Tally
+from app.metrics.counters import Counters
 from app.metrics.registry import Metrics
 from app.state.changes import Transition
 from fakes.clock import FakeClock
@@ -52,39 +52,39 @@ def revivals() -> list[Event]:
 
 @pytest.mark.parametrize("event", births())
 def test_every_event_that_brings_a_successor_has_a_reason(event: Event) -> None:
-    tally = Tally(mode=Mode.ENFORCE)
-    tally.take([Transition(before=None, after=dispatch(State.CREATING), event=event)])
-    assert tally.intended.total() == 1
-    assert tally.replaced[event] == 1
+    counters = Counters(mode=Mode.ENFORCE)
+    counters.take([Transition(before=None, after=dispatch(State.CREATING), event=event)])
+    assert counters.intended.total() == 1
+    assert counters.replaced[event] == 1
 
 
 @pytest.mark.parametrize("event", revivals())
 def test_every_event_that_makes_an_unavailable_one_try_again_has_a_reason(event: Event) -> None:
-    tally = Tally(mode=Mode.ENFORCE)
+    counters = Counters(mode=Mode.ENFORCE)
     change = Transition(before=dispatch(State.UNAVAILABLE), after=dispatch(State.CREATING), event=event)
-    tally.take([change])
-    assert tally.intended.total() == 1
-    assert tally.replaced.total() == 0
+    counters.take([change])
+    assert counters.intended.total() == 1
+    assert counters.replaced.total() == 0
 
 
 def test_a_successor_that_waits_is_neither_intended_nor_a_restart() -> None:
-    tally = Tally(mode=Mode.ENFORCE)
-    tally.take([Transition(before=None, after=dispatch(State.UNAVAILABLE), event=Event.AGENT_LOST)])
-    assert (tally.intended.total(), tally.restarts.total()) == (0, 0)
+    counters = Counters(mode=Mode.ENFORCE)
+    counters.take([Transition(before=None, after=dispatch(State.UNAVAILABLE), event=Event.AGENT_LOST)])
+    assert (counters.intended.total(), counters.restarts.total()) == (0, 0)
 
 
 def test_a_removal_that_only_the_tables_know_is_none() -> None:
     gone = Transition(before=dispatch(State.ENDING), after=dispatch(State.ENDED), event=Event.REMOVED)
     counts = []
     for mode in (Mode.OBSERVE, Mode.REUSE, Mode.ENFORCE):
-        tally = Tally(mode=mode)
-        tally.take([gone])
-        counts.append(tally.cleanups["removed"])
+        counters = Counters(mode=mode)
+        counters.take([gone])
+        counts.append(counters.cleanups["removed"])
     assert counts == [0, 1, 1]
 
 
 def test_creations_in_a_row() -> None:
-    tally = Tally(mode=Mode.ENFORCE)
+    counters = Counters(mode=Mode.ENFORCE)
     seen = []
     outcomes: list[AbstractContextManager[Any]] = [
         pytest.raises(LiveKitRefused),
@@ -92,19 +92,19 @@ def test_creations_in_a_row() -> None:
         nullcontext(),
     ]
     for outcome in outcomes:
-        with outcome as refused, tally.creation():
+        with outcome as refused, counters.creation():
             if refused is not None:
                 raise LiveKitRefused("no")
-        seen.append(tally.failed_creations_in_a_row)
+        seen.append(counters.failed_creations_in_a_row)
     assert seen == [1, 2, 0]
-    assert tally.creation_failures == {"livekit_refused": 2}
+    assert counters.creation_failures == {"livekit_refused": 2}
 
 
 def test_lines_of_the_log() -> None:
     counts = LogCounts(
         written=Counter(info=3, error=1), dropped=Counter(debug=2), aggregated=Counter(warning=5)
     )
-    metrics = Metrics(Tally(mode=Mode.ENFORCE), counts, FakeClock(), join_timeout_us=1)
+    metrics = Metrics(Counters(mode=Mode.ENFORCE), counts, FakeClock(), join_timeout_us=1)
 
     def value(level: str, result: str) -> float | None:
         labels = {"level": level, "result": result}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.alerts.model import QUIET_US, Alert, Alerts, Figures, News
+from app.alerts.model import QUIET_US, Alert, AlertChange, Alerts, Figures
 from app.alerts.rules import (
     CLEANUP_WINDOW_US,
     CREATIONS_STALE_US,
@@ -20,7 +20,7 @@ from app.alerts.rules import (
 )
 from app.config.settings import Config, Keypair
 from app.lifecycle import SECOND_US, Dispatch, State
-from app.state.views import Standing
+from app.state.views import AlertFacts
 
 START_US = 1_800_000_000 * SECOND_US
 CONFIG = Config(
@@ -31,7 +31,7 @@ CONFIG = Config(
 )
 CALM = Figures(
     at=START_US,
-    standing=Standing(agents={}, stuck=(), unserved=(), last_webhook_at=START_US),
+    facts=AlertFacts(agents={}, stuck=(), unserved=(), last_webhook_at=START_US),
     last_commit_failed=False,
     cleanups=0,
     cleanup_failures=0,
@@ -48,22 +48,20 @@ class Desk:
     def __init__(self, config: Config = CONFIG) -> None:
         self.alerts = Alerts(rules_for(config, START_US))
         self.figures = CALM
-        self.told: list[News] = []
+        self.told: list[AlertChange] = []
         self.look()
 
-    def look(
-        self, after_us: int = 0, *, standing: Mapping[str, Any] | None = None, **changes: Any
-    ) -> set[str]:
+    def look(self, after_us: int = 0, *, facts: Mapping[str, Any] | None = None, **changes: Any) -> set[str]:
         """Let time pass, change figures, and look; the names of what is raised then."""
         figures = replace(self.figures, at=self.figures.at + after_us, **changes)
-        if standing is not None and figures.standing:
-            figures = replace(figures, standing=replace(figures.standing, **standing))
+        if facts is not None and figures.facts:
+            figures = replace(figures, facts=replace(figures.facts, **facts))
         self.figures = figures
         self.told += self.alerts.look(figures)
         return {alert.name for alert in self.alerts.current()}
 
     @property
-    def news(self) -> list[tuple[str, bool]]:
+    def changes(self) -> list[tuple[str, bool]]:
         """Each alert by name, and whether it is over."""
         return [(one.alert.name, one.resolved_at is not None) for one in self.told]
 
@@ -87,7 +85,7 @@ def row(**fields: Any) -> Dispatch:
 
 
 def raised_once_and_over_once(desk: Desk, name: str) -> bool:
-    return desk.news == [(name, False), (name, True)]
+    return desk.changes == [(name, False), (name, True)]
 
 
 def test_in_calm_nothing_is_said(desk: Desk) -> None:
@@ -101,21 +99,21 @@ def test_in_calm_nothing_is_said(desk: Desk) -> None:
 
 @pytest.mark.parametrize("state", [State.STARTING, State.ACTIVE, State.IDLE, State.ENDING])
 def test_more_agents_than_the_limit(desk: Desk, state: State) -> None:
-    assert desk.look(1, standing={"agents": {state: 20}}) == set()
-    assert desk.look(1, standing={"agents": {state: 21}}) == {"too_many_agents"}
-    assert desk.look(1, standing={"agents": {state: 30}}) == {"too_many_agents"}
+    assert desk.look(1, facts={"agents": {state: 20}}) == set()
+    assert desk.look(1, facts={"agents": {state: 21}}) == {"too_many_agents"}
+    assert desk.look(1, facts={"agents": {state: 30}}) == {"too_many_agents"}
     assert desk.alerts.current()[0].summary == "Agents: 30; the limit is 20."
 
 
 @pytest.mark.parametrize("state", [State.CREATING, State.UNAVAILABLE])
 def test_what_has_no_agent_does_not_count_as_one(desk: Desk, state: State) -> None:
-    assert desk.look(1, standing={"agents": {state: 100}}) == set()
+    assert desk.look(1, facts={"agents": {state: 100}}) == set()
 
 
 def test_it_is_over_after_a_minute_at_nine_tenths_and_not_before(desk: Desk) -> None:
-    desk.look(1, standing={"agents": {"active": 21}})
-    assert desk.look(2 * QUIET_US, standing={"agents": {"active": 19}}) == {"too_many_agents"}
-    assert desk.look(QUIET_US, standing={"agents": {"active": 18}}) == {"too_many_agents"}
+    desk.look(1, facts={"agents": {"active": 21}})
+    assert desk.look(2 * QUIET_US, facts={"agents": {"active": 19}}) == {"too_many_agents"}
+    assert desk.look(QUIET_US, facts={"agents": {"active": 18}}) == {"too_many_agents"}
     assert desk.look(QUIET_US - 1) == {"too_many_agents"}
     assert desk.look(1) == set()
     assert raised_once_and_over_once(desk, "too_many_agents")
@@ -125,9 +123,9 @@ def test_it_is_over_after_a_minute_at_nine_tenths_and_not_before(desk: Desk) -> 
 
 def test_a_number_that_goes_up_and_down_around_the_limit_is_one_alert(desk: Desk) -> None:
     for _ in range(50):
-        desk.look(QUIET_US - 1, standing={"agents": {"active": 21}})
-        desk.look(QUIET_US - 1, standing={"agents": {"active": 5}})
-    assert desk.news == [("too_many_agents", False)]
+        desk.look(QUIET_US - 1, facts={"agents": {"active": 21}})
+        desk.look(QUIET_US - 1, facts={"agents": {"active": 5}})
+    assert desk.changes == [("too_many_agents", False)]
 
 
 # Removals
@@ -160,9 +158,9 @@ def test_the_share_is_good_again_at_half_of_the_limit(desk: Desk) -> None:
 
 
 def test_a_dispatch_that_cannot_be_removed(desk: Desk) -> None:
-    assert desk.look(1, standing={"stuck": (row(cleanup_failures=3),)}) == {"cleanup_stuck"}
+    assert desk.look(1, facts={"stuck": (row(cleanup_failures=3),)}) == {"cleanup_stuck"}
     assert desk.alerts.current()[0].rooms == ("room",)
-    desk.look(1, standing={"stuck": ()})
+    desk.look(1, facts={"stuck": ()})
     assert desk.look(QUIET_US) == set()
     assert raised_once_and_over_once(desk, "cleanup_stuck")
 
@@ -206,18 +204,18 @@ def test_failures_that_nobody_has_repeated_for_half_an_hour_are_over(desk: Desk)
 
 def test_people_wait_for_an_agent(desk: Desk) -> None:
     waiting = row(state=State.UNAVAILABLE, participant_count=1)
-    assert desk.look(1, standing={"unserved": (waiting,)}) == {"no_worker"}
+    assert desk.look(1, facts={"unserved": (waiting,)}) == {"no_worker"}
     # Each try takes it out of the state for some seconds.
-    assert desk.look(6 * SECOND_US, standing={"unserved": ()}) == {"no_worker"}
-    assert desk.look(6 * SECOND_US, standing={"unserved": (waiting,)}) == {"no_worker"}
-    desk.look(1, standing={"unserved": ()})
+    assert desk.look(6 * SECOND_US, facts={"unserved": ()}) == {"no_worker"}
+    assert desk.look(6 * SECOND_US, facts={"unserved": (waiting,)}) == {"no_worker"}
+    desk.look(1, facts={"unserved": ()})
     assert desk.look(QUIET_US) == set()
     assert raised_once_and_over_once(desk, "no_worker")
 
 
 def test_a_few_rooms_are_told_each_once(desk: Desk) -> None:
     rooms = [row(state=State.UNAVAILABLE, room_name=f"room-{number // 2}") for number in range(40)]
-    desk.look(1, standing={"unserved": tuple(rooms)})
+    desk.look(1, facts={"unserved": tuple(rooms)})
     assert desk.alerts.current()[0].rooms == tuple(f"room-{number}" for number in range(5))
 
 
@@ -226,12 +224,12 @@ def test_a_few_rooms_are_told_each_once(desk: Desk) -> None:
 
 def test_somebody_joined_and_no_webhook_has_come(desk: Desk) -> None:
     joined_at = START_US + MINUTE_US
-    assert desk.look(MINUTE_US, standing={"last_webhook_at": None}, newest_join_at=joined_at) == set()
+    assert desk.look(MINUTE_US, facts={"last_webhook_at": None}, newest_join_at=joined_at) == set()
     assert desk.look(WEBHOOK_PATIENCE_US - 1) == set()
     assert desk.look(1) == {"no_webhooks"}
     # Nobody is in any more, and it is still the matter.
     assert desk.look(10 * MINUTE_US) == {"no_webhooks"}
-    desk.look(1, standing={"last_webhook_at": desk.figures.at})
+    desk.look(1, facts={"last_webhook_at": desk.figures.at})
     assert desk.look(QUIET_US) == set()
     assert raised_once_and_over_once(desk, "no_webhooks")
 
@@ -246,19 +244,19 @@ def test_webhooks_that_have_stopped_are_noticed_too(desk: Desk) -> None:
 def test_a_join_from_before_the_start_proves_nothing(desk: Desk) -> None:
     """Its webhook came while nobody was up to take it."""
     before = {"last_webhook_at": None}
-    assert desk.look(MINUTE_US, standing=before, newest_join_at=START_US + START_MARGIN_US - 1) == set()
+    assert desk.look(MINUTE_US, facts=before, newest_join_at=START_US + START_MARGIN_US - 1) == set()
     assert desk.look(10 * MINUTE_US) == set()
     assert desk.look(0, newest_join_at=START_US + START_MARGIN_US) == {"no_webhooks"}
 
 
 def test_a_quiet_service_does_not_miss_webhooks(desk: Desk) -> None:
-    assert desk.look(24 * 60 * MINUTE_US, standing={"last_webhook_at": None}) == set()
+    assert desk.look(24 * 60 * MINUTE_US, facts={"last_webhook_at": None}) == set()
 
 
 def test_the_advice_is_the_yaml_to_add() -> None:
     desk = Desk(replace(CONFIG, public_url="https://lifecycle.example.com"))
     joined_at = START_US + MINUTE_US
-    desk.look(10 * MINUTE_US, standing={"last_webhook_at": None}, newest_join_at=joined_at)
+    desk.look(10 * MINUTE_US, facts={"last_webhook_at": None}, newest_join_at=joined_at)
     (alert,) = desk.alerts.current()
     assert (
         "webhook:\n  api_key: devkey\n  urls:\n    - https://lifecycle.example.com/api/livekit/webhook\n"
@@ -270,11 +268,11 @@ def test_the_advice_is_the_yaml_to_add() -> None:
 
 
 def test_a_database_that_fails_twice_in_a_row(desk: Desk) -> None:
-    standing = desk.figures.standing
-    desk.figures = replace(desk.figures, standing=None)
+    facts = desk.figures.facts
+    desk.figures = replace(desk.figures, facts=None)
     assert desk.look(1) == set()
     assert desk.look(1) == {"database_failing"}
-    desk.figures = replace(desk.figures, standing=standing)
+    desk.figures = replace(desk.figures, facts=facts)
     desk.look(1)
     assert desk.look(QUIET_US) == set()
     assert raised_once_and_over_once(desk, "database_failing")
@@ -296,8 +294,8 @@ def test_single_failures_are_none(desk: Desk) -> None:
 
 
 def test_what_only_the_database_knows_stays_as_it_was_while_it_is_away(desk: Desk) -> None:
-    away = replace(desk.figures, standing=None)
-    desk.look(1, standing={"agents": {"active": 21}, "stuck": (row(),), "unserved": (row(),)})
+    away = replace(desk.figures, facts=None)
+    desk.look(1, facts={"agents": {"active": 21}, "stuck": (row(),), "unserved": (row(),)})
     known = {"too_many_agents", "cleanup_stuck", "no_worker"}
     desk.figures = replace(away, at=desk.figures.at)
     assert desk.look(10 * QUIET_US) >= known
@@ -308,7 +306,7 @@ def test_what_only_the_database_knows_stays_as_it_was_while_it_is_away(desk: Des
 
 
 def test_several_are_told_oldest_first(desk: Desk) -> None:
-    desk.look(1, standing={"agents": {"active": 21}})
+    desk.look(1, facts={"agents": {"active": 21}})
     desk.look(1, failed_creations_in_a_row=3)
     assert [alert.name for alert in desk.alerts.current()] == ["too_many_agents", "creation_failing"]
 
@@ -325,7 +323,7 @@ def test_the_thresholds_are_the_configurations() -> None:
     )
     assert desk.look(1, cleanups=100, cleanup_failures=50, log_lines=1_000, log_drops=500) == set()
     changes = {"cleanup_failures": 51, "log_drops": 501, "failed_creations_in_a_row": 1}
-    raised = desk.look(1, standing={"agents": {"active": 3}}, **changes)
+    raised = desk.look(1, facts={"agents": {"active": 3}}, **changes)
     assert raised == {"cleanup_failures", "log_drops", "creation_failing", "too_many_agents"}
 
 
@@ -340,7 +338,7 @@ def test_every_alert_has_a_summary_without_names_and_an_advice(desk: Desk) -> No
         "newest_join_at": START_US + MINUTE_US,
         "last_commit_failed": True,
     }
-    desk.look(10 * MINUTE_US, standing=bad, **changes)
+    desk.look(10 * MINUTE_US, facts=bad, **changes)
     desk.look(1)
     alerts = desk.alerts.current()
     assert {alert.name for alert in alerts} == set(desk.alerts.names)

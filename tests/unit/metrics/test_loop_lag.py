@@ -6,7 +6,7 @@ import pytest
 
 from app.lifecycle.mode import Mode
 from app.logs.counts import LogCounts
-from app.metrics.counters import Tally
+from app.metrics.counters import Counters
 from app.metrics.loop_lag import LoopLag
 from app.metrics.registry import Metrics
 from fakes.clock import FakeClock
@@ -17,7 +17,7 @@ LAG = "agent_lifecycle_event_loop_lag_seconds"
 
 def test_the_lag_is_as_long_as_the_loop_was_blocked() -> None:
     loop = SimulatedLoop()
-    metrics = Metrics(Tally(mode=Mode.ENFORCE), LogCounts(), FakeClock(), join_timeout_us=1)
+    metrics = Metrics(Counters(mode=Mode.ENFORCE), LogCounts(), FakeClock(), join_timeout_us=1)
 
     def block() -> None:
         loop.elapsed_us += 250_000

@@ -6,7 +6,7 @@ from pathlib import Path
 from app.alerts.rules import rules_for
 from app.config.settings import Config, Keypair
 
-APP = Path(__file__).parents[2] / "app"
+APP = Path(__file__).parents[3] / "app"
 DOC = APP.parent / "docs" / "operations.md"
 CONFIG = Config(
     livekit_url="ws://livekit.test",

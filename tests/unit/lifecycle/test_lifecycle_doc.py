@@ -1,11 +1,11 @@
-"""docs/lifecycle.md against the code. `python tests/unit/test_lifecycle_doc.py` writes its table anew."""
+"""docs/lifecycle.md against the code. `python tests/unit/lifecycle/test_lifecycle_doc.py` writes its table anew."""
 
 import re
 from pathlib import Path
 
 from app.lifecycle import TABLE, EndReason, Event, Rule, State, Successor
 
-DOC = Path(__file__).parents[2] / "docs" / "lifecycle.md"
+DOC = Path(__file__).parents[3] / "docs" / "lifecycle.md"
 BEGIN, END = "<!-- table: begin -->\n", "<!-- table: end -->\n"
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from app.logs.context import bind
 from app.logs.formats import JsonForm, TextForm
-from app.logs.redaction import Cleaner, Redaction
+from app.logs.redaction import RecordCleaner, Redaction
 from app.logs.setup import configure_logging, prepare_process
 from app.logs.writer_thread import OutputThread, writer_to
 from fakes.log import FakeLog
@@ -44,15 +44,15 @@ def failed(error: Exception) -> logging.LogRecord:
     return made
 
 
-def as_json(made: logging.LogRecord, cleaner: Cleaner | None = None) -> dict[str, Any]:
-    (line,) = JsonForm(cleaner or Cleaner()).lines(made, AT)
+def as_json(made: logging.LogRecord, cleaner: RecordCleaner | None = None) -> dict[str, Any]:
+    (line,) = JsonForm(cleaner or RecordCleaner()).lines(made, AT)
     assert len(line.splitlines()) == 1
     decoded: dict[str, Any] = json.loads(line)
     return decoded
 
 
 def as_text(made: logging.LogRecord) -> list[str]:
-    return TextForm(Cleaner()).lines(made, AT)
+    return TextForm(RecordCleaner()).lines(made, AT)
 
 
 def test_a_record_is_one_json_object_on_one_line() -> None:
@@ -134,7 +134,7 @@ FORGERIES = [
 def test_nothing_in_a_field_forges_a_line_or_moves_a_terminal(forgery: str) -> None:
     made = record(forgery, room=forgery)
     vars(made)[forgery] = 1
-    (json_line,) = JsonForm(Cleaner()).lines(made, AT)
+    (json_line,) = JsonForm(RecordCleaner()).lines(made, AT)
     (text_line,) = as_text(made)
     for line in (json_line, text_line):
         assert line.isprintable()
@@ -178,17 +178,17 @@ def test_secrets_and_tokens_are_blanked_wherever_they_stand(secret: str) -> None
         record(deep={"x": [secret]}),
         failed(ValueError(secret)),
     ):
-        line = str(as_json(made, Cleaner([SECRET])))
+        line = str(as_json(made, RecordCleaner([SECRET])))
         assert not any(part in line for part in (SECRET, JWT, JWT.split(".")[2], "pass@word"))
         assert "***" in line
 
 
 def test_a_secret_that_is_a_word_blanks_no_words() -> None:
-    assert as_json(record("the secret of it"), Cleaner(["secret", ""]))["message"] == "the secret of it"
+    assert as_json(record("the secret of it"), RecordCleaner(["secret", ""]))["message"] == "the secret of it"
 
 
 def test_names_are_hidden_the_same_way_each_time() -> None:
-    cleaner = Cleaner(redaction=Redaction(SECRET))
+    cleaner = RecordCleaner(redaction=Redaction(SECRET))
     first = as_json(record(room="lobby", agent_identity="agent-AJ", people=2, identity=None), cleaner)
     again = as_json(record("Another", room="lobby"), cleaner)
     assert first["room"] == again["room"] == Redaction(SECRET).hide("lobby")
@@ -210,14 +210,14 @@ def test_where_names_are_hidden_an_error_says_where_it_was_and_not_what_it_said(
         fail()
     except ExceptionGroup:
         made.exc_info = sys.exc_info()
-    exception = as_json(made, Cleaner(redaction=Redaction(SECRET)))["exception"]
+    exception = as_json(made, RecordCleaner(redaction=Redaction(SECRET)))["exception"]
     assert "alice" not in exception
     for part in ("KeyError", "which led to:", "ExceptionGroup", "ValueError", "in fail"):
         assert part in exception
 
 
 def test_where_names_are_hidden_other_libraries_sentences_stay_without_what_was_put_into_them() -> None:
-    cleaner = Cleaner(redaction=Redaction(SECRET))
+    cleaner = RecordCleaner(redaction=Redaction(SECRET))
     assert as_json(record("No answer from %s", "alice", logger="aiohttp.server"), cleaner)["message"] == (
         "No answer from %s"
     )
@@ -358,17 +358,17 @@ def test_a_quiet_process_reports_too_and_says_the_rest_at_its_end() -> None:
     reported = threading.Event()
     sent: list[bytes] = []
     output = OutputThread(sent.append)
-    original = log.pipe.report
+    original = log.pipeline.report
 
     def report() -> None:
         original()
         reported.set()
 
-    log.pipe.report = report  # type: ignore[method-assign]
+    log.pipeline.report = report  # type: ignore[method-assign]
     for _ in range(3):
         log.log(level=logging.ERROR)
     log.clock.advance(60)
-    output.start(log.pipe)
+    output.start(log.pipeline)
     assert reported.wait(10)
     assert log.sentences()[-1] == "Lines were dropped from the log"
     log.log(level=logging.ERROR)

@@ -19,7 +19,7 @@ from app.errors import Malformed, Unauthenticated
 from app.livekit.jwt import LEEWAY_S
 from app.livekit.webhooks import IGNORED_EVENTS, check_digest, signed_digest, translate
 from app.state.changes import RoomEventKind
-from app.state.presence import Kind, Participant
+from app.state.presence import Participant, ParticipantKind
 from fakes.webhooks import assert_read_alike
 
 KEYS = {
@@ -124,7 +124,7 @@ def test_a_real_persons_join() -> None:
     assert event is not None
     assert event.kind is RoomEventKind.JOINED
     assert event.participant is not None
-    assert (event.participant.kind, event.participant.identity) == (Kind.PERSON, None)
+    assert (event.participant.kind, event.participant.identity) == (ParticipantKind.PERSON, None)
 
 
 def test_a_real_agents_leave() -> None:
@@ -132,7 +132,7 @@ def test_a_real_agents_leave() -> None:
     assert event is not None
     assert (event.kind, event.reason) == (RoomEventKind.LEFT, "CLIENT_INITIATED")
     assert event.participant is not None
-    assert (event.participant.kind, event.participant.agent_name) == (Kind.AGENT, "plain-agent")
+    assert (event.participant.kind, event.participant.agent_name) == (ParticipantKind.AGENT, "plain-agent")
 
 
 def webhook(event: str = "participant_joined", /, **changes: Any) -> dict[str, Any]:
@@ -225,19 +225,19 @@ def test_the_time_of_a_join_is_in_milliseconds_where_the_server_gives_them() -> 
 @pytest.mark.parametrize(
     ("fields", "kind"),
     [
-        ({}, Kind.PERSON),
-        ({"kind": "STANDARD"}, Kind.PERSON),
-        ({"kind": "SIP"}, Kind.PERSON),
-        ({"kind": "INGRESS"}, Kind.PERSON),
-        ({"kind": "SOMETHING_NEW"}, Kind.PERSON),
-        ({"kind": 99}, Kind.PERSON),
-        ({"kind": "AGENT"}, Kind.AGENT),
-        ({"permission": {"agent": True}}, Kind.AGENT),
-        ({"kind": "EGRESS"}, Kind.DEPENDENT),
-        ({"permission": {"recorder": True}}, Kind.DEPENDENT),
+        ({}, ParticipantKind.PERSON),
+        ({"kind": "STANDARD"}, ParticipantKind.PERSON),
+        ({"kind": "SIP"}, ParticipantKind.PERSON),
+        ({"kind": "INGRESS"}, ParticipantKind.PERSON),
+        ({"kind": "SOMETHING_NEW"}, ParticipantKind.PERSON),
+        ({"kind": 99}, ParticipantKind.PERSON),
+        ({"kind": "AGENT"}, ParticipantKind.AGENT),
+        ({"permission": {"agent": True}}, ParticipantKind.AGENT),
+        ({"kind": "EGRESS"}, ParticipantKind.DEPENDENT),
+        ({"permission": {"recorder": True}}, ParticipantKind.DEPENDENT),
     ],
 )
-def test_people_are_everyone_but_agents_and_egress(fields: dict[str, Any], kind: Kind) -> None:
+def test_people_are_everyone_but_agents_and_egress(fields: dict[str, Any], kind: ParticipantKind) -> None:
     assert participant(**fields).kind is kind
 
 

@@ -21,7 +21,7 @@ def test_a_message_that_repeats_is_written_twenty_times_in_ten_seconds_then_coun
         log.log("A room could not be looked at", WARNING, action="reconcile", room=f"room-{number}")
     assert len(log.written) == 20
     log.clock.advance(10)
-    log.pipe.report()
+    log.pipeline.report()
     line = log.lines()[20]
     assert line.pop("time")
     assert line == {
@@ -82,7 +82,7 @@ def test_memory_that_runs_short_is_one_line_a_minute_with_a_count(log: FakeLog, 
         else:
             log.log("A request failed", ERROR, exc_info=error)
         log.clock.advance(1)
-    log.pipe.report()
+    log.pipeline.report()
     assert len(log.written) == 4
     assert [line["repeated"] for line in log.lines()[1:]] == [59, 60, 60]
 
@@ -91,7 +91,7 @@ def test_of_connections_the_first_is_written_then_a_count_every_five_minutes(log
     for _ in range(600):
         log.log("Somebody came", action="connection")
         log.clock.advance(1)
-    log.pipe.report()
+    log.pipeline.report()
     assert log.sentences() == ["Somebody came", AGAIN, AGAIN]
     assert [line.get("repeated") for line in log.lines()] == [None, 299, 300]
 
@@ -124,11 +124,11 @@ def test_a_count_waits_for_room_and_goes_on_meanwhile() -> None:
     for _ in range(10):
         log.log("Errors", ERROR)
     log.clock.advance(0.9)
-    log.pipe.report()
+    log.pipeline.report()
     assert AGAIN not in log.sentences()
     log.log("Fill", WARNING)
     log.clock.advance(1.1)
-    log.pipe.report()
+    log.pipeline.report()
     # 20 of 29 were written or dropped; the window has gone on until there was room.
     assert [line["repeated"] for line in log.lines() if line["message"] == AGAIN] == [9]
 
@@ -137,5 +137,5 @@ def test_at_the_end_every_count_is_written_before_its_time(log: FakeLog) -> None
     for _ in range(30):
         log.log("One")
         log.log("Other", action="connection")
-    assert log.pipe.report_rest()
+    assert log.pipeline.report_rest()
     assert sorted(line["repeated"] for line in log.lines() if line["message"] == AGAIN) == [10, 29]

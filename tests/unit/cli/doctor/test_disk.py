@@ -6,7 +6,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from app.cli.doctor.context import Patient
+from app.cli.doctor.context import CheckContext
 from app.cli.doctor.disk import check_disk, find_mount
 from app.cli.doctor.findings import Finding, Verdict
 from app.clock import SteadyClock
@@ -53,7 +53,7 @@ async def examine(environ: Mapping[str, str]) -> Finding:
     config = load_config(required | dict(environ))
     async with aiohttp.ClientSession() as http:
         clock = SteadyClock()
-        patient = Patient(
+        context = CheckContext(
             config=config,
             environ=environ,
             http=http,
@@ -61,7 +61,7 @@ async def examine(environ: Mapping[str, str]) -> Finding:
             clock=clock,
             wait_s=1,
         )
-        [finding] = [one async for one in check_disk(patient)]
+        [finding] = [one async for one in check_disk(context)]
     return finding
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from app.control.dispatcher import Granted
+from app.control.dispatcher import AgentGrant
 from app.errors import Invalid, Malformed, ServiceError
 from app.lifecycle import Dispatch, State
 from app.state.views import HistoryLine
@@ -290,7 +290,7 @@ def test_the_status_of_an_agent_has_all_its_fields() -> None:
 
 
 def test_the_answer_to_a_request() -> None:
-    answer = _json(dispatch_response(Granted(dispatch=DISPATCH, reused=True)))
+    answer = _json(dispatch_response(AgentGrant(dispatch=DISPATCH, reused=True)))
     assert answer.pop("message")
     assert answer == {
         "success": True,

@@ -10,7 +10,7 @@ from app.config.settings import Config, Keypair
 from app.web.endpoints import Access
 from app.web.routes import api_endpoints
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+README = (Path(__file__).parents[3] / "README.md").read_text()
 #: No routes of the API.
 PAGES = {"/dashboard", "/demo"}
 WHO = {

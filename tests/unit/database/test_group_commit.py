@@ -7,22 +7,22 @@ from typing import cast
 
 import pytest
 
-from app.database.group_commit import BATCH_SIZE, Writer
+from app.database.group_commit import BATCH_SIZE, GroupCommit
 from app.database.store import Store
 from app.errors import Busy, DatabaseUnavailable
 from app.lifecycle import Policy
 from app.state.changes import Change, Due, Outcome
-from app.state.dispatch_set import Docket
-from app.state.unit_of_work import Ledger
+from app.state.dispatch_set import DispatchSet
+from app.state.unit_of_work import UnitOfWork
 
 
 def change(name: object) -> Due:
     return Due(room_name="room", row_id=str(name))
 
 
-def new_ledger() -> Ledger:
+def new_unit() -> UnitOfWork:
     policy = Policy(ttl_us=1, join_timeout_us=1, interval_us=1)
-    return Ledger(docket=Docket(policy=policy, now=0, new_id=lambda: "new", process_id="me"))
+    return UnitOfWork(dispatch_set=DispatchSet(policy=policy, now=0, new_id=lambda: "new", process_id="me"))
 
 
 class ListStore:
@@ -35,7 +35,7 @@ class ListStore:
         self.free = asyncio.Event()
         self.free.set()
 
-    async def commit(self, changes: Sequence[Change], _ledger: Ledger) -> list[Outcome]:
+    async def commit(self, changes: Sequence[Change], _ledger: UnitOfWork) -> list[Outcome]:
         self.tries += 1
         await self.free.wait()
         if self.down:
@@ -52,8 +52,8 @@ class Bench:
         self.store = ListStore()
         self.committed: list[str] = []
         self.sizes: list[int] = []
-        self.writer = Writer(
-            cast("Store", self.store), new_ledger, self._committed, self._metered, queue_limit=queue_limit
+        self.writer = GroupCommit(
+            cast("Store", self.store), new_unit, self._committed, self._metered, queue_limit=queue_limit
         )
 
     @contextmanager
@@ -224,7 +224,7 @@ async def test_a_follower_that_fails_does_not_end_the_writer(caplog: pytest.LogC
     def fail(_change: Change, _outcome: Outcome) -> None:
         raise RuntimeError("nobody foresaw this")
 
-    bench.writer = Writer(cast("Store", bench.store), new_ledger, fail, bench._metered)
+    bench.writer = GroupCommit(cast("Store", bench.store), new_unit, fail, bench._metered)
     bench.writer.start()
     first = bench.submit("one")
     second = bench.submit("two")
