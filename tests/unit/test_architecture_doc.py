@@ -11,8 +11,6 @@ from unit.test_architecture import APP, ROWS
 
 ROOT = APP.parent
 ARCHITECTURE, CONTRIBUTING = "docs/architecture.md", "CONTRIBUTING.md"
-#: Where the table of packages stands in the code.
-ROWS_IN = "ROWS in tests/unit/test_architecture.py"
 WALKS = 3
 
 #: A word of code that is a path from the root, `{a,b}` as in a shell; a test's name may stand behind it.
@@ -35,18 +33,21 @@ def table() -> list[tuple[int, str]]:
 
 
 def test_the_table_has_the_packages_of_the_code_in_their_rows() -> None:
-    written = [f"{row} {package.removesuffix('/').removesuffix('.py')}" for row, package in table()]
-    in_code = [f"{row} {package}" for row, packages in enumerate(ROWS, 1) for package in packages]
-    # Within a row the packages stand in any order.
-    assert sorted(written) == sorted(in_code), f"{ARCHITECTURE}, Packages: make it as {ROWS_IN} has it"
-    rows = [row for row, _ in table()]
-    assert rows == sorted(rows), f"{ARCHITECTURE}, Packages: put the rows in their order"
+    written = [(row, package.removesuffix("/").removesuffix(".py")) for row, package in table()]
+    in_code = {(row, package) for row, packages in enumerate(ROWS, 1) for package in packages}
+    where = f"{ARCHITECTURE}, Packages, against ROWS of tests/unit/test_architecture.py"
+    assert not in_code - set(written), f"{where}: add {sorted(in_code - set(written))}"
+    assert not set(written) - in_code, f"{where}: remove {sorted(set(written) - in_code)}"
+    rows = [row for row, _ in written]
+    assert rows == sorted(rows), f"{where}: put the rows in order"
+    assert len(written) == len(in_code), f"{where}: write each package once"
 
 
 @pytest.mark.parametrize("package", [package for _, package in table()])
 def test_a_package_is_written_as_the_folder_or_the_file_that_it_is(package: str) -> None:
     there = APP / package
-    assert there.is_dir() if package.endswith("/") else there.is_file()
+    fine = there.is_dir() if package.endswith("/") else there.is_file()
+    assert fine, f"{ARCHITECTURE}, Packages: `{package}` is no such folder or file of app/"
 
 
 # The files that are named
