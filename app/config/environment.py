@@ -1,13 +1,14 @@
-"""How the environment is read: what each kind of value looks like, and what is wrong with one."""
+"""Environment variables: how a setting is declared, and a parser for each kind of value."""
 
 import difflib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import MISSING, dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from socket import inet_aton
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar, dataclass_transform
 from urllib.parse import parse_qsl, urlsplit
 
 T = TypeVar("T")
@@ -15,26 +16,11 @@ E = TypeVar("E", bound=StrEnum)
 
 Network: TypeAlias = IPv4Network | IPv6Network
 
-#: Our variables begin so; another one that does is most likely a typing error.
-_PREFIXES = (
-    "LIVEKIT_",
-    "AGENT_",
-    "CLEANUP_",
-    "LIFECYCLE_",
-    "LOG_",
-    "ENABLE_LOG_",
-    "API_KEY",
-    "LIVENESS_",
-    "CORS_",
-    "DATABASE_",
-    "ALERT_",
-    "RATE_LIMIT",
-    "METRICS_",
-    "TRUSTED_",
-    "PUBLIC_",
-    "SESSION_",
-    "DEMO_",
-)
+#: Of every type, so that a default can be left out.
+_NONE: Any = MISSING
+
+#: Others' variables begin so as well: among these only a near miss of one of ours is worth a warning.
+_SHARED_PREFIXES = ("API_", "ENABLE_", "RATE_")
 
 #: Of the large clouds, besides the link-local addresses that most of them use.
 _METADATA_NAMES = frozenset({"metadata", "metadata.google.internal", "instance-data"})
@@ -46,40 +32,31 @@ _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full
 _NEIGHBOURS = frozenset({"LIVEKIT_SERVER_BIN", "LIVEKIT_AGENT_NAME", "LIVEKIT_LOG_LEVEL"})
 
 
-class Reader:
-    """Takes variables one by one and remembers which, and what was wrong with them."""
+def setting(
+    name: str, parse: Callable[[str], T], *, default: T = _NONE, dev: T = _NONE, secret: bool = False
+) -> T:
+    """A field that is read from the variable `name`: required without a `default`; `dev` is that of dev."""
+    metadata = {"name": name, "parse": parse, "dev": default if dev is MISSING else dev}
+    return field(default=default, repr=not secret, metadata=metadata)
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        self._environ = environ
-        self.known: list[str] = []
-        self.problems: list[str] = []
 
-    def take(self, name: str, parse: Callable[[str], T], default: T) -> T:
-        """The value of a variable; `default` where it is unset, empty, or wrong."""
-        self.known.append(name)
-        text = self._environ.get(name, "").strip()
-        if not text:
-            return default
-        try:
-            return parse(text)
-        except ValueError as problem:
-            self.problems.append(f"{name} {problem}")
-            return default
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(setting, field))
+def settings(cls: type[T]) -> type[T]:
+    """A frozen dataclass whose fields are settings."""
+    return dataclass(frozen=True, kw_only=True)(cls)
 
-    def require(self, name: str, parse: Callable[[str], T], placeholder: T) -> T:
-        if not self._environ.get(name, "").strip():
-            self.known.append(name)
-            self.problems.append(f"{name} is required")
-            return placeholder
-        return self.take(name, parse, placeholder)
 
-    def unknown(self) -> Iterator[str]:
-        for name in sorted(self._environ):
-            if name in self.known or name in _NEIGHBOURS or not name.startswith(_PREFIXES):
-                continue
-            # A name that was cut short is nearer to its whole than to any of like length.
-            whole = [known for known in self.known if known.startswith(name)]
-            close = whole or difflib.get_close_matches(name, self.known, n=1)
+def unknown(environ: Iterable[str], known: Sequence[str]) -> Iterator[str]:
+    """A warning for each variable that begins like one of ours, so that it is most likely misspelt."""
+    prefixes = tuple({name[: name.index("_") + 1] for name in known if "_" in name})
+    for name in sorted(environ):
+        if name in known or name in _NEIGHBOURS or not name.startswith(prefixes):
+            continue
+        # A name that was cut short is nearer to its whole than to any of like length.
+        whole = [setting for setting in known if setting.startswith(name)]
+        is_shared = name.startswith(_SHARED_PREFIXES)
+        close = whole or difflib.get_close_matches(name, known, n=1, cutoff=0.8 if is_shared else 0.6)
+        if close or not is_shared:
             hint = f"; did you mean {close[0]}?" if close else ""
             yield f"{name} is not a setting of this service and is ignored{hint}"
 

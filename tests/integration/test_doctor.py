@@ -20,7 +20,7 @@ from app.clock import SteadyClock
 from devstack.ports import free_port
 from fakes.databases import PostgresServer, SqliteDatabase
 from integration.conftest import StartApp
-from integration.harness import API_KEY, KEYPAIR, SECOND_KEYPAIR, WEBHOOK
+from integration.harness import API_KEY, KEYPAIR, SECOND_KEYPAIR, WEBHOOK, signing_with
 from integration.process import run
 
 _LIST_ROOMS = "/twirp/livekit.RoomService/ListRooms"
@@ -328,7 +328,7 @@ async def test_a_webhook_is_taken_by_the_service(environ: dict[str, str], start_
 async def test_a_service_with_other_keys_refuses_the_webhook(
     environ: dict[str, str], start_app: StartApp
 ) -> None:
-    app = await start_app(livekit_key=SECOND_KEYPAIR, webhook_keys=())
+    app = await start_app(**signing_with(SECOND_KEYPAIR), webhook_keys=())
     environ["PUBLIC_URL"] = f"http://127.0.0.1:{app.port}"
     assert "refuses webhooks signed with our key" in fault_of(await examine(environ, "webhook"), "webhook")
 

@@ -4,13 +4,14 @@ import re
 from pathlib import Path
 
 from app.alerts.rules import rules_for
-from app.config.settings import Config, Keypair
+from app.config.settings import Config
 
 APP = Path(__file__).parents[3] / "app"
 DOC = APP.parent / "docs" / "operations.md"
 CONFIG = Config(
     livekit_url="ws://livekit.test",
-    livekit_key=Keypair(key="devkey", secret="dev-secret-of-at-least-32-characters"),
+    livekit_api_key="devkey",
+    livekit_api_secret="dev-secret-of-at-least-32-characters",
     agent_names=("agent",),
     database_url="sqlite://",
 )

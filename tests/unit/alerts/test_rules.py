@@ -18,14 +18,15 @@ from app.alerts.rules import (
     WEBHOOK_PATIENCE_US,
     rules_for,
 )
-from app.config.settings import Config, Keypair
+from app.config.settings import Config
 from app.lifecycle import SECOND_US, Dispatch, State
 from app.state.views import AlertFacts
 
 START_US = 1_800_000_000 * SECOND_US
 CONFIG = Config(
     livekit_url="ws://livekit.test",
-    livekit_key=Keypair(key="devkey", secret="dev-secret-of-at-least-32-characters"),
+    livekit_api_key="devkey",
+    livekit_api_secret="dev-secret-of-at-least-32-characters",
     agent_names=("agent",),
     database_url="sqlite://",
 )

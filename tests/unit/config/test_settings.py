@@ -199,7 +199,7 @@ def test_all_problems_are_told_together() -> None:
 
 
 def test_every_field_of_the_configuration_has_a_variable() -> None:
-    ours = {field for _, field, _, _ in SETTINGS} | {"livekit_key", "warnings"}
+    ours = {field for _, field, _, _ in SETTINGS} | {"livekit_api_key", "livekit_api_secret", "warnings"}
     assert set(Config.__dataclass_fields__) == ours
 
 
@@ -237,6 +237,8 @@ def test_no_secret_is_in_the_representation() -> None:
         ("CORS_ORIGIN", "CORS_ORIGINS"),
         ("DATABASE_URI", "DATABASE_URL"),
         ("API_KEY", "API_KEYS"),
+        ("RATE_LIMIT_PER_MIN", "RATE_LIMIT_PER_MINUTE"),
+        ("ENABLE_LOG_AGGREGATE", "ENABLE_LOG_AGGREGATION"),
         ("LOG_LEVELS", "LOG_LEVEL"),
     ],
 )
@@ -254,6 +256,7 @@ def test_a_name_that_resembles_none_has_no_hint() -> None:
 
 def test_other_peoples_variables_are_no_warning() -> None:
     assert load(PATH="/bin", RAILWAY_SERVICE="x", LIVEKIT_LOG_LEVEL="debug").warnings == ()
+    assert load(API_URL="x", ENABLE_BETA="1", RATE_SHEET="x", HOSTNAME="x").warnings == ()
 
 
 @pytest.mark.parametrize(
