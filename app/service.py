@@ -28,7 +28,7 @@ from app.livekit.metered import MeteredLiveKit
 from app.logs.counts import LogCounts
 from app.logs.redaction import Redaction
 from app.metrics.counters import Counters, SuppressedActions
-from app.metrics.registry import Metrics, Readings
+from app.metrics.registry import Metrics
 from app.state.changes import Advance, Change, Intent, Outcome, RoomEvent
 from app.state.views import Deadline
 
@@ -140,13 +140,11 @@ def build_service(
         agent_names=config.agent_names,
     )
     metrics.watch(
-        Readings(
-            agents=lambda: alert_monitor.agents,
-            alerts=lambda: alert_monitor.active,
-            queue_depth=lambda: processor.queue_depth,
-            drift=reconciler.drift,
-            withheld=suppressed.counts,
-        )
+        agents=lambda: alert_monitor.agents,
+        alerts=lambda: alert_monitor.active,
+        queue_depth=lambda: processor.queue_depth,
+        drift=reconciler.drift,
+        withheld=suppressed.counts,
     )
     sweeper = Sweeper(
         store,

@@ -13,3 +13,13 @@ class LogCounts:
     dropped: Counter[str] = field(default_factory=Counter)
     #: Counted in a summary in place of a line of their own.
     aggregated: Counter[str] = field(default_factory=Counter)
+
+    def lines(self) -> Counter[tuple[str, str]]:
+        """The counts by level and by what became of the call."""
+        return Counter(
+            {
+                (level, result): count
+                for result in ("written", "dropped", "aggregated")
+                for level, count in getattr(self, result).items()
+            }
+        )

@@ -4,11 +4,12 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from typing import Any
 
 from app.errors import DatabaseUnavailable, LiveKitTimeout, ServiceError
 from app.lifecycle import Dispatch, EndReason, Event, State
 from app.lifecycle.mode import Mode
+from app.metrics.collector import ONLY, Family
 from app.state.changes import Transition
 
 #: Why a dispatch is to be made, by the event that said so.
@@ -25,49 +26,73 @@ _REASONS = {
     Event.PEOPLE_IN: "arrival",
     Event.REMOVED: "comeback",
 }
-_RESTARTS = frozenset(event for event, reason in _REASONS.items() if reason == "restart")
+_RESTARTS = tuple(sorted(event for event, reason in _REASONS.items() if reason == "restart"))
 _REPLACED = (
     Event.REFUTED,
     Event.UNTAKEN,
     Event.JOIN_OVERDUE,
-    *sorted(_RESTARTS),
+    *_RESTARTS,
     Event.REMOVED,
 )
 _CLEANUPS = {Event.REMOVED: "removed", Event.REMOVE_FAILED: "failed", Event.OCCUPIED: "occupied"}
 
 
-def _counter(*names: str) -> Counter[str]:
-    """A counter that shows 0 for each of these from the start: a rate needs something to start from."""
-    return Counter(dict.fromkeys(names, 0))
-
-
-@dataclass(kw_only=True)
 class Counters:
-    """Counts of this process, by what docs/metrics.md has as the metric's label."""
+    """What has happened in this process: each line below is a metric, by the values of its labels."""
 
-    mode: Mode
-    requests: Counter[str] = field(default_factory=lambda: _counter("created", "reused", "failed"))
-    intended: Counter[str] = field(default_factory=lambda: _counter(*_REASONS.values()))
-    created: int = 0
-    adopted: int = 0
-    creation_failures: Counter[str] = field(default_factory=Counter)
-    #: Creations that have failed since the last one that did not.
-    failed_creations_in_a_row: int = 0
-    replaced: Counter[str] = field(default_factory=lambda: _counter(*_REPLACED))
-    restarts: Counter[str] = field(default_factory=lambda: _counter(*sorted(_RESTARTS)))
-    ended: Counter[str] = field(default_factory=lambda: _counter(*EndReason))
-    transitions: Counter[tuple[str, str]] = field(default_factory=Counter)
-    cleanups: Counter[str] = field(default_factory=lambda: _counter(*_CLEANUPS.values()))
-    probes: Counter[str] = field(default_factory=Counter)
-    livekit_calls: Counter[tuple[str, str]] = field(default_factory=Counter)
-    #: By event and result.
-    webhooks: Counter[tuple[str, str]] = field(default_factory=Counter)
-    commit_failures: int = 0
-    #: Whether the database has refused the last commit.
-    last_commit_failed: bool = False
-    #: By method, route and class of status.
-    http_requests: Counter[tuple[str, str, str]] = field(default_factory=Counter)
-    alert_posts: Counter[str] = field(default_factory=lambda: _counter("sent", "failed", "dropped"))
+    def __init__(self, *, mode: Mode) -> None:
+        self.families: list[Family] = []
+        self._mode = mode
+        self.requests = self._counter(
+            "dispatch_requests",
+            "Calls for an agent, by what came of them",
+            "result",
+            start=("created", "reused", "failed"),
+        )
+        self.intended = self._counter(
+            "dispatches_intended",
+            "Decisions to make a dispatch, by their reason",
+            "reason",
+            start=_REASONS.values(),
+        )
+        self.created = self._counter("dispatches_created", "Dispatches that LiveKit has made for us")
+        self.adopted = self._counter("dispatches_adopted", "Dispatches of others that were taken over")
+        self.creation_failures = self._counter(
+            "creation_failures", "Creations that failed, all tries included", "code"
+        )
+        self.replaced = self._counter(
+            "dispatches_replaced", "Dispatches that another took over from at once", "reason", start=_REPLACED
+        )
+        self.restarts = self._counter(
+            "restarts", "Agents made anew because theirs was gone", "cause", start=_RESTARTS
+        )
+        self.ended = self._counter(
+            "dispatches_ended", "Dispatches that have ended, by their reason", "reason", start=EndReason
+        )
+        self.transitions = self._counter("transitions", "Changes of dispatches", "event", "to_state")
+        self.cleanups = self._counter(
+            "cleanups", "Removals of agents, by what came of them", "result", start=_CLEANUPS.values()
+        )
+        self.probes = self._counter("probes", "Probes of agents, by their answer", "result")
+        self.webhooks = self._counter("webhooks", "Webhooks, the refused ones included", "event", "result")
+        self.commit_failures = self._counter("commit_failures", "Commits that the database did not take")
+        self.livekit_calls = self._counter("livekit_calls", "Calls to LiveKit", "method", "result")
+        self.http_requests = self._counter(
+            "http_requests", "Requests, by route template", "method", "route", "status"
+        )
+        self.alert_posts = self._counter(
+            "alert_posts", "Posts to ALERT_WEBHOOK_URL", "result", start=("sent", "failed", "dropped")
+        )
+        #: Creations that have failed since the last one that did not.
+        self.failed_creations_in_a_row = 0
+        #: Whether the database has rejected the last commit.
+        self.last_commit_failed = False
+
+    def _counter(self, name: str, text: str, *labels: str, start: Iterable[str] = ()) -> Counter[Any]:
+        """`start`: values that show 0 from the start: a rate needs something to start from."""
+        counts = Counter[Any](dict.fromkeys(start if labels else (ONLY,), 0))
+        self.families.append(Family(name, text, labels, lambda: counts))
+        return counts
 
     def take(self, transitions: Iterable[Transition]) -> None:
         """Count what was committed."""
@@ -80,7 +105,7 @@ class Counters:
 
     def _take_birth(self, dispatch: Dispatch, event: str) -> None:
         if dispatch.dispatch_id:
-            self.adopted += 1
+            self.adopted[ONLY] += 1
         elif dispatch.state is State.CREATING:
             self.intended[_REASONS[event]] += 1
             if event in _REPLACED:
@@ -92,10 +117,10 @@ class Counters:
         if after.state is State.CREATING and before.state is not State.CREATING:
             self.intended[_REASONS[event]] += 1
         if after.dispatch_id and not before.dispatch_id:
-            self.created += 1
+            self.created[ONLY] += 1
         if after.state is State.ENDED and after.end_reason:
             self.ended[after.end_reason] += 1
-        withheld = event == Event.REMOVED and self.mode.withholds_removal(after.end_reason)
+        withheld = event == Event.REMOVED and self._mode.withholds_removal(after.end_reason)
         if event in _CLEANUPS and not withheld:
             self.cleanups[_CLEANUPS[Event(event)]] += 1
 
@@ -127,7 +152,7 @@ class Counters:
         try:
             yield
         except DatabaseUnavailable:
-            self.commit_failures += 1
+            self.commit_failures[ONLY] += 1
             self.last_commit_failed = True
             raise
         self.last_commit_failed = False

@@ -1,10 +1,8 @@
 """What Prometheus is told: a registry of this service's own, so that two in one process do not collide."""
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
 
 from prometheus_client import CollectorRegistry, Histogram, PlatformCollector, ProcessCollector
 from prometheus_client.core import GaugeMetricFamily
@@ -13,11 +11,9 @@ from prometheus_client.exposition import choose_encoder
 from app.clock import Clock
 from app.lifecycle import SECOND_US, Dispatch, Event, State
 from app.logs.counts import LogCounts
-from app.metrics.collector import ONLY, Families, Family
+from app.metrics.collector import ONLY, PREFIX, Families, Family
 from app.metrics.counters import Counters
 from app.state.changes import Transition
-
-_PREFIX = "agent_lifecycle_"
 
 #: What came of webhooks that were taken.
 _TAKEN = frozenset({"applied", "stale", "ignored"})
@@ -28,20 +24,9 @@ _CALL_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _JOIN_S = (0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 30.0, 60.0)
 _LIFETIME_S = (10.0, 30.0, 60.0, 180.0, 300.0, 600.0, 1_800.0, 3_600.0, 7_200.0, 21_600.0)
 _LAG_S = (1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 15.0, 30.0, 60.0, 300.0)
+#: How often the lag of the loop is measured.
+_LAG_EVERY_S = 1.0
 _CHANGES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Readings:
-    """What is read from its owner at every scrape."""
-
-    #: By state; none where the database could not be read.
-    agents: Callable[[], Mapping[str, int]]
-    #: 1 for each alert that is raised, 0 for every other.
-    alerts: Callable[[], Mapping[str, int]]
-    queue_depth: Callable[[], int]
-    drift: Mapping[str, int]
-    withheld: Mapping[str, int]
 
 
 class Metrics:
@@ -79,13 +64,53 @@ class Metrics:
         self._counters = counters
         self._clock = clock
         self._join_timeout_us = join_timeout_us
-        self.registry.register(Families(_tallied(counters)))
-        self.registry.register(Families([_log_lines(log_counts)]))
+        log_lines = Family(
+            "log_lines", "Calls to the log, by what became of them", ("level", "result"), log_counts.lines
+        )
+        self.registry.register(Families((*counters.families, log_lines)))
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
 
-    def watch(self, readings: Readings) -> None:
-        self.registry.register(Families(_read(readings)))
+    def watch(
+        self,
+        *,
+        agents: Callable[[], Mapping[str, int]],
+        alerts: Callable[[], Mapping[str, int]],
+        queue_depth: Callable[[], int],
+        drift: Mapping[str, int],
+        withheld: Mapping[str, int],
+    ) -> None:
+        """Read what other parts keep at every scrape.
+
+        `agents`: by state; empty where the database could not be read. `alerts`: 1 for each that is raised,
+        0 for every other.
+        """
+        families = (
+            Family("drift", "Differences from LiveKit's truth that were healed", ("kind",), lambda: drift),
+            Family("withheld", "Acts that LIFECYCLE_MODE withheld", ("kind",), lambda: withheld),
+            Family(
+                "agents",
+                "Dispatches by state as the database has them, for all replicas: take the max over these",
+                ("state",),
+                agents,
+                GaugeMetricFamily,
+            ),
+            Family(
+                "alert_active",
+                "Whether an alert is raised in this replica",
+                ("alert",),
+                alerts,
+                GaugeMetricFamily,
+            ),
+            Family(
+                "writer_queue_depth",
+                "Submissions that wait for the next commit",
+                (),
+                lambda: {ONLY: queue_depth()},
+                GaugeMetricFamily,
+            ),
+        )
+        self.registry.register(Families(families))
 
     def take(self, transitions: Sequence[Transition]) -> None:
         """Count and time what was committed."""
@@ -133,84 +158,28 @@ class Metrics:
         return after.agent_joined_at - (before.join_deadline_at - self._join_timeout_us)
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-        return Histogram(_PREFIX + name, text, labels, buckets=buckets, registry=self.registry)
+        return Histogram(PREFIX + name, text, labels, buckets=buckets, registry=self.registry)
 
 
-def _counter(name: str, text: str, counts: Mapping[Any, int], *labels: str) -> Family:
-    return Family(_PREFIX + name, text, labels, lambda: counts)
+class LoopLag:
+    """How late the event loop is: whatever blocks it delays every webhook and every timer as long."""
 
+    def __init__(self, observe: Callable[[float], None]) -> None:
+        """`observe` is told the seconds once in every second."""
+        self._observe = observe
+        self._task: asyncio.Task[None] | None = None
 
-def _single(name: str, text: str, read: Callable[[], int]) -> Family:
-    return Family(_PREFIX + name, text, (), lambda: {ONLY: read()})
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="loop lag")
 
+    async def close(self) -> None:
+        if self._task:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
 
-def _tallied(counters: Counters) -> Iterable[Family]:
-    yield _counter(
-        "dispatch_requests", "Calls for an agent, by what came of them", counters.requests, "result"
-    )
-    yield _counter(
-        "dispatches_intended", "Decisions to make a dispatch, by their reason", counters.intended, "reason"
-    )
-    yield _single("dispatches_created", "Dispatches that LiveKit has made for us", lambda: counters.created)
-    yield _single("dispatches_adopted", "Dispatches of others that were taken over", lambda: counters.adopted)
-    yield _counter(
-        "creation_failures", "Creations that failed, all tries included", counters.creation_failures, "code"
-    )
-    yield _counter(
-        "dispatches_replaced", "Dispatches that another took over from at once", counters.replaced, "reason"
-    )
-    yield _counter("restarts", "Agents made anew because theirs was gone", counters.restarts, "cause")
-    yield _counter(
-        "dispatches_ended", "Dispatches that have ended, by their reason", counters.ended, "reason"
-    )
-    yield _counter("transitions", "Changes of dispatches", counters.transitions, "event", "to_state")
-    yield _counter("cleanups", "Removals of agents, by what came of them", counters.cleanups, "result")
-    yield _counter("probes", "Probes of agents, by their answer", counters.probes, "result")
-    yield _counter("webhooks", "Webhooks, the refused ones included", counters.webhooks, "event", "result")
-    yield _single(
-        "commit_failures", "Commits that the database did not take", lambda: counters.commit_failures
-    )
-    yield _counter("livekit_calls", "Calls to LiveKit", counters.livekit_calls, "method", "result")
-    yield _counter(
-        "http_requests", "Requests, by route template", counters.http_requests, "method", "route", "status"
-    )
-    yield _counter("alert_posts", "Posts to ALERT_WEBHOOK_URL", counters.alert_posts, "result")
-
-
-def _log_lines(counts: LogCounts) -> Family:
-    def read() -> Counter[tuple[str, str]]:
-        lines: Counter[tuple[str, str]] = Counter()
-        for result in ("written", "dropped", "aggregated"):
-            by_level: Mapping[str, int] = getattr(counts, result)
-            lines.update({(level, result): count for level, count in by_level.items()})
-        return lines
-
-    return Family(
-        _PREFIX + "log_lines", "Calls to the log, by what became of them", ("level", "result"), read
-    )
-
-
-def _read(readings: Readings) -> Iterable[Family]:
-    yield _counter("drift", "Differences from LiveKit's truth that were healed", readings.drift, "kind")
-    yield _counter("withheld", "Acts that LIFECYCLE_MODE withheld", readings.withheld, "kind")
-    yield Family(
-        _PREFIX + "agents",
-        "Dispatches by state as the database has them, for all replicas: take the max over these",
-        ("state",),
-        readings.agents,
-        GaugeMetricFamily,
-    )
-    yield Family(
-        _PREFIX + "alert_active",
-        "Whether an alert is raised in this replica",
-        ("alert",),
-        readings.alerts,
-        GaugeMetricFamily,
-    )
-    yield Family(
-        _PREFIX + "writer_queue_depth",
-        "Submissions that wait for the next commit",
-        (),
-        lambda: {ONLY: readings.queue_depth()},
-        GaugeMetricFamily,
-    )
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            asked_s = loop.time()
+            await asyncio.sleep(_LAG_EVERY_S)
+            self._observe(max(0.0, loop.time() - asked_s - _LAG_EVERY_S))
