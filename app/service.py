@@ -24,7 +24,7 @@ from app.dashboard.feed import Feed
 from app.dashboard.figures import read_totals
 from app.database.store import Store
 from app.livekit.interface import LiveKit
-from app.livekit.metered import MeteredLiveKit
+from app.livekit.metered import metered
 from app.logs.counts import LogCounts
 from app.logs.redaction import Redaction
 from app.metrics.counters import Counters, SuppressedActions
@@ -100,7 +100,7 @@ def build_service(
 
     mode, suppressed, counters = config.mode, SuppressedActions(), Counters(mode=config.mode)
     metrics = Metrics(counters, log_counts, clock, join_timeout_us=config.policy.join_timeout_us)
-    livekit = MeteredLiveKit(livekit, counters, metrics)
+    livekit = metered(livekit, counters, metrics)
     timers = Timers(clock, fire)
     processor = ChangeProcessor(store, timers, clock, config.policy, metrics, follow_up)
     inspector = RoomInspector(
