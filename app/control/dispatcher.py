@@ -166,7 +166,7 @@ class Dispatcher:
             inspection = await self._inspector.examine(wanted.room_name, wanted.agent_name)
             best = inspection.best()
             if best and not self._mode.keeps_one:
-                self._suppressed.note("reuse", new_row_id())
+                self._suppressed.count("reuse")
                 best = None
             try:
                 if best:

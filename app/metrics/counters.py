@@ -34,6 +34,8 @@ _REPLACED = (
     *_RESTARTS,
     Event.REMOVED,
 )
+#: Far more than the dispatches that are open at once; one that is forgotten would be counted again.
+_MOST_NOTED = 10_000
 _CLEANUPS = {Event.REMOVED: "removed", Event.REMOVE_FAILED: "failed", Event.OCCUPIED: "occupied"}
 
 
@@ -163,10 +165,18 @@ class SuppressedActions:
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
-        self._noted: set[tuple[str, str]] = set()
+        #: In the order in which they came, for the oldest to be forgotten.
+        self._noted: dict[tuple[str, str], None] = {}
+
+    def count(self, act: str) -> None:
+        """Count an act that comes once by itself."""
+        self.counts[act] += 1
 
     def note(self, act: str, subject: str) -> None:
         """Count an act on a subject: a row, a dispatch or an agent."""
-        if (act, subject) not in self._noted:
-            self._noted.add((act, subject))
-            self.counts[act] += 1
+        if (act, subject) in self._noted:
+            return
+        self.counts[act] += 1
+        self._noted[act, subject] = None
+        if len(self._noted) > _MOST_NOTED:
+            del self._noted[next(iter(self._noted))]

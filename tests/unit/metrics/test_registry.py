@@ -10,7 +10,7 @@ from app.errors import LiveKitRefused
 from app.lifecycle import TABLE, Dispatch, Event, Goal, State, Successor
 from app.lifecycle.mode import Mode
 from app.logs.counts import LogCounts
-from app.metrics.counters import Counters
+from app.metrics.counters import Counters, SuppressedActions
 from app.metrics.registry import Metrics
 from app.state.changes import Transition
 from fakes.clock import FakeClock
@@ -114,3 +114,26 @@ def test_lines_of_the_log() -> None:
     assert (value("debug", "dropped"), value("warning", "aggregated")) == (2, 5)
     counts.dropped["debug"] += 1
     assert value("debug", "dropped") == 3
+
+
+def test_a_suppressed_action_on_a_subject_counts_once() -> None:
+    suppressed = SuppressedActions()
+    for subject in ("row", "row", "another"):
+        suppressed.note("remove", subject)
+    assert suppressed.counts == {"remove": 2}
+
+
+def test_a_suppressed_action_without_a_subject_counts_each_time() -> None:
+    suppressed = SuppressedActions()
+    for _ in range(3):
+        suppressed.count("reuse")
+    assert suppressed.counts == {"reuse": 3}
+
+
+def test_suppressed_actions_remember_a_bounded_number_of_subjects() -> None:
+    suppressed = SuppressedActions()
+    for number in range(20_000):
+        suppressed.note("remove", str(number))
+    suppressed.note("remove", "19999")
+    assert suppressed.counts == {"remove": 20_000}
+    assert len(suppressed._noted) == 10_000
