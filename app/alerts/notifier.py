@@ -9,11 +9,12 @@ no log line and no error, and errors of the client, which may quote it, are told
 import asyncio
 import html
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import aiohttp
 import msgspec
+import stamina
 
 from app.alerts.model import AlertChange
 from app.lifecycle import SECOND_US
@@ -23,7 +24,8 @@ logger = logging.getLogger(__name__)
 
 #: What waits beyond this is dropped: whoever reads them has long got the message.
 QUEUE_LIMIT = 64
-_WAITS_S = (1.0, 5.0, 30.0, 120.0)
+#: After 1, 5, 25 and 120 s.
+_ATTEMPTS, _FIRST_WAIT_S, _WAIT_FACTOR, _LONGEST_WAIT_S = 5, 1.0, 5, 120.0
 _TIMEOUT = aiohttp.ClientTimeout(total=10)
 #: How long posts under way may take at a stop.
 _GRACE_S = 1.0
@@ -31,12 +33,12 @@ _GRACE_S = 1.0
 _TRANSIENT = frozenset({408, 425, 429})
 
 
-class _Refused(Exception):
-    """The receiver does not take it, and will not the next time."""
+class _NotPosted(Exception):
+    """The receiver rejected it, and will reject it the next time."""
 
 
-class _Unwell(Exception):
-    """The receiver cannot take it now."""
+class _NotPostedYet(_NotPosted):
+    """The receiver was not able to take it; a retry may succeed."""
 
 
 class AlertNotifier:
@@ -47,7 +49,7 @@ class AlertNotifier:
         counters: Counters,
         hide: Callable[[str], str],
         *,
-        waits_s: Sequence[float] = _WAITS_S,
+        first_wait_s: float = _FIRST_WAIT_S,
         timeout: aiohttp.ClientTimeout = _TIMEOUT,
     ) -> None:
         """`url` None: nothing is posted. `hide` is applied to the names of rooms."""
@@ -55,7 +57,7 @@ class AlertNotifier:
         self._replica = replica
         self._counters = counters
         self._hide = hide
-        self._waits_s = waits_s
+        self._first_wait_s = first_wait_s
         self._timeout = timeout
         self._queue: asyncio.Queue[AlertChange] = asyncio.Queue(QUEUE_LIMIT)
         self._task: asyncio.Task[None] | None = None
@@ -97,35 +99,37 @@ class AlertNotifier:
     async def _deliver(self, session: aiohttp.ClientSession, url: str, changes: AlertChange) -> bool:
         """Whether the receiver took it, within a few tries."""
         body = msgspec.json.encode(message(changes, self._replica, self._hide))
-        reason = ""
-        for wait_s in (*self._waits_s, None):
-            try:
-                await _post(session, url, body)
-            except _Refused as refusal:
-                reason = str(refusal)
-                break
-            except _Unwell as trouble:
-                reason = str(trouble)
-            except Exception as error:  # noqa: BLE001 - nothing that a receiver does may end the posting
-                reason = type(error).__name__
-            else:
-                return True
-            if wait_s is not None:
-                await asyncio.sleep(wait_s)
-        fields = {"action": "alert_post", "alert": changes.alert.name, "reason": reason}
-        logger.warning("An alert could not be posted", extra=fields)
-        return False
+        try:
+            async for attempt in stamina.retry_context(
+                on=_NotPostedYet,
+                attempts=_ATTEMPTS,
+                timeout=None,
+                wait_initial=self._first_wait_s,
+                wait_max=_LONGEST_WAIT_S,
+                wait_jitter=self._first_wait_s,
+                wait_exp_base=_WAIT_FACTOR,
+            ):
+                with attempt:
+                    await _post(session, url, body)
+        except _NotPosted as error:
+            fields = {"action": "alert_post", "alert": changes.alert.name, "reason": str(error)}
+            logger.warning("An alert could not be posted", extra=fields)
+            return False
+        return True
 
 
 async def _post(session: aiohttp.ClientSession, url: str, body: bytes) -> None:
     headers = {"Content-Type": "application/json"}
-    async with session.post(url, data=body, headers=headers, allow_redirects=False) as response:
-        status = response.status
+    try:
+        async with session.post(url, data=body, headers=headers, allow_redirects=False) as response:
+            status = response.status
+    except Exception as error:  # noqa: BLE001 - nothing that a receiver does may end the posting
+        raise _NotPostedYet(type(error).__name__) from None
     if 200 <= status < 300:  # noqa: PLR2004 - HTTP's own numbers
         return
     if status in _TRANSIENT or status >= 500:  # noqa: PLR2004 - likewise
-        raise _Unwell(f"HTTP {status}")
-    raise _Refused(f"HTTP {status}")
+        raise _NotPostedYet(f"HTTP {status}")
+    raise _NotPosted(f"HTTP {status}")
 
 
 class Message(msgspec.Struct, kw_only=True):

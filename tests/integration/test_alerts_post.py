@@ -107,7 +107,7 @@ class Office:
 async def office(receiver: Receiver) -> AsyncIterator[Office]:
     counters = Counters(mode=Mode.ENFORCE)
     timeout = aiohttp.ClientTimeout(total=0.2)
-    post = AlertNotifier(receiver.url, "replica1", counters, str, waits_s=(0, 0, 0), timeout=timeout)
+    post = AlertNotifier(receiver.url, "replica1", counters, str, first_wait_s=0, timeout=timeout)
     post.start()
     yield Office(post, counters)
     await post.close()
@@ -172,12 +172,12 @@ async def test_a_receiver_that_is_ill_is_tried_again(
 async def test_it_is_given_up_in_the_end_and_the_next_one_is_posted(
     office: Office, receiver: Receiver, ill: Behaviour, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    receiver.script = [ill] * 4
+    receiver.script = [ill] * 5
     office.post.send(RAISED)
     office.post.send(OVER)
 
     await office.settled(failed=1, sent=1)
-    assert [body["status"] for body in receiver.bodies] == ["raised"] * 4 + ["resolved"]
+    assert [body["status"] for body in receiver.bodies] == ["raised"] * 5 + ["resolved"]
     (record,) = [one for one in caplog.records if one.message == "An alert could not be posted"]
     assert vars(record)["reason"].startswith(reason.removesuffix("Error"))
 
@@ -212,7 +212,7 @@ async def test_a_redirect_is_not_followed(office: Office, receiver: Receiver, st
 async def test_the_url_is_in_no_log_line(url: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     counters = Counters(mode=Mode.ENFORCE)
-    post = AlertNotifier(url, "replica1", counters, str, waits_s=())
+    post = AlertNotifier(url, "replica1", counters, str, first_wait_s=0)
     post.start()
     post.send(RAISED)
     await Office(post, counters).settled(failed=1)
