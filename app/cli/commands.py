@@ -8,11 +8,11 @@ import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TextIO
 
 from app.cli.doctor import checks, report
 from app.cli.doctor.findings import Finding, Verdict
 from app.cli.status import StatusUnknown, ask, table, to_json
-from app.cli.terminal import Terminal
 from app.clock import SteadyClock
 from app.config.environment import sqlite_path
 from app.config.settings import database_url
@@ -34,6 +34,21 @@ _COPIED = """\
 Next: set DATABASE_URL to the new database and start the service. Keep the old one until you are content with
 the new, but start nothing on it any more: it would act on the same rooms.
 """
+
+
+class Terminal:
+    """Writes lines to a stream: coloured on a TTY, plain ASCII otherwise."""
+
+    def __init__(self, stream: TextIO, environ: Mapping[str, str]) -> None:
+        self._stream = stream
+        is_utf8 = (stream.encoding or "").lower().replace("-", "") == "utf8"
+        #: Colour, and signs beyond ASCII. See no-color.org.
+        self.is_rich = stream.isatty() and is_utf8 and not environ.get("NO_COLOR")
+
+    def write(self, line: str) -> None:
+        text = line if self.is_rich else line.encode("ascii", "backslashreplace").decode()
+        self._stream.write(f"{text}\n")
+        self._stream.flush()
 
 
 def doctor(given: argparse.Namespace, environ: Environ) -> int:

@@ -8,10 +8,9 @@ from typing import NamedTuple
 
 from app.clock import Clock
 from app.logs.aggregation import LIFECYCLE_ACTIONS, Aggregation, Collapse, Group, action_of
-from app.logs.counts import LogCounts
+from app.logs.counts import DropSummary, LogCounts
 from app.logs.formats import Form
 from app.logs.limiter import LogRateLimiter, Rank
-from app.logs.summary import DropSummary
 
 #: How often it is asked whether a report is due.
 _LOOK_EVERY_US = 100_000

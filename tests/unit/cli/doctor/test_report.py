@@ -5,10 +5,10 @@ import json
 
 import pytest
 
+from app.cli.commands import Terminal
 from app.cli.doctor.checks import CHECKS, NAMES
 from app.cli.doctor.findings import Finding, Verdict, fault, ok, warning
 from app.cli.doctor.report import line, summary, to_json
-from app.cli.terminal import Terminal
 from app.logs.formats import printable
 
 
