@@ -1,9 +1,9 @@
-"""Posts what is new about alerts to ALERT_WEBHOOK_URL, in a form that Slack shows as it is.
+"""The alert notifier: posts changes of alerts to ALERT_WEBHOOK_URL, in a form that Slack can show.
 
-The operator sets the URL, nobody else can: what a caller says never becomes a part of it. What is left of
-forged requests is refused: cloud metadata at start (`settings.alert_url`), redirects here. Addresses of the
-own network are allowed, since receivers may live there. The URL can be a secret, as Slack's is: it stands in
-no log line and no error, and errors of the client, which may quote it, are told by their type alone.
+Only the operator sets the URL: no input of a caller becomes a part of it. Against the remaining request
+forgery, cloud metadata addresses are rejected at start (`environment.alert_url`), and redirects are rejected
+here. Addresses in the own network are allowed, since receivers may be there. The URL can be a secret, as
+Slack's is: it is never logged, and of the client's errors, which may quote it, only the type is.
 """
 
 import asyncio
@@ -22,14 +22,14 @@ from app.metrics.counters import Counters
 
 logger = logging.getLogger(__name__)
 
-#: What waits beyond this is dropped: whoever reads them has long got the message.
+#: More than this are dropped: by then the reader has got the message.
 QUEUE_LIMIT = 64
 #: After 1, 5, 25 and 120 s.
 _ATTEMPTS, _FIRST_WAIT_S, _WAIT_FACTOR, _LONGEST_WAIT_S = 5, 1.0, 5, 120.0
 _TIMEOUT = aiohttp.ClientTimeout(total=10)
-#: How long posts under way may take at a stop.
+#: Time for pending posts at a stop.
 _GRACE_S = 1.0
-#: Worth another try: too early, too many, and whatever is the receiver's own fault.
+#: Worth a retry, like 5xx: timeout, too early, too many requests.
 _TRANSIENT = frozenset({408, 425, 429})
 
 
@@ -52,7 +52,7 @@ class AlertNotifier:
         first_wait_s: float = _FIRST_WAIT_S,
         timeout: aiohttp.ClientTimeout = _TIMEOUT,
     ) -> None:
-        """`url` None: nothing is posted. `hide` is applied to the names of rooms."""
+        """`url` None: nothing is posted. `hide` is applied to room names."""
         self._url = url
         self._replica = replica
         self._counters = counters
@@ -66,20 +66,20 @@ class AlertNotifier:
         if self._url:
             self._task = asyncio.create_task(self._run(self._url), name="alert post")
 
-    def send(self, changes: AlertChange) -> None:
-        """Take it for posting; never waits and never fails."""
+    def send(self, change: AlertChange) -> None:
+        """Queue a change for posting; never waits and never fails."""
         if self._url is None:
             return
         try:
-            self._queue.put_nowait(changes)
+            self._queue.put_nowait(change)
         except asyncio.QueueFull:
             self._counters.alert_posts["dropped"] += 1
             logger.warning(
-                "Too many alerts wait to be posted; one was dropped", extra={"action": "alert_post"}
+                "Too many alerts are waiting to be posted; one was dropped", extra={"action": "alert_post"}
             )
 
     async def close(self) -> None:
-        """Give what waits a moment, and then up."""
+        """Wait a moment for pending posts, then cancel them."""
         if self._task is None:
             return
         joined = asyncio.create_task(self._queue.join())
@@ -91,14 +91,14 @@ class AlertNotifier:
     async def _run(self, url: str) -> None:
         async with aiohttp.ClientSession(timeout=self._timeout) as session:
             while True:
-                changes = await self._queue.get()
-                result = "sent" if await self._deliver(session, url, changes) else "failed"
+                change = await self._queue.get()
+                result = "sent" if await self._deliver(session, url, change) else "failed"
                 self._counters.alert_posts[result] += 1
                 self._queue.task_done()
 
-    async def _deliver(self, session: aiohttp.ClientSession, url: str, changes: AlertChange) -> bool:
-        """Whether the receiver took it, within a few tries."""
-        body = msgspec.json.encode(message(changes, self._replica, self._hide))
+    async def _deliver(self, session: aiohttp.ClientSession, url: str, change: AlertChange) -> bool:
+        """True if the receiver accepted it, after retries if need be."""
+        body = msgspec.json.encode(message(change, self._replica, self._hide))
         try:
             async for attempt in stamina.retry_context(
                 on=_NotPostedYet,
@@ -112,7 +112,7 @@ class AlertNotifier:
                 with attempt:
                     await _post(session, url, body)
         except _NotPosted as error:
-            fields = {"action": "alert_post", "alert": changes.alert.name, "reason": str(error)}
+            fields = {"action": "alert_post", "alert": change.alert.name, "reason": str(error)}
             logger.warning("An alert could not be posted", extra=fields)
             return False
         return True
@@ -123,7 +123,7 @@ async def _post(session: aiohttp.ClientSession, url: str, body: bytes) -> None:
     try:
         async with session.post(url, data=body, headers=headers, allow_redirects=False) as response:
             status = response.status
-    except Exception as error:  # noqa: BLE001 - nothing that a receiver does may end the posting
+    except Exception as error:  # noqa: BLE001 - no receiver may stop the notifier
         raise _NotPostedYet(type(error).__name__) from None
     if 200 <= status < 300:  # noqa: PLR2004 - HTTP's own numbers
         return
@@ -133,7 +133,7 @@ async def _post(session: aiohttp.ClientSession, url: str, body: bytes) -> None:
 
 
 class Message(msgspec.Struct, kw_only=True):
-    """`text` is what Slack shows; the rest is for programs."""
+    """Slack shows `text`; the rest is for programs."""
 
     text: str
     alert: str
@@ -146,12 +146,12 @@ class Message(msgspec.Struct, kw_only=True):
     rooms: list[str]
 
 
-def message(changes: AlertChange, replica: str, hide: Callable[[str], str]) -> Message:
-    alert, is_over = changes.alert, changes.resolved_at is not None
+def message(change: AlertChange, replica: str, hide: Callable[[str], str]) -> Message:
+    alert, is_over = change.alert, change.resolved_at is not None
     head = f"*Resolved: {alert.name}*" if is_over else f"*Alert: {alert.name}*"
     lines = [f"{head} ({replica})", alert.summary, *([] if is_over else [alert.advice])]
     return Message(
-        # As Slack wants it: these three would be its markup.
+        # Slack takes these three for markup.
         text=html.escape("\n".join(lines), quote=False),
         alert=alert.name,
         status="resolved" if is_over else "raised",
@@ -159,7 +159,7 @@ def message(changes: AlertChange, replica: str, hide: Callable[[str], str]) -> M
         advice=alert.advice,
         replica=replica,
         since=_iso(alert.since_at),
-        resolved=None if changes.resolved_at is None else _iso(changes.resolved_at),
+        resolved=None if change.resolved_at is None else _iso(change.resolved_at),
         rooms=[hide(room) for room in alert.rooms],
     )
 

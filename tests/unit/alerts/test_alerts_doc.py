@@ -1,4 +1,4 @@
-"""Alerts against the manual and the log: each is listed, and what it says to look for is there."""
+"""Alerts against the manual and the log: each is listed, and its advice names actions that exist."""
 
 import re
 from pathlib import Path
@@ -24,7 +24,7 @@ def test_every_alert_is_listed_with_when_and_what_to_do() -> None:
     assert all(len(when) > 20 and len(advice) > 40 for _, when, advice in rows)
 
 
-def test_an_advice_names_actions_that_are_logged() -> None:
+def test_advice_names_actions_that_are_logged() -> None:
     code = "\n".join(path.read_text(encoding="utf-8") for path in APP.rglob("*.py"))
     logged = set(re.findall(r"""(?:"action": |action=)"(\w+)\"""", code))
     advised = [
