@@ -9,16 +9,16 @@ _PERIOD_US = 60 * 1_000_000
 
 @dataclass(frozen=True)
 class LogCounts:
-    """Calls since the start, by level in lower case; the summaries, which nobody called for, do not count."""
+    """Calls since the start, by level in lower case; the log's own summaries do not count."""
 
     written: Counter[str] = field(default_factory=Counter)
-    #: For want of room under the limit, or because nobody takes the output.
+    #: Over the limit, or the output did not take them.
     dropped: Counter[str] = field(default_factory=Counter)
-    #: Counted in a summary in place of a line of their own.
+    #: Counted in another line instead of written.
     aggregated: Counter[str] = field(default_factory=Counter)
 
     def lines(self) -> Counter[tuple[str, str]]:
-        """The counts by level and by what became of the call."""
+        """The counts by level and result."""
         return Counter(
             {
                 (level, result): count
@@ -39,7 +39,7 @@ class DropSummary:
         return now - self._began_at >= _PERIOD_US
 
     def record(self, now: int) -> logging.LogRecord | None:
-        """None: nothing was dropped."""
+        """None if nothing was dropped."""
         dropped = self._counts.dropped - self._dropped
         if not dropped:
             return None

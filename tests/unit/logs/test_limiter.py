@@ -41,7 +41,6 @@ def level_name(level: int) -> str:
         (INFO, "request", Rank.INFO),
         (INFO, "dispatch", Rank.WARNING),
         (INFO, "reuse", Rank.WARNING),
-        (INFO, "cleanup", Rank.WARNING),
         (INFO, "transition", Rank.WARNING),
         (WARNING, None, Rank.WARNING),
         (ERROR, "transition", Rank.ERROR),
@@ -81,7 +80,7 @@ def test_whatever_is_logged_the_limit_holds_and_the_numbers_add_up(
     repeated: Counter[str] = Counter()
     reported: Counter[str] = Counter()
     for line in log.lines():
-        if line["message"] == "The same was logged again":
+        if line["message"] == "The same message was logged again":
             repeated["all"] += line["repeated"]
         elif line["message"] == "Lines were dropped from the log":
             reported.update(line["dropped"])
