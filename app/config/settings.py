@@ -27,26 +27,26 @@ from app.config.environment import (
 from app.lifecycle import SECOND_US, Policy, Restart
 from app.lifecycle.mode import Mode
 
-#: Python's `$` alone would let a last newline through; other dialects read it the same way.
+#: In Python `$` alone would allow a final newline; in other dialects the suffix changes nothing.
 ROOM_NAME_PATTERN = r"^[A-Za-z0-9_\-.:@#~+=](?:[A-Za-z0-9_\-.:@#~+= ]{0,126}[A-Za-z0-9_\-.:@#~+=])?$(?!\n)"
 
 
 class Environment(StrEnum):
-    """Where the service runs: `dev` opens the token endpoint, and has other defaults."""
+    """Where the service runs: `dev` opens the token endpoint and has other defaults."""
 
     PRODUCTION = "production"
     DEV = "dev"
 
 
 class SessionRoomsBy(StrEnum):
-    """By what a frontend that names neither room nor identity is known again."""
+    """How a frontend that names neither room nor identity is recognised."""
 
     OFF = "off"
     COOKIE = "cookie"
 
 
 class ConfigError(Exception):
-    """Everything that is wrong with the environment, by name and without showing a value that is secret."""
+    """All problems of the environment, by name and without secret values."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
@@ -118,7 +118,7 @@ class Config:
     alert_create_failures: int = setting("ALERT_CREATE_FAILURES", between(1, 1_000), default=3)
     #: Where LiveKit reaches this service; None: not known.
     public_url: str | None = setting("PUBLIC_URL", web_url, default=None)
-    #: Not errors, but worth a line at start.
+    #: Not errors, but logged at start.
     warnings: tuple[str, ...] = ()
 
     @property
@@ -136,17 +136,17 @@ class Config:
 
     @property
     def room_timeout_s(self) -> int:
-        """How long a room without people has to stay open, so that it outlives an agent's TTL."""
+        """How long a room without people must stay open to outlive an agent's TTL."""
         return self.agent_ttl_s + 60
 
     @property
     def keys(self) -> Mapping[str, str]:
-        """Secrets by key, of all that may sign for this LiveKit."""
+        """Secrets by key, of all keys that may sign for this LiveKit."""
         return {pair.key: pair.secret for pair in (self.livekit_key, *self.webhook_keys)}
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What must never stand in a log. Whoever has the path of an alert webhook may post to it."""
+        """What must never be logged. The path of an alert webhook lets anybody post to it."""
         password = urlsplit(self.database_url).password or ""
         alerts = urlsplit(self.alert_webhook_url or "")
         return (*self.keys.values(), *self.api_keys, password, unquote(password), alerts.path, alerts.query)
@@ -182,7 +182,7 @@ def load_config(environ: Mapping[str, str]) -> Config:
 
 
 def database_url(environ: Mapping[str, str]) -> str:
-    """The database alone, for what needs nothing else; raises ValueError where it is none of ours."""
+    """The database URL alone, for commands that need nothing else; raises ValueError if it is invalid."""
     return parse_database_url(_database(environ))
 
 

@@ -142,7 +142,7 @@ async def test_a_command_that_cannot_says_why_in_one_line(tmp_path: Path) -> Non
     )
 
     assert (ended.code, ended.out) == (1, "")
-    assert ended.err == f"Nothing was copied: there is no file {tmp_path}/no.db\n"
+    assert ended.err == f"Copy failed, nothing was copied: there is no file {tmp_path}/no.db\n"
 
 
 async def test_a_command_without_its_source_says_how_it_is_used() -> None:
