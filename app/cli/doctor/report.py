@@ -1,4 +1,4 @@
-"""How findings are told: a line each for a person or a log, or all of them as JSON."""
+"""The doctor's report: a line for each finding, or all of them as JSON."""
 
 from collections.abc import Iterable
 
@@ -7,7 +7,7 @@ import msgspec
 from app.cli.doctor.findings import Finding, Verdict
 from app.logs.formats import printable
 
-#: For a terminal: a sign, and its colour (ECMA-48, SGR).
+#: For a terminal: a sign and its colour (ECMA-48, SGR).
 _SIGNS = {
     Verdict.OK: ("\u2713", "32"),
     Verdict.WARNING: ("!", "33"),
@@ -30,13 +30,13 @@ class JsonReport(msgspec.Struct, kw_only=True):
 
 
 def line(check: str, finding: Finding, *, colour: bool) -> str:
-    """One finding: its line, and under it what to do."""
+    """One finding: its line, and the fix below."""
     sign = f"{finding.verdict:<{_VERDICT_WIDTH}}"
     if colour:
         mark, code = _SIGNS[finding.verdict]
         sign = f"\033[{code}m{mark}\033[0m "
-    told = f"{sign}{check:<{_CHECK_WIDTH}}{printable(finding.message)}"
-    return told if finding.fix is None else f"{told}\n{' ' * _VERDICT_WIDTH}fix: {printable(finding.fix)}"
+    text = f"{sign}{check:<{_CHECK_WIDTH}}{printable(finding.message)}"
+    return text if finding.fix is None else f"{text}\n{' ' * _VERDICT_WIDTH}fix: {printable(finding.fix)}"
 
 
 def summary(verdicts: Iterable[Verdict]) -> str:
