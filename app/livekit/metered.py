@@ -10,7 +10,7 @@ from app.livekit.interface import LiveKit
 from app.metrics.counters import Counters
 from app.metrics.registry import Metrics
 
-#: The first that fits: the first two are kinds of the third.
+#: The first match counts: the first two are subclasses of the third.
 _RESULTS = {
     LiveKitUnreachable: "unreachable",
     LiveKitTimeout: "timeout",

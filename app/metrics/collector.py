@@ -15,7 +15,7 @@ Kind: TypeAlias = type[CounterMetricFamily] | type[GaugeMetricFamily]
 
 PREFIX = "agent_lifecycle_"
 
-#: The key of the one value of a family without labels.
+#: The key of the only value in a family without labels.
 ONLY = ()
 
 
@@ -26,7 +26,7 @@ class Family:
     name: str
     text: str
     labels: tuple[str, ...]
-    #: Values by those of the labels: a tuple of them, or, where there is one label, a string.
+    #: Values by label values: a tuple, or a string for a single label.
     read: Callable[[], Mapping[Any, float]]
     kind: Kind = CounterMetricFamily
 
@@ -36,7 +36,7 @@ class Families(Collector):
         self._families = tuple(families)
 
     def describe(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
-        """The names alone, so that a registry can refuse a second one."""
+        """The names alone, so that the registry can reject duplicates."""
         for family in self._families:
             yield family.kind(PREFIX + family.name, family.text, labels=family.labels)
 

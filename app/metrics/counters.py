@@ -1,4 +1,4 @@
-"""What has happened since the start of the process, counted: what metrics show and alerts are made of."""
+"""The counters of this process, which metrics, alerts and the dashboard read."""
 
 import asyncio
 from collections import Counter
@@ -12,7 +12,7 @@ from app.lifecycle.mode import Mode
 from app.metrics.collector import ONLY, Family
 from app.state.changes import Transition
 
-#: Why a dispatch is to be made, by the event that said so.
+#: Why a dispatch is to be created, by the event that decided it.
 _REASONS = {
     "intent": "request",
     Event.REUSED: "request",
@@ -34,50 +34,55 @@ _REPLACED = (
     *_RESTARTS,
     Event.REMOVED,
 )
-#: Far more than the dispatches that are open at once; one that is forgotten would be counted again.
+#: Far more than the dispatches that are open at once; a forgotten one would be counted again.
 _MOST_NOTED = 10_000
 _CLEANUPS = {Event.REMOVED: "removed", Event.REMOVE_FAILED: "failed", Event.OCCUPIED: "occupied"}
 
 
 class Counters:
-    """What has happened in this process: each line below is a metric, by the values of its labels."""
+    """Each line below is a metric: a Counter by the values of its labels."""
 
     def __init__(self, *, mode: Mode) -> None:
         self.families: list[Family] = []
         self._mode = mode
         self.requests = self._counter(
             "dispatch_requests",
-            "Calls for an agent, by what came of them",
+            "Requests for an agent, by result",
             "result",
             start=("created", "reused", "failed"),
         )
         self.intended = self._counter(
             "dispatches_intended",
-            "Decisions to make a dispatch, by their reason",
+            "Decisions to create a dispatch, by reason",
             "reason",
             start=_REASONS.values(),
         )
-        self.created = self._counter("dispatches_created", "Dispatches that LiveKit has made for us")
-        self.adopted = self._counter("dispatches_adopted", "Dispatches of others that were taken over")
+        self.created = self._counter(
+            "dispatches_created", "Dispatches that LiveKit has created for the service"
+        )
+        self.adopted = self._counter("dispatches_adopted", "Dispatches of others that were adopted")
         self.creation_failures = self._counter(
-            "creation_failures", "Creations that failed, all tries included", "code"
+            "creation_failures", "Creations that failed after all attempts, by code", "code"
         )
         self.replaced = self._counter(
-            "dispatches_replaced", "Dispatches that another took over from at once", "reason", start=_REPLACED
+            "dispatches_replaced",
+            "Dispatches that were replaced at once, by reason",
+            "reason",
+            start=_REPLACED,
         )
         self.restarts = self._counter(
-            "restarts", "Agents made anew because theirs was gone", "cause", start=_RESTARTS
+            "restarts", "Agents restarted because theirs was gone", "cause", start=_RESTARTS
         )
         self.ended = self._counter(
-            "dispatches_ended", "Dispatches that have ended, by their reason", "reason", start=EndReason
+            "dispatches_ended", "Dispatches that have ended, by reason", "reason", start=EndReason
         )
         self.transitions = self._counter("transitions", "Changes of dispatches", "event", "to_state")
         self.cleanups = self._counter(
-            "cleanups", "Removals of agents, by what came of them", "result", start=_CLEANUPS.values()
+            "cleanups", "Removals of agents, by result", "result", start=_CLEANUPS.values()
         )
-        self.probes = self._counter("probes", "Probes of agents, by their answer", "result")
-        self.webhooks = self._counter("webhooks", "Webhooks, the refused ones included", "event", "result")
-        self.commit_failures = self._counter("commit_failures", "Commits that the database did not take")
+        self.probes = self._counter("probes", "Probes of agents, by answer", "result")
+        self.webhooks = self._counter("webhooks", "Webhooks, including rejected ones", "event", "result")
+        self.commit_failures = self._counter("commit_failures", "Commits that failed in the database")
         self.livekit_calls = self._counter("livekit_calls", "Calls to LiveKit", "method", "result")
         self.http_requests = self._counter(
             "http_requests", "Requests, by route template", "method", "route", "status"
@@ -85,13 +90,13 @@ class Counters:
         self.alert_posts = self._counter(
             "alert_posts", "Posts to ALERT_WEBHOOK_URL", "result", start=("sent", "failed", "dropped")
         )
-        #: Creations that have failed since the last one that did not.
+        #: Creations that have failed since the last success.
         self.failed_creations_in_a_row = 0
-        #: Whether the database has rejected the last commit.
+        #: Whether the last commit failed in the database.
         self.last_commit_failed = False
 
     def _counter(self, name: str, text: str, *labels: str, start: Iterable[str] = ()) -> Counter[Any]:
-        """`start`: values that show 0 from the start: a rate needs something to start from."""
+        """`start`: label values that show 0 at first, since a rate needs a start."""
         counts = Counter[Any](dict.fromkeys(start if labels else (ONLY,), 0))
         self.families.append(Family(name, text, labels, lambda: counts))
         return counts
@@ -128,7 +133,7 @@ class Counters:
 
     @contextmanager
     def request(self) -> Iterator[Callable[[str], None]]:
-        """Count a call for an agent: as what it yields is told, or as failed when it is told nothing."""
+        """Count a request for an agent with the result that is passed to what it yields, else as failed."""
         results = ["failed"]
         try:
             yield results.append
@@ -137,11 +142,11 @@ class Counters:
 
     @contextmanager
     def creation(self) -> Iterator[None]:
-        """Count a creation, tries and all, that fails; and how many do without one that succeeds between."""
+        """Count a creation that fails after all attempts, also in a row."""
         try:
             yield
         except (ServiceError, asyncio.CancelledError) as error:
-            # Cancelled is a creation that LiveKit was too slow for.
+            # Cancelled: LiveKit was too slow for the creation.
             code = error.code if isinstance(error, ServiceError) else LiveKitTimeout.code
             self.creation_failures[code] += 1
             self.failed_creations_in_a_row += 1
@@ -150,7 +155,7 @@ class Counters:
 
     @contextmanager
     def commit(self) -> Iterator[None]:
-        """Count a commit that the database does not take."""
+        """Count a commit that fails in the database."""
         try:
             yield
         except DatabaseUnavailable:
@@ -161,19 +166,19 @@ class Counters:
 
 
 class SuppressedActions:
-    """What would have been done in `enforce`, each once for each dispatch."""
+    """Actions that `enforce` would have done, each counted once for each dispatch."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
-        #: In the order in which they came, for the oldest to be forgotten.
+        #: In the order of arrival: the oldest is forgotten first.
         self._noted: dict[tuple[str, str], None] = {}
 
     def count(self, act: str) -> None:
-        """Count an act that comes once by itself."""
+        """Count an action that happens once."""
         self.counts[act] += 1
 
     def note(self, act: str, subject: str) -> None:
-        """Count an act on a subject: a row, a dispatch or an agent."""
+        """Count an action on a row, a dispatch or an agent, unless it was counted already."""
         if (act, subject) in self._noted:
             return
         self.counts[act] += 1

@@ -1,4 +1,4 @@
-"""What Prometheus is told: a registry of this service's own, so that two in one process do not collide."""
+"""The metrics registry: one per service, so that two in a process do not collide."""
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ from app.metrics.collector import ONLY, PREFIX, Families, Family
 from app.metrics.counters import Counters
 from app.state.changes import Transition
 
-#: What came of webhooks that were taken.
+#: Results of accepted webhooks.
 _TAKEN = frozenset({"applied", "stale", "ignored"})
 _CLASSES = ("0xx", "1xx", "2xx", "3xx", "4xx", "5xx")
 
@@ -24,13 +24,13 @@ _CALL_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _JOIN_S = (0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 30.0, 60.0)
 _LIFETIME_S = (10.0, 30.0, 60.0, 180.0, 300.0, 600.0, 1_800.0, 3_600.0, 7_200.0, 21_600.0)
 _LAG_S = (1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 15.0, 30.0, 60.0, 300.0)
-#: How often the lag of the loop is measured.
+#: How often the lag is measured.
 _LAG_EVERY_S = 1.0
 _CHANGES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
 
 
 class Metrics:
-    """The histograms, and whatever others count; docs/metrics.md has every name and label."""
+    """The histograms and all other metrics; docs/metrics.md has every name and label."""
 
     def __init__(
         self, counters: Counters, log_counts: LogCounts, clock: Clock, *, join_timeout_us: int
@@ -39,24 +39,24 @@ class Metrics:
         self._commit_seconds = self._histogram("commit_seconds", "Time of one commit", _FAST_S)
         self._commit_changes = self._histogram("commit_changes", "Changes in one commit", _CHANGES)
         self.livekit_seconds = self._histogram(
-            "livekit_call_seconds", "Time until LiveKit answered or was given up", _CALL_S, "method"
+            "livekit_call_seconds", "Time until LiveKit answered or the call was given up", _CALL_S, "method"
         )
         self._http_timers: dict[tuple[str, str], Histogram] = {}
         self._http_seconds = self._histogram(
             "http_request_seconds",
-            "Time until an answer was ready, streams left out",
+            "Time until an answer was ready, without streams",
             _CALL_S,
             "method",
             "route",
         )
         self.loop_lag_seconds = self._histogram(
-            "event_loop_lag_seconds", "How late the event loop wakes whoever asked to be woken", _FAST_S
+            "event_loop_lag_seconds", "How late the event loop wakes a sleeping task", _FAST_S
         )
         self._webhook_lag_seconds = self._histogram(
             "webhook_lag_seconds", "From LiveKit's time of an event, in whole seconds, to its commit", _LAG_S
         )
         self._join_seconds = self._histogram(
-            "agent_join_seconds", "From LiveKit's confirmation of a dispatch to its agent's being in", _JOIN_S
+            "agent_join_seconds", "From LiveKit's confirmation of a dispatch to its agent's join", _JOIN_S
         )
         self._lifetime_seconds = self._histogram(
             "agent_lifetime_seconds", "From an agent's join to the end of its dispatch", _LIFETIME_S
@@ -64,9 +64,7 @@ class Metrics:
         self._counters = counters
         self._clock = clock
         self._join_timeout_us = join_timeout_us
-        log_lines = Family(
-            "log_lines", "Calls to the log, by what became of them", ("level", "result"), log_counts.lines
-        )
+        log_lines = Family("log_lines", "Calls to the log, by result", ("level", "result"), log_counts.lines)
         self.registry.register(Families((*counters.families, log_lines)))
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
@@ -80,14 +78,13 @@ class Metrics:
         drift: Mapping[str, int],
         withheld: Mapping[str, int],
     ) -> None:
-        """Read what other parts keep at every scrape.
+        """Read these from their owners at every scrape.
 
-        `agents`: by state; empty where the database could not be read. `alerts`: 1 for each that is raised,
-        0 for every other.
+        `agents`: by state; empty if the database could not be read. `alerts`: 1 if raised, else 0.
         """
         families = (
-            Family("drift", "Differences from LiveKit's truth that were healed", ("kind",), lambda: drift),
-            Family("withheld", "Acts that LIFECYCLE_MODE withheld", ("kind",), lambda: withheld),
+            Family("drift", "Differences from LiveKit that were corrected", ("kind",), lambda: drift),
+            Family("withheld", "Actions that LIFECYCLE_MODE suppressed", ("kind",), lambda: withheld),
             Family(
                 "agents",
                 "Dispatches by state as the database has them, for all replicas: take the max over these",
@@ -104,7 +101,7 @@ class Metrics:
             ),
             Family(
                 "writer_queue_depth",
-                "Submissions that wait for the next commit",
+                "Submissions waiting for the next commit",
                 (),
                 lambda: {ONLY: queue_depth()},
                 GaugeMetricFamily,
@@ -124,14 +121,14 @@ class Metrics:
                 self._lifetime_seconds.observe(lived_us / SECOND_US)
 
     def note_webhook(self, event: str, result: str, sent_at: int | None) -> None:
-        """Count a webhook: its event, one of a known few; what came of it; and when, by LiveKit's clock."""
+        """Count a webhook by event, one of a known few, and result; `sent_at` is by LiveKit's clock."""
         self._counters.webhooks[event, result] += 1
         if sent_at and result in _TAKEN:
             lag_us = max(0, self._clock.now() - sent_at)
             self._webhook_lag_seconds.observe(lag_us / SECOND_US)
 
     def note_request(self, method: str, route: str, status: int, seconds: float | None) -> None:
-        """Count a request by its route's template; `seconds` None: a stream, whose end nobody waits for."""
+        """Count a request by its route's template; `seconds` None: a stream, which is not timed."""
         self._counters.http_requests[method, route, _CLASSES[status // 100]] += 1
         if seconds is not None:
             timer = self._http_timers.get((method, route))
@@ -141,18 +138,18 @@ class Metrics:
 
     @contextmanager
     def commit(self, changes: int) -> Iterator[None]:
-        """Count and time one commit of so many changes."""
+        """Count and time a commit of `changes`."""
         self._commit_changes.observe(changes)
         with self._counters.commit(), self._commit_seconds.time():
             yield
 
     def render(self, accept: str) -> tuple[bytes, str]:
-        """All metrics in the form that the Accept header asks for, and that form's content type."""
+        """All metrics in the format that the Accept header asks for, and its content type."""
         encode, content_type = choose_encoder(accept)
         return encode(self.registry), content_type
 
     def _waited_us(self, before: Dispatch, after: Dispatch) -> int:
-        """The join deadline was set at the confirmation; without one the agent was faster than that."""
+        """0 without a join deadline, which is set at the confirmation: the agent was faster."""
         if before.join_deadline_at is None or after.agent_joined_at is None:
             return 0
         return after.agent_joined_at - (before.join_deadline_at - self._join_timeout_us)
@@ -162,10 +159,10 @@ class Metrics:
 
 
 class LoopLag:
-    """How late the event loop is: whatever blocks it delays every webhook and every timer as long."""
+    """Measures how late the event loop is: what blocks it delays every webhook and timer."""
 
     def __init__(self, observe: Callable[[float], None]) -> None:
-        """`observe` is told the seconds once in every second."""
+        """`observe` gets the lag in seconds, once a second."""
         self._observe = observe
         self._task: asyncio.Task[None] | None = None
 
@@ -180,6 +177,6 @@ class LoopLag:
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            asked_s = loop.time()
+            due_s = loop.time() + _LAG_EVERY_S
             await asyncio.sleep(_LAG_EVERY_S)
-            self._observe(max(0.0, loop.time() - asked_s - _LAG_EVERY_S))
+            self._observe(max(0.0, loop.time() - due_s))

@@ -1,4 +1,4 @@
-"""The lag of the event loop, as the metric has it: what a task waited beyond the second that it asked for."""
+"""The lag of the event loop: how long a task waited beyond the second that it asked for."""
 
 import asyncio
 
