@@ -46,8 +46,7 @@ class LogRateLimiter:
         while self._left_at and now - self._left_at[0] > _WINDOW_US:
             self._left_at.popleft()
         room = min(
-            self._shares[rank] - self._under_way - len(self._left_at),
-            _MOST_UNDER_WAY - self._under_way,
+            self._shares[rank] - self._under_way - len(self._left_at), _MOST_UNDER_WAY - self._under_way
         )
         granted = max(0, min(lines, room))
         self._under_way += granted

@@ -27,13 +27,7 @@ _REASONS = {
     Event.REMOVED: "comeback",
 }
 _RESTARTS = tuple(sorted(event for event, reason in _REASONS.items() if reason == "restart"))
-_REPLACED = (
-    Event.REFUTED,
-    Event.UNTAKEN,
-    Event.JOIN_OVERDUE,
-    *_RESTARTS,
-    Event.REMOVED,
-)
+_REPLACED = (Event.REFUTED, Event.UNTAKEN, Event.JOIN_OVERDUE, *_RESTARTS, Event.REMOVED)
 #: Far more than the dispatches that are open at once; a forgotten one would be counted again.
 _MOST_NOTED = 10_000
 _CLEANUPS = {Event.REMOVED: "removed", Event.REMOVE_FAILED: "failed", Event.OCCUPIED: "occupied"}

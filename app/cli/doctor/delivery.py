@@ -4,12 +4,11 @@ import asyncio
 from collections import Counter
 from http import HTTPStatus
 
-import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.cli.doctor.context import CheckContext
 from app.cli.doctor.findings import Finding, Findings, fault, ok, skipped, warning
-from app.cli.doctor.network import WEBHOOK_PATH, is_our_service
+from app.cli.doctor.network import TIMEOUT, WEBHOOK_PATH, is_our_service
 from app.cli.doctor.worker import scratch_room
 
 _METRIC = "agent_lifecycle_webhooks_total"
@@ -17,7 +16,6 @@ _REFUSED = "unauthenticated"
 _LOOK_EVERY_S = 0.2
 #: LiveKit posts at once, and retries within a second or two.
 _PATIENCE_S = 5.0
-_TIMEOUT = aiohttp.ClientTimeout(total=8)
 
 
 async def check_delivery(context: CheckContext) -> Findings:
@@ -63,7 +61,7 @@ def _silence(context: CheckContext, base_url: str) -> Finding:
 
 async def _webhooks(context: CheckContext, base_url: str) -> Counter[str] | None:
     """The service's count of webhooks by result; None if it does not show its metrics."""
-    async with context.http.get(f"{base_url}/metrics", timeout=_TIMEOUT) as response:
+    async with context.http.get(f"{base_url}/metrics", timeout=TIMEOUT) as response:
         text = await response.text()
     if response.status != HTTPStatus.OK:
         return None

@@ -14,11 +14,10 @@ from livekit import api
 
 from app.cli.doctor.context import CheckContext
 from app.cli.doctor.findings import Finding, Findings, fault, ok, warning
+from app.cli.doctor.network import TIMEOUT, unreachable
 from app.livekit.jwt import LEEWAY_S
 
 _LIST_ROOMS = "/twirp/livekit.RoomService/ListRooms"
-_PATIENCE_S = 8
-_TIMEOUT = aiohttp.ClientTimeout(total=_PATIENCE_S)
 #: A Date header has whole seconds, and the request takes some time.
 _UNNOTICED_S = 5
 _NAMES_SHOWN = 3
@@ -121,7 +120,7 @@ async def _ask(context: CheckContext, token: str | None) -> _Answer:
         context.livekit_http_url + _LIST_ROOMS,
         json={},
         headers=headers,
-        timeout=_TIMEOUT,
+        timeout=TIMEOUT,
         allow_redirects=False,
     ) as response:
         text = (await response.content.read(64 * 1024)).decode("utf-8", "replace")
@@ -130,30 +129,19 @@ async def _ask(context: CheckContext, token: str | None) -> _Answer:
 
 def _unreachable(url: str, error: Exception) -> Finding:
     parts = urlsplit(url)
-    host, address = parts.hostname or "", parts.netloc.rpartition("@")[2]
     other = "ws" if parts.scheme in ("wss", "https") else "wss"
-    if isinstance(error, aiohttp.ClientConnectorDNSError | socket.gaierror):
+    export = f"export LIVEKIT_URL={other}://{parts.netloc.rpartition('@')[2]}"
+    if not isinstance(error, aiohttp.ClientConnectorError | TimeoutError | ssl.SSLError | socket.gaierror):
         return fault(
-            f"the host of LIVEKIT_URL, {host}, does not resolve",
-            f"correct the name or this machine's DNS:  getent hosts {host}",
+            f"{url} does not answer HTTP ({type(error).__name__})",
+            f"use wss:// for a server with TLS and ws:// for one without:  {export}",
         )
-    if isinstance(error, ssl.SSLError | aiohttp.ClientSSLError):
-        return fault(
-            f"no TLS or no valid certificate at {url}",
-            f"if the server has no TLS:  export LIVEKIT_URL={other}://{address}",
-        )
-    if isinstance(error, TimeoutError):
-        return fault(
-            f"no answer from {url} within {_PATIENCE_S} s", f"check for a firewall between here and {host}"
-        )
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return fault(
-            f"nothing listens at {url}",
-            "start LiveKit or correct LIVEKIT_URL; in a container, 127.0.0.1 is the container itself",
-        )
-    return fault(
-        f"{url} does not answer HTTP ({type(error).__name__})",
-        f"use wss:// for a server with TLS and ws:// for one without:  export LIVEKIT_URL={other}://{address}",
+    return unreachable(
+        "LIVEKIT_URL",
+        url,
+        error,
+        no_tls=f"if the server has no TLS:  {export}",
+        not_listening="start LiveKit or correct LIVEKIT_URL; in a container 127.0.0.1 is the container",
     )
 
 

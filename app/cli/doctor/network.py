@@ -19,7 +19,7 @@ WEBHOOK_PATH = "/api/livekit/webhook"
 #: No LiveKit sends this: the service answers 200 and ignores it.
 _TRIAL_EVENT = "agent_lifecycle_doctor"
 _PATIENCE_S = 8
-_TIMEOUT = aiohttp.ClientTimeout(total=_PATIENCE_S)
+TIMEOUT = aiohttp.ClientTimeout(total=_PATIENCE_S)
 
 
 async def check_port(context: CheckContext) -> Findings:
@@ -56,18 +56,24 @@ async def check_webhook(context: CheckContext) -> Findings:
     url = public_url + WEBHOOK_PATH
     try:
         async with context.http.post(
-            url, data=body, headers=headers, timeout=_TIMEOUT, allow_redirects=False
+            url, data=body, headers=headers, timeout=TIMEOUT, allow_redirects=False
         ) as response:
             text = (await response.content.read(64 * 1024)).decode("utf-8", "replace")
             yield _judge(url, response.status, text, response.headers.get("Location", ""))
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        yield _unreached(url, error)
+        yield unreachable(
+            "PUBLIC_URL",
+            url,
+            error,
+            no_tls="renew the certificate or use http://: LiveKit rejects it too",
+            not_listening="start the service or correct PUBLIC_URL; LiveKit must be able to reach it",
+        )
 
 
 async def is_our_service(http: aiohttp.ClientSession, base_url: str) -> str | None:
     """The readiness of the service there; None if it is not this service."""
     try:
-        async with http.get(f"{base_url}/readyz", timeout=_TIMEOUT, allow_redirects=False) as response:
+        async with http.get(f"{base_url}/readyz", timeout=TIMEOUT, allow_redirects=False) as response:
             report = await response.json(content_type=None)
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
         return None
@@ -147,24 +153,18 @@ def _says_success(text: str) -> bool:
     return isinstance(answer, dict) and answer.get("success") is True
 
 
-def _unreached(url: str, error: Exception) -> Finding:
+def unreachable(setting: str, url: str, error: Exception, *, no_tls: str, not_listening: str) -> Finding:
+    """Why the URL of a setting cannot be reached, with the given fixes for two of the reasons."""
     host = urlsplit(url).hostname or ""
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
+    if isinstance(error, aiohttp.ClientConnectorDNSError | socket.gaierror):
         return fault(
-            f"the host of PUBLIC_URL, {host}, does not resolve",
+            f"the host of {setting}, {host}, does not resolve",
             f"correct the name or this machine's DNS:  getent hosts {host}",
         )
     if isinstance(error, ssl.SSLError | aiohttp.ClientSSLError):
-        return fault(
-            f"no TLS or no valid certificate at {url}",
-            "renew the certificate or use http://: LiveKit rejects it too",
-        )
+        return fault(f"no TLS or no valid certificate at {url}", no_tls)
     if isinstance(error, TimeoutError):
         return fault(
-            f"no answer from {url} within {_PATIENCE_S} s",
-            f"check for a firewall between here and {host}",
+            f"no answer from {url} within {_PATIENCE_S} s", f"check for a firewall between here and {host}"
         )
-    return fault(
-        f"nothing listens at {url}",
-        "start the service or correct PUBLIC_URL; LiveKit must be able to reach it",
-    )
+    return fault(f"nothing listens at {url}", not_listening)

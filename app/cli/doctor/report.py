@@ -1,6 +1,7 @@
 """The doctor's report: a line for each finding, or all of them as JSON."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import asdict
 
 import msgspec
 
@@ -17,18 +18,6 @@ _SIGNS = {
 _CHECK_WIDTH, _VERDICT_WIDTH = 12, 8
 
 
-class JsonFinding(msgspec.Struct, kw_only=True):
-    check: str
-    verdict: Verdict
-    message: str
-    fix: str | None
-
-
-class JsonReport(msgspec.Struct, kw_only=True):
-    healthy: bool
-    findings: list[JsonFinding]
-
-
 def line(check: str, finding: Finding, *, colour: bool) -> str:
     """One finding: its line, and the fix below."""
     sign = f"{finding.verdict:<{_VERDICT_WIDTH}}"
@@ -39,19 +28,17 @@ def line(check: str, finding: Finding, *, colour: bool) -> str:
     return text if finding.fix is None else f"{text}\n{' ' * _VERDICT_WIDTH}fix: {printable(finding.fix)}"
 
 
-def summary(verdicts: Iterable[Verdict]) -> str:
-    listed = list(verdicts)
-    faults, warnings = listed.count(Verdict.FAULT), listed.count(Verdict.WARNING)
+def summary(verdicts: Sequence[Verdict]) -> str:
+    faults, warnings = verdicts.count(Verdict.FAULT), verdicts.count(Verdict.WARNING)
     return f"{_counted(faults, 'fault')}, {_counted(warnings, 'warning')}"
 
 
-def to_json(findings: Iterable[tuple[str, Finding]]) -> str:
-    listed = [
-        JsonFinding(check=check, verdict=one.verdict, message=one.message, fix=one.fix)
-        for check, one in findings
-    ]
-    healthy = all(one.verdict is not Verdict.FAULT for one in listed)
-    return msgspec.json.format(msgspec.json.encode(JsonReport(healthy=healthy, findings=listed))).decode()
+def to_json(findings: Sequence[tuple[str, Finding]]) -> str:
+    report = {
+        "healthy": all(finding.verdict is not Verdict.FAULT for _, finding in findings),
+        "findings": [{"check": check, **asdict(finding)} for check, finding in findings],
+    }
+    return msgspec.json.format(msgspec.json.encode(report)).decode()
 
 
 def _counted(number: int, noun: str) -> str:
