@@ -98,7 +98,7 @@ class AlertNotifier:
 
     async def _deliver(self, session: aiohttp.ClientSession, url: str, change: AlertChange) -> bool:
         """True if the receiver accepted it, after retries if need be."""
-        body = msgspec.json.encode(message(change, self._replica, self._hide))
+        body = msgspec.json.encode(_message(change, self._replica, self._hide))
         try:
             async for attempt in stamina.retry_context(
                 on=_NotPostedYet,
@@ -132,36 +132,25 @@ async def _post(session: aiohttp.ClientSession, url: str, body: bytes) -> None:
     raise _NotPosted(f"HTTP {status}")
 
 
-class Message(msgspec.Struct, kw_only=True):
+def _message(change: AlertChange, replica: str, hide: Callable[[str], str]) -> dict[str, object]:
     """Slack shows `text`; the rest is for programs."""
-
-    text: str
-    alert: str
-    status: str
-    summary: str
-    advice: str
-    replica: str
-    since: str
-    resolved: str | None
-    rooms: list[str]
-
-
-def message(change: AlertChange, replica: str, hide: Callable[[str], str]) -> Message:
-    alert, is_over = change.alert, change.resolved_at is not None
-    head = f"*Resolved: {alert.name}*" if is_over else f"*Alert: {alert.name}*"
-    lines = [f"{head} ({replica})", alert.summary, *([] if is_over else [alert.advice])]
-    return Message(
+    alert, status = change.alert, "raised" if change.resolved_at is None else "resolved"
+    head = "Alert" if status == "raised" else "Resolved"
+    lines = [f"*{head}: {alert.name}* ({replica})", alert.summary]
+    if status == "raised":
+        lines.append(alert.advice)
+    return {
         # Slack takes these three for markup.
-        text=html.escape("\n".join(lines), quote=False),
-        alert=alert.name,
-        status="resolved" if is_over else "raised",
-        summary=alert.summary,
-        advice=alert.advice,
-        replica=replica,
-        since=_iso(alert.since_at),
-        resolved=None if change.resolved_at is None else _iso(change.resolved_at),
-        rooms=[hide(room) for room in alert.rooms],
-    )
+        "text": html.escape("\n".join(lines), quote=False),
+        "alert": alert.name,
+        "status": status,
+        "summary": alert.summary,
+        "advice": alert.advice,
+        "replica": replica,
+        "since": _iso(alert.since_at),
+        "resolved": None if change.resolved_at is None else _iso(change.resolved_at),
+        "rooms": [hide(room) for room in alert.rooms],
+    }
 
 
 def _iso(at: int) -> str:
