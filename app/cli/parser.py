@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from app.cli import commands
 from app.cli.commands import Command
@@ -13,8 +13,9 @@ from app.config.environment import between, parse_database_url, web_url
 
 T = TypeVar("T")
 
-#: A parser of one command: name, what runs it, summary, description, epilog.
-_Add = Callable[[str, Command, str, str, str], argparse.ArgumentParser]
+#: argparse's add_parser.
+_Add = Callable[..., argparse.ArgumentParser]
+_FORM = argparse.RawDescriptionHelpFormatter
 
 _DESCRIPTION = "Keeps exactly one responsive LiveKit agent in every room where people want one."
 
@@ -79,15 +80,11 @@ _WAIT_S = 15
 
 def command_line(environ: Mapping[str, str], serve: Command) -> argparse.ArgumentParser:
     """The parser; its result has the command as `run`, which is `serve` by default."""
-    parser = argparse.ArgumentParser(
-        prog="python -m app",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    texts: dict[str, Any] = {"description": _DESCRIPTION, "epilog": _EPILOG}
+    parser = argparse.ArgumentParser(prog="python -m app", formatter_class=_FORM, **texts)
     parser.set_defaults(run=serve)
-    add = partial(_add, parser.add_subparsers(metavar="command"))
-    add("serve", serve, "run the service; the default", _DESCRIPTION, _EPILOG)
+    add = partial(parser.add_subparsers(metavar="command").add_parser, formatter_class=_FORM)
+    add("serve", help="run the service; the default", **texts).set_defaults(run=serve)
     _add_doctor(add)
     _add_status(add, environ)
     _add_backup(add)
@@ -96,36 +93,20 @@ def command_line(environ: Mapping[str, str], serve: Command) -> argparse.Argumen
     return parser
 
 
-def _add(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
-    name: str,
-    run: Command,
-    summary: str,
-    description: str,
-    epilog: str,
-) -> argparse.ArgumentParser:
-    parser = commands.add_parser(
-        name,
-        help=summary,
-        description=description,
-        epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.set_defaults(run=run)
-    return parser
-
-
 def _add_doctor(add: _Add) -> None:
-    names = checks.NAMES
-    description = _DOCTOR_DESCRIPTION.format(checks=", ".join(names))
-    summary = "check for misconfigurations and print a fix for each"
-    parser = add("doctor", commands.doctor, summary, description, _DOCTOR_EPILOG)
+    parser = add(
+        "doctor",
+        help="check for misconfigurations and print a fix for each",
+        description=_DOCTOR_DESCRIPTION.format(checks=", ".join(checks.NAMES)),
+        epilog=_DOCTOR_EPILOG,
+    )
+    parser.set_defaults(run=commands.doctor)
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
     parser.add_argument(
         "--skip",
         action="append",
         default=[],
-        choices=names,
+        choices=checks.NAMES,
         metavar="CHECK",
         help="skip a check; may be repeated",
     )
@@ -139,19 +120,18 @@ def _add_doctor(add: _Add) -> None:
 
 
 def _add_status(add: _Add, environ: Mapping[str, str]) -> None:
-    parser = add(
-        "status", commands.status, "show a running service's agents", _STATUS_DESCRIPTION, _STATUS_EPILOG
-    )
+    summary = "show a running service's agents"
+    parser = add("status", help=summary, description=_STATUS_DESCRIPTION, epilog=_STATUS_EPILOG)
+    parser.set_defaults(run=commands.status)
     parser.add_argument(
         "--url",
         type=_argument(web_url),
         default=f"http://127.0.0.1:{environ.get('PORT') or 8080}",
         help="URL of the service (default: %(default)s)",
     )
-    first_key = environ.get("API_KEYS", "").partition(",")[0].strip()
     parser.add_argument(
         "--api-key",
-        default=first_key,
+        default=environ.get("API_KEYS", "").partition(",")[0].strip(),
         metavar="KEY",
         help="one of the service's API_KEYS; default: the first in $API_KEYS, which other processes cannot "
         "read",
@@ -161,26 +141,24 @@ def _add_status(add: _Add, environ: Mapping[str, str]) -> None:
 
 def _add_backup(add: _Add) -> None:
     summary = "copy the SQLite database, also while it is in use"
-    parser = add("backup", commands.backup, summary, _BACKUP_DESCRIPTION, _DONE_EPILOG)
+    parser = add("backup", help=summary, description=_BACKUP_DESCRIPTION, epilog=_DONE_EPILOG)
+    parser.set_defaults(run=commands.backup)
     parser.add_argument(
         "--to", dest="target", required=True, metavar="FILE", type=Path, help="new file; must not exist"
     )
 
 
 def _add_restore(add: _Add) -> None:
-    parser = add(
-        "restore",
-        commands.restore,
-        "replace the SQLite database with a backup",
-        _RESTORE_DESCRIPTION,
-        _DONE_EPILOG,
-    )
-    parser.add_argument("--from", dest="source", required=True, metavar="FILE", type=Path)
+    summary = "replace the SQLite database with a backup"
+    parser = add("restore", help=summary, description=_RESTORE_DESCRIPTION, epilog=_DONE_EPILOG)
+    parser.set_defaults(run=commands.restore)
+    parser.add_argument("--from", dest="source", required=True, metavar="FILE", type=Path, help="the backup")
 
 
 def _add_copy_database(add: _Add, environ: Mapping[str, str]) -> None:
     summary = "copy all data into another database, including running TTLs"
-    parser = add("copy-database", commands.copy_database, summary, _COPY_DESCRIPTION, _DONE_EPILOG)
+    parser = add("copy-database", help=summary, description=_COPY_DESCRIPTION, epilog=_DONE_EPILOG)
+    parser.set_defaults(run=commands.copy_database)
     read = _argument(parse_database_url)
     parser.add_argument("--from", dest="source", required=True, metavar="URL", type=read)
     parser.add_argument(
