@@ -100,6 +100,7 @@ def test_the_lifecycle_knows_no_library() -> None:
         ),
         ("aiohttp_sse", {"dashboard.routes"}),
         ("jwt", {"claims"}),
+        ("itsdangerous", {"signing"}),
         ("time", {"clock"}),
         ("os", {"__main__", "logs.output"}),
     ],
