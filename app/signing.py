@@ -1,8 +1,4 @@
-"""The signature of what a browser keeps: HMAC-SHA256, with a key of its own for each purpose.
-
-What is signed holds its own time: with itsdangerous' timestamps a replica would reject what another one,
-whose clock is a second ahead, has just signed.
-"""
+"""The signature of what a browser keeps: HMAC-SHA256, with a key of its own for each purpose."""
 
 from collections.abc import Sequence
 from hashlib import sha256
