@@ -14,6 +14,7 @@ SwaggerUIBundle({
   dom_id: "#api",
   supportedSubmitMethods: [],
   validatorUrl: null,
+  showCommonExtensions: true,
   defaultModelRendering: "model",
   defaultModelExpandDepth: 3,
   defaultModelsExpandDepth: -1,
