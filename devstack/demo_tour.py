@@ -43,7 +43,7 @@ async def tour(page: Page, base_url: str, room: str) -> AsyncIterator[str]:
     await page.get_by_role("button", name="Leave").click()
     await page.context.clear_permissions()
     await page.get_by_role("button", name="Join with microphone").click()
-    await expect(page.locator("#notice-sentence")).to_have_text("The microphone may not be used.")
+    await expect(page.locator("#notice-sentence")).to_have_text("The browser blocks the microphone.")
     await _is_ready(page)
     yield "no-microphone"
 
@@ -55,7 +55,7 @@ async def _joining(page: Page) -> AsyncIterator[str]:
     let_through = await _hold(page, "**/dispatch-agent")
     await page.evaluate(_HOLD_CALL)
     await page.get_by_role("button", name="Join with microphone").click()
-    await _says(page, "Asking for the agent…")
+    await _says(page, "Requesting the agent…")
     yield "asking"
     let_through()
     await _says(page, "Joining the room…")
@@ -102,9 +102,9 @@ async def _without_agent(page: Page, base_url: str, room: str) -> AsyncIterator[
 
 async def _without_network(page: Page) -> AsyncIterator[str]:
     await page.context.set_offline(True)
-    await _wait_until_it_says(page, "Connection lost, coming back…")
+    await _wait_until_it_says(page, "Connection lost, reconnecting…")
     yield "reconnecting"
-    await _wait_until_it_says(page, "That did not work")
+    await _wait_until_it_says(page, "The connection failed")
     yield "failed"
     await page.context.set_offline(False)
     await page.get_by_role("button", name="Try again").click()

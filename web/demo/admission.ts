@@ -4,12 +4,12 @@ import type { Tab } from "./tab";
 const KEY = "demo.api-key";
 
 const MISSING: Message = {
-  sentence: "This service gives its tokens to holders of an API key.",
-  nextStep: "Enter one of its API_KEYS. It stays in this tab, and goes when the tab is closed.",
+  sentence: "This service issues tokens only to holders of an API key.",
+  nextStep: "Enter one of its API_KEYS. This tab keeps the key until you close it.",
 };
 const WRONG: Message = {
-  sentence: "This is none of the service's API keys.",
-  nextStep: "Enter another.",
+  sentence: "This is not one of the service's API keys.",
+  nextStep: "Enter another one.",
 };
 
 /** This tab's tokens, from the service's own endpoint; outside `dev` that takes an API key. */

@@ -7,7 +7,7 @@ const SETTLE_MS = 700;
 
 const STATES: Readonly<Record<string, string>> = {
   none: "none",
-  creating: "asked for",
+  creating: "requested",
   starting: "on its way",
   active: "in the room",
   idle: "waiting for you",
@@ -43,7 +43,7 @@ export class AgentPanel {
     if (this.#status.participantCount) return "The agent stays with the others.";
     return this.#status.hasAgent
       ? "The agent waits for you."
-      : "The agent has ended; joining brings a new one.";
+      : "The agent has ended; you get a new one when you join.";
   }
 
   /** Ask soon, since something has changed, and go on asking for as long as there is something to see. */

@@ -53,7 +53,7 @@ let greeted: string | null = null;
 function greet(state: ConnectionState): void {
   if (greeted === state.dispatchId) return;
   greeted = state.dispatchId;
-  conversation.mark(state.reused ? "The agent that was here goes on with you" : "A new agent has joined");
+  conversation.mark(state.reused ? "The agent that was already here continues with you" : "A new agent has joined");
 }
 
 function onClick(id: string, act: () => void): void {
@@ -96,7 +96,7 @@ element("composer").addEventListener("submit", (event) => {
   connection.sendText(text).catch(() => {
     // What could not be sent is not to be written again.
     message.value ||= text;
-    conversation.mark("That could not be sent");
+    conversation.mark("Your message could not be sent");
   });
 });
 

@@ -74,7 +74,7 @@ function noticeFor(state: ConnectionState): Notice | null {
   if (state.audioBlocked) {
     const message = {
       sentence: "The sound is off.",
-      nextStep: "This browser waits for your click to play it.",
+      nextStep: "This browser plays no sound before you click.",
     };
     return { message, action: "startAudio" };
   }
@@ -94,19 +94,19 @@ function title(state: ConnectionState): string {
 }
 
 function detail(state: ConnectionState, conversationEmpty: boolean): string {
-  if (state.retryAt !== null) return "It did not work yet; the next try follows in a moment.";
+  if (state.retryAt !== null) return "Not connected yet; retrying in a moment.";
   switch (state.phase) {
     case "idle":
-      return conversationEmpty ? "The agent joins when you do." : "Join to go on where you were.";
+      return conversationEmpty ? "The agent joins when you do." : "Join to continue where you left off.";
     case "failed":
       return "You are not in the room.";
     case "waiting-for-agent":
       return state.problem ? "You are in the room." : "This takes a second or two.";
     case "reconnecting":
-      return "The agent waits for you; there is nothing to do.";
+      return "The agent waits for you; you need not do anything.";
     case "ready":
       return state.microphone === "on"
-        ? "Your microphone is on. This example only reads; a real agent listens, too."
+        ? "Your microphone is on. This example agent only reads text; a real agent also listens."
         : "Write something below.";
     default:
       return "This takes a second or two.";
