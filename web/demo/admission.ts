@@ -12,7 +12,7 @@ const WRONG: Message = {
   nextStep: "Enter another one.",
 };
 
-/** This tab's tokens, from the service's own endpoint; outside `dev` that takes an API key. */
+/** This tab's tokens, from the service's own endpoint; outside `dev` it requires an API key. */
 export class Admission {
   readonly #tab: Tab;
   #refusal: Message | null = null;
@@ -21,7 +21,7 @@ export class Admission {
     this.#tab = tab;
   }
 
-  /** What to say to whoever has to enter a key; null where none is wanted. */
+  /** The message for a person who must enter a key; null if no key is needed. */
   get refusal(): Message | null {
     return this.#refusal;
   }

@@ -9,7 +9,7 @@ const AGENT_STATES: Readonly<Record<string, string>> = {
   speaking: "The agent is speaking",
 };
 
-/** Put a state of the connection on the page. */
+/** Show a state of the connection on the page. */
 export function showConnection(
   state: ConnectionState,
   conversationEmpty: boolean,
@@ -26,7 +26,7 @@ export function showConnection(
   showDetail(state, conversationEmpty, waiting);
 
   element("welcome").hidden = !conversationEmpty;
-  // After a failure it is tried again as it was, or given up.
+  // After a failure the person can retry or give up.
   element("join").hidden = !atRest || failed;
   element("key").hidden = !(failed && refusal);
   element("composer").hidden = atRest;
@@ -44,7 +44,7 @@ export function showDetail(state: ConnectionState, conversationEmpty: boolean, w
   say("detail", state.phase === "ended" ? waiting : detail(state, conversationEmpty));
 }
 
-/** What the button in the notice does, if there is one. */
+/** The action of the notice's button, if there is one. */
 export type NoticeAction = "connect" | "startAudio";
 
 interface Notice {
@@ -65,7 +65,7 @@ function showNotice(notice: Notice | null): void {
 function noticeFor(state: ConnectionState): Notice | null {
   if (state.problem) {
     const message = english.problems[state.problem.code];
-    // Where we try again by ourselves, or the buttons to join are at hand, another would be in the way.
+    // No button while retries are automatic or the join buttons are visible.
     const offer = state.phase === "failed" || state.phase === "waiting-for-agent";
     return offer ? { message, action: "connect" } : { message };
   }
@@ -113,7 +113,7 @@ function detail(state: ConnectionState, conversationEmpty: boolean): string {
   }
 }
 
-/** Only what has changed: a screen reader reads a text anew that is set anew. */
+/** Sets only changed texts: a screen reader reads every text that is set again. */
 function say(id: string, text: string): void {
   const target = element(id);
   if (target.textContent !== text) target.textContent = text;

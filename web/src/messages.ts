@@ -1,13 +1,13 @@
 import type { ProblemCode } from "./problems.js";
 import type { Phase } from "./state.js";
 
-/** What to tell a person: what is the matter, and what they can do about it. */
+/** A message for a person: what is wrong, and what they can do about it. */
 export interface Message {
   readonly sentence: string;
   readonly nextStep: string;
 }
 
-/** Every sentence this package can say. To translate it, give another object of this type. */
+/** Every sentence that this package shows. To translate them, pass another object of this type. */
 export interface Messages {
   readonly phases: Readonly<Record<Phase, string>>;
   readonly problems: Readonly<Record<ProblemCode, Message>>;
