@@ -1,4 +1,4 @@
-"""Benchmarks with `uv run bench`: measures every promised figure and its reference in one run."""
+"""Benchmarks: measures every promised figure and its reference, in one run."""
 
 import argparse
 import sys
