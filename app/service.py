@@ -5,33 +5,32 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from app.agents import Agents
-from app.alert_post import AlertPost
-from app.alert_rules import rules_for
-from app.alert_watch import AlertWatch
-from app.alerts import Alerts
-from app.changes import Advance, Change, Intent, Outcome, RoomEvent
-from app.cleanup import Cleaner
+from app.alerts.model import Alerts
+from app.alerts.monitor import AlertMonitor
+from app.alerts.notifier import AlertNotifier
+from app.alerts.rules import rules_for
 from app.clock import Clock
-from app.config import Config
+from app.config.settings import Config
+from app.control.dispatcher import Dispatcher
+from app.control.effects import EffectRunner
+from app.control.inspector import RoomInspector
+from app.control.liveness import Liveness
+from app.control.processor import ChangeProcessor
+from app.control.readiness import Readiness
+from app.control.reconciler import Reconciler
+from app.control.sweeper import Sweeper
+from app.control.timers import Timers
 from app.dashboard.feed import Feed
 from app.dashboard.figures import read_totals
-from app.dispatches import Dispatches
-from app.evidence import Examiner
-from app.livekit import LiveKit
-from app.liveness import Liveness
-from app.log_counts import LogCounts
-from app.logs.cleaning import Redaction
-from app.metered_livekit import MeteredLiveKit
-from app.metrics import Metrics, Readings
-from app.mode import Withheld
-from app.readiness import Readiness
-from app.reconcile import Reconciler
-from app.session_rooms import SessionRooms
-from app.store import Store
-from app.tally import Tally
-from app.timers import Deadline, Timers
-from app.tracker import Tracker
+from app.database.store import Store
+from app.livekit.interface import LiveKit
+from app.livekit.metered import MeteredLiveKit
+from app.logs.counts import LogCounts
+from app.logs.redaction import Redaction
+from app.metrics.counters import Counters, SuppressedActions
+from app.metrics.registry import Metrics, Readings
+from app.state.changes import Advance, Change, Intent, Outcome, RoomEvent
+from app.state.views import Deadline
 
 logger = logging.getLogger(__name__)
 
@@ -44,27 +43,27 @@ _ERRANDS_GRACE_S = 4.0
 class Service:
     """The parts that requests are handed to."""
 
+    livekit: LiveKit
     store: Store
-    tracker: Tracker
+    processor: ChangeProcessor
     timers: Timers
-    agents: Agents
-    dispatches: Dispatches
+    effects: EffectRunner
+    dispatcher: Dispatcher
     reconciler: Reconciler
-    cleaner: Cleaner
+    sweeper: Sweeper
     liveness: Liveness
     readiness: Readiness
     metrics: Metrics
-    tally: Tally
-    alert_watch: AlertWatch
-    alert_post: AlertPost
+    counters: Counters
+    alert_monitor: AlertMonitor
+    alert_notifier: AlertNotifier
     feed: Feed
-    session_rooms: SessionRooms
 
     async def start(self) -> None:
-        self.tracker.start()
-        count = await self.cleaner.restore()
+        self.processor.start()
+        count = await self.sweeper.restore()
         logger.info("The timers are restored", extra={"action": "restore", "count": count})
-        self.cleaner.start()
+        self.sweeper.start()
         self.liveness.start()
         self.readiness.start()
         self.feed.start()
@@ -76,9 +75,9 @@ class Service:
         await self.liveness.close()
         loop = asyncio.get_running_loop()
         until = loop.time() + _ERRANDS_GRACE_S
-        for part in (self.cleaner, self.dispatches, self.reconciler, self.agents):
+        for part in (self.sweeper, self.dispatcher, self.reconciler, self.effects):
             await part.close(max(0.0, until - loop.time()))
-        await self.tracker.close()
+        await self.processor.close()
 
 
 def build_service(
@@ -89,82 +88,86 @@ def build_service(
     def follow_up(change: Change, outcome: Outcome) -> None:
         for transition in outcome.transitions:
             feed.note(transition.after)
-        alert_watch.take(change, outcome)
+        alert_monitor.take(change, outcome)
         if not isinstance(change, Advance | Intent):
-            agents.spawn(outcome.effects)
+            effects.spawn(outcome.effects)
         # A Snapshot is part of looking at the room: another look would find the same stranger for ever.
         if outcome.stranger and isinstance(change, RoomEvent):
             reconciler.spawn_inspection(change.room_name)
 
     def fire(deadline: Deadline) -> None:
-        cleaner.act(deadline)
+        sweeper.act(deadline)
 
-    mode, withheld, tally = config.mode, Withheld(), Tally(mode=config.mode)
-    metrics = Metrics(tally, log_counts, clock, join_timeout_us=config.policy.join_timeout_us)
-    livekit = MeteredLiveKit(livekit, tally, metrics)
+    mode, suppressed, counters = config.mode, SuppressedActions(), Counters(mode=config.mode)
+    metrics = Metrics(counters, log_counts, clock, join_timeout_us=config.policy.join_timeout_us)
+    livekit = MeteredLiveKit(livekit, counters, metrics)
     timers = Timers(clock, fire)
-    tracker = Tracker(store, timers, clock, config.policy, metrics, follow_up)
-    examiner = Examiner(livekit, store, tracker, clock, closes_with_user=config.agent_closes_with_user)
-    agents = Agents(
+    processor = ChangeProcessor(store, timers, clock, config.policy, metrics, follow_up)
+    inspector = RoomInspector(
+        livekit, store, processor, clock, closes_with_user=config.agent_closes_with_user
+    )
+    effects = EffectRunner(
         livekit,
         store,
-        tracker,
-        examiner,
-        tally,
+        processor,
+        inspector,
+        counters,
         mode=mode,
-        withheld=withheld,
+        suppressed=suppressed,
         room_timeout_s=config.room_timeout_s,
     )
-    dispatches = Dispatches(
+    dispatcher = Dispatcher(
         livekit,
         store,
-        tracker,
-        examiner,
-        agents,
-        tally,
+        processor,
+        inspector,
+        effects,
+        counters,
         clock,
         mode=mode,
-        withheld=withheld,
+        suppressed=suppressed,
         room_timeout_s=config.room_timeout_s,
     )
     reconciler = Reconciler(
         livekit,
         store,
-        tracker,
-        examiner,
-        agents,
-        dispatches,
+        processor,
+        inspector,
+        effects,
+        dispatcher,
         mode=mode,
-        withheld=withheld,
+        suppressed=suppressed,
         agent_names=config.agent_names,
     )
     metrics.watch(
         Readings(
-            agents=lambda: alert_watch.agents,
-            alerts=lambda: alert_watch.active,
-            queue_depth=lambda: tracker.queue_depth,
+            agents=lambda: alert_monitor.agents,
+            alerts=lambda: alert_monitor.active,
+            queue_depth=lambda: processor.queue_depth,
             drift=reconciler.drift,
-            withheld=withheld.counts,
+            withheld=suppressed.counts,
         )
     )
-    cleaner = Cleaner(
+    sweeper = Sweeper(
         store,
-        tracker,
+        processor,
         timers,
         reconciler,
-        examiner,
+        inspector,
         clock,
         mode=mode,
-        withheld=withheld,
+        suppressed=suppressed,
         interval_s=config.cleanup_interval_ms / 1_000,
     )
     # An observer does not act on what a probe finds.
     liveness_s = config.liveness_interval_s if mode.keeps_one else 0
-    liveness = Liveness(livekit, store, tracker, agents, reconciler, clock, interval_s=liveness_s)
+    liveness = Liveness(livekit, store, processor, effects, reconciler, clock, interval_s=liveness_s)
     readiness = Readiness(store, reconciler)
     alerts = Alerts(rules_for(config, started_at=clock.now()))
-    alert_post = AlertPost(config.alert_webhook_url, tracker.process_id[:8], tally, _hiding(config))
-    alert_watch = AlertWatch(alerts, store, tally, log_counts, clock, alert_post.send)
+    alert_notifier = AlertNotifier(
+        config.alert_webhook_url, processor.process_id[:8], counters, _hiding(config)
+    )
+    alert_monitor = AlertMonitor(alerts, store, counters, log_counts, clock, alert_notifier.send)
     feed = Feed(
         store,
         clock,
@@ -173,21 +176,21 @@ def build_service(
         problem=lambda: str(reconciler.problem) if reconciler.problem else None,
     )
     return Service(
+        livekit,
         store,
-        tracker,
+        processor,
         timers,
-        agents,
-        dispatches,
+        effects,
+        dispatcher,
         reconciler,
-        cleaner,
+        sweeper,
         liveness,
         readiness,
         metrics,
-        tally,
-        alert_watch,
-        alert_post,
+        counters,
+        alert_monitor,
+        alert_notifier,
         feed,
-        SessionRooms(livekit, clock, config.keys.values()),
     )
 
 

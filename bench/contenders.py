@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from app.config import Keypair
+from app.config.settings import Keypair
 from bench.machine import SERVER_CORES, pinned
 from devstack.npm import environment, run_command
 from devstack.ports import LOOPBACK, free_port

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from app.config import Keypair
+from app.config.settings import Keypair
 
 #: The validity that livekit-server sets.
 _VALID_FOR_S = 300

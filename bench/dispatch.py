@@ -8,8 +8,8 @@ from pathlib import Path
 import aiohttp
 
 from app.clock import SteadyClock
-from app.config import Keypair
-from app.livekit_client import LiveKitClient
+from app.config.settings import Keypair
+from app.livekit.client import LiveKitClient
 from bench.figures import Figure, Unit
 from bench.machine import LOAD_CORES, SERVER_CORES, pinned
 from devstack.livekit_build import find_or_build

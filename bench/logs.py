@@ -7,7 +7,8 @@ import statistics
 import time
 from collections.abc import Callable
 
-from app.logs import Aggregation, LogHandler, configure_logging, prepare_process
+from app.logs.aggregation import Aggregation
+from app.logs.setup import LogHandler, configure_logging, prepare_process
 
 _CALLS = 20_000
 _ROUNDS = 7

@@ -16,17 +16,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from app import migrate
-from app.changes import RoomEvent
+from app.__main__ import settle_memory
 from app.clock import SteadyClock
-from app.config import load_config
-from app.engine import create_engine
+from app.config.settings import load_config
+from app.database import migrations
+from app.database.engine import create_engine
+from app.database.store import Store
 from app.lifecycle import SECOND_US
-from app.log_counts import LogCounts
-from app.memory import settle_memory
+from app.livekit.webhooks import translate
+from app.logs.counts import LogCounts
 from app.service import Service, build_service
-from app.store import Store
-from app.webhooks import translate
+from app.state.changes import RoomEvent
 from bench.corpus import bodies
 from bench.seeds import AGENT_NAME, make_seeds, write_database
 from bench.stub_livekit import StubLiveKit
@@ -53,7 +53,7 @@ async def _service(url: str, livekit: StubLiveKit) -> AsyncIterator[Service]:
         }
     )
     engine = create_engine(config.database_url)
-    await migrate.upgrade(engine)
+    await migrations.upgrade(engine)
     store = Store(engine)
     service = build_service(config, store, livekit, SteadyClock(), LogCounts())
     settle_memory()
@@ -80,12 +80,12 @@ async def measure_restore(folder: Path, agents: int) -> dict[str, float]:
     url = await write_database(folder / "restore.db", seeds.values())
     async with _service(url, StubLiveKit(seeds)) as service:
         began_s = time.perf_counter()
-        restored = await service.cleaner.restore()
+        restored = await service.sweeper.restore()
         restore_s = time.perf_counter() - began_s
         if restored != agents:
             raise RuntimeError(f"{restored} of {agents} timers were restored")
     async with _service(url, StubLiveKit(seeds)) as service:
-        restore_stall_s = await _longest_stall_s(service.cleaner.restore())
+        restore_stall_s = await _longest_stall_s(service.sweeper.restore())
     # Everything is overdue now, and LiveKit has none of the rooms: the largest possible sweep.
     overdue = make_seeds(agents, expire_in_s=-3_600, within_s=1)
     url = await write_database(folder / "sweep.db", overdue.values())
@@ -103,11 +103,11 @@ async def measure_reconcile(folder: Path, agents: int) -> dict[str, float]:
     seeds = make_seeds(agents)
     url = await write_database(folder / "reconcile.db", seeds.values())
     async with _service(url, StubLiveKit(seeds)) as service:
-        service.tracker.start()
+        service.processor.start()
         began_s = time.perf_counter()
         stall_s = await _longest_stall_s(service.reconciler.run())
         reconcile_s = time.perf_counter() - began_s
-        await service.tracker.close()
+        await service.processor.close()
     return {"reconcile_s": reconcile_s, "reconcile_stall_ms": stall_s * 1e3}
 
 
@@ -118,7 +118,7 @@ async def measure_memory(folder: Path, agents: int) -> dict[str, float]:
         await service.store.ping()
         gc.collect()
         before_kb = _resident_kb()
-        await service.cleaner.restore()
+        await service.sweeper.restore()
         gc.collect()
         per_agent_kb = (_resident_kb() - before_kb) / agents
     return {"per_agent_kb": per_agent_kb}
@@ -130,8 +130,8 @@ async def measure_storm(folder: Path, agents: int) -> dict[str, float]:
     url = await write_database(folder / "storm.db", seeds.values())
     livekit = StubLiveKit(seeds, answers_after_s=_LIVEKIT_ANSWERS_S)
     async with _service(url, livekit) as service:
-        service.tracker.start()
-        await service.cleaner.restore()
+        service.processor.start()
+        await service.sweeper.restore()
         wall_offset_s = time.time() - asyncio.get_running_loop().time()
         async with asyncio.timeout(60):
             await livekit.all_deleted.wait()
@@ -160,7 +160,7 @@ async def measure_growth(folder: Path, agents: int) -> dict[str, float]:
         if (event := translate(body.encode()).event)
     ]
     async with _service(url, StubLiveKit(seeds)) as service:
-        service.tracker.start()
+        service.processor.start()
         await _commit_all(service, events[:_WARM_UP_EVENTS])
         began_s = time.process_time()
         await _commit_all(service, events[_WARM_UP_EVENTS:])
@@ -171,7 +171,7 @@ async def measure_growth(folder: Path, agents: int) -> dict[str, float]:
 
 async def _commit_all(service: Service, events: list[RoomEvent]) -> None:
     for start in range(0, len(events), _BATCH):
-        await asyncio.gather(*map(service.tracker.submit_one, events[start : start + _BATCH]))
+        await asyncio.gather(*map(service.processor.submit_one, events[start : start + _BATCH]))
 
 
 async def measure_timers(_folder: Path, agents: int) -> dict[str, float]:
@@ -179,7 +179,8 @@ async def measure_timers(_folder: Path, agents: int) -> dict[str, float]:
     # Imported here: only this measurement needs it, and the import is slow.
     from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
-    from app.timers import Deadline, Timers
+    from app.control.timers import Timers
+    from app.state.views import Deadline
 
     clock = SteadyClock()
     timers = Timers(clock, lambda _deadline: None)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from sqlalchemy import insert
 
-from app import migrate
-from app.engine import create_engine
+from app.database import migrations
+from app.database.engine import create_engine
+from app.database.tables import dispatches, participants, rooms
 from app.lifecycle import SECOND_US, State
-from app.livekit import ListedDispatch, RoomInfo
-from app.models import dispatches, participants, rooms
-from app.presence import Kind, Participant
+from app.livekit.interface import ListedDispatch, RoomInfo
+from app.state.presence import Participant, ParticipantKind
 
 AGENT_NAME = "assistant"
 _CHUNK = 5_000
@@ -49,7 +49,7 @@ class Seed:
     def agent(self) -> Participant:
         return Participant(
             sid=f"PA_agent{self.number:08d}",
-            kind=Kind.AGENT,
+            kind=ParticipantKind.AGENT,
             identity=self.identity,
             agent_name=AGENT_NAME,
             joined_at=self.since + SECOND_US,
@@ -80,7 +80,7 @@ async def write_database(file: Path, seeds: Iterable[Seed]) -> str:
     """Create the database and return its URL."""
     url = f"sqlite+aiosqlite:///{file}"
     engine = create_engine(url)
-    await migrate.upgrade(engine)
+    await migrations.upgrade(engine)
     listed = list(seeds)
     for start in range(0, len(listed), _CHUNK):
         chunk = listed[start : start + _CHUNK]

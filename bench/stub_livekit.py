@@ -5,8 +5,8 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from app.livekit import ListedDispatch, Probe, RoomInfo
-from app.presence import Kind, Participant
+from app.livekit.interface import ListedDispatch, Probe, RoomInfo
+from app.state.presence import Participant, ParticipantKind
 from bench.seeds import Seed
 
 
@@ -49,7 +49,7 @@ class StubLiveKit:
 
     async def list_people(self, room_name: str) -> frozenset[str]:
         participants = await self.list_participants(room_name)
-        return frozenset(p.sid for p in participants if p.kind is Kind.PERSON)
+        return frozenset(p.sid for p in participants if p.kind is ParticipantKind.PERSON)
 
     async def create_dispatch(
         self, room_name: str, agent_name: str, row_id: str, metadata: str

@@ -6,9 +6,9 @@ import os
 from alembic import context
 from sqlalchemy import Connection
 
-from app.config import parse_database_url
-from app.engine import create_engine
-from app.models import metadata
+from app.config.settings import parse_database_url
+from app.database.engine import create_engine
+from app.database.tables import metadata
 
 
 def _run(connection: Connection) -> None:

@@ -9,15 +9,15 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 
-from app.alerts import Alert
+from app.alerts.model import Alert
 from app.clock import Clock
 from app.dashboard import messages
-from app.dashboard.hour import Hour, Minute, Totals
+from app.dashboard.history import Minute, MinuteHistory, Totals
 from app.dashboard.mirror import MAX_ENDED, MAX_LIVE, Mirror
-from app.dashboard.watcher import Watcher
+from app.dashboard.subscriber import Subscriber
+from app.database.store import Store
 from app.errors import Busy, ServiceError
 from app.lifecycle import LIVE_STATES, Dispatch, State
-from app.store import Store
 
 MAX_PAGES = 32
 _PUBLISH_EVERY_S = 0.25
@@ -44,10 +44,10 @@ class Feed:
         self._totals = totals
         self._alerts = alerts
         self._problem = problem
-        self._hour = Hour()
+        self._history = MinuteHistory()
         #: How many pages are open, those included that wait for their snapshot.
         self.pages = 0
-        self._watchers: set[Watcher] = set()
+        self._subscribers: set[Subscriber] = set()
         #: None while no page is open.
         self._mirror: Mirror | None = None
         #: History up to these numbers was there at the last polls, oldest first.
@@ -65,8 +65,8 @@ class Feed:
     def dismiss(self) -> None:
         """Close every page's stream: an open one would hold up the stop of the server."""
         self._closed = True
-        for watcher in self._watchers:
-            watcher.close()
+        for subscriber in self._subscribers:
+            subscriber.close()
 
     async def close(self) -> None:
         self.dismiss()
@@ -82,10 +82,10 @@ class Feed:
 
     def sample(self) -> Minute:
         """Read the counters into the hour."""
-        return self._hour.record(self._clock.now(), self._totals())
+        return self._history.record(self._clock.now(), self._totals())
 
     @asynccontextmanager
-    async def watch(self) -> AsyncIterator[Watcher]:
+    async def watch(self) -> AsyncIterator[Subscriber]:
         """A watcher whose first event is a snapshot.
 
         Raises:
@@ -96,17 +96,17 @@ class Feed:
             raise Busy("the service is stopping")
         if self.pages >= MAX_PAGES:
             raise Busy(f"{MAX_PAGES} pages are open already; close one")
-        watcher = Watcher()
+        subscriber = Subscriber()
         self.pages += 1
         try:
             mirror = await self._load()
             # Nothing is awaited from the snapshot on: it and the changes after it are without a gap.
-            watcher.offer(messages.encode_event("snapshot", self._snapshot(mirror)))
-            watcher.offer(messages.encode_event("beat", self._beat(self._problem())))
-            self._watchers.add(watcher)
-            yield watcher
+            subscriber.offer(messages.encode_event("snapshot", self._snapshot(mirror)))
+            subscriber.offer(messages.encode_event("beat", self._beat(self._problem())))
+            self._subscribers.add(subscriber)
+            yield subscriber
         finally:
-            self._watchers.discard(watcher)
+            self._subscribers.discard(subscriber)
             self.pages -= 1
 
     async def _load(self) -> Mirror:
@@ -161,14 +161,14 @@ class Feed:
 
     def _send(self, name: str, message: messages.Beat | messages.Changes) -> None:
         event = messages.encode_event(name, message)
-        for watcher in self._watchers:
-            watcher.offer(event)
+        for subscriber in self._subscribers:
+            subscriber.offer(event)
 
     def _snapshot(self, mirror: Mirror) -> messages.Snapshot:
         return messages.Snapshot(
             at=self._now_ms(),
             agents=[messages.agent_card(dispatch) for dispatch in mirror],
-            minutes=[messages.minute_card(minute) for minute in self._hour.minutes],
+            minutes=[messages.minute_card(minute) for minute in self._history.minutes],
             max_live=MAX_LIVE,
             max_ended=MAX_ENDED,
         )

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry
 
-from app.dashboard.hour import Totals
+from app.dashboard.history import Totals
 
 _PREFIX = "agent_lifecycle_"
 #: Of these, which are summed over all labels but the ones that are named.

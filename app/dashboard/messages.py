@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from app.alerts import Alert
-from app.dashboard.hour import Minute, Totals
-from app.dashboard.words import END_REASONS, STATES, describe
+from app.alerts.model import Alert
+from app.dashboard.history import Minute, Totals
 from app.lifecycle import Dispatch
-from app.store import HistoryLine
+from app.lifecycle.descriptions import END_REASONS, STATES, describe
+from app.state.views import HistoryLine
 
 
 class _Message(msgspec.Struct, rename="camel", kw_only=True):

@@ -4,7 +4,7 @@ Pure: no I/O, no clock, nothing of ours imported. Times are integer microseconds
 spans in microseconds (`_us`).
 """
 
-from app.lifecycle.decision import born, decide, due_event
+from app.lifecycle.decision import decide, due_event, open_dispatch
 from app.lifecycle.model import (
     LIVE_STATES,
     SECOND_US,
@@ -36,7 +36,7 @@ __all__ = [
     "Signal",
     "State",
     "Successor",
-    "born",
     "decide",
     "due_event",
+    "open_dispatch",
 ]

@@ -13,7 +13,7 @@ from app.lifecycle.model import (
     Signal,
     State,
 )
-from app.lifecycle.succession import succeed
+from app.lifecycle.successor import make_successor
 from app.lifecycle.table import TABLE, Goal, Rule
 
 
@@ -30,8 +30,8 @@ def decide(dispatch: Dispatch, signal: Signal, now: int, policy: Policy) -> Deci
     if to in LIVE_STATES:
         moved = replace(moved, end_reason=None)
     timed = _set_deadlines(dispatch, moved, signal.event, now, policy)
-    fresh = succeed(rule.successor, timed, signal.successor_id, now, policy)
-    successor = born(fresh, now, policy) if fresh else None
+    fresh = make_successor(rule.successor, timed, signal.successor_id, now, policy)
+    successor = open_dispatch(fresh, now, policy) if fresh else None
     effects = _effects(rule, timed)
     if successor and _is_news(dispatch, successor, policy):
         effects = (*effects, Effect.ALERT)
@@ -56,7 +56,7 @@ def due_event(dispatch: Dispatch, now: int) -> Event | None:
     return Event.JOIN_OVERDUE if overdue else Event.RETRY_DUE
 
 
-def born(dispatch: Dispatch, now: int, policy: Policy) -> Dispatch:
+def open_dispatch(dispatch: Dispatch, now: int, policy: Policy) -> Dispatch:
     """A new dispatch with the deadlines of its state."""
     return _set_deadlines(None, dispatch, None, now, policy)
 

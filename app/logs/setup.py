@@ -6,13 +6,13 @@ import threading
 from typing import TextIO
 
 from app.clock import Clock, SteadyClock
-from app.log_counts import LogCounts
 from app.logs.aggregation import Aggregation
-from app.logs.budget import Budget
-from app.logs.cleaning import Cleaner
-from app.logs.forms import JsonForm, TextForm
-from app.logs.output import OutputThread, writer_to
-from app.logs.pipe import Pipe
+from app.logs.counts import LogCounts
+from app.logs.formats import JsonForm, TextForm
+from app.logs.limiter import LogRateLimiter
+from app.logs.pipeline import Pipeline
+from app.logs.redaction import RecordCleaner
+from app.logs.writer_thread import OutputThread, writer_to
 
 logger = logging.getLogger(__name__)
 
@@ -20,18 +20,18 @@ logger = logging.getLogger(__name__)
 class LogHandler(logging.Handler):
     """The log of this process while it runs."""
 
-    def __init__(self, pipe: Pipe, output: OutputThread) -> None:
+    def __init__(self, pipeline: Pipeline, output: OutputThread) -> None:
         super().__init__()
-        self._pipe = pipe
+        self._pipeline = pipeline
         self._output = output
-        output.start(pipe)
+        output.start(pipeline)
 
     @property
     def counts(self) -> LogCounts:
-        return self._pipe.counts
+        return self._pipeline.counts
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._pipe.take(record)
+        self._pipeline.take(record)
 
     def close(self) -> None:
         """Write what is left to say. What is logged after is lost."""
@@ -45,18 +45,18 @@ def configure_logging(
     *,
     rate_limit: int = 0,
     aggregation: Aggregation | None = None,
-    cleaner: Cleaner | None = None,
+    cleaner: RecordCleaner | None = None,
     clock: Clock | None = None,
 ) -> LogHandler:
     """Send everything to `stream`; platforms take standard error for errors.
 
     `rate_limit`: lines in any second; 0: no limit.
     """
-    cleaner = cleaner or Cleaner()
+    cleaner = cleaner or RecordCleaner()
     output = OutputThread(writer_to(stream))
     form = TextForm(cleaner) if stream.isatty() else JsonForm(cleaner)
     handler = LogHandler(
-        Pipe(form, Budget(rate_limit), aggregation, clock or SteadyClock(), output.send), output
+        Pipeline(form, LogRateLimiter(rate_limit), aggregation, clock or SteadyClock(), output.send), output
     )
     logging.basicConfig(level=level, handlers=[handler], force=True)
     # These two log every statement, with its parameters, at DEBUG.

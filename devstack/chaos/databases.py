@@ -10,9 +10,9 @@ from pathlib import Path
 from sqlalchemy import Row, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.engine import create_engine
-from app.models import dispatches, history, webhook_events
-from app.settings import parse_database_url
+from app.config.environment import parse_database_url
+from app.database.engine import create_engine
+from app.database.tables import dispatches, history, webhook_events
 from devstack.chaos.options import Database
 
 #: Below both databases' limit of parameters in one statement.

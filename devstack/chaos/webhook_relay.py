@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import aiohttp
 from aiohttp import web
 
-from app.webhooks import stored_id
+from app.livekit.webhooks import stored_id
 from devstack.ports import LOOPBACK
 
 #: The events that the service promises to store; it answers 200 to the others too, and ignores them.

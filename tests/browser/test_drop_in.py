@@ -65,14 +65,14 @@ async def frontend(pages: Path, frontend_port: int, service_port: int) -> AsyncI
 
 
 @pytest.fixture
-def surroundings() -> str:
+def environment() -> str:
     return "production"
 
 
 @pytest.fixture
-def settings(frontend: Frontend, surroundings: str) -> dict[str, str]:
+def settings(frontend: Frontend, environment: str) -> dict[str, str]:
     return {
-        "LIFECYCLE_ENV": surroundings,
+        "LIFECYCLE_ENV": environment,
         "SESSION_ROOMS": "cookie",
         "CORS_ORIGINS": frontend.origin("localhost"),
     }
@@ -136,7 +136,7 @@ async def test_two_tabs_are_two_people_in_one_room(
     assert await Call(tabs[1]).start() == visits[1]
 
 
-@pytest.mark.parametrize("surroundings", ["dev"])
+@pytest.mark.parametrize("environment", ["dev"])
 async def test_a_page_of_another_site_keeps_its_room(
     page: Page, frontend: Frontend, service: Service, livekit: api.LiveKitAPI
 ) -> None:
@@ -150,7 +150,7 @@ async def test_a_page_of_another_site_keeps_its_room(
     await eventually((await only_room(livekit)).has_one_agent, "one agent and one dispatch")
 
 
-@pytest.mark.parametrize("surroundings", ["dev"])
+@pytest.mark.parametrize("environment", ["dev"])
 async def test_a_page_that_is_not_named_gets_no_token(
     page: Page, frontend: Frontend, service: Service, livekit: api.LiveKitAPI
 ) -> None:

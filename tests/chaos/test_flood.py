@@ -14,7 +14,7 @@ import aiohttp
 import jwt
 import pytest
 
-from app.webhooks import stored_id
+from app.livekit.webhooks import stored_id
 from devstack.chaos.databases import Tables
 from devstack.livekit_server import LiveKitServer
 from devstack.service import API_KEY, Service

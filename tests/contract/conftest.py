@@ -9,8 +9,8 @@ import pytest
 from livekit import api
 
 from app.clock import SteadyClock
-from app.config import Keypair
-from app.livekit_client import LiveKitClient
+from app.config.settings import Keypair
+from app.livekit.client import LiveKitClient
 from contract.stage import HELPER_AGENT, PLAIN_AGENT, FakeStage, RealStage, Stage
 from devstack.livekit_build import find_or_build
 from devstack.livekit_server import LiveKitServer

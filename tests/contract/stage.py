@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 from livekit import api
 
-from app.livekit import LiveKit
-from app.presence import Kind, Participant
+from app.livekit.interface import LiveKit
+from app.state.presence import Participant, ParticipantKind
 from devstack.livekit_server import LiveKitServer
 from devstack.people import Person, member_token
 from devstack.relay import WebhookRelay
@@ -60,7 +60,7 @@ class Stage(Protocol):
 
 async def agents(stage: Stage) -> list[Participant]:
     found = await stage.livekit.list_participants(stage.room)
-    return [one for one in found if one.kind is Kind.AGENT]
+    return [one for one in found if one.kind is ParticipantKind.AGENT]
 
 
 async def identity_of_agent(stage: Stage) -> str:

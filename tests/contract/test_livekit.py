@@ -3,8 +3,8 @@
 import pytest
 
 from app.errors import LiveKitTimeout, LiveKitUnavailable, LiveKitUnreachable
-from app.livekit import Probe
-from app.presence import Kind
+from app.livekit.interface import Probe
+from app.state.presence import ParticipantKind
 from contract.stage import HELPER_AGENT, PLAIN_AGENT, Stage, agents, identity_of_agent, jobs_shown
 
 NOBODY = "agent-without-a-worker"
@@ -238,8 +238,12 @@ async def test_people_are_told_from_agents_and_are_nameless(stage: Stage) -> Non
 
     found = await stage.livekit.list_participants(stage.room)
 
-    assert sorted(one.kind for one in found) == [Kind.AGENT, Kind.PERSON, Kind.PERSON]
-    people = [one for one in found if one.kind is Kind.PERSON]
+    assert sorted(one.kind for one in found) == [
+        ParticipantKind.AGENT,
+        ParticipantKind.PERSON,
+        ParticipantKind.PERSON,
+    ]
+    people = [one for one in found if one.kind is ParticipantKind.PERSON]
     assert {(one.identity, one.agent_name) for one in people} == {(None, None)}
     assert len({one.sid for one in found}) == 3
     assert all(one.joined_at for one in found)

@@ -8,10 +8,10 @@ import pytest
 from livekit import rtc
 
 from app.clock import SteadyClock
-from app.config import Keypair
+from app.config.settings import Keypair
 from app.errors import LiveKitRefused, LiveKitUnavailable, LiveKitUnreachable
-from app.livekit import HEALTH_METHOD, Probe
-from app.livekit_client import LiveKitClient
+from app.livekit.client import LiveKitClient
+from app.livekit.interface import HEALTH_METHOD, Probe
 from devstack.livekit_server import LiveKitServer
 from devstack.people import Person, member_token
 from devstack.ports import LOOPBACK, free_port

@@ -3,9 +3,9 @@
 import json
 from typing import Any
 
-from app.changes import RoomEvent, RoomEventKind
-from app.presence import Kind
-from app.webhooks import translate
+from app.livekit.webhooks import translate
+from app.state.changes import RoomEvent, RoomEventKind
+from app.state.presence import ParticipantKind
 from contract.stage import HELPER_AGENT, Stage, agents, identity_of_agent, jobs_shown
 
 #: Which of a webhook's many this is about.
@@ -136,7 +136,7 @@ async def test_why_an_agent_leaves(stage: Stage) -> None:
 
     await until_told(stage, "room_finished")
     left = [read(body) for body in bodies(stage, "participant_left")]
-    assert {event.participant.kind for event in left if event.participant} == {Kind.AGENT}
+    assert {event.participant.kind for event in left if event.participant} == {ParticipantKind.AGENT}
     assert [event.reason for event in left] == ["CLIENT_INITIATED", "PARTICIPANT_REMOVED", "ROOM_DELETED"]
 
 

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from app.clock import SteadyClock
-from app.config import Keypair
-from app.livekit_client import LiveKitClient
+from app.config.settings import Keypair
+from app.livekit.client import LiveKitClient
 from devstack.livekit_build import find_or_build
 from devstack.ports import free_port, free_udp_port
 from devstack.processes import Child

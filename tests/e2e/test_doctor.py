@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from livekit import api
 
+from app.cli.doctor import checks
+from app.cli.doctor.findings import Finding, Verdict
 from app.clock import Clock, SteadyClock
-from app.doctor import examination
-from app.doctor.findings import Finding, Verdict
 from devstack.fixture_types import StartService, StartWorker
 from devstack.livekit_server import LiveKitServer
 from devstack.relay import Mode, WebhookRelay
@@ -60,13 +60,11 @@ async def scratch_rooms(livekit_api: api.LiveKitAPI) -> list[str]:
 
 
 async def examine(
-    environ: dict[str, str], *checks: str, clock: Clock | None = None, wait_s: float = 15
+    environ: dict[str, str], *only: str, clock: Clock | None = None, wait_s: float = 15
 ) -> Findings:
-    skip = [name for name in examination.NAMES if name not in checks] if checks else []
+    skip = [name for name in checks.NAMES if name not in only] if only else []
     found: Findings = {}
-    async for check, finding in examination.examine(
-        environ, clock or SteadyClock(), skip=skip, wait_s=wait_s
-    ):
+    async for check, finding in checks.examine(environ, clock or SteadyClock(), skip=skip, wait_s=wait_s):
         if check not in skip:
             found.setdefault(check, []).append(finding)
     return found
@@ -86,7 +84,7 @@ async def test_nothing_is_wrong_with_a_stack_that_works(
     found = await examine(running(environ, service))
 
     assert {one.verdict for listed in found.values() for one in listed} == {Verdict.OK}, found
-    assert list(found) == list(examination.NAMES)
+    assert list(found) == list(checks.NAMES)
     assert found["sharing"][0].message.startswith(f"process {service.child.pid} is at work")
     assert "the service runs" in found["port"][0].message
     assert "says how it is" in found["worker"][0].message

@@ -16,9 +16,9 @@ from urllib.parse import urlencode
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app import migrate
-from app.engine import create_engine
-from app.models import metadata
+from app.database import migrations
+from app.database.engine import create_engine
+from app.database.tables import metadata
 
 T = TypeVar("T")
 
@@ -65,7 +65,7 @@ class SqliteDatabase:
     def migrate(self) -> None:
         async def upgrade() -> None:
             engine = create_engine(self.url)
-            await migrate.upgrade(engine)
+            await migrations.upgrade(engine)
             await engine.dispose()
 
         asyncio.run(upgrade())
@@ -115,7 +115,7 @@ class PostgresDatabase:
         return json.dumps([self.query(f"SELECT * FROM {table}") for table in TABLES]).encode()  # noqa: S608 - our own names
 
     def migrate(self) -> None:
-        self._run(migrate.upgrade(self._engine))
+        self._run(migrations.upgrade(self._engine))
 
     def empty(self) -> None:
         """Of the rows alone: a new database takes ten times as long."""

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from app.errors import LiveKitUnavailable
-from app.livekit import ListedDispatch, Probe, RoomInfo
-from app.presence import Participant
+from app.livekit.interface import ListedDispatch, Probe, RoomInfo
+from app.state.presence import Participant
 from fakes.clock import SECOND_US, FakeClock
 from fakes.faults import Faults
 from fakes.rooms import FakeAgent, FakeDispatch, FakeParticipant, FakeRoom

@@ -10,13 +10,13 @@ from datetime import datetime
 from io import StringIO
 from typing import Any
 
-from app.log_counts import LogCounts
-from app.logs import LogHandler, configure_logging
 from app.logs.aggregation import Aggregation
-from app.logs.budget import Budget
-from app.logs.cleaning import Cleaner
-from app.logs.forms import Form, JsonForm
-from app.logs.pipe import Output, Pipe
+from app.logs.counts import LogCounts
+from app.logs.formats import Form, JsonForm
+from app.logs.limiter import LogRateLimiter
+from app.logs.pipeline import Output, Pipeline
+from app.logs.redaction import RecordCleaner
+from app.logs.setup import LogHandler, configure_logging
 from fakes.clock import FakeClock
 
 
@@ -45,11 +45,13 @@ class FakeLog:
         #: Let through, and not taken by the output yet.
         self.waiting: list[Output] = []
         self.output_stands_still = False
-        self.pipe = Pipe(form or JsonForm(Cleaner()), Budget(limit), aggregation, self.clock, self._send)
+        self.pipeline = Pipeline(
+            form or JsonForm(RecordCleaner()), LogRateLimiter(limit), aggregation, self.clock, self._send
+        )
 
     @property
     def counts(self) -> LogCounts:
-        return self.pipe.counts
+        return self.pipeline.counts
 
     def log(
         self,
@@ -62,7 +64,7 @@ class FakeLog:
     ) -> None:
         record = logging.LogRecord(logger, level, "", 0, message, args, exc_info)
         vars(record).update(fields)
-        self.pipe.take(record)
+        self.pipeline.take(record)
 
     def lines(self) -> list[dict[str, Any]]:
         return [written.fields for written in self.written]
@@ -87,7 +89,7 @@ class FakeLog:
             return
         assert output.text.count("\n") == output.lines
         self.written.append(Written(self.clock.now(), output))
-        self.pipe.finish(output, has_left=True)
+        self.pipeline.finish(output, has_left=True)
 
 
 @dataclass(frozen=True)

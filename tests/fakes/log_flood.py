@@ -8,7 +8,7 @@ import threading
 import time
 from typing import Any
 
-from app.logs import configure_logging, prepare_process
+from app.logs.setup import configure_logging, prepare_process
 
 LIMIT, CALLS, THREADS = 200, 100_000, 4
 CHATTER = (logging.DEBUG, logging.INFO, logging.WARNING)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
 
-from app.presence import Kind
+from app.state.presence import ParticipantKind
 
 
 class Process(StrEnum):
@@ -34,13 +34,13 @@ class FakeParticipant:
     sid: str
     identity: str
     joined_at: int
-    kind: Kind = Kind.PERSON
+    kind: ParticipantKind = ParticipantKind.PERSON
     attributes: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(eq=False, kw_only=True)
 class FakeAgent(FakeParticipant):
-    kind: Kind = Kind.AGENT
+    kind: ParticipantKind = ParticipantKind.AGENT
     agent_name: str
     worker: FakeWorker
     session_open: bool = True
@@ -85,7 +85,7 @@ class FakeRoom:
 
     @property
     def people(self) -> list[FakeParticipant]:
-        return [one for one in self.participants.values() if one.kind is Kind.PERSON]
+        return [one for one in self.participants.values() if one.kind is ParticipantKind.PERSON]
 
     @property
     def agents(self) -> list[FakeAgent]:

@@ -8,8 +8,8 @@ import itertools
 from collections.abc import Callable
 from functools import partial
 
-from app.config import Keypair
-from app.presence import CLOSING_LEAVES, Kind
+from app.config.settings import Keypair
+from app.state.presence import CLOSING_LEAVES, ParticipantKind
 from fakes import webhooks
 from fakes.clock import SECOND_US, FakeClock
 from fakes.rooms import FakeAgent, FakeDispatch, FakeParticipant, FakeRoom, FakeWorker, Process
@@ -128,7 +128,7 @@ class FakeServer:
             return
         del room.participants[participant.identity]
         self._emit("participant_left", room, participant, reason)
-        if participant.kind is not Kind.PERSON:
+        if participant.kind is not ParticipantKind.PERSON:
             return
         for agent in room.agents:
             default_session = self.closes_with_user and agent.reacts and not agent.worker.helper

@@ -7,9 +7,9 @@ from typing import Any
 from sqlalchemy import Connection, event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.changes import Change, Outcome
-from app.ledger import Ledger
-from app.store import Store
+from app.database.store import Store
+from app.state.changes import Change, Outcome
+from app.state.unit_of_work import UnitOfWork
 
 
 class DatabaseFaults:
@@ -37,10 +37,10 @@ class DatabaseFaults:
                         event.listen(one, "checkout", faults.limit)
 
             async def commit(
-                self, changes: Sequence[Change], new_ledger: Callable[[], Ledger]
+                self, changes: Sequence[Change], new_unit: Callable[[], UnitOfWork]
             ) -> list[Outcome]:
                 faults.asked_to_commit.append(len(changes))
-                return await super().commit(changes, new_ledger)
+                return await super().commit(changes, new_unit)
 
         return FailingStore
 

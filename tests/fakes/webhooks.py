@@ -12,10 +12,10 @@ from google.protobuf.json_format import MessageToJson
 from livekit.protocol.models import DisconnectReason, ParticipantInfo, ParticipantPermission, Room
 from livekit.protocol.webhook import WebhookEvent
 
-from app.config import Keypair
-from app.livekit_client import participant_of
-from app.presence import Kind
-from app.webhooks import Webhook, stored_id
+from app.config.settings import Keypair
+from app.livekit.client import participant_of
+from app.livekit.webhooks import Webhook, stored_id
+from app.state.presence import ParticipantKind
 from fakes.rooms import FakeParticipant, FakeRoom
 
 #: Stand in every webhook, and have no business in a database or a log.
@@ -76,7 +76,7 @@ def _room(room: FakeRoom) -> Room:
 
 
 def _participant(participant: FakeParticipant, reason: str) -> ParticipantInfo:
-    is_agent = participant.kind is Kind.AGENT
+    is_agent = participant.kind is ParticipantKind.AGENT
     attributes = {"mood": ATTRIBUTE} | participant.attributes
     info = ParticipantInfo(
         sid=participant.sid,

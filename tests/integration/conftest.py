@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import pytest
 
 from app.clock import Clock
-from app.log_counts import LogCounts
+from app.logs.counts import LogCounts
 from fakes.clock import SECOND_US, FakeClock
 from fakes.databases import Database, PostgresDatabase, PostgresServer, SqliteDatabase, postgres_server
 from fakes.livekit import FakeLiveKit

@@ -14,12 +14,12 @@ from aiohttp import web
 from livekit import api
 
 from app.clock import Clock
-from app.config import Config, Keypair
-from app.connections import listen
-from app.handlers import SERVICE
-from app.log_counts import LogCounts
+from app.config.settings import Config, Keypair
+from app.logs.counts import LogCounts
 from app.service import Service
-from app.web import create_app
+from app.web.app import create_app
+from app.web.connections import listen
+from app.web.keys import SERVICE
 from fakes.clock import FakeClock
 from fakes.databases import Database
 from fakes.livekit import FakeLiveKit
@@ -258,7 +258,7 @@ class App:
 
     async def sweep(self) -> None:
         """What the service does in each of its rounds, deadlines that have passed included."""
-        await self.service.cleaner.sweep()
+        await self.service.sweeper.sweep()
         await self.settle()
 
     async def pass_time(self, seconds: float) -> None:

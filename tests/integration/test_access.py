@@ -7,11 +7,11 @@ from typing import Any
 import aiohttp
 import pytest
 
-from app.endpoints import Access, AnyEndpoint
-from app.openapi import errors_of
-from app.rate_limit import WINDOW_S
-from app.routes import api_endpoints
-from app.web import create_app
+from app.web.app import create_app
+from app.web.endpoints import Access, AnyEndpoint
+from app.web.openapi import errors_of
+from app.web.rate_limit import WINDOW_S
+from app.web.routes import api_endpoints
 from fakes.livekit import FakeLiveKit
 from fakes.server import FakeServer
 from integration.conftest import StartApp

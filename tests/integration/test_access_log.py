@@ -7,8 +7,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from app.access_log import access_log_middleware
-from app.errors import error_middleware
+from app.web.error_responses import error_middleware
+from app.web.middleware.access_log import access_log_middleware
 from fakes.clock import FakeClock
 
 
@@ -43,10 +43,10 @@ async def ask(clock: FakeClock, path: str, caplog: pytest.LogCaptureFixture) -> 
     app = web.Application(middlewares=[access_log_middleware(clock), error_middleware])
     for handler in (quick, slow, stream, broken, moved):
         app.router.add_get(f"/{handler.__name__}/{{room}}", handler)
-    caplog.set_level(logging.DEBUG, "app.access_log")
+    caplog.set_level(logging.DEBUG, "app.web.middleware.access_log")
     async with TestClient(TestServer(app)) as client:
         await client.get(path, allow_redirects=False)
-    (record,) = (record for record in caplog.records if record.name == "app.access_log")
+    (record,) = (record for record in caplog.records if record.name == "app.web.middleware.access_log")
     return vars(record)
 
 

@@ -21,8 +21,8 @@ on_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 
 async def raised(app: App) -> list[str]:
     """What is raised after a look at this moment."""
-    await app.service.alert_watch.look()
-    active = app.service.alert_watch.active
+    await app.service.alert_monitor.look()
+    active = app.service.alert_monitor.active
     return [name for name, is_raised in active.items() if is_raised]
 
 
@@ -134,7 +134,7 @@ async def test_the_watch_looks_at_once_when_nobody_takes_jobs(app: App, server: 
 
 async def until_raised(app: App, name: str) -> None:
     async with asyncio.timeout(4):
-        while not app.service.alert_watch.active[name]:  # noqa: ASYNC110 - the watch tells nobody but the log
+        while not app.service.alert_monitor.active[name]:  # noqa: ASYNC110 - the watch tells nobody but the log
             await asyncio.sleep(0.01)
 
 
@@ -250,7 +250,7 @@ async def test_log_lines_that_are_dropped(
 
 async def test_a_database_that_fails(app: App, world: World, caplog: pytest.LogCaptureFixture) -> None:
     # Two looks raise it, and the watch's own, of which the first comes at the start, would be one of them.
-    await app.service.alert_watch.close()
+    await app.service.alert_monitor.close()
     world.database_faults.down = True
     assert await raised(app) == []
     assert await raised(app) == ["database_failing"]

@@ -11,16 +11,16 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from app.alert_post import QUEUE_LIMIT, AlertPost
-from app.alerts import Alert, News
-from app.logs import Redaction
-from app.mode import Mode
-from app.tally import Tally
+from app.alerts.model import Alert, AlertChange
+from app.alerts.notifier import QUEUE_LIMIT, AlertNotifier
+from app.lifecycle.mode import Mode
+from app.logs.redaction import Redaction
+from app.metrics.counters import Counters
 
 SECRET_PATH = "/services/T000/B000/a-secret-nobody-may-see"
 SINCE = 1_800_000_000_000_000
 BOUND_S = 10.0
-RAISED = News(
+RAISED = AlertChange(
     alert=Alert(
         name="no_worker",
         summary="People wait for an agent that no worker brings, in rooms: 1.",
@@ -29,7 +29,7 @@ RAISED = News(
         rooms=("alice's room",),
     )
 )
-OVER = News(alert=RAISED.alert, resolved_at=SINCE + 90_000_000)
+OVER = AlertChange(alert=RAISED.alert, resolved_at=SINCE + 90_000_000)
 
 Behaviour = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -94,22 +94,22 @@ async def receiver() -> AsyncIterator[Receiver]:
 
 @dataclass
 class Office:
-    post: AlertPost
-    tally: Tally
+    post: AlertNotifier
+    counters: Counters
 
     async def settled(self, **results: int) -> None:
         """Wait until so many posts have come to these ends."""
-        await until(lambda: all(self.tally.alert_posts[name] >= count for name, count in results.items()))
-        assert self.tally.alert_posts == {"sent": 0, "failed": 0, "dropped": 0} | results
+        await until(lambda: all(self.counters.alert_posts[name] >= count for name, count in results.items()))
+        assert self.counters.alert_posts == {"sent": 0, "failed": 0, "dropped": 0} | results
 
 
 @pytest.fixture
 async def office(receiver: Receiver) -> AsyncIterator[Office]:
-    tally = Tally(mode=Mode.ENFORCE)
+    counters = Counters(mode=Mode.ENFORCE)
     timeout = aiohttp.ClientTimeout(total=0.2)
-    post = AlertPost(receiver.url, "replica1", tally, str, waits_s=(0, 0, 0), timeout=timeout)
+    post = AlertNotifier(receiver.url, "replica1", counters, str, waits_s=(0, 0, 0), timeout=timeout)
     post.start()
-    yield Office(post, tally)
+    yield Office(post, counters)
     await post.close()
 
 
@@ -140,11 +140,11 @@ async def test_what_is_posted(office: Office, receiver: Receiver) -> None:
 
 async def test_rooms_are_hashed_where_the_log_hashes_them(receiver: Receiver) -> None:
     hide = Redaction("dev-secret-of-at-least-32-characters").hide
-    tally = Tally(mode=Mode.ENFORCE)
-    post = AlertPost(receiver.url, "replica1", tally, hide)
+    counters = Counters(mode=Mode.ENFORCE)
+    post = AlertNotifier(receiver.url, "replica1", counters, hide)
     post.start()
     post.send(RAISED)
-    await Office(post, tally).settled(sent=1)
+    await Office(post, counters).settled(sent=1)
     await post.close()
 
     assert receiver.bodies[0]["rooms"] == [hide("alice's room")]
@@ -211,11 +211,11 @@ async def test_a_redirect_is_not_followed(office: Office, receiver: Receiver, st
 )
 async def test_the_url_is_in_no_log_line(url: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    tally = Tally(mode=Mode.ENFORCE)
-    post = AlertPost(url, "replica1", tally, str, waits_s=())
+    counters = Counters(mode=Mode.ENFORCE)
+    post = AlertNotifier(url, "replica1", counters, str, waits_s=())
     post.start()
     post.send(RAISED)
-    await Office(post, tally).settled(failed=1)
+    await Office(post, counters).settled(failed=1)
     await post.close()
 
     lines = [logging.Formatter().format(record) + str(vars(record)) for record in caplog.records]
@@ -232,25 +232,25 @@ async def test_a_full_queue_drops_and_blocks_nobody(
     for _ in range(QUEUE_LIMIT + 3):
         office.post.send(OVER)
 
-    assert office.tally.alert_posts["dropped"] == 3
+    assert office.counters.alert_posts["dropped"] == 3
     assert caplog.text.count("Too many alerts wait to be posted") == 3
 
 
 async def test_without_a_url_nothing_is_queued() -> None:
-    tally = Tally(mode=Mode.ENFORCE)
-    post = AlertPost(None, "replica1", tally, str)
+    counters = Counters(mode=Mode.ENFORCE)
+    post = AlertNotifier(None, "replica1", counters, str)
     post.start()
     for _ in range(2 * QUEUE_LIMIT):
         post.send(RAISED)
     await post.close()
 
-    assert tally.alert_posts == {"sent": 0, "failed": 0, "dropped": 0}
+    assert counters.alert_posts == {"sent": 0, "failed": 0, "dropped": 0}
 
 
 async def test_a_stop_waits_for_a_receiver_but_not_for_ever(receiver: Receiver) -> None:
     receiver.script = [hang]
-    tally = Tally(mode=Mode.ENFORCE)
-    post = AlertPost(receiver.url, "replica1", tally, str)
+    counters = Counters(mode=Mode.ENFORCE)
+    post = AlertNotifier(receiver.url, "replica1", counters, str)
     post.start()
     post.send(RAISED)
     await until(lambda: bool(receiver.bodies))
@@ -259,8 +259,8 @@ async def test_a_stop_waits_for_a_receiver_but_not_for_ever(receiver: Receiver) 
 
 
 async def test_what_was_sent_right_before_a_stop_still_goes_out(receiver: Receiver) -> None:
-    tally = Tally(mode=Mode.ENFORCE)
-    post = AlertPost(receiver.url, "replica1", tally, str)
+    counters = Counters(mode=Mode.ENFORCE)
+    post = AlertNotifier(receiver.url, "replica1", counters, str)
     post.start()
     post.send(RAISED)
     await post.close()

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from app import migrate
-from app.backup import BackupRefused, back_up, restore
-from app.command_line import command_line
-from app.engine import create_engine
+from app.cli.parser import command_line
+from app.database import migrations
+from app.database.backup import BackupRefused, back_up, restore
+from app.database.engine import create_engine
 from fakes.databases import TABLES, Database, SqliteDatabase
 from fakes.server import FakeServer
 from integration.conftest import StartApp
@@ -231,5 +231,5 @@ def test_a_database_that_is_no_file_is_refused(
 
 async def make_database(file: Path) -> None:
     engine = create_engine(f"sqlite+aiosqlite:///{file}")
-    await migrate.upgrade(engine)
+    await migrations.upgrade(engine)
     await engine.dispose()

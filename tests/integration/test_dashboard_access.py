@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from app.dashboard.gate import SIGN_INS_PER_MINUTE
-from app.dashboard.sessions import LIFETIME_S
+from app.web.dashboard.access import SIGN_INS_PER_MINUTE
+from app.web.dashboard.sessions import LIFETIME_S
 from fakes.server import FakeServer
 from integration.conftest import StartApp
 from integration.dashboard_page import Page
@@ -56,7 +56,7 @@ async def test_a_malformed_sign_in_says_so(page: Page, body: Any, status: int) -
 
 
 async def test_a_sign_in_is_logged_without_the_key(page: Page, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level("INFO", logger="app.dashboard.gate"):
+    with caplog.at_level("INFO", logger="app.web.dashboard.access"):
         await page.sign_in("wrong-key-of-some-length")
         await page.sign_in()
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]

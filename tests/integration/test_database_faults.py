@@ -46,7 +46,7 @@ async def test_a_full_disk_is_503_until_there_is_space(app: App, world: World) -
     # What can be read is still told, and a sweep survives.
     assert await app.state() == "none"
     assert (await app.call("GET", "/readyz")).status == 200
-    await app.service.cleaner.sweep()
+    await app.service.sweeper.sweep()
 
     world.database_faults.full = False
     assert (await app.deliver(webhook)).status == 200

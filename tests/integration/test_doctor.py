@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from app.cli.doctor import checks
+from app.cli.doctor.database import holders_of
+from app.cli.doctor.findings import Finding, Verdict
 from app.clock import SteadyClock
-from app.doctor import examination
-from app.doctor.database import holders_of
-from app.doctor.findings import Finding, Verdict
 from devstack.ports import free_port
 from fakes.databases import PostgresServer, SqliteDatabase
 from integration.conftest import StartApp
@@ -49,11 +49,11 @@ def database(tmp_path: Path) -> SqliteDatabase:
     return SqliteDatabase(tmp_path / "app.db")
 
 
-async def examine(environ: dict[str, str], *checks: str) -> Findings:
+async def examine(environ: dict[str, str], *only: str) -> Findings:
     """What the named checks find, and no other."""
-    skip = [name for name in examination.NAMES if name not in checks] if checks else []
+    skip = [name for name in checks.NAMES if name not in only] if only else []
     found: Findings = {}
-    async for check, finding in examination.examine(environ, SteadyClock(), skip=skip, wait_s=1):
+    async for check, finding in checks.examine(environ, SteadyClock(), skip=skip, wait_s=1):
         if check not in skip:
             found.setdefault(check, []).append(finding)
     return found
@@ -389,7 +389,7 @@ async def test_the_command_tells_a_line_each_in_plain_ascii(environ: dict[str, s
 
 
 async def test_the_command_ends_with_0_where_there_is_no_fault(environ: dict[str, str]) -> None:
-    others = (word for name in examination.NAMES[1:] for word in ("--skip", name))
+    others = (word for name in checks.NAMES[1:] for word in ("--skip", name))
     ended = await run("doctor", "--json", *others, **environ)
     assert (ended.code, ended.err) == (0, "")
     assert json.loads(ended.out)["healthy"] is True

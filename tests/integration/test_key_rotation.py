@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from app.config import Keypair
+from app.config.settings import Keypair
 from fakes.server import FakeServer
 from fakes.webhooks import SignedWebhook, render, sign
 from integration.conftest import StartApp

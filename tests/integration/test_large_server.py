@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from app.census import ROLLING_ROUNDS, YOUNG_US
+from app.control.drift import ROLLING_ROUNDS, YOUNG_US
 from fakes.clock import SECOND_US
 from fakes.server import FakeServer
 from integration.harness import App, World

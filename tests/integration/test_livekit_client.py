@@ -13,8 +13,8 @@ from livekit.protocol.models import ParticipantInfo
 from livekit.protocol.room import ListParticipantsResponse
 
 from app.errors import LiveKitTimeout
-from app.livekit import Probe
-from app.livekit_client import LiveKitClient
+from app.livekit.client import LiveKitClient
+from app.livekit.interface import Probe
 from fakes.clock import SECOND_US, START_US, FakeClock
 from integration.harness import KEYPAIR
 

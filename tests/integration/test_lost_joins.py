@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.timers import Deadline
+from app.state.views import Deadline
 from fakes.server import FakeServer
 from integration.harness import AGENT, App, World
 
@@ -20,7 +20,7 @@ async def test_an_agent_is_not_overdue_before_livekit_was_asked(
     await app.advance(15)
 
     (row,) = world.rows("dispatches")
-    app.service.cleaner.act(Deadline(row["id"], "room", row["due_at"]))
+    app.service.sweeper.act(Deadline(row["id"], "room", row["due_at"]))
     await app.settle()
 
     assert world.agents("room") == [agent]

@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.mode import Mode
+from app.lifecycle.mode import Mode
 from fakes.clock import SECOND_US, START_US
 from fakes.faults import REFUSED, TIMEOUT, UNAVAILABLE, UNREACHABLE, FailBefore
 from fakes.log import ProcessLog, log_of_the_process
@@ -47,7 +47,7 @@ on_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 
 async def samples(app: App) -> dict[str, float]:
     """All that is not 0, as `name{label values}` without our prefix."""
-    await app.service.alert_watch.look()
+    await app.service.alert_monitor.look()
     _, _, text = await app.scrape()
     return {
         f"{sample.name.removeprefix(PREFIX)}{{{','.join(sample.labels.values())}}}".removesuffix(
@@ -150,14 +150,14 @@ async def webhooks_of_all_kinds(app: App, world: World, server: FakeServer) -> N
 
 async def the_rest_of_the_hour(app: App, world: World, server: FakeServer) -> None:
     """Carol gives up, and Frank talks on: every minute the service looks, and finds all as it should be."""
-    await app.service.alert_watch.look()
+    await app.service.alert_monitor.look()
     server.leave("unserved", "carol")
     await app.dispatch("talk")
     await app.advance(1)
     server.join("talk", "frank")
     while (left_s := HOUR_S - (world.clock.now() - START_US) / SECOND_US) > 0:
         await app.pass_time(min(60, left_s))
-        await app.service.alert_watch.look()
+        await app.service.alert_monitor.look()
 
 
 async def test_an_hour(start_app: StartApp, world: World, server: FakeServer) -> None:

@@ -11,10 +11,10 @@ from alembic import command
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app import migrate
-from app.engine import create_engine
-from app.migrate import MigrationError
-from app.models import metadata
+from app.database import migrations
+from app.database.engine import create_engine
+from app.database.migrations import MigrationError
+from app.database.tables import metadata
 from fakes.databases import Database, PostgresDatabase, PostgresServer, SqliteDatabase
 from integration.conftest import StartApp
 from integration.harness import World
@@ -60,7 +60,7 @@ async def engine(bare: Database) -> AsyncIterator[AsyncEngine]:
 
 async def run(engine: AsyncEngine, do: str, revision: str) -> None:
     def work(connection: Connection) -> None:
-        getattr(command, do)(migrate.alembic_config(connection), revision)
+        getattr(command, do)(migrations.alembic_config(connection), revision)
 
     async with engine.execution_options(sqlite_begin="IMMEDIATE").begin() as connection:
         await connection.run_sync(work)
@@ -78,7 +78,7 @@ def ddl(database: Database) -> set[tuple[str, str]]:
 async def test_the_migrations_make_exactly_the_models(
     engine: AsyncEngine, bare: Database, other: Database
 ) -> None:
-    await migrate.upgrade(engine)
+    await migrations.upgrade(engine)
     created = create_engine(other.url)
     async with created.begin() as connection:
         await connection.run_sync(metadata.create_all)
@@ -106,24 +106,24 @@ async def test_people_are_counted_for_a_database_from_before_the_count(
         " ('PA_5', 'over', 'RM_over', 'person', NULL, NULL, NULL, NULL, 1, 1)"
     )
 
-    await migrate.upgrade(engine)
+    await migrations.upgrade(engine)
 
     counts = {row["name"]: row["people"] for row in bare.query("SELECT name, people FROM rooms")}
     assert counts == {"full": 2, "empty": 0, "over": 0}
 
 
 async def test_alembic_finds_no_difference(engine: AsyncEngine) -> None:
-    await migrate.upgrade(engine)
+    await migrations.upgrade(engine)
 
     def check(connection: Connection) -> None:
-        command.check(migrate.alembic_config(connection))
+        command.check(migrations.alembic_config(connection))
 
     async with engine.begin() as connection:
         await connection.run_sync(check)
 
 
 async def test_they_can_be_undone_and_done_again(engine: AsyncEngine, bare: Database) -> None:
-    await migrate.upgrade(engine)
+    await migrations.upgrade(engine)
     before = ddl(bare)
 
     await run(engine, "downgrade", "base")
@@ -134,26 +134,26 @@ async def test_they_can_be_undone_and_done_again(engine: AsyncEngine, bare: Data
 
 
 async def test_upgrading_twice_changes_nothing(engine: AsyncEngine, bare: Database) -> None:
-    await migrate.upgrade(engine)
+    await migrations.upgrade(engine)
     before = ddl(bare)
-    await migrate.upgrade(engine)
+    await migrations.upgrade(engine)
 
     assert ddl(bare) == before
 
 
 async def test_a_database_of_a_newer_version_is_refused(engine: AsyncEngine, bare: Database) -> None:
-    await migrate.upgrade(engine)
+    await migrations.upgrade(engine)
     bare.execute("UPDATE alembic_version SET version_num = '9999'")
 
     with pytest.raises(MigrationError, match="newer version"):
-        await migrate.upgrade(engine)
+        await migrations.upgrade(engine)
 
 
 async def test_whoever_migrates_second_waits_for_the_first(bare: Database) -> None:
     """Alembic keeps its context per process, so that the two are in two processes."""
     script = (
-        "import asyncio, sys; from app import migrate; from app.engine import create_engine;"
-        "asyncio.run(migrate.upgrade(create_engine(sys.argv[1])))"
+        "import asyncio, sys; from app.database.engine import create_engine;"
+        "from app.database import migrations; asyncio.run(migrations.upgrade(create_engine(sys.argv[1])))"
     )
     starters = [
         await asyncio.create_subprocess_exec(sys.executable, "-c", script, bare.url) for _ in range(2)

@@ -1,6 +1,6 @@
 """The rollout in steps: what each mode does by itself, what it only counts, and that it may be changed."""
 
-from app.mode import Mode
+from app.lifecycle.mode import Mode
 from fakes.rooms import FakeWorker
 from fakes.server import FakeServer
 from integration.conftest import StartApp

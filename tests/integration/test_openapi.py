@@ -18,11 +18,11 @@ from openapi_spec_validator import validate
 from schemathesis import checks
 
 from app.clock import SteadyClock
-from app.config import ROOM_NAME_PATTERN, Config
-from app.connections import listen
-from app.openapi import build_document
-from app.routes import api_endpoints
-from app.web import create_app
+from app.config.settings import ROOM_NAME_PATTERN, Config
+from app.web.app import create_app
+from app.web.connections import listen
+from app.web.openapi import build_document
+from app.web.routes import api_endpoints
 from fakes.clock import FakeClock
 from fakes.livekit import FakeLiveKit
 from fakes.post import Post

@@ -111,7 +111,7 @@ async def test_a_database_that_fails_for_a_while_costs_no_agent(app: App, world:
     await app.advance(1)
     world.database_faults.down = True
     world.clock.advance(310)
-    await app.service.cleaner.sweep()
+    await app.service.sweeper.sweep()
     world.database_faults.down = False
     assert len(world.agents("room")) == 1
 

@@ -94,14 +94,14 @@ def made(method: str, *replicas: Replica) -> int:
 
 
 async def both_sweep(a: Replica, b: Replica) -> None:
-    await asyncio.gather(a.app.service.cleaner.sweep(), b.app.service.cleaner.sweep())
+    await asyncio.gather(a.app.service.sweeper.sweep(), b.app.service.sweeper.sweep())
     await a.app.settle()
     await b.app.settle()
 
 
 async def sweep_beside_a_call(replica: Replica) -> None:
     """A round of the one and all that it entails, while a call to the other stands still."""
-    await replica.app.service.cleaner.sweep()
+    await replica.app.service.sweeper.sweep()
     async with asyncio.timeout(BOUND_S):
         for _ in range(3):
             await asyncio.sleep(0)
@@ -372,7 +372,7 @@ async def test_counts_are_exact_however_the_webhooks_are_spread(
 
 async def test_a_round_that_another_is_at_is_left_to_it(a: Replica, b: Replica) -> None:
     stuck = a.livekit.faults.hang("list_rooms")
-    sweeping = asyncio.create_task(a.app.service.cleaner.sweep())
+    sweeping = asyncio.create_task(a.app.service.sweeper.sweep())
     await stuck.reached.wait()
     before = b.livekit.count("list_rooms")
 
@@ -390,7 +390,7 @@ async def test_what_is_due_does_not_wait_for_anothers_round(a: Replica, b: Repli
     await b.app.dispatch()
     await b.app.advance(6)
     stuck = a.livekit.faults.hang("list_rooms")
-    sweeping = asyncio.create_task(a.app.service.cleaner.sweep())
+    sweeping = asyncio.create_task(a.app.service.sweeper.sweep())
     await stuck.reached.wait()
 
     await b.app.pass_time(300)
@@ -424,7 +424,7 @@ async def test_a_replica_becomes_ready_while_another_reconciles(
     a: Replica, start_replica: StartReplica
 ) -> None:
     stuck = a.livekit.faults.hang("list_rooms")
-    sweeping = asyncio.create_task(a.app.service.cleaner.sweep())
+    sweeping = asyncio.create_task(a.app.service.sweeper.sweep())
     await stuck.reached.wait()
 
     late = await start_replica()

@@ -6,8 +6,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
-from app import reception
-from app.connections import LANES, Gatekeeper
+from app.web import admission
+from app.web.connections import ConnectionLimiter
+from app.web.keys import LANES
 from integration.harness import API_KEY, BOUND_S, DISPATCH, WEBHOOK, App
 
 pytestmark = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
@@ -55,13 +56,13 @@ async def connected(port: int) -> AsyncIterator[Client]:
 async def listening(app: App, *, limit: int = 100, head_timeout_s: float = BOUND_S * 2) -> AsyncIterator[int]:
     """A second door to the app, with limits of the test's own."""
     assert app.runner.server is not None
-    gatekeeper = Gatekeeper(
+    limiter = ConnectionLimiter(
         app.runner.server, app.runner.app[LANES], limit=limit, head_timeout_s=head_timeout_s
     )
-    server = await asyncio.get_running_loop().create_server(gatekeeper, "127.0.0.1", 0)
+    server = await asyncio.get_running_loop().create_server(limiter, "127.0.0.1", 0)
     try:
         yield server.sockets[0].getsockname()[1]
-        assert len(gatekeeper) <= limit
+        assert len(limiter) <= limit
     finally:
         server.close()
 
@@ -103,7 +104,7 @@ async def test_a_connection_may_rest_between_requests_but_not_within_a_head(app:
 
 
 async def test_a_body_that_does_not_come_is_408(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reception, "BODY_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(admission, "BODY_TIMEOUT_S", 0.2)
     head = f"POST {DISPATCH} HTTP/1.1\r\n{_SIGNED_IN}Content-Length: 100\r\n\r\n"
     async with connected(app.port) as slow:
         slow.send(head.encode() + b'{"roomName"')

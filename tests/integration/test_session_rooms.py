@@ -7,8 +7,8 @@ from typing import Any
 import jwt
 import pytest
 
-from app.config import SessionRoomsBy
-from app.session_rooms import MAX_AGE_S
+from app.config.settings import SessionRoomsBy
+from app.web.browser_sessions import MAX_AGE_S
 from fakes.faults import UNREACHABLE, FailBefore
 from fakes.livekit import FakeLiveKit
 from fakes.server import FakeServer

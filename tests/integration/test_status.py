@@ -7,9 +7,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from app.readiness import Report
-from app.schemas import AgentItem
-from app.status import Status, StatusUnknown, ask, table, to_json
+from app.cli.status import Status, StatusUnknown, ask, table, to_json
+from app.control.readiness import Report
+from app.web.schemas import AgentItem
 from fakes.databases import Database, SqliteDatabase
 from fakes.server import FakeServer
 from integration.conftest import StartApp

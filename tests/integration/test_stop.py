@@ -76,7 +76,7 @@ async def test_a_stop_in_the_middle_of_an_effect_is_bounded_and_leaves_a_deadlin
     await app.advance(6)
     livekit.faults.hang("delete_dispatch")
     world.clock.advance(300)
-    await app.service.cleaner.sweep()
+    await app.service.sweeper.sweep()
 
     await app.stop()
 
@@ -96,7 +96,7 @@ async def test_a_stop_does_not_wait_for_a_livekit_that_hangs(
     livekit.faults.everywhere(hanging)
     world.clock.advance(300)
     for deadline in await app.service.store.deadlines():
-        app.service.cleaner.act(deadline)
+        app.service.sweeper.act(deadline)
     server.create_dispatch("elsewhere", AGENT)
     asked = asyncio.create_task(app.dispatch("another"))
     app.service.reconciler.spawn_inspection("elsewhere")

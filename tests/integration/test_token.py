@@ -5,7 +5,7 @@ from typing import Any
 import jwt
 import pytest
 
-from app.config import Surroundings
+from app.config.settings import Environment
 from fakes.faults import UNREACHABLE, FailBefore
 from fakes.livekit import FakeLiveKit
 from fakes.server import FakeServer
@@ -79,7 +79,7 @@ async def test_without_livekit_there_is_no_token_for_an_agents_room(app: App, li
 
 
 async def test_in_dev_the_endpoint_is_open(start_app: StartApp) -> None:
-    app = await start_app(surroundings=Surroundings.DEV)
+    app = await start_app(environment=Environment.DEV)
 
     assert (await app.call("POST", TOKEN, auth=None)).status == 201
 

@@ -12,10 +12,10 @@ from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import await_only
 
-from app.engine import create_engine
+from app.config.environment import parse_database_url
+from app.database.engine import create_engine
+from app.database.transactions import Transactions
 from app.errors import DatabaseUnavailable
-from app.settings import parse_database_url
-from app.transactions import Transactions
 from fakes.databases import PostgresDatabase, PostgresServer
 from fakes.wire import Wire
 

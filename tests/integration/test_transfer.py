@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app.transfer import TransferRefused, transfer
+from app.database.transfer import TransferRefused, transfer
 from fakes.databases import TABLES, Database, PostgresDatabase, SqliteDatabase
 from fakes.server import FakeServer
 from integration.conftest import StartApp

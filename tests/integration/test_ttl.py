@@ -189,7 +189,7 @@ async def test_somebody_who_comes_during_the_removal_gets_an_agent(
     del idle
     stuck = livekit.faults.hang("delete_dispatch")
     world.clock.advance(TTL_S)
-    await app.service.cleaner.sweep()
+    await app.service.sweeper.sweep()
     await stuck.reached.wait()
     server.join("room")
     for webhook in world.post.take():
@@ -343,7 +343,7 @@ async def test_a_claim_that_a_crash_interrupted_is_taken_up_again(
     """The row is claimed, LiveKit has not been told, and the process is gone."""
     stuck = livekit.faults.hang("delete_dispatch")
     world.clock.advance(TTL_S)
-    await app.service.cleaner.sweep()
+    await app.service.sweeper.sweep()
     await stuck.reached.wait()
     await app.stop()
     assert world.rows("dispatches")[0]["state"] == "ending"

@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from app.census import ROLLING_ROUNDS
+from app.control.drift import ROLLING_ROUNDS
 from app.lifecycle import Restart
 from fakes.faults import REFUSED, FailBefore
 from fakes.rooms import FakeWorker, Process
@@ -188,7 +188,7 @@ async def test_an_agent_that_misses_one_question_and_answers_the_next_is_kept(
     question = world.livekit.faults.hang("probe", acted=True)
     server.freeze(worker)
     looking = asyncio.ensure_future(
-        app.service.liveness.probe_all() if look == "probe" else app.service.cleaner.sweep()
+        app.service.liveness.probe_all() if look == "probe" else app.service.sweeper.sweep()
     )
     await question.reached.wait()
     worker.process = Process.RUNNING
@@ -268,8 +268,8 @@ async def test_a_crash_loop_ends_in_unavailable_and_is_said_once(
     assert world.livekit.count("create_dispatch") == 4
     told = [record for record in caplog.records if "No worker brings" in record.message]
     assert len(told) == 1
-    await app.service.alert_watch.look()
-    assert app.service.alert_watch.active["no_worker"] == 1
+    await app.service.alert_monitor.look()
+    assert app.service.alert_monitor.active["no_worker"] == 1
 
     await app.pass_time(8)
     assert await app.state() == "unavailable"

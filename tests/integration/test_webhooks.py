@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from app.config import Keypair
-from app.logs.cleaning import Cleaner
-from app.logs.forms import JsonForm
+from app.config.settings import Keypair
+from app.logs.formats import JsonForm
+from app.logs.redaction import RecordCleaner
 from fakes.server import FakeServer
 from fakes.webhooks import SECRETS, SignedWebhook, sign
 from integration.conftest import StartApp
@@ -368,7 +368,9 @@ async def test_nothing_personal_or_secret_is_kept(
     await app.stop()
 
     stored = world.database.stored()
-    logged = "\n".join(line for record in caplog.records for line in JsonForm(Cleaner()).lines(record, 0))
+    logged = "\n".join(
+        line for record in caplog.records for line in JsonForm(RecordCleaner()).lines(record, 0)
+    )
     assert b"agent-AJ" in stored
     assert "transition" in logged
     for secret in (*SECRETS, "somebody-with-a-name", KEYPAIR.secret):

@@ -19,9 +19,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import QueuePool
 from sqlalchemy.util import await_only, greenlet_spawn
 
-from app import migrate
-from app.engine import create_engine
-from app.store import Store
+from app.database import migrations
+from app.database.engine import create_engine
+from app.database.store import Store
 
 T = TypeVar("T")
 Seam = Callable[[], Awaitable[None]]
@@ -30,7 +30,7 @@ Seam = Callable[[], Awaitable[None]]
 async def write_template(path: Path) -> None:
     """An empty database at the newest revision, to be copied."""
     engine = create_engine(f"sqlite+aiosqlite:///{path}")
-    await migrate.upgrade(engine)
+    await migrations.upgrade(engine)
     await engine.dispose()
 
 

@@ -8,9 +8,9 @@ from contextvars import Context
 from dataclasses import dataclass
 from enum import StrEnum, auto
 
-from app.changes import Outcome, RoomEvent
 from app.errors import ServiceError
-from app.webhooks import translate
+from app.livekit.webhooks import translate
+from app.state.changes import Outcome, RoomEvent
 from fakes.webhooks import SignedWebhook
 from simulation.process import Process
 

@@ -7,14 +7,14 @@ from contextvars import ContextVar
 from enum import StrEnum, auto
 from typing import Any, TypeVar
 
-from app.changes import Outcome, RoomEvent
-from app.config import Config
-from app.dispatches import Granted, Wanted
+from app.config.settings import Config
+from app.control.dispatcher import AgentGrant, AgentRequest
 from app.errors import ServiceError
 from app.lifecycle import Dispatch
-from app.log_counts import LogCounts
-from app.presence import Kind, Participant
+from app.logs.counts import LogCounts
 from app.service import build_service
+from app.state.changes import Outcome, RoomEvent
+from app.state.presence import Participant, ParticipantKind
 from fakes.clock import FakeClock
 from fakes.faults import REFUSED, TIMEOUT, UNAVAILABLE, UNREACHABLE
 from fakes.livekit import FakeLiveKit
@@ -109,7 +109,7 @@ class ReadingLiveKit(FakeLiveKit):
     async def list_participants(self, room_name: str) -> tuple[Participant, ...]:
         asked_at = self._clock.now()
         answer = await super().list_participants(room_name)
-        if not any(participant.kind is Kind.PERSON for participant in answer):
+        if not any(participant.kind is ParticipantKind.PERSON for participant in answer):
             self.empty_at[room_name] = asked_at
         return answer
 
@@ -195,14 +195,14 @@ class Process:
 
     async def take(self, event: RoomEvent) -> Outcome:
         """What the handler does with a webhook; raises ServiceError for another status than 200."""
-        return await self.begin(self.service.tracker.submit_one(event))
+        return await self.begin(self.service.processor.submit_one(event))
 
-    def request(self, room_name: str, agent_name: str) -> asyncio.Task[Granted]:
-        wanted = Wanted(room_name=room_name, agent_name=agent_name, timezone="Europe/Berlin")
-        return self.begin(self.service.dispatches.request(wanted))
+    def request(self, room_name: str, agent_name: str) -> asyncio.Task[AgentGrant]:
+        wanted = AgentRequest(room_name=room_name, agent_name=agent_name, timezone="Europe/Berlin")
+        return self.begin(self.service.dispatcher.request(wanted))
 
     def end(self, room_name: str, agent_name: str) -> asyncio.Task[Dispatch | None]:
-        return self.begin(self.service.dispatches.end(room_name, agent_name))
+        return self.begin(self.service.dispatcher.end(room_name, agent_name))
 
 
 def task_factory(

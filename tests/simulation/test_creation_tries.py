@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.dispatches import Wanted
+from app.control.dispatcher import AgentRequest
 from app.errors import LiveKitUnavailable
 from fakes.clock import SECOND_US
 from fakes.faults import UNAVAILABLE
@@ -40,7 +40,9 @@ def test_a_creation_is_tried_three_times_one_and_two_seconds_apart(tmp_path: Pat
     process.livekit.faults.always("create_dispatch", unwell)
 
     with pytest.raises(LiveKitUnavailable):
-        world.loop.finish(process.service.dispatches.request(Wanted(room_name="room", agent_name=AGENT)))
+        world.loop.finish(
+            process.service.dispatcher.request(AgentRequest(room_name="room", agent_name=AGENT))
+        )
 
     first, second, third = unwell.at
     assert (second - first, third - second) == (1 * SECOND_US, 2 * SECOND_US)

@@ -21,7 +21,7 @@ from hypothesis.stateful import (
 )
 
 from app.lifecycle import Restart
-from app.mode import Mode
+from app.lifecycle.mode import Mode
 from fakes.rooms import Process as WorkerProcess
 from simulation import invariants
 from simulation.database import write_template

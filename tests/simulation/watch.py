@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from app.presence import Kind
+from app.state.presence import ParticipantKind
 from fakes.clock import SECOND_US
 from fakes.rooms import FakeAgent, FakeDispatch, FakeParticipant, FakeRoom, FakeWorker
 from fakes.server import FakeServer
@@ -107,7 +107,7 @@ class WatchedServer(FakeServer):
         is_open = [agent for agent in room.agents if agent.session_open]
         super()._take_out(room, participant, reason)
         self.disturbances += 1
-        if participant.kind is Kind.PERSON:
+        if participant.kind is ParticipantKind.PERSON:
             self.last_person_at[room.sid] = self._clock.now()
         for agent in is_open:
             if not agent.session_open:

@@ -10,13 +10,13 @@ from enum import StrEnum, auto
 from pathlib import Path
 from typing import Any
 
-from app.census import ROLLING_ROUNDS
-from app.changes import Outcome, RoomEvent
-from app.config import Config
-from app.dispatches import Granted
+from app.config.settings import Config
+from app.control.dispatcher import AgentGrant
+from app.control.drift import ROLLING_ROUNDS
 from app.errors import ServiceError
 from app.lifecycle import Restart, State
-from app.mode import Mode
+from app.lifecycle.mode import Mode
+from app.state.changes import Outcome, RoomEvent
 from fakes.clock import SECOND_US, START_US
 from fakes.rooms import FakeAgent, FakeRoom, FakeWorker
 from fakes.rooms import Process as WorkerProcess
@@ -358,7 +358,7 @@ class World:
 
     # What is judged at the moment it happens
 
-    def _judge_grant(self, room_name: str, granted: Granted) -> None:
+    def _judge_grant(self, room_name: str, granted: AgentGrant) -> None:
         """Promise 5: who is told of an agent has it, in the room or on its way."""
         row = granted.dispatch
         room = self.server.rooms.get(room_name)

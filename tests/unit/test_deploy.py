@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from app.config import ConfigError, load_config
+from app.config.settings import ConfigError, load_config
 from devstack.livekit_build import VERSION
 
 ROOT = Path(__file__).parents[2]

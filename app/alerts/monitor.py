@@ -1,0 +1,131 @@
+"""Looks every few seconds whether something is the matter, and tells what is new: in the log, and further."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+
+from app.alerts.model import AlertChange, Alerts, Figures
+from app.alerts.rules import STUCK_AFTER
+from app.clock import Clock
+from app.database.store import Store
+from app.errors import ServiceError
+from app.lifecycle import Effect
+from app.logs.counts import LogCounts
+from app.metrics.counters import Counters
+from app.state.changes import Change, Outcome, Snapshot
+from app.state.presence import ParticipantKind
+from app.state.views import AlertFacts
+
+logger = logging.getLogger(__name__)
+
+_EVERY_S = 5.0
+
+
+class AlertMonitor:
+    """Each replica has one: what the database says is the same for all, the rest is its own experience."""
+
+    def __init__(
+        self,
+        alerts: Alerts,
+        store: Store,
+        counters: Counters,
+        log_counts: LogCounts,
+        clock: Clock,
+        tell: Callable[[AlertChange], None],
+    ) -> None:
+        """`tell` is given each piece of news once; it may neither block nor raise."""
+        self._alerts = alerts
+        self._store = store
+        self._counters = counters
+        self._log_counts = log_counts
+        self._clock = clock
+        self._tell = tell
+        self._newest_join_at: int | None = None
+        self._standing: AlertFacts | None = None
+        self._hurry = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def agents(self) -> Mapping[str, int]:
+        """Dispatches by state, as of the last look; empty where the database could not be read."""
+        return self._standing.agents if self._standing else {}
+
+    @property
+    def active(self) -> Mapping[str, int]:
+        """1 for each alert that is raised, 0 for every other."""
+        raised = {alert.name for alert in self._alerts.current()}
+        return {name: int(name in raised) for name in self._alerts.names}
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="alerts")
+
+    async def close(self) -> None:
+        if self._task:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def take(self, change: Change, outcome: Outcome) -> None:
+        """Hear of a commit."""
+        if isinstance(change, Snapshot):
+            joins = [
+                p.joined_at for p in change.participants if p.kind is ParticipantKind.PERSON and p.joined_at
+            ]
+            self._newest_join_at = max((*joins, self._newest_join_at or 0)) or None
+        if any(effect is Effect.ALERT for effect, _ in outcome.effects):
+            self._hurry.set()
+
+    async def look(self) -> None:
+        """One look at everything that an alert can be about."""
+        self._standing = await self._read()
+        for changes in self._alerts.look(self._figures()):
+            _log(changes)
+            self._tell(changes)
+
+    async def _read(self) -> AlertFacts | None:
+        try:
+            return await self._store.facts(STUCK_AFTER)
+        except ServiceError:
+            return None
+
+    def _figures(self) -> Figures:
+        cleanups, written, dropped = (
+            self._counters.cleanups,
+            self._log_counts.written,
+            self._log_counts.dropped,
+        )
+        return Figures(
+            at=self._clock.now(),
+            facts=self._standing,
+            last_commit_failed=self._counters.last_commit_failed,
+            cleanups=cleanups["removed"] + cleanups["failed"],
+            cleanup_failures=cleanups["failed"],
+            log_lines=written.total() + dropped.total(),
+            log_drops=dropped.total(),
+            failed_creations_in_a_row=self._counters.failed_creations_in_a_row,
+            newest_join_at=self._newest_join_at,
+        )
+
+    async def _run(self) -> None:
+        while True:
+            self._hurry.clear()
+            try:
+                await self.look()
+            except Exception:
+                logger.exception("A look for alerts failed unforeseen", extra={"action": "alert"})
+            await self._pause()
+
+    async def _pause(self) -> None:
+        try:
+            async with asyncio.timeout(_EVERY_S):
+                await self._hurry.wait()
+        except TimeoutError:
+            pass
+
+
+def _log(changes: AlertChange) -> None:
+    alert = changes.alert
+    fields = {"action": "alert", "alert": alert.name, "summary": alert.summary}
+    if changes.resolved_at is None:
+        logger.error("An alert is raised", extra={**fields, "advice": alert.advice})
+    else:
+        logger.warning("An alert is over", extra=fields)

@@ -1,0 +1,125 @@
+"""What the commands beside serving do, each ending in an exit code."""
+
+import argparse
+import asyncio
+import signal
+import sqlite3
+import sys
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from app.cli.doctor import checks, report
+from app.cli.doctor.findings import Finding, Verdict
+from app.cli.status import StatusUnknown, ask, table, to_json
+from app.cli.terminal import Terminal
+from app.clock import SteadyClock
+from app.config.environment import sqlite_path
+from app.config.settings import database_url
+from app.database import backup as backups
+from app.database.migrations import MigrationError
+from app.database.transfer import TransferRefused, told, transfer
+from app.errors import ServiceError
+from app.logs.setup import configure_logging
+
+_KEYLESS = """\
+The service lists its agents to who has an API key: set API_KEYS, for the service and here, or give --api-key.
+A new key: python -c "import secrets; print(secrets.token_urlsafe(24))"
+"""
+
+Environ = Mapping[str, str]
+Command = Callable[[argparse.Namespace, Environ], int]
+
+_COPIED = """\
+Next: set DATABASE_URL to the new database and start the service. Keep the old one until you are content with
+the new, but start nothing on it any more: it would act on the same rooms.
+"""
+
+
+def doctor(given: argparse.Namespace, environ: Environ) -> int:
+    configure_logging("CRITICAL", sys.stderr)
+    try:
+        return asyncio.run(_examine(given, environ))
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except asyncio.CancelledError:
+        return 128 + signal.SIGTERM
+
+
+async def _examine(given: argparse.Namespace, environ: Environ) -> int:
+    this = asyncio.current_task()
+    if this:
+        # As Ctrl-C: what was opened in LiveKit is closed on the way out.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
+    terminal = Terminal(sys.stdout, environ)
+    found: list[tuple[str, Finding]] = []
+    async for check, finding in checks.examine(environ, SteadyClock(), skip=given.skip, wait_s=given.wait):
+        found.append((check, finding))
+        if not given.json:
+            terminal.write(report.line(check, finding, colour=terminal.is_rich))
+    verdicts = [finding.verdict for _, finding in found]
+    terminal.write(report.to_json(found) if given.json else f"\n{report.summary(verdicts)}")
+    return 1 if Verdict.FAULT in verdicts else 0
+
+
+def status(given: argparse.Namespace, environ: Environ) -> int:
+    if not given.api_key:
+        sys.stderr.write(_KEYLESS)
+        return 2
+    try:
+        answer = asyncio.run(ask(given.url, given.api_key))
+    except StatusUnknown as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    terminal = Terminal(sys.stdout, environ)
+    for line in [to_json(answer)] if given.json else table(answer, datetime.now(UTC)):
+        terminal.write(line)
+    return 0 if answer.service.ready else 1
+
+
+def backup(given: argparse.Namespace, environ: Environ) -> int:
+    try:
+        size = backups.back_up(_database_file(environ), given.target)
+    except (backups.BackupRefused, sqlite3.Error, OSError) as error:
+        sys.stderr.write(f"There is no backup: {error}\n")
+        return 1
+    sys.stdout.write(
+        f"{given.target} has everything that was committed until now ({size} bytes), and is sound.\n"
+    )
+    return 0
+
+
+def restore(given: argparse.Namespace, environ: Environ) -> int:
+    try:
+        database = _database_file(environ)
+        replaced = backups.restore(given.source, database)
+    except (backups.BackupRefused, sqlite3.Error, OSError) as error:
+        sys.stderr.write(f"Nothing was restored: {error}\n")
+        return 1
+    kept = f" What was there is {replaced}." if replaced else ""
+    sys.stdout.write(f"{database} is now {given.source}.{kept} Start the service.\n")
+    return 0
+
+
+def copy_database(given: argparse.Namespace, _environ: Environ) -> int:
+    configure_logging("WARNING", sys.stderr)
+    try:
+        rows = asyncio.run(transfer(given.source, given.target))
+    except (TransferRefused, MigrationError, ServiceError, OSError) as error:
+        sys.stderr.write(f"Nothing was copied: {error}\n")
+        return 1
+    sys.stdout.write("Copied, and counted at the target:\n")
+    sys.stdout.writelines(f"{line}\n" for line in told(rows))
+    sys.stdout.write(_COPIED)
+    return 0
+
+
+def _database_file(environ: Environ) -> Path:
+    """Raises: BackupRefused: it is no file, or no database at all."""
+    try:
+        file = sqlite_path(database_url(environ))
+    except ValueError as error:
+        raise backups.BackupRefused(f"DATABASE_URL {error}") from None
+    if file is None:
+        raise backups.BackupRefused("DATABASE_URL is Postgres: use pg_dump and pg_restore")
+    return file

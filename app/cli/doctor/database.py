@@ -1,0 +1,150 @@
+"""The database: can it be written, does nobody else write to its file, is its schema known."""
+
+import asyncio
+import sqlite3
+import tempfile
+from contextlib import closing
+from pathlib import Path
+
+from app.cli.doctor.context import CheckContext
+from app.cli.doctor.findings import Finding, Findings, fault, ok
+from app.database import migrations
+from app.database.engine import create_engine
+from app.database.migrations import MigrationError, Standing
+from app.errors import ServiceError
+
+#: A service commits within milliseconds; whoever holds the lock for so long is none.
+_PATIENCE_S = 3.0
+_FAILURES = "docs/operations.md, When the database fails"
+
+
+async def check_database(context: CheckContext) -> Findings:
+    file = context.database_file
+    if file and not file.exists():
+        yield await asyncio.to_thread(_examine_folder, file)
+        return
+    if file:
+        problem = await asyncio.to_thread(_examine_file, file)
+        if problem:
+            yield problem
+            return
+    engine = create_engine(context.config.database_url)
+    try:
+        await migrations.try_to_write(engine)
+    except (MigrationError, ServiceError) as error:
+        yield fault(str(error), "check DATABASE_URL: address, user, password, database, rights; " + _FAILURES)
+    else:
+        yield ok(f"{file or 'Postgres'} can be written")
+    finally:
+        await engine.dispose()
+
+
+async def check_sharing(context: CheckContext) -> Findings:
+    """SQLite takes one service; two would take each other's agents for strays."""
+    file = context.database_file
+    if file is None:
+        yield ok("Postgres may be shared by several replicas")
+        return
+    holders = await asyncio.to_thread(holders_of, file)
+    if len(holders) > 1:
+        numbers = " ".join(map(str, holders))
+        yield fault(
+            f"{len(holders)} processes have {file} open ({numbers}), and only one service may",
+            f"ps -fp {','.join(map(str, holders))}   and stop all but one; for several replicas use Postgres",
+        )
+    elif holders:
+        yield ok(f"process {holders[0]} is at work on {file}, and nobody else: the service runs")
+    else:
+        yield ok(f"nobody else is at work on {file}")
+
+
+async def check_migrations(context: CheckContext) -> Findings:
+    file = context.database_file
+    if file and not file.exists():
+        yield ok("the tables are made at the first start")
+        return
+    engine = create_engine(context.config.database_url)
+    try:
+        standing = await migrations.standing(engine)
+    except (MigrationError, ServiceError) as error:
+        yield fault(
+            str(error),
+            "run the version that wrote it, or restore a backup:  python -m app restore --from <backup>",
+        )
+    else:
+        yield ok(_STANDINGS[standing])
+    finally:
+        await engine.dispose()
+
+
+_STANDINGS = {
+    Standing.EMPTY: "the tables are made at the first start",
+    Standing.CURRENT: "the schema is this version's",
+    Standing.BEHIND: "the schema is an older version's; the next start upgrades it, as a trial has shown",
+}
+
+
+def holders_of(file: Path) -> list[int]:
+    """The other processes that have the file open, as far as this system shows them to this user."""
+    wanted = file.stat() if file.exists() else None
+    if wanted is None or not Path("/proc/self").exists():
+        return []
+    found = set()
+    for handle in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            seen = handle.stat()
+        except OSError:
+            # It has ended meanwhile, or is another user's.
+            continue
+        if (seen.st_dev, seen.st_ino) == (wanted.st_dev, wanted.st_ino):
+            found.add(int(handle.parts[2]))
+    return sorted(found - {int(Path("/proc/self").readlink().name)})
+
+
+def _examine_folder(file: Path) -> Finding:
+    """What the service would do at its first start, without leaving anything behind."""
+    folder = next(parent for parent in file.absolute().parents if parent.exists())
+    try:
+        with tempfile.TemporaryFile(dir=folder) as trial:
+            trial.write(b"\0" * 65_536)
+            trial.flush()
+    except OSError as error:
+        return fault(
+            f"{file} does not exist, and cannot be made in {folder}: {error.strerror}",
+            f"chown <user of the service> {folder}   or set DATABASE_URL to a place that can be written",
+        )
+    return ok(f"{file} does not exist yet, and can be made")
+
+
+def _examine_file(file: Path) -> Finding | None:
+    """Whether SQLite takes it for a database and gets its lock; what is wrong with it, if anything."""
+    if not file.is_file():
+        return fault(f"{file} is no file", "set DATABASE_URL to the path of the file itself")
+    address = f"{file.absolute().as_uri()}?mode=rw"
+    try:
+        with closing(sqlite3.connect(address, uri=True, timeout=_PATIENCE_S)) as connection:
+            connection.isolation_level = None
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
+    except sqlite3.Error as error:
+        return _refusal(file, error)
+    return None
+
+
+def _refusal(file: Path, error: sqlite3.Error) -> Finding:
+    name = error.sqlite_errorname if hasattr(error, "sqlite_errorname") else ""
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        holders = holders_of(file)
+        who = f" (process {', '.join(map(str, holders))})" if holders else ""
+        return fault(
+            f"{file} is locked by another program{who}", f"fuser -v {file}   and close what holds it"
+        )
+    if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
+        return fault(
+            f"{file} is damaged, or no SQLite database",
+            "python -m app restore --from <backup>   or move it away to start with an empty one",
+        )
+    return fault(
+        f"{file} cannot be written: {error}",
+        f"chown <user of the service> {file} {file.absolute().parent}   or mount it writable; {_FAILURES}",
+    )

@@ -1,0 +1,177 @@
+"""LiveKit: is there one, are its clock and ours together, does it know our keys, do its rooms stay open."""
+
+import socket
+import ssl
+from dataclasses import dataclass
+from datetime import timedelta
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from urllib.parse import urlsplit
+
+import aiohttp
+import msgspec
+from livekit import api
+
+from app.cli.doctor.context import CheckContext
+from app.cli.doctor.findings import Finding, Findings, fault, ok, warning
+from app.livekit.jwt import LEEWAY_S
+
+_LIST_ROOMS = "/twirp/livekit.RoomService/ListRooms"
+_PATIENCE_S = 8
+_TIMEOUT = aiohttp.ClientTimeout(total=_PATIENCE_S)
+#: A Date header is in whole seconds, and the way takes its time.
+_UNNOTICED_S = 5
+_NAMES_SHOWN = 3
+
+
+class _TwirpError(msgspec.Struct):
+    """How a LiveKit says no, and hardly anybody else does."""
+
+    code: str
+    msg: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Answer:
+    status: int
+    text: str
+    date: str | None
+
+    @property
+    def is_twirp(self) -> bool:
+        try:
+            msgspec.json.decode(self.text, type=_TwirpError)
+        except msgspec.MsgspecError:
+            return False
+        return True
+
+
+async def check_livekit(context: CheckContext) -> Findings:
+    url = context.config.livekit_url
+    try:
+        answer = await _ask(context, None)
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        yield _unreachable(url, error)
+        return
+    # Nobody has signed the question: a LiveKit refuses it in its own way.
+    if answer.status == HTTPStatus.UNAUTHORIZED and answer.is_twirp:
+        yield ok(f"LiveKit answers at {url}")
+        return
+    yield fault(
+        f"{url} is an HTTP server, but no LiveKit: its room service answered {answer.status}",
+        "set LIVEKIT_URL to the LiveKit server itself, without a path: wss://<project>.livekit.cloud,"
+        " or ws://<host>:7880",
+    )
+
+
+async def check_clock(context: CheckContext) -> Findings:
+    before = context.clock.now()
+    answer = await _ask(context, None)
+    here_s = (before + context.clock.now()) / 2_000_000
+    if answer.date is None:
+        yield ok("LiveKit does not tell its time; nothing to compare with")
+        return
+    ahead_s = round(here_s - parsedate_to_datetime(answer.date).timestamp())
+    apart = f"this machine's clock is {abs(ahead_s)} s {'ahead of' if ahead_s > 0 else 'behind'} LiveKit's"
+    fix = "turn on NTP where it is off:  timedatectl set-ntp true"
+    if abs(ahead_s) > LEEWAY_S:
+        yield fault(f"{apart}: tokens and webhooks are refused beyond {LEEWAY_S} s", fix)
+    elif abs(ahead_s) > _UNNOTICED_S:
+        yield warning(f"{apart}; beyond {LEEWAY_S} s tokens and webhooks are refused", fix)
+    else:
+        yield ok("this machine's clock and LiveKit's agree")
+
+
+async def check_keys(context: CheckContext) -> Findings:
+    answer = await _ask(context, _room_list_token(context))
+    if answer.status == HTTPStatus.OK:
+        yield ok("LiveKit accepts LIVEKIT_API_KEY and LIVEKIT_API_SECRET")
+    else:
+        yield _refusal(answer)
+
+
+async def check_rooms(context: CheckContext) -> Findings:
+    """Rooms that somebody else made may close long before an agent's TTL is over."""
+    rooms = await context.livekit.list_rooms()
+    enough_s, ttl_s = context.config.room_timeout_s, context.config.agent_ttl_s
+    short = [room for room in rooms if room.departure_timeout_s < ttl_s]
+    if not short:
+        yield ok(f"{len(rooms)} rooms are open, none of them closes before an agent's TTL of {ttl_s} s")
+        return
+    shortest_s = min(room.departure_timeout_s for room in short)
+    names = ", ".join(room.name for room in short[:_NAMES_SHOWN])
+    which = "" if context.config.log_redact else f" ({names})"
+    yield warning(
+        f"{len(short)} of {len(rooms)} rooms{which} close {shortest_s} s after the last person left, and"
+        f" their agents with them: before the TTL of {ttl_s} s",
+        "ask for the agent before you join, take tokens from /api/livekit/token, or put"
+        f' "roomConfig": {{"departureTimeout": {enough_s}}} into the tokens that make these rooms',
+    )
+
+
+def _room_list_token(context: CheckContext) -> str:
+    pair = context.config.livekit_key
+    token = api.AccessToken(pair.key, pair.secret).with_grants(api.VideoGrants(room_list=True))
+    return token.with_ttl(timedelta(minutes=5)).to_jwt()
+
+
+async def _ask(context: CheckContext, token: str | None) -> _Answer:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    async with context.http.post(
+        context.livekit_http_url + _LIST_ROOMS,
+        json={},
+        headers=headers,
+        timeout=_TIMEOUT,
+        allow_redirects=False,
+    ) as response:
+        text = (await response.content.read(64 * 1024)).decode("utf-8", "replace")
+        return _Answer(status=response.status, text=text, date=response.headers.get("Date"))
+
+
+def _unreachable(url: str, error: Exception) -> Finding:
+    parts = urlsplit(url)
+    host, address = parts.hostname or "", parts.netloc.rpartition("@")[2]
+    other = "ws" if parts.scheme in ("wss", "https") else "wss"
+    if isinstance(error, aiohttp.ClientConnectorDNSError | socket.gaierror):
+        return fault(
+            f"LIVEKIT_URL names {host}, which does not resolve",
+            f"correct the name, or this machine's DNS:  getent hosts {host}",
+        )
+    if isinstance(error, ssl.SSLError | aiohttp.ClientSSLError):
+        return fault(
+            f"there is no TLS, or no good certificate, at {url}",
+            f"if it is meant to be without:  export LIVEKIT_URL={other}://{address}",
+        )
+    if isinstance(error, TimeoutError):
+        return fault(
+            f"nothing answers at {url} within {_PATIENCE_S} s", f"look for a firewall on the way to {host}"
+        )
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return fault(
+            f"nothing listens at {url}",
+            "start LiveKit, or correct LIVEKIT_URL; inside a container 127.0.0.1 is the container itself",
+        )
+    return fault(
+        f"{url} does not speak HTTP as LIVEKIT_URL says ({type(error).__name__})",
+        f"a server behind TLS needs wss://, one without ws://:  export LIVEKIT_URL={other}://{address}",
+    )
+
+
+def _refusal(answer: _Answer) -> Finding:
+    """LiveKit's own words may repeat the token: they are read, and not shown."""
+    if "invalid API key" in answer.text:
+        return fault(
+            "LiveKit does not know LIVEKIT_API_KEY",
+            "take key and secret of the project that LIVEKIT_URL names: LiveKit Cloud, Settings, Keys; or"
+            " `keys:` in the server's YAML",
+        )
+    if "expired" in answer.text or "not valid yet" in answer.text:
+        return fault(
+            "LiveKit refuses our token for its time", "set this machine's clock and LiveKit's by NTP"
+        )
+    if answer.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        return fault(
+            "LiveKit knows LIVEKIT_API_KEY, but LIVEKIT_API_SECRET is not its secret",
+            "copy the secret again, without quotes or a space at its end; where it is lost, make a new key",
+        )
+    return fault(f"LiveKit answered {answer.status} to a good question", "look into LiveKit's log")

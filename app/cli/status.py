@@ -1,0 +1,133 @@
+"""What a running service says of itself and of its agents, asked over HTTP, and as a table."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from typing import Any
+
+import aiohttp
+import msgspec
+
+from app.control.readiness import Report
+from app.logs.formats import printable
+from app.web.schemas import AgentItem, AgentList
+
+_TIMEOUT = aiohttp.ClientTimeout(total=10)
+_PAGE = 100
+_HEADINGS = ("ROOM", "AGENT", "STATE", "PEOPLE", "TTL", "AGE", "DISPATCH")
+
+
+class StatusUnknown(Exception):
+    """The service could not be asked, or did not tell; the message says what to do about it."""
+
+
+class Status(msgspec.Struct, rename="camel", kw_only=True):
+    service: Report
+    agents: list[AgentItem]
+
+
+async def ask(base_url: str, api_key: str) -> Status:
+    """Raises: StatusUnknown."""
+    headers = {"Authorization": f"Bearer {api_key}"}
+    try:
+        async with aiohttp.ClientSession(base_url, timeout=_TIMEOUT) as session:
+            service = await _readiness(session)
+            agents = await _agents(session, headers)
+    except (aiohttp.ClientConnectorError, TimeoutError) as error:
+        raise StatusUnknown(
+            f"nothing answers at {base_url}: is the service running, and on this address? --url takes another"
+        ) from error
+    except (aiohttp.ClientError, msgspec.MsgspecError) as error:
+        raise StatusUnknown(f"{base_url} does not answer as this service does: look at --url") from error
+    return Status(service=service, agents=agents)
+
+
+async def _readiness(session: aiohttp.ClientSession) -> Report:
+    # 503 is an answer too: it is not ready, and says why.
+    async with session.get("/readyz", allow_redirects=False) as response:
+        return msgspec.json.decode(await response.read(), type=Report)
+
+
+async def _agents(session: aiohttp.ClientSession, headers: dict[str, str]) -> list[AgentItem]:
+    found: list[AgentItem] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        params = {"limit": str(_PAGE)} | ({"cursor": cursor} if cursor else {})
+        async with session.get("/api/livekit/agents", params=params, headers=headers) as response:
+            body = await response.read()
+        if response.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+            raise StatusUnknown("the service refuses the API key: set API_KEYS here to what the service has")
+        if response.status != HTTPStatus.OK:
+            raise StatusUnknown(
+                f"the service does not list its agents now ({response.status}): {_message(body)}"
+            )
+        page = msgspec.json.decode(body, type=AgentList)
+        found += page.agents
+        cursor = page.next_cursor
+    return found
+
+
+def _message(body: bytes) -> str:
+    try:
+        answer: Any = msgspec.json.decode(body)
+    except msgspec.MsgspecError:
+        return "no reason given"
+    return str(answer.get("message")) if isinstance(answer, dict) else "no reason given"
+
+
+def to_json(status: Status) -> str:
+    return msgspec.json.format(msgspec.json.encode(status)).decode()
+
+
+def table(status: Status, now: datetime) -> list[str]:
+    """The lines: how the service is, and a row for each agent."""
+    service = status.service
+    rows = [_HEADINGS, *(_row(agent, now) for agent in status.agents)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
+    lines = [
+        "   ".join(
+            (
+                "ready" if service.ready else "NOT READY",
+                f"LiveKit: {service.livekit}",
+                f"database: {service.database}",
+                f"timers: {service.timers}",
+            )
+        ),
+        "",
+    ]
+    if not status.agents:
+        return [*lines, "no agents"]
+    return lines + [_aligned(row, widths) for row in rows]
+
+
+def _row(agent: AgentItem, now: datetime) -> Sequence[str]:
+    return (
+        printable(agent.room_name),
+        printable(agent.agent_name),
+        agent.state,
+        str(agent.participant_count),
+        _duration(_time(agent.ttl_expires_at) - now) if agent.ttl_expires_at else "-",
+        _duration(now - _time(agent.created_at)),
+        agent.dispatch_id,
+    )
+
+
+def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone(UTC)
+
+
+def _duration(length: timedelta) -> str:
+    """The two largest units: what is over counts as none."""
+    seconds = max(0, round(length.total_seconds()))
+    minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86_400
+    if days:
+        return f"{days}d {hours % 24}h"
+    if hours:
+        return f"{hours}h {minutes % 60}m"
+    if minutes:
+        return f"{minutes}m {seconds % 60}s"
+    return f"{seconds}s"

@@ -1,0 +1,131 @@
+"""The one way to change anything: commit, then bring the timers into line, then say so in the log."""
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Callable, Sequence
+
+from app.clock import Clock
+from app.control.timers import Timers
+from app.database.group_commit import GroupCommit
+from app.database.store import Store
+from app.lifecycle import Policy
+from app.metrics.registry import Metrics
+from app.state.changes import Change, Outcome, RoomEvent, RoomEventKind, Transition
+from app.state.dispatch_set import DispatchSet
+from app.state.unit_of_work import UnitOfWork
+
+logger = logging.getLogger(__name__)
+
+
+class ChangeProcessor:
+    def __init__(
+        self,
+        store: Store,
+        timers: Timers,
+        clock: Clock,
+        policy: Policy,
+        metrics: Metrics,
+        follow_up: Callable[[Change, Outcome], None],
+    ) -> None:
+        self._timers = timers
+        self._clock = clock
+        self._policy = policy
+        self._metrics = metrics
+        #: Told of every commit. It carries out the effects of what nobody waits for: an Advance and an
+        #: Intent leave theirs to whoever submitted them.
+        self._follow_up = follow_up
+        self._comings = _PresenceLog()
+        #: Tells this process's leases from those of others, and from those of its own earlier lives.
+        self.process_id = new_row_id()
+        self._writer = GroupCommit(store, self._new_unit, self._committed, metrics.commit)
+
+    @property
+    def join_timeout_us(self) -> int:
+        return self._policy.join_timeout_us
+
+    @property
+    def queue_depth(self) -> int:
+        """How many submissions wait for the next commit."""
+        return len(self._writer)
+
+    def start(self) -> None:
+        self._writer.start()
+
+    async def close(self) -> None:
+        await self._writer.close()
+
+    async def submit(self, *changes: Change) -> list[Outcome]:
+        """Commit `changes` together; see `Writer.submit`."""
+        return await self._writer.submit(*changes)
+
+    async def submit_one(self, change: Change) -> Outcome:
+        return (await self._writer.submit(change))[0]
+
+    def _new_unit(self) -> UnitOfWork:
+        dispatch_set = DispatchSet(
+            policy=self._policy, now=self._clock.now(), new_id=new_row_id, process_id=self.process_id
+        )
+        return UnitOfWork(dispatch_set=dispatch_set)
+
+    def _committed(self, change: Change, outcome: Outcome) -> None:
+        for transition in outcome.transitions:
+            self._timers.sync(transition.after)
+            _log(transition)
+        if outcome.applied and isinstance(change, RoomEvent) and change.participant:
+            self._comings.note(change)
+        self._metrics.take(outcome.transitions)
+        self._follow_up(change, outcome)
+
+
+def new_row_id() -> str:
+    return uuid.uuid4().hex
+
+
+def _log(transition: Transition) -> None:
+    before = transition.before.state if transition.before else None
+    after = transition.after
+    if before is after.state:
+        return
+    logger.info(
+        "A dispatch changed its state",
+        extra={
+            "action": "transition",
+            "dispatch_id": after.dispatch_id or after.id,
+            "room": after.room_name,
+            "agent": after.agent_name,
+            "event": transition.event,
+            "from_state": before,
+            "to_state": after.state,
+            "end_reason": after.end_reason,
+            "people": after.participant_count,
+        },
+    )
+
+
+class _PresenceLog:
+    """Not who: the rooms say that people come and go, which is all that is asked at night."""
+
+    def __init__(self) -> None:
+        self._events: list[RoomEvent] = []
+
+    def note(self, event: RoomEvent) -> None:
+        """It was committed; the line is written once whatever was committed with it has been noted too."""
+        if not self._events:
+            asyncio.get_running_loop().call_soon(self._write)
+        self._events.append(event)
+
+    def _write(self) -> None:
+        events, self._events = self._events, []
+        if came := [event for event in events if event.kind is RoomEventKind.JOINED]:
+            logger.info("Somebody came into a room", extra=_fields(came))
+        if left := [event for event in events if event.kind is RoomEventKind.LEFT]:
+            logger.info("Somebody left a room", extra=_fields(left))
+
+
+def _fields(events: Sequence[RoomEvent]) -> dict[str, object]:
+    fields: dict[str, object] = {"action": "connection"}
+    if len(events) > 1:
+        return fields | {"count": len(events)}
+    (event,) = events
+    return fields | {"room": event.room_name} | ({"reason": event.reason} if event.reason else {})

@@ -1,0 +1,120 @@
+"""One batch of changes in one transaction: what is read for the ledger, and what of it is written back."""
+
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import Any
+
+from sqlalchemy import Connection
+
+from app.database.statements import Rows, batch_sql
+from app.database.tables import dispatches, participants
+from app.lifecycle import LIVE_STATES, Dispatch, EndReason, State
+from app.state.changes import Advance, Change, Due, RoomEvent, Snapshot
+from app.state.dispatch_set import final_states
+from app.state.presence import ParticipantKind, TrackedParticipant, TrackedRoom
+from app.state.unit_of_work import UnitOfWork
+
+_DISPATCH_COLUMNS = tuple(column.name for column in dispatches.columns)
+_DISPATCH_DERIVED = ("due_at",)
+_dispatch_values = attrgetter(*_DISPATCH_COLUMNS)
+_changed_values = attrgetter(*(name for name in _DISPATCH_COLUMNS if name != "id"), "id")
+_participant_values = attrgetter(*(column.name for column in participants.columns))
+
+
+def dispatch_of(row: Sequence[Any]) -> Dispatch:
+    """The dispatch of a row with all columns of the table, in their order."""
+    values = dict(zip(_DISPATCH_COLUMNS, row, strict=True))
+    for name in _DISPATCH_DERIVED:
+        del values[name]
+    values["state"] = State(values["state"])
+    values["end_reason"] = EndReason(values["end_reason"]) if values["end_reason"] else None
+    return Dispatch(**values)
+
+
+def load(connection: Connection, changes: Sequence[Change], unit: UnitOfWork) -> None:
+    sql = batch_sql(connection)
+    names = sorted({change.room_name for change in changes})
+    sql.lock(connection, names)
+    # The rows as well: the pruning takes no other lock.
+    for name, sid, created_at, finished_at, generation, people in sql.rooms(connection, names):
+        unit.people[name] = people
+        unit.rooms[name] = TrackedRoom(
+            name=name, sid=sid, created_at=created_at, finished_at=finished_at, generation=generation
+        )
+    for row in sql.open_dispatches(connection, names):
+        dispatch = dispatch_of(row)
+        unit.dispatch_set.dispatches[dispatch.id] = dispatch
+    if all(isinstance(change, Advance | Due) for change in changes):
+        return
+    events = [change for change in changes if isinstance(change, RoomEvent)]
+    snapshots = [change for change in changes if isinstance(change, Snapshot)]
+    if events:
+        ids = [event.event_id for event in events]
+        unit.seen_events.update(row[0] for row in sql.known_events(connection, ids))
+    keys = [(event.room.sid, event.participant.sid) for event in events if event.participant]
+    for snapshot in snapshots:
+        if snapshot.room:
+            room_sid = snapshot.room.sid
+            keys += [(room_sid, participant.sid) for participant in snapshot.participants]
+    if keys:
+        _take_participants(unit, sql.participants(connection, keys))
+    if snapshots:
+        asked = [snapshot.room_name for snapshot in snapshots]
+        _take_participants(unit, sql.present(connection, asked))
+
+
+def _take_participants(unit: UnitOfWork, rows: Rows) -> None:
+    for sid, room_name, room_sid, kind, identity, agent_name, left_at, leave_reason, generation in rows:
+        unit.participants[sid] = TrackedParticipant(
+            sid=sid,
+            room_name=room_name,
+            room_sid=room_sid,
+            kind=ParticipantKind(kind),
+            identity=identity,
+            agent_name=agent_name,
+            left_at=left_at,
+            leave_reason=leave_reason,
+            generation=generation,
+        )
+
+
+def save(connection: Connection, unit: UnitOfWork) -> None:
+    sql = batch_sql(connection)
+    if unit.changed_rooms:
+        sql.put_rooms(connection, [_room_values(unit, name) for name in sorted(unit.changed_rooms)])
+    if unit.changed_participants:
+        changed = map(unit.participants.__getitem__, sorted(unit.changed_participants))
+        sql.put_participants(connection, list(map(_participant_values, changed)))
+    if unit.new_events:
+        sql.add_events(connection, [(event_id, unit.now) for event_id in unit.new_events])
+    if unit.dispatch_set.transitions:
+        _save_dispatches(connection, unit)
+
+
+def _save_dispatches(connection: Connection, unit: UnitOfWork) -> None:
+    sql = batch_sql(connection)
+    final = final_states(unit.dispatch_set.transitions)
+    # Ended and ending ones first: a successor takes the place that they leave in the unique index.
+    ordered = sorted(final.values(), key=lambda dispatch: dispatch.state in LIVE_STATES)
+    new = {t.after.id for t in unit.dispatch_set.transitions if t.before is None}
+    if changed := [_changed_values(dispatch) for dispatch in ordered if dispatch.id not in new]:
+        sql.change_dispatches(connection, changed)
+    if added := [_dispatch_values(dispatch) for dispatch in ordered if dispatch.id in new]:
+        sql.add_dispatches(connection, added)
+    lines = [
+        (
+            transition.after.id,
+            unit.now,
+            transition.event,
+            transition.before.state if transition.before else None,
+            transition.after.state,
+            transition.after.participant_count,
+        )
+        for transition in unit.dispatch_set.transitions
+    ]
+    sql.add_history(connection, lines)
+
+
+def _room_values(unit: UnitOfWork, name: str) -> tuple[Any, ...]:
+    room = unit.rooms[name]
+    return (name, room.sid, room.created_at, room.finished_at, room.generation, unit.people[name])

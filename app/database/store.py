@@ -1,0 +1,276 @@
+"""The database: one transaction for a batch of changes, and the reads. SQLite or Postgres, the same code."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, Row, and_, delete, func, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.database.loading import dispatch_of, load, save
+from app.database.tables import dispatches, history, participants, rooms, webhook_events
+from app.database.transactions import Transactions
+from app.lifecycle import LIVE_STATES, Dispatch, Policy, State
+from app.state.changes import Change, Outcome
+from app.state.presence import CLOSING_LEAVES, ParticipantKind
+from app.state.unit_of_work import UnitOfWork
+from app.state.views import AlertFacts, Deadline, HistoryLine, KnownRoom, RoomView
+
+T = TypeVar("T")
+
+#: What has gathered during a long stop is forgotten in one round as well.
+_PRUNE_PATIENCE_S = 60.0
+#: And whoever asks about all that there is waits for it.
+_ALL_PATIENCE_S = 60.0
+
+#: Has an index, whatever has ended since yesterday; that the state is not `ended` has none.
+_IS_OPEN = dispatches.c.ended_at.is_(None)
+
+
+class Store:
+    """Reads and commits; every method raises `DatabaseUnavailable` when the database does not take it."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._transactions = Transactions(engine)
+
+    @property
+    def engines(self) -> tuple[Engine, ...]:
+        """All that its transactions are begun on: where faults of the database can be tried."""
+        return self._transactions.engines
+
+    async def close(self) -> None:
+        await self._transactions.close()
+
+    def exclusive(self, name: str) -> AbstractAsyncContextManager[bool]:
+        """Whether no other process on this database is in a block of this name while ours runs."""
+        return self._transactions.exclusive(name)
+
+    async def commit(self, changes: Sequence[Change], new_unit: Callable[[], UnitOfWork]) -> list[Outcome]:
+        """Apply all changes in one transaction, in order; none is applied when this raises."""
+
+        def work(connection: Connection) -> list[Outcome]:
+            # A try that was rolled back has left its marks on its ledger.
+            unit = new_unit()
+            load(connection, changes, unit)
+            outcomes = [unit.take(change) for change in changes]
+            save(connection, unit)
+            return outcomes
+
+        return await self._transactions.write(work)
+
+    async def room(self, room_name: str) -> RoomView:
+        open_ones = select(dispatches).where(dispatches.c.room_name == room_name, _IS_OPEN)
+
+        def work(connection: Connection) -> RoomView:
+            generation = connection.scalar(select(rooms.c.generation).where(rooms.c.name == room_name))
+            found = connection.execute(open_ones)
+            return RoomView(generation=generation or 0, dispatches=tuple(map(dispatch_of, found)))
+
+        return await self._transactions.read(work)
+
+    async def live_dispatch(self, room_name: str, agent_name: str) -> Dispatch | None:
+        query = select(dispatches).where(
+            dispatches.c.room_name == room_name,
+            dispatches.c.agent_name == agent_name,
+            dispatches.c.state.in_(LIVE_STATES),
+        )
+        return await self._one(query)
+
+    async def dispatch(self, row_id: str) -> Dispatch | None:
+        return await self._one(select(dispatches).where(dispatches.c.id == row_id))
+
+    async def in_state(self, state: State) -> list[Dispatch]:
+        """Those in a state that is not the last one."""
+        return await self._all(select(dispatches).where(_IS_OPEN, dispatches.c.state == state))
+
+    async def find_dispatch(self, dispatch_id: str) -> Dispatch | None:
+        """By LiveKit's id or by our own, which also names those that LiveKit has never had."""
+        if "\0" in dispatch_id:
+            # Postgres does not even take the question.
+            return None
+        named = or_(dispatches.c.dispatch_id == dispatch_id, dispatches.c.id == dispatch_id)
+        return await self._one(select(dispatches).where(named))
+
+    async def deadlines(self) -> list[Deadline]:
+        """Every deadline there is, earliest first."""
+        return await self._deadlines(dispatches.c.due_at.is_not(None))
+
+    async def deadlines_until(self, now: int) -> list[Deadline]:
+        """Those that have passed, earliest first."""
+        return await self._deadlines(dispatches.c.due_at <= now)
+
+    async def known_rooms(self) -> dict[str, KnownRoom]:
+        """Every room that has not finished, by name."""
+        columns = (participants.c.room_sid, participants.c.sid, participants.c.kind, participants.c.identity)
+        is_in = and_(participants.c.room_sid == rooms.c.sid, participants.c.left_at.is_(None))
+        present = select(*columns).join(rooms, is_in).where(rooms.c.finished_at.is_(None))
+        tracked = select(dispatches).where(_IS_OPEN)
+        unfinished = select(rooms.c.name, rooms.c.sid, rooms.c.generation)
+
+        def work(connection: Connection) -> dict[str, KnownRoom]:
+            sids: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+            rows: defaultdict[str, list[Dispatch]] = defaultdict(list)
+            for room_sid, sid, kind, identity in connection.execute(present):
+                sids[room_sid, kind].add(identity if kind == ParticipantKind.AGENT else sid)
+            for row in connection.execute(tracked):
+                rows[row.room_sid].append(dispatch_of(row))
+            return {
+                name: KnownRoom(
+                    name=name,
+                    sid=sid,
+                    generation=generation,
+                    people=frozenset(sids[sid, ParticipantKind.PERSON]),
+                    agents=frozenset(sids[sid, ParticipantKind.AGENT]),
+                    rows=tuple(rows[sid]),
+                )
+                for name, sid, generation in connection.execute(
+                    unfinished.where(rooms.c.finished_at.is_(None))
+                )
+            }
+
+        return await self._transactions.read(work, patience_s=_ALL_PATIENCE_S)
+
+    async def list_dispatches(
+        self,
+        states: Iterable[State],
+        after: tuple[int, str] | None,
+        limit: int,
+        *,
+        room_name: str | None = None,
+        agent_name: str | None = None,
+    ) -> list[Dispatch]:
+        """Newest first, from behind `after` (creation time and row id) on."""
+        query = select(dispatches).where(dispatches.c.state.in_(list(states)))
+        if room_name is not None:
+            query = query.where(dispatches.c.room_name == room_name)
+        if agent_name is not None:
+            query = query.where(dispatches.c.agent_name == agent_name)
+        if after:
+            created_at, row_id = after
+            query = query.where(
+                or_(
+                    dispatches.c.created_at < created_at,
+                    and_(dispatches.c.created_at == created_at, dispatches.c.id < row_id),
+                )
+            )
+        order = (dispatches.c.created_at.desc(), dispatches.c.id.desc())
+        return await self._all(query.order_by(*order).limit(limit))
+
+    async def recently_ended(self, limit: int) -> list[Dispatch]:
+        """Latest first."""
+        ended = select(dispatches).where(dispatches.c.ended_at.is_not(None))
+        return await self._all(ended.order_by(dispatches.c.ended_at.desc()).limit(limit))
+
+    async def count_open(self) -> dict[str, int]:
+        """How many dispatches are in each state; none that have ended."""
+        counted = select(dispatches.c.state, func.count().label("number")).where(_IS_OPEN)
+        rows = await self._rows(counted.group_by(dispatches.c.state))
+        return {row.state: row.number for row in rows}
+
+    async def facts(self, stuck_after: int) -> AlertFacts:
+        """What alerts are about; `stuck_after` removals that failed, a dispatch is stuck."""
+        state, attempt = dispatches.c.state, dispatches.c.attempt
+        is_stuck = and_(state.in_((State.IDLE, State.ENDING)), dispatches.c.cleanup_failures >= stuck_after)
+        # One that is tried again is on its way for most of the time, and unavailable in between.
+        is_retried = and_(state.in_((State.CREATING, State.STARTING)), attempt > Policy.max_attempts)
+        is_unserved = and_(dispatches.c.participant_count > 0, or_(state == State.UNAVAILABLE, is_retried))
+        troubled = await self._all(select(dispatches).where(_IS_OPEN, or_(is_stuck, is_unserved)))
+        received = await self._rows(select(func.max(webhook_events.c.received_at)))
+        return AlertFacts(
+            agents=await self.count_open(),
+            stuck=tuple(row for row in troubled if row.state in (State.IDLE, State.ENDING)),
+            unserved=tuple(row for row in troubled if row.state not in (State.IDLE, State.ENDING)),
+            last_webhook_at=received[0][0],
+        )
+
+    async def last_change(self) -> int:
+        """The number of the newest line of history; each change of a dispatch has one."""
+        rows = await self._rows(select(func.max(history.c.id)))
+        return rows[0][0] or 0
+
+    async def changed_since(self, number: int) -> list[Dispatch]:
+        """The dispatches with a line of history behind `number`.
+
+        A line is numbered before it is committed: it may come to light after one with a higher number.
+        """
+        changed = select(history.c.dispatch_row_id).where(history.c.id > number)
+        return await self._all(select(dispatches).where(dispatches.c.id.in_(changed)))
+
+    async def history(self, row_id: str) -> list[HistoryLine]:
+        query = select(history).where(history.c.dispatch_row_id == row_id).order_by(history.c.id)
+        return [
+            HistoryLine(
+                at=row.at,
+                event=row.event,
+                from_state=row.from_state,
+                to_state=row.to_state,
+                people=row.people,
+            )
+            for row in await self._rows(query)
+        ]
+
+    async def end_dead_leases(self, now: int) -> None:
+        """On a database that nobody shares, whoever held a lease before this process's start is dead."""
+        if self._transactions.is_shared:
+            return
+        leased = dispatches.c.state.in_((State.CREATING, State.ENDING))
+        ended = update(dispatches).where(leased).values(retry_at=now, due_at=now)
+        await self._transactions.write(lambda connection: connection.execute(ended).rowcount)
+
+    async def closing_leave_since(self, room_sid: str, since: int) -> bool:
+        """Whether a person left after `since` in a way that closes a default AgentSession."""
+        query = select(participants.c.sid).where(
+            participants.c.room_sid == room_sid,
+            participants.c.kind == ParticipantKind.PERSON,
+            participants.c.left_at >= since,
+            participants.c.leave_reason.in_(CLOSING_LEAVES),
+        )
+        return bool(await self._rows(query.limit(1)))
+
+    async def prune(self, before: int) -> int:
+        """Forget what ended, left or was received before `before`; returns how many rows went."""
+        ended = select(dispatches.c.id).where(dispatches.c.ended_at < before)
+        statements = [
+            delete(webhook_events).where(webhook_events.c.received_at < before),
+            delete(history).where(history.c.dispatch_row_id.in_(ended)),
+            delete(dispatches).where(dispatches.c.ended_at < before),
+            delete(participants).where(participants.c.left_at < before),
+            delete(participants).where(
+                participants.c.room_sid.in_(select(rooms.c.sid).where(rooms.c.finished_at < before))
+            ),
+            delete(rooms).where(rooms.c.finished_at < before),
+        ]
+
+        def work(connection: Connection) -> int:
+            return sum(connection.execute(statement).rowcount for statement in statements)
+
+        return await self._transactions.write(work, patience_s=_PRUNE_PATIENCE_S)
+
+    async def ping(self) -> None:
+        await self._rows(select(1))
+
+    async def _deadlines(self, condition: Any) -> list[Deadline]:
+        columns = (dispatches.c.id, dispatches.c.room_name, dispatches.c.due_at)
+        query = select(*columns).where(condition).order_by(dispatches.c.due_at)
+        return await self._made_of(query, Deadline._make, patience_s=_ALL_PATIENCE_S)
+
+    async def _one(self, query: Any) -> Dispatch | None:
+        found = await self._all(query.limit(1))
+        return found[0] if found else None
+
+    async def _all(self, query: Any) -> list[Dispatch]:
+        return await self._made_of(query, dispatch_of)
+
+    async def _rows(self, query: Any) -> list[Row[Any]]:
+        return await self._made_of(query, lambda row: row)
+
+    async def _made_of(
+        self, query: Any, make: Callable[[Row[Any]], T], *, patience_s: float | None = None
+    ) -> list[T]:
+        """What is made of each row; where there are many, the event loop goes on meanwhile."""
+
+        def work(connection: Connection) -> list[T]:
+            return [make(row) for row in connection.execute(query)]
+
+        return await self._transactions.read(work, patience_s=patience_s)

@@ -1,0 +1,60 @@
+"""The dispatch that takes over where another one ends."""
+
+from dataclasses import replace
+
+from app.lifecycle.model import Dispatch, EndReason, Policy, Restart, State
+from app.lifecycle.table import Successor
+
+
+def make_successor(
+    kind: Successor, ended: Dispatch, successor_id: str, now: int, policy: Policy
+) -> Dispatch | None:
+    """The dispatch that takes over from `ended`; None when nobody waits for one."""
+    people = ended.participant_count > 0
+    fresh = Dispatch(
+        id=successor_id,
+        room_name=ended.room_name,
+        room_sid=ended.room_sid,
+        agent_name=ended.agent_name,
+        state=State.CREATING,
+        created_at=now,
+        last_activity_at=ended.last_activity_at,
+        participant_count=ended.participant_count,
+        ttl_expires_at=ended.ttl_expires_at,
+        succeeds=ended.id,
+        timezone=ended.timezone,
+        timezone_offset_min=ended.timezone_offset_min,
+        restarts=ended.restarts,
+        restarts_since=ended.restarts_since,
+    )
+    match kind:
+        case Successor.NEXT_ATTEMPT if ended.attempt < policy.max_attempts:
+            fresh = replace(fresh, attempt=ended.attempt + 1)
+        case Successor.NEXT_ATTEMPT:
+            fresh = replace(fresh, attempt=ended.attempt, state=State.UNAVAILABLE)
+        case Successor.LATER if ended.succeeds:
+            fresh = replace(fresh, attempt=ended.attempt, state=State.UNAVAILABLE)
+        case Successor.RESTART if policy.restart is not Restart.NEVER:
+            fresh = _restarted(fresh, now, policy)
+        case Successor.RESTART_ALWAYS if policy.restart is Restart.ALWAYS:
+            fresh = _restarted(fresh, now, policy)
+        case Successor.REPLACEMENT:
+            pass
+        case Successor.COMEBACK if people and ended.end_reason is EndReason.EXPIRED:
+            pass
+        case _:
+            return None
+    return fresh
+
+
+def _restarted(fresh: Dispatch, now: int, policy: Policy) -> Dispatch:
+    """`fresh` with this restart counted; unavailable with nobody in, or when it is one too many."""
+    if not fresh.participant_count:
+        # Nobody waits: it costs nothing until somebody comes, and its TTL ends it when nobody does.
+        return replace(fresh, state=State.UNAVAILABLE)
+    since = fresh.restarts_since
+    if since is None or now - since > policy.restart_window_us:
+        return replace(fresh, restarts=1, restarts_since=now)
+    if fresh.restarts >= policy.max_restarts:
+        return replace(fresh, state=State.UNAVAILABLE, attempt=policy.max_attempts)
+    return replace(fresh, restarts=fresh.restarts + 1)

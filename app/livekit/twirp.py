@@ -1,0 +1,106 @@
+"""LiveKit's Twirp calls: the one that livekit-api lacks, and what an error of theirs means."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import aiohttp
+from livekit import api
+from livekit.api.room_service import RoomService
+from livekit.protocol.room import PerformRpcRequest, PerformRpcResponse
+
+from app.errors import LiveKitRefused, LiveKitTimeout, LiveKitUnavailable, LiveKitUnreachable
+
+CALL_TIMEOUT_S = 4.5
+_PROBE_TIMEOUT_MS = 2_000
+_RPC_ERROR = re.compile(r"RpcError (\d{4})")
+
+
+class _Refusal(LiveKitRefused):
+    """A refusal with Twirp's code, for those that mean something."""
+
+    def __init__(self, message: str, twirp_code: str) -> None:
+        super().__init__(message)
+        self.twirp_code = twirp_code
+
+
+class NoDataChannel(Exception):
+    """The participant's data channel is not up: it has only just joined, or froze while joining."""
+
+
+class RpcFailed(Exception):
+    def __init__(self, rpc_code: str) -> None:
+        super().__init__(rpc_code)
+        self.rpc_code = rpc_code
+
+
+class RpcRoomService(RoomService):
+    """livekit-api's room service with the one call that it lacks."""
+
+    async def perform_rpc(self, room_name: str, identity: str, method: str) -> str:
+        """Call a method of a participant and return what it answers.
+
+        Raises:
+            NoDataChannel: seen as 500 internal from livekit-server 1.13.5.
+            RpcFailed: the participant did not answer, or does not know the method
+                (1400 unsupported method, 1501 connection timeout, 1502 response timeout).
+        """
+        request = PerformRpcRequest(
+            room=room_name,
+            destination_identity=identity,
+            method=method,
+            payload="",
+            response_timeout_ms=_PROBE_TIMEOUT_MS,
+        )
+        grants = api.VideoGrants(room_admin=True, room=room_name)
+        try:
+            answer: PerformRpcResponse = await self._client.request(
+                "RoomService", "PerformRpc", request, self._auth_header(grants), PerformRpcResponse
+            )
+        except api.TwirpError as error:
+            if "data channel is not available" in error.message:
+                raise NoDataChannel from error
+            code = _RPC_ERROR.search(error.message)
+            if code is None:
+                raise
+            raise RpcFailed(code[1]) from error
+        payload: str = answer.payload
+        return payload
+
+
+@dataclass
+class _Found:
+    found: bool = True
+
+
+@asynccontextmanager
+async def absent_is_false() -> AsyncIterator[_Found]:
+    result = _Found()
+    try:
+        yield result
+    except _Refusal as refusal:
+        if refusal.twirp_code != "not_found":
+            raise
+        result.found = False
+
+
+@asynccontextmanager
+async def translated(timeout_s: float = CALL_TIMEOUT_S) -> AsyncIterator[None]:
+    """Outcomes of a call: an answer, a refusal (LiveKit said no), or unknown (it could not be asked)."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            yield
+    except TimeoutError as error:
+        raise LiveKitTimeout(f"LiveKit did not answer within {timeout_s} s") from error
+    except aiohttp.ClientConnectorError as error:
+        raise LiveKitUnreachable("LiveKit cannot be reached") from error
+    except aiohttp.ClientError as error:
+        raise LiveKitUnavailable(f"LiveKit cannot be reached ({type(error).__name__})") from error
+    except api.TwirpError as error:
+        if error.status in (401, 403):
+            raise _Refusal("LiveKit does not accept our API key and secret", error.code) from error
+        if error.status == 429 or error.status >= 500:  # noqa: PLR2004 - HTTP's own numbers
+            raise LiveKitUnavailable(f"LiveKit answered {error.status} {error.code}") from error
+        raise _Refusal(f"LiveKit refused: {error.code}", error.code) from error

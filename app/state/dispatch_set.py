@@ -1,0 +1,186 @@
+"""The dispatches of one batch: every signal to one of them, what was decided, and what that entails."""
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from msgspec import structs
+
+from app.lifecycle import (
+    LIVE_STATES,
+    Dispatch,
+    Effect,
+    EndReason,
+    Event,
+    Policy,
+    Signal,
+    State,
+    decide,
+    open_dispatch,
+)
+from app.state.changes import Transition
+from app.state.presence import Participant
+
+#: LiveKit gives a participant's time in milliseconds and a dispatch's in nanoseconds.
+_CLOCK_GRAIN_US = 1_000
+
+_ROOM_CLOSED = frozenset({"ROOM_CLOSED", "ROOM_DELETED"})
+
+
+@dataclass(kw_only=True)
+class DispatchSet:
+    """Every dispatch of the batch's rooms that has not ended, and what has become of each."""
+
+    policy: Policy
+    now: int
+    new_id: Callable[[], str]
+    #: Who takes the leases.
+    process_id: str
+    dispatches: dict[str, Dispatch] = field(default_factory=dict)
+    transitions: list[Transition] = field(default_factory=list)
+    effects: list[tuple[Effect, Dispatch]] = field(default_factory=list)
+
+    def live(self, room_name: str, agent_name: str) -> Dispatch | None:
+        for dispatch in self.dispatches.values():
+            named = (dispatch.room_name, dispatch.agent_name) == (room_name, agent_name)
+            if named and dispatch.state in LIVE_STATES:
+                return dispatch
+        return None
+
+    def of_room(self, room_sid: str) -> list[Dispatch]:
+        return [
+            dispatch
+            for dispatch in self.dispatches.values()
+            if dispatch.room_sid == room_sid and dispatch.state is not State.ENDED
+        ]
+
+    def open(self, dispatch: Dispatch) -> Dispatch:
+        """Take in a new dispatch, one state on where LiveKit holds it already: it is adopted, not made."""
+        dispatch = open_dispatch(dispatch, self.now, self.policy)
+        dispatch = self._record(Transition(before=None, after=dispatch, event="intent"))
+        if dispatch.dispatch_id:
+            self.signal(dispatch, Signal(event=Event.DISPATCHED))
+        return self.dispatches[dispatch.id]
+
+    def signal_room(self, room_sid: str, signal: Signal) -> None:
+        for dispatch in self.of_room(room_sid):
+            self.signal(dispatch, signal)
+
+    def signal_people(self, room_sid: str, people: int) -> None:
+        event = Event.PEOPLE_IN if people else Event.PEOPLE_OUT
+        self.signal_room(room_sid, Signal(event=event, people=people))
+
+    def assign(self, room_sid: str, agent: Participant) -> bool:
+        """Give the agent to the dispatch that waits for one of its name; False: none does.
+
+        One that has reconnected, under its old identity, still is its dispatch's.
+        """
+        if any(dispatch.agent_identity == agent.identity for dispatch in self.of_room(room_sid)):
+            return True
+        for dispatch in self.of_room(room_sid):
+            if _awaits(dispatch, agent) and not self._is_predecessors(dispatch, agent):
+                self.signal(dispatch, Signal(event=Event.AGENT_IN, agent_identity=agent.identity))
+                return True
+        return False
+
+    def _is_predecessors(self, dispatch: Dispatch, agent: Participant) -> bool:
+        """Whether the agent comes late to the dispatch that this one succeeds, and is leaving with it.
+
+        Once LiveKit has confirmed the successor, its time tells them apart.
+        """
+        if dispatch.dispatched_at is not None or dispatch.succeeds is None:
+            return False
+        before = self.dispatches.get(dispatch.succeeds)
+        if before is None or before.state is not State.ENDING or before.agent_identity:
+            return False
+        return before.dispatched_at is not None and _is_not_older(agent, before.dispatched_at)
+
+    def agent_left(self, room_sid: str, agent: Participant, reason: str | None) -> bool:
+        """The agent of one of the dispatches has left; False: it is no dispatch's."""
+        own = [row for row in self.of_room(room_sid) if row.agent_identity == agent.identity]
+        for dispatch in own:
+            self.signal(dispatch, Signal(event=_leave_event(agent, reason)))
+        return bool(own)
+
+    def agent_passed(self, room_sid: str, agent: Participant, reason: str | None) -> None:
+        """An agent has left whose join was never seen: it was lost, or the leave overtook it."""
+        for dispatch in self.of_room(room_sid):
+            if dispatch.dispatched_at is not None and _awaits(dispatch, agent):
+                self.signal(dispatch, Signal(event=Event.AGENT_IN, agent_identity=agent.identity))
+                self.agent_left(room_sid, agent, reason)
+                return
+
+    def align(
+        self, room_sid: str, agents: Sequence[Participant], identities: Collection[str | None], people: int
+    ) -> bool:
+        """Bring the dispatches of a room into line with who is in; False: some agent is no dispatch's.
+
+        `identities` are those of all agents that are in, `agents` the ones that may be given to a dispatch.
+        """
+        for dispatch in self.of_room(room_sid):
+            if dispatch.state in (State.ACTIVE, State.IDLE) and dispatch.agent_identity not in identities:
+                self.signal(dispatch, Signal(event=Event.AGENT_LOST))
+        taken = {dispatch.agent_identity for dispatch in self.of_room(room_sid)}
+        free = [agent for agent in agents if agent.identity not in taken]
+        assigned = [self.assign(room_sid, agent) for agent in free]
+        if any(dispatch.participant_count != people for dispatch in self.of_room(room_sid)):
+            self.signal_people(room_sid, people)
+        return all(assigned)
+
+    def signal(self, dispatch: Dispatch, signal: Signal) -> bool:
+        """Let the lifecycle decide, and record what it decided; False when it ignored the signal."""
+        signal = replace(signal, successor_id=self.new_id())
+        decision = decide(dispatch, signal, self.now, self.policy)
+        returns = dispatch.state is State.ENDING and decision.dispatch.state in LIVE_STATES
+        if returns and self.live(dispatch.room_name, dispatch.agent_name):
+            # Another took its place while it was being removed: there is no way back for this one.
+            replaced = replace(dispatch, end_reason=EndReason.REPLACED)
+            decision = decide(replaced, signal, self.now, self.policy)
+        if decision.dispatch.version == dispatch.version:
+            return False
+        decided = self._record(Transition(before=dispatch, after=decision.dispatch, event=signal.event))
+        self.effects.extend((effect, decided) for effect in decision.effects)
+        if decision.successor and not self.live(dispatch.room_name, dispatch.agent_name):
+            successor = self._record(Transition(before=None, after=decision.successor, event=signal.event))
+            if successor.state is State.CREATING:
+                self.effects.append((Effect.CREATE, successor))
+        return True
+
+    def _record(self, transition: Transition) -> Dispatch:
+        after, before = transition.after, transition.before
+        if _lease(after) and (before is None or _lease(after) != _lease(before)):
+            transition = structs.replace(transition, after=replace(after, leased_by=self.process_id))
+        self.dispatches[transition.after.id] = transition.after
+        self.transitions.append(transition)
+        return transition.after
+
+
+def _lease(dispatch: Dispatch) -> int | None:
+    """Until when the process that makes or removes the dispatch is alone with it; None in other states."""
+    return dispatch.retry_at if dispatch.state in (State.CREATING, State.ENDING) else None
+
+
+def _awaits(dispatch: Dispatch, agent: Participant) -> bool:
+    """Whether the dispatch may be waiting for this agent: an agent older than it is another's."""
+    if dispatch.state not in (State.CREATING, State.STARTING) or dispatch.agent_identity:
+        return False
+    if dispatch.agent_name != agent.agent_name:
+        return False
+    return dispatch.dispatched_at is None or _is_not_older(agent, dispatch.dispatched_at)
+
+
+def _is_not_older(agent: Participant, dispatched_at: int) -> bool:
+    return agent.joined_at is None or agent.joined_at + _CLOCK_GRAIN_US >= dispatched_at
+
+
+def _leave_event(agent: Participant, reason: str | None) -> Event:
+    """What an agent's leaving means: it says so itself, or LiveKit's reason has to do."""
+    if reason in _ROOM_CLOSED:
+        return Event.ROOM_FINISHED
+    if agent.leaving:
+        return Event.AGENT_LEFT if agent.leaving == "finished" else Event.AGENT_LOST
+    return Event.AGENT_LEFT if reason == "CLIENT_INITIATED" else Event.AGENT_LOST
+
+
+def final_states(transitions: Iterable[Transition]) -> dict[str, Dispatch]:
+    """The dispatches that changed, each as it stands at last."""
+    return {transition.after.id: transition.after for transition in transitions}

@@ -1,0 +1,133 @@
+"""The aiohttp application: its routes, its middlewares, and what is up while it is up."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import aiohttp
+from aiohttp import web
+
+from app.clock import Clock, SteadyClock
+from app.config.settings import Config, SessionRoomsBy
+from app.database import migrations
+from app.database.engine import create_engine
+from app.database.store import Store
+from app.livekit.client import LiveKitClient
+from app.livekit.interface import LiveKit
+from app.logs.counts import LogCounts
+from app.metrics.loop_lag import LoopLag
+from app.service import Service, build_service
+from app.web.admission import Admission, add_quota
+from app.web.auth import Authenticator
+from app.web.browser_sessions import SessionRooms
+from app.web.dashboard.routes import mount_dashboard
+from app.web.demo import demo_routes
+from app.web.docs import docs_routes
+from app.web.error_responses import error_middleware
+from app.web.keys import CONFIG, LANES, SERVICE, SESSION_ROOMS, TOKEN_ISSUER, WEBHOOK_PATH
+from app.web.middleware.access_log import access_log_middleware
+from app.web.middleware.cors import cors_middleware
+from app.web.middleware.http_metrics import http_metrics_middleware
+from app.web.middleware.request_id import add_request_id, request_id_middleware
+from app.web.middleware.security_headers import security_headers
+from app.web.rate_limit import RateLimiter
+from app.web.routes import api_endpoints
+from app.web.tokens import TokenIssuer
+from app.web.webhook import WEBHOOK_LIMIT, webhook_lane
+
+
+def create_app(
+    config: Config,
+    *,
+    clock: Clock | None = None,
+    livekit: LiveKit | None = None,
+    store_type: type[Store] = Store,
+    log_counts: LogCounts | None = None,
+) -> web.Application:
+    """The service for one configuration; `livekit` None: the one that the configuration names."""
+    clock = clock or SteadyClock()
+    by_cookie = config.session_rooms is SessionRoomsBy.COOKIE
+    # The limit of the largest body; handlers have their own, smaller ones.
+    app = web.Application(
+        middlewares=[
+            request_id_middleware,
+            http_metrics_middleware,
+            access_log_middleware(clock),
+            cors_middleware(config.cors_origins, cookies=by_cookie),
+            error_middleware,
+        ],
+        client_max_size=WEBHOOK_LIMIT,
+    )
+    app.on_response_prepare.extend([add_request_id, add_quota, security_headers(config.public_url)])
+    app[CONFIG] = config
+    app[LANES] = {("POST", WEBHOOK_PATH): webhook_lane(config, clock, lambda: app[SERVICE])}
+    app[TOKEN_ISSUER] = TokenIssuer(
+        config.livekit_key, config.agent_names, room_timeout_s=config.room_timeout_s
+    )
+    app.cleanup_ctx.append(_running(config, clock, livekit, store_type, log_counts or LogCounts()))
+    endpoints = api_endpoints(config)
+    admission = Admission(
+        Authenticator(config.keys, config.api_keys),
+        RateLimiter(clock),
+        limit_per_minute=config.rate_limit_per_minute,
+        trusted_proxies=config.trusted_proxies,
+    )
+    app.add_routes([admission.route(endpoint) for endpoint in endpoints])
+    app.add_routes(docs_routes(endpoints))
+    mount_dashboard(app, config, clock)
+    if config.demo_page:
+        app.add_routes(demo_routes(config.livekit_url))
+    return app
+
+
+def _running(
+    config: Config, clock: Clock, livekit: LiveKit | None, store_type: type[Store], log_counts: LogCounts
+) -> Callable[[web.Application], AsyncIterator[None]]:
+    """Database, LiveKit, service: up in this order before the first request, down in the reverse."""
+
+    async def context(app: web.Application) -> AsyncIterator[None]:
+        engine = create_engine(config.database_url)
+        store = store_type(engine)
+        try:
+            await migrations.upgrade(engine)
+            async with _connected(config, clock, livekit) as client:
+                service = build_service(config, store, client, clock, log_counts)
+                app[SERVICE] = service
+                app[SESSION_ROOMS] = SessionRooms(service.livekit, clock, config.keys.values())
+                await service.start()
+                try:
+                    async with _watched(service):
+                        yield
+                finally:
+                    await service.stop()
+        finally:
+            await store.close()
+
+    return context
+
+
+@asynccontextmanager
+async def _watched(service: Service) -> AsyncIterator[None]:
+    """What only looks on while the service runs: at its loop, and at what is worth an alert."""
+    watchers = (
+        LoopLag(service.metrics.loop_lag_seconds.observe),
+        service.alert_notifier,
+        service.alert_monitor,
+    )
+    for watcher in watchers:
+        watcher.start()
+    try:
+        yield
+    finally:
+        for watcher in reversed(watchers):
+            await watcher.close()
+
+
+@asynccontextmanager
+async def _connected(config: Config, clock: Clock, livekit: LiveKit | None) -> AsyncIterator[LiveKit]:
+    if livekit:
+        yield livekit
+        return
+    # Bounded, so that a storm of deadlines does not become a storm of connections.
+    connector = aiohttp.TCPConnector(limit=64, keepalive_timeout=30)
+    async with aiohttp.ClientSession(connector=connector) as session:
+        yield LiveKitClient(session, config.livekit_url, config.livekit_key, clock)

@@ -1,0 +1,123 @@
+"""The handlers: take checked input, call one use case, give what came of it."""
+
+import msgspec
+from aiohttp import web
+
+from app.config.settings import SessionRoomsBy
+from app.control.dispatcher import AgentRequest
+from app.errors import Invalid
+from app.web import presenters, schemas, session_cookie
+from app.web.admission import CALLER
+from app.web.bodies import json_response
+from app.web.keys import CONFIG, SERVICE, SESSION_ROOMS, TOKEN_ISSUER
+from app.web.webhook import receive_webhook
+
+
+async def take_webhook(request: web.Request, _unread: object) -> schemas.Taken:
+    await receive_webhook(request, request.app[SERVICE], request.app[CONFIG].keys)
+    return schemas.Taken()
+
+
+async def request_agent(request: web.Request, fields: schemas.DispatchRequest) -> schemas.DispatchResponse:
+    request[CALLER].require_room(fields.room_name)
+    wanted = AgentRequest(
+        room_name=fields.room_name,
+        agent_name=_agent_name(request, fields.agent_name),
+        timezone=schemas.check_timezone(fields.timezone),
+        timezone_offset_min=None if fields.timezone_offset is None else int(fields.timezone_offset),
+    )
+    return presenters.dispatch_response(await request.app[SERVICE].dispatcher.request(wanted))
+
+
+async def end_agent(request: web.Request, query: schemas.EndQuery) -> schemas.EndResponse:
+    request[CALLER].require_room(query.room_name)
+    dispatcher = request.app[SERVICE].dispatcher
+    act = dispatcher.give_back if query.only_if_empty else dispatcher.end
+    ended = await act(query.room_name, _agent_name(request, query.agent_name))
+    return presenters.end_response(ended, only_if_empty=query.only_if_empty)
+
+
+async def show_status(request: web.Request, query: schemas.RoomQuery) -> schemas.StatusResponse:
+    request[CALLER].require_room(query.room_name)
+    agent_name = _agent_name(request, query.agent_name)
+    return presenters.status_response(
+        await request.app[SERVICE].dispatcher.status(query.room_name, agent_name)
+    )
+
+
+async def issue_token(request: web.Request, fields: schemas.TokenRequest) -> web.Response:
+    fields, cookie = await _with_session_room(request, fields)
+    admission = request.app[TOKEN_ISSUER].admit(fields)
+    for agent_name in admission.agent_names:
+        wanted = AgentRequest(room_name=admission.room_name, agent_name=agent_name)
+        await request.app[SERVICE].dispatcher.request(wanted)
+    answer = schemas.TokenResponse(
+        server_url=request.app[CONFIG].livekit_url, participant_token=admission.token
+    )
+    response = json_response(answer, status=201)
+    if cookie:
+        session_cookie.attach(response, request, cookie)
+    return response
+
+
+async def _with_session_room(
+    request: web.Request, fields: schemas.TokenRequest
+) -> tuple[schemas.TokenRequest, str | None]:
+    """The request with the names that it leaves out, and the cookie that the browser is to keep them in."""
+    config = request.app[CONFIG]
+    by_cookie = config.session_rooms is SessionRoomsBy.COOKIE
+    if not by_cookie or not session_cookie.is_welcome(request, config.cors_origins):
+        return fields, None
+    visit = await request.app[SESSION_ROOMS].visit(
+        session_cookie.read(request), fields.room_name, fields.participant_identity
+    )
+    named = msgspec.structs.replace(fields, room_name=visit.room_name, participant_identity=visit.identity)
+    return named, visit.cookie
+
+
+async def list_agents(request: web.Request, query: schemas.ListQuery) -> schemas.AgentList:
+    found = await request.app[SERVICE].dispatcher.find(
+        schemas.states(query),
+        schemas.after(query),
+        # One more than is shown tells whether there are more.
+        query.limit + 1,
+        room_name=query.room_name,
+        agent_name=query.agent_name,
+    )
+    page = found[: query.limit]
+    more = len(found) > query.limit
+    return schemas.AgentList(
+        agents=[presenters.agent_item(dispatch) for dispatch in page],
+        next_cursor=schemas.cursor(page[-1]) if more else None,
+    )
+
+
+async def show_agent(request: web.Request, _query: schemas.NoQuery) -> schemas.AgentHistory:
+    dispatch, lines = await request.app[SERVICE].dispatcher.history(request.match_info["dispatch_id"])
+    return schemas.AgentHistory(
+        agent=presenters.agent_item(dispatch), history=[presenters.history_item(line) for line in lines]
+    )
+
+
+async def show_health(_request: web.Request, _input: None) -> schemas.Health:
+    return schemas.Health()
+
+
+async def show_readiness(request: web.Request, _input: None) -> web.Response:
+    report = await request.app[SERVICE].readiness.report()
+    return json_response(report, status=200 if report.ready else 503)
+
+
+async def show_metrics(request: web.Request, _input: None) -> web.Response:
+    accept = ",".join(request.headers.getall("Accept", []))
+    body, content_type = request.app[SERVICE].metrics.render(accept)
+    return web.Response(body=body, headers={"Content-Type": content_type})
+
+
+def _agent_name(request: web.Request, asked: str | None) -> str:
+    names = request.app[CONFIG].agent_names
+    if asked is None:
+        return names[0]
+    if asked not in names:
+        raise Invalid("this service has no agent of that name - at `$.agentName`")
+    return asked

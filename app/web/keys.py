@@ -1,0 +1,22 @@
+"""Keys: what the application and its requests carry, and the path of the webhooks."""
+
+from collections.abc import Awaitable, Callable, Mapping
+
+from aiohttp import web
+
+from app.config.settings import Config
+from app.service import Service
+from app.web.browser_sessions import SessionRooms
+from app.web.tokens import TokenIssuer
+
+WEBHOOK_PATH = "/api/livekit/webhook"
+
+CONFIG = web.AppKey("config", Config)
+SERVICE = web.AppKey("service", Service)
+SESSION_ROOMS = web.AppKey("session_rooms", SessionRooms)
+TOKEN_ISSUER = web.AppKey("token_issuer", TokenIssuer)
+
+Lane = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+#: By method and path: handlers that the application's middlewares and routes have no part in.
+LANES = web.AppKey("lanes", Mapping[tuple[str, str], Lane])

@@ -1,0 +1,79 @@
+"""Presenters: what is answered, made from what the service has."""
+
+from datetime import UTC, datetime, timedelta
+
+from app.control.dispatcher import AgentGrant
+from app.lifecycle import Dispatch, State
+from app.lifecycle.descriptions import describe
+from app.state.views import HistoryLine
+from app.web.schemas import AgentItem, DispatchResponse, EndResponse, HistoryItem, StatusResponse
+
+_WITHOUT_AGENT = (State.UNAVAILABLE, State.ENDING, State.ENDED)
+
+
+def dispatch_response(granted: AgentGrant) -> DispatchResponse:
+    dispatch = granted.dispatch
+    return DispatchResponse(
+        dispatch_id=dispatch.dispatch_id,
+        reused=granted.reused,
+        state=dispatch.state,
+        ttl_expires_at=to_iso(dispatch.ttl_expires_at),
+        message="the agent that was there is reused" if granted.reused else "an agent was dispatched",
+    )
+
+
+def end_response(ended: Dispatch | None, *, only_if_empty: bool) -> EndResponse:
+    if ended:
+        return EndResponse(dispatch_id=ended.dispatch_id, message="the agent was ended")
+    kept = "people are in, or there was no agent: nothing was ended"
+    return EndResponse(dispatch_id=None, message=kept if only_if_empty else "there was no agent")
+
+
+def status_response(dispatch: Dispatch | None) -> StatusResponse:
+    if dispatch is None:
+        return StatusResponse(has_agent=False, state="none")
+    return StatusResponse(
+        has_agent=dispatch.state not in _WITHOUT_AGENT,
+        state=dispatch.state,
+        dispatch_id=dispatch.dispatch_id,
+        created_at=_iso(dispatch.created_at),
+        last_activity_at=_iso(dispatch.last_activity_at),
+        participant_count=dispatch.participant_count,
+        ttl_expires_at=to_iso(dispatch.ttl_expires_at),
+    )
+
+
+def agent_item(dispatch: Dispatch) -> AgentItem:
+    return AgentItem(
+        # Where LiveKit has given no id yet, ours stands in: the history is found by either.
+        dispatch_id=dispatch.dispatch_id or dispatch.id,
+        room_name=dispatch.room_name,
+        agent_name=dispatch.agent_name,
+        state=dispatch.state,
+        created_at=_iso(dispatch.created_at),
+        last_activity_at=_iso(dispatch.last_activity_at),
+        participant_count=dispatch.participant_count,
+        ttl_expires_at=to_iso(dispatch.ttl_expires_at),
+        agent_identity=dispatch.agent_identity,
+        end_reason=dispatch.end_reason,
+    )
+
+
+def history_item(line: HistoryLine) -> HistoryItem:
+    return HistoryItem(
+        at=_iso(line.at),
+        event=line.event,
+        message=describe(line.event, line.from_state),
+        from_state=line.from_state,
+        to_state=line.to_state,
+        participant_count=line.people,
+    )
+
+
+def to_iso(at: int | None) -> str | None:
+    return None if at is None else _iso(at)
+
+
+def _iso(at: int) -> str:
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=at)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,68 @@
+"""LiveKit's standard token endpoint, with the agents taken out of the token and through the lifecycle."""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from google.protobuf.json_format import ParseDict, ParseError
+from livekit import api
+
+from app.config.settings import Keypair
+from app.errors import Invalid
+from app.web.schemas import TokenRequest
+
+_TOKEN_TTL = timedelta(hours=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class IssuedToken:
+    """A token, and the agents that its holder wants to find in the room."""
+
+    room_name: str
+    token: str
+    agent_names: tuple[str, ...]
+
+
+class TokenIssuer:
+    def __init__(self, keypair: Keypair, agent_names: Sequence[str], *, room_timeout_s: int) -> None:
+        self._keypair = keypair
+        self._agent_names = tuple(agent_names)
+        self._room_timeout_s = room_timeout_s
+
+    def admit(self, request: TokenRequest) -> IssuedToken:
+        """Make a token for what was asked; room and identity are made up where they were left out.
+
+        Raises:
+            Invalid: the room configuration is not LiveKit's, or names an agent that is not ours.
+        """
+        config = _room_configuration(request.room_config)
+        wanted = [agent.agent_name or self._agent_names[0] for agent in config.agents]
+        for name in wanted:
+            if name not in self._agent_names:
+                raise Invalid("this service has no agent of that name - at `$.room_config.agents`")
+        # In the token they would be dispatched again by every new room, and ignored by one that exists.
+        del config.agents[:]
+        config.empty_timeout = max(config.empty_timeout, self._room_timeout_s)
+        config.departure_timeout = max(config.departure_timeout, self._room_timeout_s)
+        room_name = request.room_name or f"room-{secrets.token_hex(8)}"
+        token = (
+            api.AccessToken(self._keypair.key, self._keypair.secret)
+            .with_identity(request.participant_identity or f"user-{secrets.token_hex(8)}")
+            .with_name(request.participant_name or "")
+            .with_metadata(request.participant_metadata or "")
+            .with_attributes(request.participant_attributes or {})
+            .with_grants(api.VideoGrants(room_join=True, room=room_name))
+            .with_room_config(config)
+            .with_ttl(_TOKEN_TTL)
+        )
+        names = tuple(dict.fromkeys(wanted))
+        return IssuedToken(room_name=room_name, token=token.to_jwt(), agent_names=names)
+
+
+def _room_configuration(fields: dict[str, Any] | None) -> api.RoomConfiguration:
+    try:
+        return ParseDict(fields or {}, api.RoomConfiguration())
+    except (ParseError, RecursionError, ValueError) as error:
+        raise Invalid("this is not a LiveKit room configuration - at `$.room_config`") from error

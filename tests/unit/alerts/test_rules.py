@@ -1,0 +1,349 @@
+"""Alerts fire and resolve at exactly their thresholds, once; figures and times are made up here."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from app.alerts.model import QUIET_US, Alert, AlertChange, Alerts, Figures
+from app.alerts.rules import (
+    CLEANUP_WINDOW_US,
+    CREATIONS_STALE_US,
+    LOG_WINDOW_US,
+    MIN_CLEANUPS,
+    MIN_LINES,
+    MINUTE_US,
+    START_MARGIN_US,
+    WEBHOOK_PATIENCE_US,
+    rules_for,
+)
+from app.config.settings import Config, Keypair
+from app.lifecycle import SECOND_US, Dispatch, State
+from app.state.views import AlertFacts
+
+START_US = 1_800_000_000 * SECOND_US
+CONFIG = Config(
+    livekit_url="ws://livekit.test",
+    livekit_key=Keypair(key="devkey", secret="dev-secret-of-at-least-32-characters"),
+    agent_names=("agent",),
+    database_url="sqlite://",
+)
+CALM = Figures(
+    at=START_US,
+    facts=AlertFacts(agents={}, stuck=(), unserved=(), last_webhook_at=START_US),
+    last_commit_failed=False,
+    cleanups=0,
+    cleanup_failures=0,
+    log_lines=0,
+    log_drops=0,
+    failed_creations_in_a_row=0,
+    newest_join_at=None,
+)
+
+
+class Desk:
+    """The alerts of one process, and the figures as they stand."""
+
+    def __init__(self, config: Config = CONFIG) -> None:
+        self.alerts = Alerts(rules_for(config, START_US))
+        self.figures = CALM
+        self.told: list[AlertChange] = []
+        self.look()
+
+    def look(self, after_us: int = 0, *, facts: Mapping[str, Any] | None = None, **changes: Any) -> set[str]:
+        """Let time pass, change figures, and look; the names of what is raised then."""
+        figures = replace(self.figures, at=self.figures.at + after_us, **changes)
+        if facts is not None and figures.facts:
+            figures = replace(figures, facts=replace(figures.facts, **facts))
+        self.figures = figures
+        self.told += self.alerts.look(figures)
+        return {alert.name for alert in self.alerts.current()}
+
+    @property
+    def changes(self) -> list[tuple[str, bool]]:
+        """Each alert by name, and whether it is over."""
+        return [(one.alert.name, one.resolved_at is not None) for one in self.told]
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+def row(**fields: Any) -> Dispatch:
+    dispatch = Dispatch(
+        id="row",
+        room_name="room",
+        room_sid="RM_1",
+        agent_name="agent",
+        state=State.IDLE,
+        created_at=START_US,
+        last_activity_at=START_US,
+    )
+    return replace(dispatch, **fields)
+
+
+def raised_once_and_over_once(desk: Desk, name: str) -> bool:
+    return desk.changes == [(name, False), (name, True)]
+
+
+def test_in_calm_nothing_is_said(desk: Desk) -> None:
+    for _ in range(1_000):
+        assert desk.look(5 * SECOND_US) == set()
+    assert desk.told == []
+
+
+# Too many agents
+
+
+@pytest.mark.parametrize("state", [State.STARTING, State.ACTIVE, State.IDLE, State.ENDING])
+def test_more_agents_than_the_limit(desk: Desk, state: State) -> None:
+    assert desk.look(1, facts={"agents": {state: 20}}) == set()
+    assert desk.look(1, facts={"agents": {state: 21}}) == {"too_many_agents"}
+    assert desk.look(1, facts={"agents": {state: 30}}) == {"too_many_agents"}
+    assert desk.alerts.current()[0].summary == "Agents: 30; the limit is 20."
+
+
+@pytest.mark.parametrize("state", [State.CREATING, State.UNAVAILABLE])
+def test_what_has_no_agent_does_not_count_as_one(desk: Desk, state: State) -> None:
+    assert desk.look(1, facts={"agents": {state: 100}}) == set()
+
+
+def test_it_is_over_after_a_minute_at_nine_tenths_and_not_before(desk: Desk) -> None:
+    desk.look(1, facts={"agents": {"active": 21}})
+    assert desk.look(2 * QUIET_US, facts={"agents": {"active": 19}}) == {"too_many_agents"}
+    assert desk.look(QUIET_US, facts={"agents": {"active": 18}}) == {"too_many_agents"}
+    assert desk.look(QUIET_US - 1) == {"too_many_agents"}
+    assert desk.look(1) == set()
+    assert raised_once_and_over_once(desk, "too_many_agents")
+    assert desk.told[0].alert.since_at == START_US + 1
+    assert desk.told[1].resolved_at == desk.figures.at
+
+
+def test_a_number_that_goes_up_and_down_around_the_limit_is_one_alert(desk: Desk) -> None:
+    for _ in range(50):
+        desk.look(QUIET_US - 1, facts={"agents": {"active": 21}})
+        desk.look(QUIET_US - 1, facts={"agents": {"active": 5}})
+    assert desk.changes == [("too_many_agents", False)]
+
+
+# Removals
+
+
+def test_the_share_of_removals_that_fail(desk: Desk) -> None:
+    assert desk.look(1, cleanups=20, cleanup_failures=2) == set()
+    assert desk.look(1, cleanups=29, cleanup_failures=3) == {"cleanup_failures"}
+
+
+def test_few_removals_say_nothing(desk: Desk) -> None:
+    assert desk.look(1, cleanups=MIN_CLEANUPS - 1, cleanup_failures=MIN_CLEANUPS - 1) == set()
+    assert desk.look(1, cleanups=MIN_CLEANUPS, cleanup_failures=MIN_CLEANUPS - 1) == {"cleanup_failures"}
+
+
+def test_removals_count_for_ten_minutes_and_no_longer(desk: Desk) -> None:
+    desk.look(1, cleanups=10, cleanup_failures=2)
+    assert desk.look(CLEANUP_WINDOW_US - 2) == {"cleanup_failures"}
+    # Out of the window from here on; then a minute of quiet.
+    assert desk.look(2) == {"cleanup_failures"}
+    assert desk.look(QUIET_US) == set()
+    assert raised_once_and_over_once(desk, "cleanup_failures")
+
+
+def test_the_share_is_good_again_at_half_of_the_limit(desk: Desk) -> None:
+    desk.look(1, cleanups=10, cleanup_failures=2)
+    assert desk.look(2 * QUIET_US, cleanups=39) == {"cleanup_failures"}
+    desk.look(1, cleanups=40)
+    assert desk.look(QUIET_US) == set()
+
+
+def test_a_dispatch_that_cannot_be_removed(desk: Desk) -> None:
+    assert desk.look(1, facts={"stuck": (row(cleanup_failures=3),)}) == {"cleanup_stuck"}
+    assert desk.alerts.current()[0].rooms == ("room",)
+    desk.look(1, facts={"stuck": ()})
+    assert desk.look(QUIET_US) == set()
+    assert raised_once_and_over_once(desk, "cleanup_stuck")
+
+
+# The log
+
+
+def test_the_share_of_log_lines_that_are_dropped(desk: Desk) -> None:
+    assert desk.look(1, log_lines=1_000, log_drops=50) == set()
+    assert desk.look(1, log_lines=1_001, log_drops=51) == {"log_drops"}
+    desk.look(LOG_WINDOW_US)
+    assert desk.look(QUIET_US) == set()
+    assert raised_once_and_over_once(desk, "log_drops")
+
+
+def test_few_lines_say_nothing(desk: Desk) -> None:
+    assert desk.look(1, log_lines=MIN_LINES - 1, log_drops=100) == set()
+    assert desk.look(1, log_lines=MIN_LINES) == {"log_drops"}
+
+
+# Creations and workers
+
+
+def test_creations_that_fail_in_a_row(desk: Desk) -> None:
+    assert desk.look(1, failed_creations_in_a_row=2) == set()
+    assert desk.look(1, failed_creations_in_a_row=3) == {"creation_failing"}
+    assert desk.look(CREATIONS_STALE_US - 1) == {"creation_failing"}
+    desk.look(1, failed_creations_in_a_row=0)
+    assert desk.look(QUIET_US) == set()
+    assert raised_once_and_over_once(desk, "creation_failing")
+
+
+def test_failures_that_nobody_has_repeated_for_half_an_hour_are_over(desk: Desk) -> None:
+    """The night after an outage, in which nobody calls and nothing can succeed."""
+    desk.look(1, failed_creations_in_a_row=3)
+    desk.look(CREATIONS_STALE_US)
+    assert desk.look(QUIET_US) == set()
+    assert desk.look(CREATIONS_STALE_US) == set()
+    assert desk.look(1, failed_creations_in_a_row=4) == {"creation_failing"}
+
+
+def test_people_wait_for_an_agent(desk: Desk) -> None:
+    waiting = row(state=State.UNAVAILABLE, participant_count=1)
+    assert desk.look(1, facts={"unserved": (waiting,)}) == {"no_worker"}
+    # Each try takes it out of the state for some seconds.
+    assert desk.look(6 * SECOND_US, facts={"unserved": ()}) == {"no_worker"}
+    assert desk.look(6 * SECOND_US, facts={"unserved": (waiting,)}) == {"no_worker"}
+    desk.look(1, facts={"unserved": ()})
+    assert desk.look(QUIET_US) == set()
+    assert raised_once_and_over_once(desk, "no_worker")
+
+
+def test_a_few_rooms_are_told_each_once(desk: Desk) -> None:
+    rooms = [row(state=State.UNAVAILABLE, room_name=f"room-{number // 2}") for number in range(40)]
+    desk.look(1, facts={"unserved": tuple(rooms)})
+    assert desk.alerts.current()[0].rooms == tuple(f"room-{number}" for number in range(5))
+
+
+# Webhooks
+
+
+def test_somebody_joined_and_no_webhook_has_come(desk: Desk) -> None:
+    joined_at = START_US + MINUTE_US
+    assert desk.look(MINUTE_US, facts={"last_webhook_at": None}, newest_join_at=joined_at) == set()
+    assert desk.look(WEBHOOK_PATIENCE_US - 1) == set()
+    assert desk.look(1) == {"no_webhooks"}
+    # Nobody is in any more, and it is still the matter.
+    assert desk.look(10 * MINUTE_US) == {"no_webhooks"}
+    desk.look(1, facts={"last_webhook_at": desk.figures.at})
+    assert desk.look(QUIET_US) == set()
+    assert raised_once_and_over_once(desk, "no_webhooks")
+
+
+def test_webhooks_that_have_stopped_are_noticed_too(desk: Desk) -> None:
+    last_at = START_US
+    on_time = last_at + WEBHOOK_PATIENCE_US
+    assert desk.look(5 * MINUTE_US, newest_join_at=on_time) == set()
+    assert desk.look(0, newest_join_at=on_time + 1) == {"no_webhooks"}
+
+
+def test_a_join_from_before_the_start_proves_nothing(desk: Desk) -> None:
+    """Its webhook came while nobody was up to take it."""
+    before = {"last_webhook_at": None}
+    assert desk.look(MINUTE_US, facts=before, newest_join_at=START_US + START_MARGIN_US - 1) == set()
+    assert desk.look(10 * MINUTE_US) == set()
+    assert desk.look(0, newest_join_at=START_US + START_MARGIN_US) == {"no_webhooks"}
+
+
+def test_a_quiet_service_does_not_miss_webhooks(desk: Desk) -> None:
+    assert desk.look(24 * 60 * MINUTE_US, facts={"last_webhook_at": None}) == set()
+
+
+def test_the_advice_is_the_yaml_to_add() -> None:
+    desk = Desk(replace(CONFIG, public_url="https://lifecycle.example.com"))
+    joined_at = START_US + MINUTE_US
+    desk.look(10 * MINUTE_US, facts={"last_webhook_at": None}, newest_join_at=joined_at)
+    (alert,) = desk.alerts.current()
+    assert (
+        "webhook:\n  api_key: devkey\n  urls:\n    - https://lifecycle.example.com/api/livekit/webhook\n"
+    ) in alert.advice
+    assert "secret" not in alert.advice
+
+
+# The database
+
+
+def test_a_database_that_fails_twice_in_a_row(desk: Desk) -> None:
+    facts = desk.figures.facts
+    desk.figures = replace(desk.figures, facts=None)
+    assert desk.look(1) == set()
+    assert desk.look(1) == {"database_failing"}
+    desk.figures = replace(desk.figures, facts=facts)
+    desk.look(1)
+    assert desk.look(QUIET_US) == set()
+    assert raised_once_and_over_once(desk, "database_failing")
+
+
+def test_a_commit_that_was_not_taken_stays_bad_until_one_is(desk: Desk) -> None:
+    """A full disk can be read, and a quiet service does not try again."""
+    assert desk.look(1, last_commit_failed=True) == set()
+    assert desk.look(1) == {"database_failing"}
+    assert desk.look(100 * MINUTE_US) == {"database_failing"}
+    assert desk.look(1, last_commit_failed=False) == {"database_failing"}
+    assert desk.look(QUIET_US) == set()
+
+
+def test_single_failures_are_none(desk: Desk) -> None:
+    for _ in range(10):
+        assert desk.look(1, last_commit_failed=True) == set()
+        assert desk.look(1, last_commit_failed=False) == set()
+
+
+def test_what_only_the_database_knows_stays_as_it_was_while_it_is_away(desk: Desk) -> None:
+    away = replace(desk.figures, facts=None)
+    desk.look(1, facts={"agents": {"active": 21}, "stuck": (row(),), "unserved": (row(),)})
+    known = {"too_many_agents", "cleanup_stuck", "no_worker"}
+    desk.figures = replace(away, at=desk.figures.at)
+    assert desk.look(10 * QUIET_US) >= known
+    assert desk.look(10 * QUIET_US) >= known
+
+
+# All of them
+
+
+def test_several_are_told_oldest_first(desk: Desk) -> None:
+    desk.look(1, facts={"agents": {"active": 21}})
+    desk.look(1, failed_creations_in_a_row=3)
+    assert [alert.name for alert in desk.alerts.current()] == ["too_many_agents", "creation_failing"]
+
+
+def test_the_thresholds_are_the_configurations() -> None:
+    desk = Desk(
+        replace(
+            CONFIG,
+            alert_max_agents=2,
+            alert_create_failures=1,
+            alert_cleanup_failure_percent=50,
+            alert_log_drop_percent=50,
+        )
+    )
+    assert desk.look(1, cleanups=100, cleanup_failures=50, log_lines=1_000, log_drops=500) == set()
+    changes = {"cleanup_failures": 51, "log_drops": 501, "failed_creations_in_a_row": 1}
+    raised = desk.look(1, facts={"agents": {"active": 3}}, **changes)
+    assert raised == {"cleanup_failures", "log_drops", "creation_failing", "too_many_agents"}
+
+
+def test_every_alert_has_a_summary_without_names_and_an_advice(desk: Desk) -> None:
+    bad = {"stuck": (row(),), "unserved": (row(),), "agents": {"active": 99}, "last_webhook_at": None}
+    changes = {
+        "cleanups": 100,
+        "cleanup_failures": 100,
+        "log_lines": 1_000,
+        "log_drops": 900,
+        "failed_creations_in_a_row": 9,
+        "newest_join_at": START_US + MINUTE_US,
+        "last_commit_failed": True,
+    }
+    desk.look(10 * MINUTE_US, facts=bad, **changes)
+    desk.look(1)
+    alerts = desk.alerts.current()
+    assert {alert.name for alert in alerts} == set(desk.alerts.names)
+    assert all(_is_presentable(alert) for alert in alerts)
+
+
+def _is_presentable(alert: Alert) -> bool:
+    return alert.summary.endswith(".") and len(alert.advice) > 40 and "room" not in alert.summary.split()

@@ -1,0 +1,57 @@
+"""Every command explains itself, and one that is given wrongly says how it is used."""
+
+import argparse
+from collections.abc import Mapping
+
+import pytest
+
+from app.cli.parser import command_line
+
+
+def serve(_given: argparse.Namespace, _environ: Mapping[str, str]) -> int:
+    raise AssertionError("nothing is run here")
+
+
+@pytest.mark.parametrize("command", ["", "serve", "doctor", "status", "backup", "restore", "copy-database"])
+def test_help_tells_what_the_exit_codes_mean(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        command_line({}, serve).parse_args([*command.split(), "--help"])
+    assert stopped.value.code == 0
+    assert "exit codes: 0 " in capsys.readouterr().out
+
+
+def test_without_a_command_it_serves() -> None:
+    assert command_line({}, serve).parse_args([]).run is serve
+
+
+def test_secrets_and_addresses_come_from_the_environment() -> None:
+    environ = {"PORT": "9000", "API_KEYS": " first-key-of-the-service, second"}
+    given = command_line(environ, serve).parse_args(["status"])
+    assert (given.url, given.api_key) == ("http://127.0.0.1:9000", "first-key-of-the-service")
+
+
+def test_without_a_key_the_status_says_where_one_comes_from(capsys: pytest.CaptureFixture[str]) -> None:
+    given = command_line({}, serve).parse_args(["status"])
+    assert given.run(given, {}) == 2
+    assert "set API_KEYS" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("status --api-key key --url example.com", "must be like https://example.com/path"),
+        ("doctor --wait soon", "must be a whole number from 1 to 600"),
+        ("doctor --skip everything", "invalid choice: 'everything'"),
+        ("backup", "--to"),
+        ("restore", "--from"),
+        ("copy-database --from mysql://x --to y.db", "must be sqlite:///path/to/file or postgresql://"),
+        ("launch", "invalid choice: 'launch'"),
+    ],
+)
+def test_a_wrong_command_line_is_2_and_says_why(
+    arguments: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        command_line({}, serve).parse_args(arguments.split())
+    assert stopped.value.code == 2
+    assert said in capsys.readouterr().err

@@ -1,0 +1,353 @@
+"""The environment: every variable's default, good values, bad ones; all problems at once, no secret."""
+
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.config.environment import parse_database_url
+from app.config.settings import Config, ConfigError, Environment, Keypair, SessionRoomsBy, load_config
+from app.lifecycle import SECOND_US, Restart
+
+SECRET = "a-secret-of-at-least-thirty-two-characters"
+NEEDED = {
+    "LIVEKIT_URL": "wss://example.livekit.cloud",
+    "LIVEKIT_API_KEY": "devkey",
+    "LIVEKIT_API_SECRET": SECRET,
+    "AGENT_NAME": "agent",
+}
+
+
+def load(**environ: str) -> Config:
+    return load_config({**NEEDED, **environ})
+
+
+def problems(environ: dict[str, str]) -> list[str]:
+    with pytest.raises(ConfigError) as error:
+        load_config(environ)
+    return error.value.problems
+
+
+#: Variable, field, default, and texts with what they are read as.
+SETTINGS: list[tuple[str, str, Any, dict[str, Any]]] = [
+    ("HOST", "host", "0.0.0.0", {"127.0.0.1": "127.0.0.1", "::": "::"}),  # noqa: S104 - the default
+    ("PORT", "port", 8080, {"0": 0, "65535": 65_535, " 80 ": 80}),
+    ("AGENT_TTL_SECONDS", "agent_ttl_s", 300, {"1": 1, "604800": 604_800}),
+    ("CLEANUP_INTERVAL_MS", "cleanup_interval_ms", 60_000, {"100": 100, "3600000": 3_600_000}),
+    ("AGENT_JOIN_TIMEOUT_SECONDS", "join_timeout_s", 15, {"6": 6, "600": 600}),
+    ("LIVENESS_INTERVAL_SECONDS", "liveness_interval_s", 10, {"0": 0, "3600": 3_600}),
+    (
+        "AGENT_RESTART",
+        "restart",
+        Restart.ON_FAILURE,
+        {"always": Restart.ALWAYS, "Never": Restart.NEVER, "on-failure": Restart.ON_FAILURE},
+    ),
+    (
+        "AGENT_CLOSES_WITH_USER",
+        "agent_closes_with_user",
+        True,
+        {
+            "false": False,
+            "0": False,
+            "No": False,
+            "off": False,
+            "TRUE": True,
+            "1": True,
+            "yes": True,
+            "on": True,
+        },
+    ),
+    (
+        "LIFECYCLE_MODE",
+        "mode",
+        "enforce",
+        {"observe": "observe", "REUSE": "reuse", "enforce": "enforce"},
+    ),
+    ("LIFECYCLE_ENV", "environment", Environment.PRODUCTION, {"dev": Environment.DEV}),
+    ("DEMO_PAGE", "demo_page", False, {"true": True, "off": False}),
+    (
+        "SESSION_ROOMS",
+        "session_rooms",
+        SessionRoomsBy.OFF,
+        {"cookie": SessionRoomsBy.COOKIE, "Off": SessionRoomsBy.OFF},
+    ),
+    ("LOG_LEVEL", "log_level", "INFO", {"debug": "DEBUG", "WARNING": "WARNING", "Error": "ERROR"}),
+    ("LOG_RATE_LIMIT", "log_rate_limit", 400, {"0": 0, "1000000": 1_000_000}),
+    ("ENABLE_LOG_AGGREGATION", "log_aggregation", True, {"false": False}),
+    ("LOG_REDACT", "log_redact", False, {"true": True}),
+    ("RATE_LIMIT_PER_MINUTE", "rate_limit_per_minute", 60, {"0": 0, "600": 600}),
+    (
+        "TRUSTED_PROXIES",
+        "trusted_proxies",
+        (),
+        {"10.0.0.0/8, ::1": (ip_network("10.0.0.0/8"), ip_network("::1"))},
+    ),
+    ("METRICS_PUBLIC", "metrics_public", True, {"false": False}),
+    (
+        "ALERT_WEBHOOK_URL",
+        "alert_webhook_url",
+        None,
+        {"https://hooks.slack.com/services/T/B/x": "https://hooks.slack.com/services/T/B/x"},
+    ),
+    ("ALERT_MAX_AGENTS", "alert_max_agents", 20, {"1": 1, "1000": 1_000}),
+    ("ALERT_CLEANUP_FAILURE_PERCENT", "alert_cleanup_failure_percent", 10, {"1": 1, "100": 100}),
+    ("ALERT_LOG_DROP_PERCENT", "alert_log_drop_percent", 5, {"1": 1, "100": 100}),
+    ("ALERT_CREATE_FAILURES", "alert_create_failures", 3, {"1": 1, "1000": 1_000}),
+    ("PUBLIC_URL", "public_url", None, {"https://agents.example.com/": "https://agents.example.com"}),
+    (
+        "API_KEYS",
+        "api_keys",
+        (),
+        {"a-key-of-sixteen": ("a-key-of-sixteen",), "a" * 16 + " , " + "b" * 20 + ",": ("a" * 16, "b" * 20)},
+    ),
+    (
+        "CORS_ORIGINS",
+        "cors_origins",
+        (),
+        {
+            "*": ("*",),
+            "https://app.example.com/, http://localhost:3000": (
+                "https://app.example.com",
+                "http://localhost:3000",
+            ),
+        },
+    ),
+    (
+        "LIVEKIT_WEBHOOK_KEYS",
+        "webhook_keys",
+        (),
+        {"old:secret": (Keypair(key="old", secret="secret"),), "a:b:c,": (Keypair(key="a", secret="b:c"),)},
+    ),
+    (
+        "LIVEKIT_URL",
+        "livekit_url",
+        "wss://example.livekit.cloud",
+        {"ws://localhost:7880/": "ws://localhost:7880", "https://lk.example.com": "https://lk.example.com"},
+    ),
+    ("AGENT_NAME", "agent_names", ("agent",), {"a, b,a ,": ("a", "b"), "Ä name": ("Ä name",)}),
+    (
+        "DATABASE_URL",
+        "database_url",
+        "sqlite+aiosqlite:///data/lifecycle.db",
+        {"postgres://u:p@h/d": "postgresql+asyncpg://u:p@h/d"},
+    ),
+]
+
+BAD = {
+    "PORT": ["-1", "65536", "80.0", "0x50", "eighty", "1_000", "٣", "9" * 400],
+    "AGENT_TTL_SECONDS": ["0", "-1", "604801", "300s", "5m", "1e3"],
+    "CLEANUP_INTERVAL_MS": ["99", "3600001", "x"],
+    "AGENT_JOIN_TIMEOUT_SECONDS": ["5", "601"],
+    "LIVENESS_INTERVAL_SECONDS": ["-1", "3601", "1.5"],
+    "AGENT_RESTART": ["on_failure", "yes"],
+    "AGENT_CLOSES_WITH_USER": ["maybe", "2"],
+    "LIFECYCLE_MODE": ["dry-run"],
+    "LIFECYCLE_ENV": ["staging"],
+    "SESSION_ROOMS": ["true", "cookies"],
+    "LOG_LEVEL": ["TRACE", "20"],
+    "API_KEYS": ["short", "a-key-of-sixteen,short"],
+    "CORS_ORIGINS": ["app.example.com", "https://app.example.com/path", "ftp://x", "https://"],
+    "LIVEKIT_WEBHOOK_KEYS": ["key", "key:", ":secret", "a:b,c"],
+    "LIVEKIT_URL": ["example.livekit.cloud", "ftp://example.com", "wss://", "7880"],
+    "AGENT_NAME": [",", " , ", "a" * 129, "a\tb", "a\0b"],
+    "DATABASE_URL": ["mysql://h/d", "sqlite://", "sqlite:///", "://x"],
+}
+
+
+@pytest.mark.parametrize(("name", "field", "default"), [setting[:3] for setting in SETTINGS])
+def test_a_variable_that_is_unset_or_empty_has_its_default(name: str, field: str, default: object) -> None:
+    assert getattr(load(), field) == default
+    if name not in NEEDED:
+        assert getattr(load(**{name: "  "}), field) == default
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "text", "value"),
+    [(name, field, text, value) for name, field, _, good in SETTINGS for text, value in good.items()],
+)
+def test_a_good_value_is_read(name: str, field: str, text: str, value: object) -> None:
+    assert getattr(load(**{name: text}), field) == value
+
+
+@pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in BAD.items() for text in texts])
+def test_a_bad_value_is_a_problem_of_that_name(name: str, text: str) -> None:
+    (problem,) = problems({**NEEDED, name: text})
+    assert problem.startswith(f"{name} ")
+
+
+@pytest.mark.parametrize("name", NEEDED)
+@pytest.mark.parametrize("text", [None, "", "   "])
+def test_four_variables_are_required(name: str, text: str | None) -> None:
+    environ = {key: value for key, value in NEEDED.items() if key != name}
+    assert problems(environ if text is None else {**environ, name: text}) == [f"{name} is required"]
+
+
+def test_in_dev_rooms_are_kept_by_cookie_unless_told_otherwise() -> None:
+    assert load(LIFECYCLE_ENV="dev").session_rooms is SessionRoomsBy.COOKIE
+    assert load(LIFECYCLE_ENV="dev", SESSION_ROOMS="off").session_rooms is SessionRoomsBy.OFF
+
+
+def test_in_dev_there_is_a_demo_page_unless_told_otherwise() -> None:
+    assert load(LIFECYCLE_ENV="dev").demo_page
+    assert not load(LIFECYCLE_ENV="dev", DEMO_PAGE="false").demo_page
+
+
+def test_all_problems_are_told_together() -> None:
+    found = problems({"PORT": "x", "AGENT_RESTART": "x", "DATABASE_URL": "mysql://h"})
+    assert {problem.split()[0] for problem in found} == {*NEEDED, "PORT", "AGENT_RESTART", "DATABASE_URL"}
+
+
+def test_every_field_of_the_configuration_has_a_variable() -> None:
+    ours = {field for _, field, _, _ in SETTINGS} | {"livekit_key", "warnings"}
+    assert set(Config.__dataclass_fields__) == ours
+
+
+def test_no_secret_is_in_a_problem() -> None:
+    secrets = ["hunter2-hunter2", "hunter3"]
+    found = problems(
+        {
+            "LIVEKIT_API_SECRET": secrets[0],
+            "API_KEYS": secrets[1],
+            "LIVEKIT_WEBHOOK_KEYS": f"key:{secrets[0]},{secrets[1]}",
+            "DATABASE_URL": f"mysql://user:{secrets[0]}@host/name",
+        }
+    )
+    assert not any(secret in problem for secret in secrets for problem in found)
+
+
+def test_no_secret_is_in_the_representation() -> None:
+    config = load(
+        API_KEYS="an-api-key-of-ours",
+        LIVEKIT_WEBHOOK_KEYS="old:an-old-secret",
+        ALERT_WEBHOOK_URL="https://hooks.example.com/a-hook-secret",
+        DATABASE_URL="postgresql://user:a-password@host/name",
+    )
+    for secret in (SECRET, "an-api-key-of-ours", "an-old-secret", "a-password", "a-hook-secret"):
+        assert secret not in repr(config)
+        assert secret not in str(config)
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("AGENT_TTL_SECOND", "AGENT_TTL_SECONDS"),
+        ("AGENT_TTL", "AGENT_TTL_SECONDS"),
+        ("LIVEKIT_APIKEY", "LIVEKIT_API_KEY"),
+        ("CORS_ORIGIN", "CORS_ORIGINS"),
+        ("DATABASE_URI", "DATABASE_URL"),
+        ("API_KEY", "API_KEYS"),
+        ("LOG_LEVELS", "LOG_LEVEL"),
+    ],
+)
+def test_a_variable_with_one_of_our_prefixes_that_is_not_known_is_a_warning(name: str, nearest: str) -> None:
+    (warning,) = load(**{name: "a-value"}).warnings
+    assert name in warning
+    assert f"did you mean {nearest}?" in warning
+    assert "a-value" not in warning
+
+
+def test_a_name_that_resembles_none_has_no_hint() -> None:
+    (warning,) = load(LIFECYCLE_XYZZY_PLUGH_FROTZ_BLORPLE="x").warnings
+    assert "did you mean" not in warning
+
+
+def test_other_peoples_variables_are_no_warning() -> None:
+    assert load(PATH="/bin", RAILWAY_SERVICE="x", LIVEKIT_LOG_LEVEL="debug").warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("postgres://u:p@host:5432/name", "postgresql+asyncpg://u:p@host:5432/name"),
+        ("postgresql://u:p@host/name", "postgresql+asyncpg://u:p@host/name"),
+        ("postgresql+asyncpg://host/name", "postgresql+asyncpg://host/name"),
+        ("postgresql:///name?host=/run/pg", "postgresql+asyncpg:///name?host=/run/pg"),
+        ("postgresql://u@%2Frun%2Fpg/name", "postgresql+asyncpg://u@%2Frun%2Fpg/name"),
+        ("postgresql://[::1]:5433/name", "postgresql+asyncpg://[::1]:5433/name"),
+        ("postgresql://a:1,b:2/n?sslmode=require", "postgresql+asyncpg://a:1,b:2/n?sslmode=require"),
+        ("sqlite:///relative.db", "sqlite+aiosqlite:///relative.db"),
+        ("sqlite:////var/lib/absolute.db", "sqlite+aiosqlite:////var/lib/absolute.db"),
+        ("sqlite+aiosqlite:///x.db", "sqlite+aiosqlite:///x.db"),
+        ("folder/file.db", "sqlite+aiosqlite:///folder/file.db"),
+        ("/var/lib/file.db", "sqlite+aiosqlite:////var/lib/file.db"),
+    ],
+)
+def test_a_database_is_a_file_or_a_postgres_in_any_of_its_usual_forms(text: str, url: str) -> None:
+    assert parse_database_url(text) == url
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("mysql://host/name", "must be sqlite"),
+        ("postgresql://host:port/name", "a host that is not like name:port"),
+        ("postgresql://host:70000/name", "a host that is not like name:port"),
+        ("postgresql://host/name?sslmode=on", "sslmode"),
+        ("postgresql://host/name?nothing", "a query"),
+        ("postgresql://host/name?connect_timeout=soon", "connect_timeout"),
+        ("postgresql://u:se#cret@host/name", "%23"),
+    ],
+)
+def test_a_database_url_that_cannot_be_is_refused_without_showing_it(text: str, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem) as refused:
+        parse_database_url(text)
+    assert "cret" not in str(refused.value)
+
+
+def test_a_volume_of_railways_holds_the_database() -> None:
+    assert (
+        load(RAILWAY_VOLUME_MOUNT_PATH="/volume").database_url == "sqlite+aiosqlite:////volume/lifecycle.db"
+    )
+    chosen = load(RAILWAY_VOLUME_MOUNT_PATH="/volume", DATABASE_URL="/elsewhere.db")
+    assert chosen.database_url == "sqlite+aiosqlite:////elsewhere.db"
+
+
+def test_the_policy_is_in_microseconds() -> None:
+    policy = load(AGENT_TTL_SECONDS="60", AGENT_JOIN_TIMEOUT_SECONDS="10", CLEANUP_INTERVAL_MS="500").policy
+    assert (policy.ttl_us, policy.join_timeout_us) == (60 * SECOND_US, 10 * SECOND_US)
+    assert policy.interval_us == SECOND_US // 2
+
+
+def test_a_room_outlives_the_ttl_of_its_agent() -> None:
+    config = load(AGENT_TTL_SECONDS="900")
+    assert config.room_timeout_s > config.agent_ttl_s
+
+
+def test_all_keys_may_sign() -> None:
+    assert load(LIVEKIT_WEBHOOK_KEYS="old:secret").keys == {"devkey": SECRET, "old": "secret"}
+
+
+def test_a_configuration_does_not_change() -> None:
+    config = load()
+    with pytest.raises(AttributeError):
+        config.port = 1  # type: ignore[misc]
+
+
+def test_reading_touches_no_file(tmp_path: Path) -> None:
+    load(DATABASE_URL=str(tmp_path / "folder" / "file.db"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_readmes_table_has_every_variable_and_no_other() -> None:
+    """The settings, and the one that says where Railway's volume is."""
+    readme = (Path(__file__).parents[3] / "README.md").read_text()
+    section = readme.partition("## Environment")[2].partition("\n## ")[0].partition("\n### ")[0]
+    listed = [line.split("`")[1] for line in section.splitlines() if line.startswith("| `")]
+    reader_names = {name for name, *_ in SETTINGS} | {"LIVEKIT_API_KEY", "LIVEKIT_API_SECRET"}
+    assert sorted(listed) == sorted(reader_names)
+
+
+def test_the_readmes_table_has_the_defaults() -> None:
+    readme = (Path(__file__).parents[3] / "README.md").read_text()
+    section = readme.partition("## Environment")[2].partition("\n### ")[0]
+    cells = [line.split("|") for line in section.splitlines() if line.startswith("| `")]
+    told = {name.strip(" `"): default.strip() for _, name, default, *_ in cells}
+    assert {name for name, default in told.items() if default == "required"} == set(NEEDED)
+    fields = {name: field for name, field, *_ in SETTINGS}
+    none = [fields[name] for name, default in told.items() if default == "none"]
+    assert [field for field in none if getattr(load(), field)] == []
+    in_words = ("required", "none", *(told[name] for name in ("DATABASE_URL", "SESSION_ROOMS", "DEMO_PAGE")))
+    written = {name: default for name, default in told.items() if default not in in_words}
+    assert len(written) > 15
+    assert load(**written) == load()

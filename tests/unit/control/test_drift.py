@@ -1,0 +1,79 @@
+"""Which rooms the reconciler looks at, and which it may leave alone for now."""
+
+from dataclasses import replace
+
+import pytest
+from msgspec import structs
+
+from app.control.drift import ROLLING_ROUNDS, YOUNG_US, matches, needs_inspection
+from app.lifecycle import Dispatch, State
+from app.livekit.interface import RoomInfo
+from app.state.presence import Participant, ParticipantKind
+from app.state.views import KnownRoom
+
+ROOM = RoomInfo(name="room", sid="RM_1", created_at=1, departure_timeout_s=360, participant_count=1)
+ROW = Dispatch(
+    id="row",
+    dispatch_id="AD_1",
+    room_name="room",
+    room_sid="RM_1",
+    agent_name="agent",
+    state=State.ACTIVE,
+    created_at=1,
+    last_activity_at=1,
+    participant_count=1,
+    agent_identity="agent-1",
+)
+KNOWN = KnownRoom(
+    name="room",
+    sid="RM_1",
+    generation=3,
+    people=frozenset({"PA_ann"}),
+    agents=frozenset({"agent-1"}),
+    rows=(ROW,),
+)
+ANN = Participant(sid="PA_ann", kind=ParticipantKind.PERSON)
+AGENT = Participant(sid="PA_agent", kind=ParticipantKind.AGENT, identity="agent-1", agent_name="agent")
+EGRESS = Participant(sid="PA_egress", kind=ParticipantKind.DEPENDENT)
+
+NOW = 10 * YOUNG_US
+ROUNDS = range(ROLLING_ROUNDS)
+
+
+def test_a_room_that_is_as_it_should_be_is_looked_at_once_in_ten_rounds() -> None:
+    assert [needs_inspection(ROOM, KNOWN, number, NOW) for number in ROUNDS].count(True) == 1
+
+
+@pytest.mark.parametrize(
+    "known",
+    [
+        None,
+        replace(KNOWN, sid="RM_0"),
+        replace(KNOWN, agents=frozenset()),
+        replace(KNOWN, agents=frozenset({"agent-1", "agent-2"})),
+        replace(KNOWN, people=frozenset()),
+        replace(KNOWN, rows=()),
+        *(
+            replace(KNOWN, rows=(replace(ROW, state=state),))
+            for state in State
+            if state not in (State.ACTIVE, State.IDLE, State.ENDED)
+        ),
+    ],
+)
+def test_a_room_in_which_anything_does_not_fit_is_looked_at_in_every_round(known: KnownRoom | None) -> None:
+    assert all(needs_inspection(ROOM, known, number, NOW) for number in ROUNDS)
+
+
+def test_a_new_room_without_agents_of_ours_is_looked_at_and_an_old_one_is_not() -> None:
+    bare = replace(KNOWN, agents=frozenset(), rows=())
+    new = structs.replace(ROOM, created_at=NOW - YOUNG_US + 1)
+    assert all(needs_inspection(new, bare, number, NOW) for number in ROUNDS)
+    assert [needs_inspection(ROOM, bare, number, NOW) for number in ROUNDS].count(True) == 1
+
+
+def test_the_tables_agree_with_just_those_who_are_listed() -> None:
+    assert matches(KNOWN, (ANN, AGENT, EGRESS))
+    assert not matches(KNOWN, (AGENT,))
+    assert not matches(KNOWN, (ANN,))
+    assert not matches(KNOWN, (ANN, AGENT, structs.replace(ANN, sid="PA_bob")))
+    assert not matches(KNOWN, (ANN, AGENT, structs.replace(AGENT, sid="PA_2", identity="agent-2")))

@@ -1,0 +1,236 @@
+"""The group commit, on a store that keeps lists."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import cast
+
+import pytest
+
+from app.database.group_commit import BATCH_SIZE, GroupCommit
+from app.database.store import Store
+from app.errors import Busy, DatabaseUnavailable
+from app.lifecycle import Policy
+from app.state.changes import Change, Due, Outcome
+from app.state.dispatch_set import DispatchSet
+from app.state.unit_of_work import UnitOfWork
+
+
+def change(name: object) -> Due:
+    return Due(room_name="room", row_id=str(name))
+
+
+def new_unit() -> UnitOfWork:
+    policy = Policy(ttl_us=1, join_timeout_us=1, interval_us=1)
+    return UnitOfWork(dispatch_set=DispatchSet(policy=policy, now=0, new_id=lambda: "new", process_id="me"))
+
+
+class ListStore:
+    """Commits into a list; waits where it is held, and refuses what is called bad."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+        self.tries = 0
+        self.down = False
+        self.free = asyncio.Event()
+        self.free.set()
+
+    async def commit(self, changes: Sequence[Change], _ledger: UnitOfWork) -> list[Outcome]:
+        self.tries += 1
+        await self.free.wait()
+        if self.down:
+            raise DatabaseUnavailable("the disk is full")
+        names = [cast("Due", item).row_id for item in changes]
+        if "bad" in names:
+            raise ValueError("no table takes this")
+        self.batches.append(names)
+        return [Outcome(drift={name: 1}) for name in names]
+
+
+class Bench:
+    def __init__(self, queue_limit: int = 20_000) -> None:
+        self.store = ListStore()
+        self.committed: list[str] = []
+        self.sizes: list[int] = []
+        self.writer = GroupCommit(
+            cast("Store", self.store), new_unit, self._committed, self._metered, queue_limit=queue_limit
+        )
+
+    @contextmanager
+    def _metered(self, changes: int) -> Iterator[None]:
+        self.sizes.append(changes)
+        yield
+
+    def _committed(self, item: Change, outcome: Outcome) -> None:
+        name = cast("Due", item).row_id
+        assert outcome.drift == {name: 1}
+        self.committed.append(name)
+
+    def submit(self, *names: object) -> asyncio.Task[list[Outcome]]:
+        return asyncio.create_task(self.writer.submit(*map(change, names)))
+
+
+@asynccontextmanager
+async def running(queue_limit: int = 20_000) -> AsyncIterator[Bench]:
+    bench = Bench(queue_limit)
+    bench.writer.start()
+    try:
+        yield bench
+    finally:
+        bench.store.free.set()
+        await bench.writer.close()
+
+
+async def _turn() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_a_submission_hears_what_became_of_its_own_changes() -> None:
+    async with running() as bench:
+        outcomes = await asyncio.gather(bench.submit(1, 2), bench.submit(3))
+    assert [[dict(outcome.drift) for outcome in own] for own in outcomes] == [
+        [{"1": 1}, {"2": 1}],
+        [{"3": 1}],
+    ]
+
+
+async def test_what_queued_while_a_commit_ran_is_the_next_commit() -> None:
+    async with running() as bench:
+        bench.store.free.clear()
+        tasks = [bench.submit(0)]
+        await _turn()
+        tasks += [bench.submit(number) for number in range(1, 6)]
+        await _turn()
+        bench.store.free.set()
+        await asyncio.gather(*tasks)
+    assert bench.store.batches == [["0"], ["1", "2", "3", "4", "5"]]
+    assert bench.sizes == [1, 5]
+    assert bench.committed == ["0", "1", "2", "3", "4", "5"]
+
+
+async def test_a_batch_has_a_limit_and_the_order_stays() -> None:
+    async with running() as bench:
+        await asyncio.gather(*(bench.submit(number) for number in range(BATCH_SIZE + 10)))
+    assert [len(batch) for batch in bench.store.batches] == [BATCH_SIZE, 10]
+    assert bench.committed == [str(number) for number in range(BATCH_SIZE + 10)]
+
+
+async def test_a_bad_submission_does_not_fail_its_neighbours(caplog: pytest.LogCaptureFixture) -> None:
+    async with running() as bench:
+        results = await asyncio.gather(
+            bench.submit("a"), bench.submit("b", "bad", "c"), bench.submit("d"), return_exceptions=True
+        )
+    assert isinstance(results[1], ValueError)
+    assert bench.store.batches == [["a"], ["d"]]
+    assert bench.committed == ["a", "d"]
+    assert "A change cannot be stored" in caplog.text
+
+
+async def test_a_database_that_is_down_fails_the_batch_and_is_not_asked_for_each_of_it() -> None:
+    """A hundred one-by-one retries would keep every caller waiting for a hundred time-outs."""
+    async with running() as bench:
+        bench.store.down = True
+        results = await asyncio.gather(*(bench.submit(n) for n in range(100)), return_exceptions=True)
+        assert all(isinstance(result, DatabaseUnavailable) for result in results)
+        assert bench.store.tries == 1
+        assert bench.committed == []
+        bench.store.down = False
+        await bench.submit("after")
+    assert bench.committed == ["after"]
+
+
+async def test_a_full_queue_is_busy_and_takes_nothing() -> None:
+    async with running(queue_limit=2) as bench:
+        bench.store.free.clear()
+        tasks = [bench.submit("running")]
+        await _turn()
+        tasks += [bench.submit("one"), bench.submit("two")]
+        await _turn()
+        assert len(bench.writer) == 2
+        with pytest.raises(Busy):
+            await bench.writer.submit(change("three"))
+        bench.store.free.set()
+        await asyncio.gather(*tasks)
+    assert bench.committed == ["running", "one", "two"]
+
+
+async def test_closing_commits_what_is_queued_and_takes_nothing_more() -> None:
+    async with running() as bench:
+        bench.store.free.clear()
+        tasks = [bench.submit(number) for number in range(3)]
+        await _turn()
+        closing = asyncio.create_task(bench.writer.close())
+        await _turn()
+        with pytest.raises(Busy):
+            await bench.writer.submit(change("late"))
+        assert not closing.done()
+        bench.store.free.set()
+        await closing
+        await asyncio.gather(*tasks)
+    assert bench.committed == ["0", "1", "2"]
+
+
+async def test_closing_an_idle_writer_ends_it() -> None:
+    async with running() as bench:
+        await _turn()
+        await asyncio.wait_for(bench.writer.close(), 1)
+    assert bench.store.tries == 0
+
+
+async def test_closing_one_that_never_started_does_nothing() -> None:
+    await Bench().writer.close()
+
+
+async def test_whoever_stops_waiting_does_not_take_the_commit_along() -> None:
+    async with running() as bench:
+        bench.store.free.clear()
+        gone, stays = bench.submit("gone"), bench.submit("stays")
+        await _turn()
+        gone.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await gone
+        bench.store.free.set()
+        await stays
+    assert bench.committed == ["gone", "stays"]
+
+
+async def test_a_failure_that_nobody_waits_for_any_more_is_no_warning() -> None:
+    async with running() as bench:
+        bench.store.free.clear()
+        bench.store.down = True
+        gone = bench.submit("gone")
+        await _turn()
+        gone.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await gone
+        bench.store.free.set()
+        await _turn()
+        bench.store.down = False
+        await bench.submit("after")
+    assert bench.committed == ["after"]
+
+
+async def test_the_followers_hear_of_a_commit_before_its_submitter() -> None:
+    async with running() as bench:
+        await bench.submit("one")
+        assert bench.committed == ["one"]
+
+
+async def test_a_follower_that_fails_does_not_end_the_writer(caplog: pytest.LogCaptureFixture) -> None:
+    """Without it nothing would ever be stored again, and every caller would wait for ever."""
+    bench = Bench()
+
+    def fail(_change: Change, _outcome: Outcome) -> None:
+        raise RuntimeError("nobody foresaw this")
+
+    bench.writer = GroupCommit(cast("Store", bench.store), new_unit, fail, bench._metered)
+    bench.writer.start()
+    first = bench.submit("one")
+    second = bench.submit("two")
+    done, waiting = await asyncio.wait([first, second], timeout=1)
+    assert not waiting
+    assert all(task.exception() is None for task in done)
+    await bench.writer.close()
+    assert bench.store.batches == [["one", "two"]]
+    assert caplog.text.count("What follows from a commit failed") == 2

@@ -1,0 +1,318 @@
+"""What LiveKit has signed is read as LiveKit itself would read it; all else is refused."""
+
+import base64
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from google.protobuf.json_format import Parse
+from livekit import api
+from livekit.protocol.webhook import WebhookEvent
+
+from app.errors import Malformed, Unauthenticated
+from app.livekit.jwt import LEEWAY_S
+from app.livekit.webhooks import IGNORED_EVENTS, check_digest, signed_digest, translate
+from app.state.changes import RoomEventKind
+from app.state.presence import Participant, ParticipantKind
+from fakes.webhooks import assert_read_alike
+
+KEYS = {
+    "devkey": "a-secret-of-at-least-thirty-two-characters",
+    "newkey": "another-secret-of-at-least-thirty-two-ch",
+}
+SAMPLES = sorted((Path(__file__).parent / "samples").glob("*.json"))
+BODY = SAMPLES[1].read_bytes()
+
+
+def sign(body: bytes, key: str = "devkey", secret: str | None = None, **claims: object) -> str:
+    """As livekit-server does it."""
+    digest = base64.b64encode(hashlib.sha256(body).digest()).decode()
+    token = api.AccessToken(key, secret or KEYS[key]).with_sha256(digest).with_ttl(timedelta(minutes=5))
+    if not claims:
+        return token.to_jwt()
+    plain = {"iss": key, "exp": int(time.time()) + 300, "nbf": int(time.time()), "sha256": digest, **claims}
+    kept = {name: value for name, value in plain.items() if value is not None}
+    return jwt.encode(kept, secret or KEYS[key], algorithm="HS256")
+
+
+# Is it LiveKit's
+
+
+def verify(body: bytes, authorization: str | None, keys: Mapping[str, str]) -> None:
+    """As the endpoint does it: what is signed, and then whether this is it."""
+    check_digest(body, signed_digest(authorization, keys))
+
+
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("prefix", ["", "Bearer "])
+def test_a_body_that_one_of_our_keys_has_signed_is_livekits(key: str, prefix: str) -> None:
+    verify(BODY, prefix + sign(BODY, key), KEYS)
+
+
+@pytest.mark.parametrize("extra", [{"video": {"room": "room"}}, {"sub": "x"}, {"anything": [1, 2]}])
+def test_further_claims_do_not_matter(extra: dict[str, Any]) -> None:
+    verify(BODY, sign(BODY, **extra), KEYS)
+
+
+def test_the_clocks_may_be_a_minute_apart() -> None:
+    verify(BODY, sign(BODY, exp=int(time.time()) - LEEWAY_S + 20), KEYS)
+    verify(BODY, sign(BODY, nbf=int(time.time()) + LEEWAY_S - 20), KEYS)
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        None,
+        "",
+        "Bearer ",
+        "garbage",
+        "Basic dXNlcjpwYXNz",
+        sign(BODY, secret=KEYS["newkey"]),
+        sign(BODY, "unknown", KEYS["devkey"]),
+        sign(BODY + b" "),
+        sign(b""),
+        sign(BODY, exp=int(time.time()) - LEEWAY_S - 5),
+        sign(BODY, exp=None),
+        sign(BODY, nbf=int(time.time()) + 86_400, exp=int(time.time()) + 90_000),
+        sign(BODY, sha256=None),
+        sign(BODY, sha256=""),
+        sign(BODY, sha256=7),
+        sign(BODY, sha256=["x"]),
+        sign(BODY, sha256="not base64!"),
+        sign(BODY, sha256="\u00e9"),
+        sign(BODY, sha256=hashlib.sha256(BODY).hexdigest()),
+        sign(BODY, sha256=base64.b64encode(hashlib.sha256(BODY).digest()[:16]).decode()),
+        api.AccessToken("devkey", KEYS["devkey"]).with_identity("ann").to_jwt(),
+    ],
+)
+def test_what_livekit_has_not_signed_so_and_lately_is_refused(authorization: str | None) -> None:
+    with pytest.raises(Unauthenticated):
+        verify(BODY, authorization, KEYS)
+
+
+def test_one_altered_byte_is_noticed() -> None:
+    with pytest.raises(Unauthenticated):
+        verify(BODY.replace(b"alice", b"alicf", 1), sign(BODY), KEYS)
+
+
+# What it says
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
+def test_a_real_webhook_reads_as_protobufs_own_parser_reads_it(path: Path) -> None:
+    body = path.read_bytes()
+    theirs: Any = Parse(body, WebhookEvent(), ignore_unknown_fields=True)
+
+    ours = translate(body)
+
+    assert_read_alike(ours, theirs)
+    assert (ours.event is None) == (theirs.event in IGNORED_EVENTS)
+    if ours.event is None:
+        return
+    assert ours.event.room.created_at == theirs.room.creation_time_ms * 1_000
+    assert (ours.event.participant is not None) == theirs.HasField("participant")
+
+
+def test_a_real_persons_join() -> None:
+    event = translate(SAMPLES[1].read_bytes()).event
+    assert event is not None
+    assert event.kind is RoomEventKind.JOINED
+    assert event.participant is not None
+    assert (event.participant.kind, event.participant.identity) == (ParticipantKind.PERSON, None)
+
+
+def test_a_real_agents_leave() -> None:
+    event = translate(SAMPLES[6].read_bytes()).event
+    assert event is not None
+    assert (event.kind, event.reason) == (RoomEventKind.LEFT, "CLIENT_INITIATED")
+    assert event.participant is not None
+    assert (event.participant.kind, event.participant.agent_name) == (ParticipantKind.AGENT, "plain-agent")
+
+
+def webhook(event: str = "participant_joined", /, **changes: Any) -> dict[str, Any]:
+    return {
+        "event": event,
+        "id": "EV_1",
+        "createdAt": "1795471081",
+        "room": {
+            "name": "room",
+            "sid": "RM_1",
+            "creationTime": "1795471081",
+            "creationTimeMs": "1795471081503",
+        },
+        "participant": {"sid": "PA_1", "identity": "ann", "joinedAt": "1795471082"},
+        **changes,
+    }
+
+
+def participant(**fields: Any) -> Participant:
+    body = webhook()
+    event = translate(json.dumps({**body, "participant": {**body["participant"], **fields}}).encode()).event
+    assert event is not None
+    assert event.participant is not None
+    return event.participant
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("participant_joined", RoomEventKind.JOINED),
+        ("participant_left", RoomEventKind.LEFT),
+        ("participant_connection_aborted", RoomEventKind.LEFT),
+        ("room_started", RoomEventKind.STARTED),
+        ("room_finished", RoomEventKind.FINISHED),
+    ],
+)
+def test_five_events_say_who_is_in(name: str, kind: RoomEventKind) -> None:
+    event = translate(json.dumps(webhook(name)).encode()).event
+    assert event is not None
+    assert event.kind is kind
+
+
+@pytest.mark.parametrize("name", [*sorted(IGNORED_EVENTS), "room_metadata_changed", "x" * 1_000])
+def test_every_other_event_is_named_and_says_nothing(name: str) -> None:
+    webhook_ = translate(json.dumps(webhook(name)).encode())
+    assert (webhook_.name, webhook_.event) == (name, None)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        webhook(room=None),
+        webhook(room={}),
+        webhook(room={"name": "room"}),
+        webhook(room={"sid": "RM_1"}),
+        webhook(id=""),
+        webhook(participant=None),
+        webhook(participant={}),
+        webhook(participant={"identity": "ann"}),
+    ],
+)
+def test_an_event_without_a_room_or_without_a_participant_says_nothing(body: dict[str, Any]) -> None:
+    assert translate(json.dumps(body).encode()).event is None
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ({"creationTimeMs": "1795471081503"}, 1_795_471_081_503_000),
+        ({"creationTimeMs": 1795471081503}, 1_795_471_081_503_000),
+        ({"creationTime": "1795471081"}, 1_795_471_081_000_000),
+        ({"creationTime": 1795471081}, 1_795_471_081_000_000),
+        ({}, 0),
+    ],
+)
+def test_a_number_may_be_a_string_and_milliseconds_go_before_seconds(
+    written: dict[str, Any], expected: int
+) -> None:
+    event = translate(json.dumps(webhook(room={"name": "room", "sid": "RM_1", **written})).encode()).event
+    assert event is not None
+    assert event.room.created_at == expected
+
+
+def test_the_time_of_a_join_is_in_milliseconds_where_the_server_gives_them() -> None:
+    assert participant().joined_at == 1_795_471_082_000_000
+    assert participant(joinedAtMs="1795471082345").joined_at == 1_795_471_082_345_000
+    assert participant(joinedAt=0).joined_at is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind"),
+    [
+        ({}, ParticipantKind.PERSON),
+        ({"kind": "STANDARD"}, ParticipantKind.PERSON),
+        ({"kind": "SIP"}, ParticipantKind.PERSON),
+        ({"kind": "INGRESS"}, ParticipantKind.PERSON),
+        ({"kind": "SOMETHING_NEW"}, ParticipantKind.PERSON),
+        ({"kind": 99}, ParticipantKind.PERSON),
+        ({"kind": "AGENT"}, ParticipantKind.AGENT),
+        ({"permission": {"agent": True}}, ParticipantKind.AGENT),
+        ({"kind": "EGRESS"}, ParticipantKind.DEPENDENT),
+        ({"permission": {"recorder": True}}, ParticipantKind.DEPENDENT),
+    ],
+)
+def test_people_are_everyone_but_agents_and_egress(fields: dict[str, Any], kind: ParticipantKind) -> None:
+    assert participant(**fields).kind is kind
+
+
+@pytest.mark.parametrize("attribute", ["lk.agent_name", "lk.agent.name"])
+def test_an_agent_says_its_name_in_an_attribute(attribute: str) -> None:
+    agent = participant(kind="AGENT", identity="agent-AJ_1", attributes={attribute: "plain"})
+    assert (agent.identity, agent.agent_name) == ("agent-AJ_1", "plain")
+
+
+def test_an_agent_says_why_it_leaves_and_a_person_cannot() -> None:
+    attributes = {"agent-lifecycle.leaving": "finished", "lk.agent_name": "plain"}
+    assert participant(kind="AGENT", attributes=attributes).leaving == "finished"
+    person = participant(attributes=attributes)
+    assert (person.leaving, person.agent_name, person.identity) == (None, None, None)
+
+
+def test_the_reason_is_read_for_a_leave_only() -> None:
+    left = translate(json.dumps(webhook("participant_left")).encode()).event
+    joined = translate(json.dumps(webhook()).encode()).event
+    assert left is not None
+    assert joined is not None
+    assert (left.reason, joined.reason) == ("UNKNOWN_REASON", None)
+
+
+AGENT = {"sid": "PA_1", "kind": "AGENT"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b"null",
+        b"7",
+        b'"text"',
+        b"not json",
+        b'{"event": ',
+        b'{"event": 7}',
+        b'{"event": null}',
+        b'{"event": ""}',
+        b"\xff\xfe",
+        b'{"event": "\xff"}',
+        b"[" * 100_000,
+        b'{"event":"x","room":' * 20_000,
+        json.dumps(webhook(room="room")).encode(),
+        json.dumps(webhook(room=[])).encode(),
+        json.dumps(webhook(participant=7)).encode(),
+        json.dumps(webhook(id=7)).encode(),
+        json.dumps(webhook(participant={"sid": "PA_1", "attributes": {"a": 1}})).encode(),
+        json.dumps(webhook(participant={"sid": "PA_1", "permission": {"agent": "yes"}})).encode(),
+        json.dumps(webhook(room={"name": "r\0om", "sid": "RM_1"})).encode(),
+        json.dumps(webhook(room={"name": "r" * 257, "sid": "RM_1"})).encode(),
+        json.dumps(webhook(room={"name": "room", "sid": "R" * 65})).encode(),
+        json.dumps(webhook(id="E" * 65)).encode(),
+        json.dumps(webhook(participant={"sid": "P" * 65})).encode(),
+        json.dumps(webhook(participant={"sid": "PA_1", "identity": "i" * 257, "kind": "AGENT"})).encode(),
+        json.dumps(webhook(participant={**AGENT, "attributes": {"lk.agent_name": "a" * 257}})).encode(),
+        json.dumps(webhook(participant={**AGENT, "attributes": {"lk.agent_name": "a\0"}})).encode(),
+        json.dumps(
+            webhook("participant_left", participant={"sid": "PA_1", "disconnectReason": "R" * 65})
+        ).encode(),
+        json.dumps(webhook(room={"name": "room", "sid": "RM_1", "creationTimeMs": "soon"})).encode(),
+        json.dumps(webhook(room={"name": "room", "sid": "RM_1", "creationTimeMs": "-1"})).encode(),
+        json.dumps(webhook(room={"name": "room", "sid": "RM_1", "creationTimeMs": 2**70})).encode(),
+        json.dumps(webhook(room={"name": "room", "sid": "RM_1", "creationTimeMs": "9" * 5_000})).encode(),
+        json.dumps(webhook(room={"name": "room", "sid": "RM_1", "creationTimeMs": 1.5})).encode(),
+        json.dumps(webhook(room={"name": "\ud800", "sid": "RM_1"})).encode(),
+    ],
+)
+def test_what_has_not_livekits_form_is_malformed(body: bytes) -> None:
+    with pytest.raises(Malformed):
+        translate(body)
+
+
+def test_unknown_fields_do_not_matter() -> None:
+    body = webhook(newField={"deep": [1, 2, 3]})
+    assert translate(json.dumps(body).encode()).event is not None

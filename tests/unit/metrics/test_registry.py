@@ -1,0 +1,116 @@
+"""What metrics are read from: the tally of transitions, and the counts of the log."""
+
+from collections import Counter
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import pytest
+
+from app.errors import LiveKitRefused
+from app.lifecycle import TABLE, Dispatch, Event, Goal, State, Successor
+from app.lifecycle.mode import Mode
+from app.logs.counts import LogCounts
+from app.metrics.counters import Counters
+from app.metrics.registry import Metrics
+from app.state.changes import Transition
+from fakes.clock import FakeClock
+
+#: Lead to a state that depends on the row, `creating` among them.
+_GOALS_OF_CREATING = (Goal.ATTEMPT, Goal.COMER)
+_SUCCESSORS = (
+    Successor.NEXT_ATTEMPT,
+    Successor.RESTART,
+    Successor.RESTART_ALWAYS,
+    Successor.REPLACEMENT,
+    Successor.COMEBACK,
+)
+
+
+def dispatch(state: State, **fields: str) -> Dispatch:
+    return Dispatch(
+        id="row",
+        room_name="room",
+        room_sid="RM_1",
+        agent_name="agent",
+        state=state,
+        created_at=0,
+        last_activity_at=0,
+        **fields,  # type: ignore[arg-type]  # all of them are strings
+    )
+
+
+def births() -> list[Event]:
+    return [
+        event for event, rules in TABLE.items() if any(r.successor in _SUCCESSORS for r in rules.values())
+    ]
+
+
+def revivals() -> list[Event]:
+    goals = (State.CREATING, *_GOALS_OF_CREATING)
+    return [event for event, rules in TABLE.items() if any(rule.to in goals for rule in rules.values())]
+
+
+@pytest.mark.parametrize("event", births())
+def test_every_event_that_brings_a_successor_has_a_reason(event: Event) -> None:
+    counters = Counters(mode=Mode.ENFORCE)
+    counters.take([Transition(before=None, after=dispatch(State.CREATING), event=event)])
+    assert counters.intended.total() == 1
+    assert counters.replaced[event] == 1
+
+
+@pytest.mark.parametrize("event", revivals())
+def test_every_event_that_makes_an_unavailable_one_try_again_has_a_reason(event: Event) -> None:
+    counters = Counters(mode=Mode.ENFORCE)
+    change = Transition(before=dispatch(State.UNAVAILABLE), after=dispatch(State.CREATING), event=event)
+    counters.take([change])
+    assert counters.intended.total() == 1
+    assert counters.replaced.total() == 0
+
+
+def test_a_successor_that_waits_is_neither_intended_nor_a_restart() -> None:
+    counters = Counters(mode=Mode.ENFORCE)
+    counters.take([Transition(before=None, after=dispatch(State.UNAVAILABLE), event=Event.AGENT_LOST)])
+    assert (counters.intended.total(), counters.restarts.total()) == (0, 0)
+
+
+def test_a_removal_that_only_the_tables_know_is_none() -> None:
+    gone = Transition(before=dispatch(State.ENDING), after=dispatch(State.ENDED), event=Event.REMOVED)
+    counts = []
+    for mode in (Mode.OBSERVE, Mode.REUSE, Mode.ENFORCE):
+        counters = Counters(mode=mode)
+        counters.take([gone])
+        counts.append(counters.cleanups["removed"])
+    assert counts == [0, 1, 1]
+
+
+def test_creations_in_a_row() -> None:
+    counters = Counters(mode=Mode.ENFORCE)
+    seen = []
+    outcomes: list[AbstractContextManager[Any]] = [
+        pytest.raises(LiveKitRefused),
+        pytest.raises(LiveKitRefused),
+        nullcontext(),
+    ]
+    for outcome in outcomes:
+        with outcome as refused, counters.creation():
+            if refused is not None:
+                raise LiveKitRefused("no")
+        seen.append(counters.failed_creations_in_a_row)
+    assert seen == [1, 2, 0]
+    assert counters.creation_failures == {"livekit_refused": 2}
+
+
+def test_lines_of_the_log() -> None:
+    counts = LogCounts(
+        written=Counter(info=3, error=1), dropped=Counter(debug=2), aggregated=Counter(warning=5)
+    )
+    metrics = Metrics(Counters(mode=Mode.ENFORCE), counts, FakeClock(), join_timeout_us=1)
+
+    def value(level: str, result: str) -> float | None:
+        labels = {"level": level, "result": result}
+        return metrics.registry.get_sample_value("agent_lifecycle_log_lines_total", labels)
+
+    assert (value("info", "written"), value("error", "written")) == (3, 1)
+    assert (value("debug", "dropped"), value("warning", "aggregated")) == (2, 5)
+    counts.dropped["debug"] += 1
+    assert value("debug", "dropped") == 3

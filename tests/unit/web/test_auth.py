@@ -1,0 +1,171 @@
+"""Who is let in: participants' tokens and API keys, and nobody else."""
+
+import base64
+import json
+import time
+from datetime import timedelta
+
+import jwt
+import pytest
+from livekit import api
+
+from app.errors import Forbidden, Unauthenticated
+from app.livekit.jwt import LEEWAY_S, verify_jwt
+from app.web.auth import Authenticator, Caller
+
+KEY, SECRET = "devkey", "a-secret-of-at-least-thirty-two-characters"
+OLD_KEY, OLD_SECRET = "oldkey", "another-secret-of-at-least-thirty-two-ch"
+API_KEY = "an-api-key-of-ours"
+AUTHENTICATOR = Authenticator({KEY: SECRET, OLD_KEY: OLD_SECRET}, (API_KEY, "another-api-key-x"))
+
+
+def participant_token(
+    room: str = "room",
+    *,
+    key: str = KEY,
+    secret: str = SECRET,
+    room_join: bool = True,
+    ttl: timedelta = timedelta(minutes=5),
+) -> str:
+    grants = api.VideoGrants(room_join=room_join, room=room)
+    return api.AccessToken(key, secret).with_identity("ann").with_grants(grants).with_ttl(ttl).to_jwt()
+
+
+def signed(claims: dict[str, object], *, secret: str = SECRET, algorithm: str = "HS256") -> str:
+    return jwt.encode({"iss": KEY, "exp": int(time.time()) + 60, **claims}, secret, algorithm=algorithm)
+
+
+def unsigned(claims: dict[str, object], header: dict[str, object]) -> str:
+    def part(content: dict[str, object]) -> str:
+        return base64.urlsafe_b64encode(json.dumps(content).encode()).rstrip(b"=").decode()
+
+    return f"{part(header)}.{part(claims)}."
+
+
+@pytest.mark.parametrize("pair", [(KEY, SECRET), (OLD_KEY, OLD_SECRET)])
+def test_a_participants_token_is_for_its_own_room(pair: tuple[str, str]) -> None:
+    caller = AUTHENTICATOR.identify(f"Bearer {participant_token(key=pair[0], secret=pair[1])}")
+    assert caller == Caller(room_name="room", identity="ann")
+    caller.require_room("room")
+    with pytest.raises(Forbidden):
+        caller.require_room("another")
+    with pytest.raises(Forbidden):
+        caller.require_operator()
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
+def test_an_api_key_is_for_every_room(scheme: str) -> None:
+    caller = AUTHENTICATOR.identify(f"{scheme} {API_KEY}")
+    caller.require_room("any")
+    caller.require_operator()
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        None,
+        "",
+        "Bearer",
+        "Bearer ",
+        API_KEY,
+        f"Basic {API_KEY}",
+        f"Bearer {API_KEY}x",
+        f"Bearer {API_KEY[:-1]}",
+        "Bearer garbage",
+        "Bearer a.b.c",
+        "Bearer ..",
+        "Bearer \udcff\udcfe",
+        "Bearer \u00e9\u00e9.\u00e9.\u00e9",
+        "Bearer " + "x" * 100_000,
+    ],
+)
+def test_whoever_shows_nothing_good_is_not_let_in(header: str | None) -> None:
+    with pytest.raises(Unauthenticated):
+        AUTHENTICATOR.identify(header)
+
+
+CLAIMS: dict[str, object] = {"video": {"roomJoin": True, "room": "room"}}
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        participant_token(secret=OLD_SECRET),
+        participant_token(key="unknown"),
+        unsigned({"iss": KEY, "exp": int(time.time()) + 60, **CLAIMS}, {"alg": "none", "typ": "JWT"}),
+        unsigned({"iss": KEY, "exp": int(time.time()) + 60, **CLAIMS}, {"alg": "HS256", "typ": "JWT"}),
+        signed(CLAIMS, secret=SECRET * 2, algorithm="HS512"),
+        signed(CLAIMS, secret=SECRET + SECRET, algorithm="HS256"),
+        signed({**CLAIMS, "exp": int(time.time()) - LEEWAY_S - 5}),
+        signed({**CLAIMS, "nbf": int(time.time()) + 86_400, "exp": int(time.time()) + 90_000}),
+        signed({**CLAIMS, "exp": "soon"}),
+        jwt.encode({"iss": KEY, **CLAIMS}, SECRET, algorithm="HS256"),
+        jwt.encode({"exp": int(time.time()) + 60, **CLAIMS}, SECRET, algorithm="HS256"),
+        unsigned({"iss": 7, **CLAIMS}, {"alg": "HS256", "typ": "JWT"}),
+        participant_token()[:-2],
+        participant_token() + "x",
+    ],
+    ids=[
+        "another secret",
+        "an unknown key",
+        "alg none",
+        "no signature",
+        "HS512",
+        "a wrong secret",
+        "expired",
+        "not valid yet",
+        "an expiry that is no time",
+        "no expiry",
+        "no issuer",
+        "an issuer that is no name",
+        "cut short",
+        "with something added",
+    ],
+)
+def test_a_token_that_is_not_ours_and_valid_now_is_not_let_in(token: str) -> None:
+    with pytest.raises(Unauthenticated):
+        AUTHENTICATOR.identify(f"Bearer {token}")
+
+
+def test_hs512_under_the_right_secret_is_not_accepted() -> None:
+    """LiveKit signs with HS256, and whoever names another algorithm wants something else."""
+    long_secret = SECRET * 2
+    token = signed(CLAIMS, secret=long_secret, algorithm="HS512")
+    with pytest.raises(Unauthenticated):
+        verify_jwt(token, {KEY: long_secret})
+
+
+def test_the_clocks_may_be_a_minute_apart() -> None:
+    token = signed({**CLAIMS, "exp": int(time.time()) - LEEWAY_S + 20})
+    assert AUTHENTICATOR.identify(f"Bearer {token}").room_name == "room"
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {},
+        {"video": None},
+        {"video": "room"},
+        {"video": []},
+        {"video": {"room": "room"}},
+        {"video": {"roomJoin": False, "room": "room"}},
+        {"video": {"roomJoin": "true", "room": "room"}},
+        {"video": {"roomJoin": 1, "room": "room"}},
+        {"video": {"roomJoin": True}},
+        {"video": {"roomJoin": True, "room": ""}},
+        {"video": {"roomJoin": True, "room": 7}},
+        {"video": {"roomAdmin": True, "room": "room"}},
+    ],
+)
+def test_a_good_token_that_does_not_let_its_holder_join_a_room_is_forbidden(
+    claims: dict[str, object],
+) -> None:
+    with pytest.raises(Forbidden):
+        AUTHENTICATOR.identify(f"Bearer {signed(claims)}")
+
+
+def test_nothing_of_a_token_is_in_the_error() -> None:
+    token = participant_token(secret=OLD_SECRET)
+    with pytest.raises(Unauthenticated) as error:
+        AUTHENTICATOR.identify(f"Bearer {token}")
+    assert not any(part in str(error.value) for part in (*token.split("."), SECRET, API_KEY))

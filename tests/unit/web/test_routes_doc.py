@@ -1,0 +1,64 @@
+"""README's table of endpoints has those that there are, and says who may call them and with what."""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from app.config.settings import Config, Keypair
+from app.web.endpoints import Access
+from app.web.routes import api_endpoints
+
+README = (Path(__file__).parents[3] / "README.md").read_text()
+#: No routes of the API.
+PAGES = {"/dashboard", "/demo"}
+WHO = {
+    Access.LIVEKIT: "LiveKit, signed",
+    Access.MEMBER: "member, key",
+    Access.OPERATOR: "key",
+    Access.PROBE: "anyone",
+}
+CONFIG = Config(
+    livekit_url="ws://livekit.test",
+    livekit_key=Keypair(key="key", secret="secret"),
+    agent_names=("agent",),
+    database_url="",
+)
+
+
+class Row(NamedTuple):
+    method: str
+    path: str
+    who: str
+    query: frozenset[str]
+
+
+def listed() -> set[Row]:
+    section = README.partition("## Endpoints")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (\w+) `([^?`]+)\??([^`]*)` \| ([^|]+) \|", section, re.MULTILINE)
+    return {
+        # Two endpoints are open or closed as it is set; what is said behind the semicolon is of that.
+        Row(method, re.sub(r"\{\w+\}", "{}", path), who.split(";")[0].strip(), _names(query))
+        for method, path, query, who in rows
+        if path not in PAGES
+    }
+
+
+def _names(query: str) -> frozenset[str]:
+    return frozenset(part.rstrip("=") for part in query.split("&") if part)
+
+
+def test_the_readme_lists_every_endpoint() -> None:
+    there_are = {
+        Row(
+            endpoint.method,
+            re.sub(r"\{\w+\}", "{}", endpoint.path),
+            WHO[endpoint.access],
+            frozenset(field.encode_name for field in msgspec.structs.fields(endpoint.query))
+            if endpoint.query
+            else frozenset(),
+        )
+        for endpoint in api_endpoints(CONFIG)
+    }
+    assert listed() == there_are

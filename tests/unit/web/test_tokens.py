@@ -1,0 +1,127 @@
+"""The token endpoint's tokens: LiveKit's own, but without agents and with rooms that outlive them."""
+
+from typing import Any
+
+import jwt
+import pytest
+from google.protobuf.json_format import ParseDict
+from livekit import api
+
+from app.config.settings import Keypair
+from app.errors import Invalid
+from app.web.schemas import TokenRequest
+from app.web.tokens import IssuedToken, TokenIssuer
+
+SECRET = "a-secret-of-at-least-thirty-two-characters"
+ISSUER = TokenIssuer(Keypair(key="devkey", secret=SECRET), ("agent", "second"), room_timeout_s=360)
+
+
+def claims(admission: IssuedToken) -> dict[str, Any]:
+    decoded: dict[str, Any] = jwt.decode(admission.token, SECRET, algorithms=["HS256"], issuer="devkey")
+    return decoded
+
+
+def room_config(admission: IssuedToken) -> api.RoomConfiguration:
+    return ParseDict(claims(admission)["roomConfig"], api.RoomConfiguration())
+
+
+def test_a_token_lets_its_holder_join_the_room_under_the_identity() -> None:
+    admission = ISSUER.admit(
+        TokenRequest(
+            room_name="room",
+            participant_identity="ann",
+            participant_name="Ann",
+            participant_metadata="meta",
+            participant_attributes={"tier": "gold"},
+        )
+    )
+    assert (admission.room_name, admission.agent_names) == ("room", ())
+    told = claims(admission)
+    assert (told["sub"], told["name"], told["metadata"], told["attributes"]) == (
+        "ann",
+        "Ann",
+        "meta",
+        {"tier": "gold"},
+    )
+    assert (told["video"]["roomJoin"], told["video"]["room"]) == (True, "room")
+    assert not told["video"].get("roomAdmin")
+    assert 0 < told["exp"] - told["nbf"] <= 3_600
+
+
+def test_livekits_own_verifier_accepts_it() -> None:
+    admission = ISSUER.admit(TokenRequest(room_name="room"))
+    verified = api.TokenVerifier("devkey", SECRET).verify(admission.token)
+    assert verified.video is not None
+    assert verified.video.room == "room"
+
+
+def test_what_is_left_out_is_made_up_and_never_twice() -> None:
+    first, second = ISSUER.admit(TokenRequest()), ISSUER.admit(TokenRequest())
+    assert first.room_name != second.room_name
+    assert claims(first)["sub"] != claims(second)["sub"]
+    assert claims(first)["video"]["room"] == first.room_name
+
+
+def test_agents_are_taken_out_of_the_token() -> None:
+    """LiveKit would dispatch them with every new room, beside those that the service dispatches."""
+    request = TokenRequest(
+        room_config={"agents": [{"agent_name": "second"}, {"agentName": "agent"}, {"agent_name": "second"}]}
+    )
+    admission = ISSUER.admit(request)
+    assert admission.agent_names == ("second", "agent")
+    assert len(room_config(admission).agents) == 0
+
+
+def test_an_agent_without_a_name_is_the_default_one() -> None:
+    assert ISSUER.admit(TokenRequest(room_config={"agents": [{}]})).agent_names == ("agent",)
+
+
+def test_an_agent_that_is_not_ours_is_invalid() -> None:
+    with pytest.raises(Invalid, match="agents"):
+        ISSUER.admit(TokenRequest(room_config={"agents": [{"agent_name": "another"}]}))
+
+
+@pytest.mark.parametrize(
+    ("asked", "given"),
+    [
+        ({}, (360, 360)),
+        ({"empty_timeout": 10, "departure_timeout": 20}, (360, 360)),
+        ({"emptyTimeout": 900, "departureTimeout": 1_000}, (900, 1_000)),
+    ],
+)
+def test_a_room_outlives_the_ttl_of_its_agent(asked: dict[str, Any], given: tuple[int, int]) -> None:
+    config = room_config(ISSUER.admit(TokenRequest(room_config=asked)))
+    assert (config.empty_timeout, config.departure_timeout) == given
+
+
+def test_the_rest_of_the_room_configuration_is_kept() -> None:
+    config = room_config(ISSUER.admit(TokenRequest(room_config={"max_participants": 3, "metadata": "m"})))
+    assert (config.max_participants, config.metadata) == (3, "m")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"unknown": 1},
+        {"agents": "agent"},
+        {"agents": [7]},
+        {"agents": [{"agent_name": 7}]},
+        {"empty_timeout": "soon"},
+        {"empty_timeout": -1},
+        {"empty_timeout": 2**40},
+        {"empty_timeout": 1.5},
+        {"name": 7},
+        {"egress": {"room": {"file_outputs": [{"unknown": 1}]}}},
+    ],
+)
+def test_what_is_no_room_configuration_is_invalid(config: dict[str, Any]) -> None:
+    with pytest.raises(Invalid, match="room_config"):
+        ISSUER.admit(TokenRequest(room_config=config))
+
+
+def test_a_room_configuration_nested_beyond_reason_is_invalid() -> None:
+    deep: dict[str, Any] = {}
+    for _ in range(5_000):
+        deep = {"egress": deep}
+    with pytest.raises(Invalid):
+        ISSUER.admit(TokenRequest(room_config=deep))
