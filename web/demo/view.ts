@@ -106,7 +106,7 @@ function detail(state: ConnectionState, conversationEmpty: boolean): string {
       return "The agent waits for you; you need not do anything.";
     case "ready":
       return state.microphone === "on"
-        ? "Your microphone is on. This example agent only reads text; a real agent also listens."
+        ? "Your microphone is on. This example only reads text; a real agent also listens."
         : "Write something below.";
     default:
       return "This takes a second or two.";
