@@ -83,6 +83,10 @@ class Transition(msgspec.Struct, frozen=True, kw_only=True):
     event: str
 
 
+#: What has to be done about dispatches, in order; each dispatch as it stood when that was decided.
+Effects = tuple[tuple[Effect, Dispatch], ...]
+
+
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one change."""
 
@@ -91,7 +95,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     #: False when the change was stale, a repetition, or an Intent that found a live dispatch.
     applied: bool = True
     transitions: tuple[Transition, ...] = ()
-    effects: tuple[tuple[Effect, Dispatch], ...] = ()
+    effects: Effects = ()
     #: What a Due would have done, had it not been withheld.
     withheld: Event | None = None
     #: An agent came that no dispatch of ours waited for.

@@ -4,11 +4,12 @@ import msgspec
 from aiohttp import web
 
 from app.config.settings import SessionRoomsBy
-from app.control.dispatcher import AgentRequest
+from app.control.requests import AgentRequest
 from app.errors import Invalid
-from app.web import presenters, schemas, session_cookie
+from app.web import presenters, schemas
 from app.web.admission import CALLER
 from app.web.bodies import json_response
+from app.web.browser_sessions import attach_cookie, may_have_cookie, read_cookie
 from app.web.keys import CONFIG, SERVICE, SESSION_ROOMS, TOKEN_ISSUER
 from app.web.webhook import receive_webhook
 
@@ -40,9 +41,7 @@ async def end_agent(request: web.Request, query: schemas.EndQuery) -> schemas.En
 async def show_status(request: web.Request, query: schemas.RoomQuery) -> schemas.StatusResponse:
     request[CALLER].require_room(query.room_name)
     agent_name = _agent_name(request, query.agent_name)
-    return presenters.status_response(
-        await request.app[SERVICE].dispatcher.status(query.room_name, agent_name)
-    )
+    return presenters.status_response(await request.app[SERVICE].queries.status(query.room_name, agent_name))
 
 
 async def issue_token(request: web.Request, fields: schemas.TokenRequest) -> web.Response:
@@ -56,7 +55,7 @@ async def issue_token(request: web.Request, fields: schemas.TokenRequest) -> web
     )
     response = json_response(answer, status=201)
     if cookie:
-        session_cookie.attach(response, request, cookie)
+        attach_cookie(response, request, cookie)
     return response
 
 
@@ -66,17 +65,17 @@ async def _with_session_room(
     """The request with the names that it leaves out, and the cookie that the browser is to keep them in."""
     config = request.app[CONFIG]
     by_cookie = config.session_rooms is SessionRoomsBy.COOKIE
-    if not by_cookie or not session_cookie.is_welcome(request, config.cors_origins):
+    if not by_cookie or not may_have_cookie(request, config.cors_origins):
         return fields, None
     visit = await request.app[SESSION_ROOMS].visit(
-        session_cookie.read(request), fields.room_name, fields.participant_identity
+        read_cookie(request), fields.room_name, fields.participant_identity
     )
     named = msgspec.structs.replace(fields, room_name=visit.room_name, participant_identity=visit.identity)
     return named, visit.cookie
 
 
 async def list_agents(request: web.Request, query: schemas.ListQuery) -> schemas.AgentList:
-    found = await request.app[SERVICE].dispatcher.find(
+    found = await request.app[SERVICE].queries.find(
         schemas.states(query),
         schemas.after(query),
         # One more than is shown tells whether there are more.
@@ -93,7 +92,7 @@ async def list_agents(request: web.Request, query: schemas.ListQuery) -> schemas
 
 
 async def show_agent(request: web.Request, _query: schemas.NoQuery) -> schemas.AgentHistory:
-    dispatch, lines = await request.app[SERVICE].dispatcher.history(request.match_info["dispatch_id"])
+    dispatch, lines = await request.app[SERVICE].queries.history(request.match_info["dispatch_id"])
     return schemas.AgentHistory(
         agent=presenters.agent_item(dispatch), history=[presenters.history_item(line) for line in lines]
     )

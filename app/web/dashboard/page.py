@@ -14,7 +14,7 @@ CONTENT_SECURITY_POLICY = (
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
     "require-trusted-types-for 'script'; trusted-types 'none'"
 )
-#: Beyond those that every answer has: app/web/middleware/security_headers.py.
+#: Beyond those that every answer has: app/web/security_headers.py.
 _HEADERS = {
     # Asked for anew each time, and answered with 304 as long as it is the same: an update shows at once.
     "Cache-Control": "no-cache",

@@ -1,4 +1,4 @@
-"""docs/lifecycle.md against the code. `python tests/unit/lifecycle/test_lifecycle_doc.py` writes its table anew."""
+"""docs/lifecycle.md against the code. Its table: `python tests/unit/lifecycle/test_lifecycle_doc.py`."""
 
 import re
 from pathlib import Path
