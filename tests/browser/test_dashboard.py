@@ -58,7 +58,7 @@ async def test_an_agent_comes_goes_idle_counts_down_and_ends_without_a_reload(
     await dashboard.page.keyboard.press("Enter")
     time_line = dashboard.page.get_by_role("dialog", name=truth.name)
     await expect(time_line.locator(".what")).to_contain_text(["The last person left", "The agent joined"])
-    await expect(time_line).to_contain_text("its TTL passed")
+    await expect(time_line).to_contain_text("its TTL expired")
     await dashboard.page.keyboard.press("Escape")
     await expect(time_line).to_be_hidden()
     await expect(dashboard.page.get_by_role("button", name=truth.name, exact=True)).to_be_focused()

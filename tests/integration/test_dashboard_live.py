@@ -262,7 +262,9 @@ async def test_the_time_line_leads_to_the_dispatch_before(app: App, page: Page, 
     second = (await app.status())["dispatchId"]
     assert second != first
     line = (await page.call("GET", f"/agents/{second}")).body
-    assert line["entries"][0]["what"].startswith("It took over from an earlier dispatch. The agent was lost")
+    assert line["entries"][0]["what"].startswith(
+        "This dispatch took over from an earlier one. The agent was lost"
+    )
     before = (await page.call("GET", f"/agents/{line['succeeds']}")).body
     assert before["agent"]["dispatchId"] == first
     assert before["endReason"] == "the agent died"
