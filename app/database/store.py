@@ -53,7 +53,7 @@ class Store:
             # A try that was rolled back has left its marks on its ledger.
             unit = new_unit()
             load(connection, changes, unit)
-            outcomes = [unit.take(change) for change in changes]
+            outcomes = [unit.apply(change) for change in changes]
             save(connection, unit)
             return outcomes
 
