@@ -1,4 +1,4 @@
-"""One batch of changes in one transaction: what is read for the ledger, and what of it is written back."""
+"""Loading and saving of the unit of work of one batch."""
 
 from collections.abc import Sequence
 from operator import attrgetter
@@ -22,7 +22,7 @@ _participant_values = attrgetter(*(column.name for column in participants.column
 
 
 def dispatch_of(row: Sequence[Any]) -> Dispatch:
-    """The dispatch of a row with all columns of the table, in their order."""
+    """Build a dispatch from a row with all columns of the table, in table order."""
     values = dict(zip(_DISPATCH_COLUMNS, row, strict=True))
     for name in _DISPATCH_DERIVED:
         del values[name]
@@ -35,7 +35,7 @@ def load(connection: Connection, changes: Sequence[Change], unit: UnitOfWork) ->
     sql = batch_sql(connection)
     names = sorted({change.room_name for change in changes})
     sql.lock(connection, names)
-    # The rows as well: the pruning takes no other lock.
+    # This locks the rows too: the pruning takes no other lock.
     for name, sid, created_at, finished_at, generation, people in sql.rooms(connection, names):
         unit.people[name] = people
         unit.rooms[name] = TrackedRoom(
@@ -57,13 +57,12 @@ def load(connection: Connection, changes: Sequence[Change], unit: UnitOfWork) ->
             room_sid = snapshot.room.sid
             keys += [(room_sid, participant.sid) for participant in snapshot.participants]
     if keys:
-        _take_participants(unit, sql.participants(connection, keys))
+        _add_participants(unit, sql.participants(connection, keys))
     if snapshots:
-        asked = [snapshot.room_name for snapshot in snapshots]
-        _take_participants(unit, sql.present(connection, asked))
+        _add_participants(unit, sql.present(connection, [snapshot.room_name for snapshot in snapshots]))
 
 
-def _take_participants(unit: UnitOfWork, rows: Rows) -> None:
+def _add_participants(unit: UnitOfWork, rows: Rows) -> None:
     for sid, room_name, room_sid, kind, identity, agent_name, left_at, leave_reason, generation in rows:
         unit.participants[sid] = TrackedParticipant(
             sid=sid,
@@ -94,7 +93,7 @@ def save(connection: Connection, unit: UnitOfWork) -> None:
 def _save_dispatches(connection: Connection, unit: UnitOfWork) -> None:
     sql = batch_sql(connection)
     final = final_states(unit.dispatch_set.transitions)
-    # Ended and ending ones first: a successor takes the place that they leave in the unique index.
+    # Ended and ending rows first: a successor takes their place in the unique index.
     ordered = sorted(final.values(), key=lambda dispatch: dispatch.state in LIVE_STATES)
     new = {t.after.id for t in unit.dispatch_set.transitions if t.before is None}
     if changed := [_changed_values(dispatch) for dispatch in ordered if dispatch.id not in new]:

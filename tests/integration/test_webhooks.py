@@ -336,7 +336,7 @@ async def test_a_database_that_fails_is_503_and_the_webhook_can_come_again(
 
     assert answer.status == 503
     assert told(answer) == error(
-        "database_unavailable", "the database cannot take it (OperationalError)", retryable=True
+        "database_unavailable", "The database is not available (OperationalError)", retryable=True
     )
     assert int(answer.headers["Retry-After"]) > 0
 
