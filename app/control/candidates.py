@@ -1,12 +1,13 @@
-"""Whose agent is it: which dispatch, agent and row of ours belong together, and which of them is the best."""
+"""Candidates: which dispatch, agent and row belong together, and which of them to keep."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from app.lifecycle import SECOND_US, Dispatch
+from app.lifecycle import Dispatch
 from app.livekit.interface import ListedDispatch, RoomInfo
 from app.state.changes import Outcome
+from app.state.ownership import is_not_older
 from app.state.presence import Participant
 
 
@@ -142,4 +143,4 @@ def _fits(candidate: Candidate, agent: Participant) -> bool:
         return False
     if candidate.row and candidate.row.agent_identity:
         return False
-    return (agent.joined_at or 0) + SECOND_US // 1_000 >= listed.created_at
+    return is_not_older(agent, listed.created_at)

@@ -1,78 +1,64 @@
-"""What callers can ask for: an agent in a room, its end, how it is, and what there is."""
+"""The dispatcher: answers calls for an agent in a room, and calls for its end."""
 
 import asyncio
 import logging
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from app.clock import Clock
 from app.control.candidates import AgentHealth, AssessedCandidate, Inspection
+from app.control.creation import Creator
 from app.control.effects import EffectRunner
 from app.control.inspector import RoomInspector
 from app.control.processor import ChangeProcessor, new_row_id
-from app.control.tasks import drain
+from app.control.removal import Remover
+from app.control.requests import AgentGrant, AgentRequest
 from app.database.store import Store
-from app.errors import Busy, LiveKitTimeout, LiveKitUnavailable, NotFound
+from app.errors import Busy, LiveKitTimeout, LiveKitUnavailable
 from app.lifecycle import Dispatch, Effect, Event, Signal, State
 from app.lifecycle.mode import Mode
-from app.livekit.interface import LiveKit, RoomInfo
+from app.livekit.interface import RoomInfo
 from app.metrics.counters import Counters, SuppressedActions
-from app.state.changes import Advance, Intent, Outcome
-from app.state.views import HistoryLine
+from app.state.changes import Effects, Intent, Outcome
+from app.tasks import drain
 
 logger = logging.getLogger(__name__)
 
-#: A caller hears within this what became of the request.
+#: A caller gets an answer within this.
 _FLIGHT_TIMEOUT_S = 9
 _OTHER_POLL_S = 0.05
-#: How often the evidence is gathered again because the room changed meanwhile.
-_MOVED_TRIES = 5
+#: How often a room is inspected again because its dispatch changed during the inspection.
+_STALE_TRIES = 5
 
 
 class _StaleInspection(Exception):
-    """The row changed while the evidence about it was gathered."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class AgentRequest:
-    room_name: str
-    agent_name: str
-    timezone: str | None = None
-    timezone_offset_min: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class AgentGrant:
-    dispatch: Dispatch
-    #: Whether the agent was there, or on its way, before this call.
-    reused: bool
+    """The row changed while its room was inspected."""
 
 
 class Dispatcher:
     def __init__(
         self,
-        livekit: LiveKit,
         store: Store,
         processor: ChangeProcessor,
         inspector: RoomInspector,
         effects: EffectRunner,
+        creator: Creator,
+        remover: Remover,
         counters: Counters,
         clock: Clock,
         *,
         mode: Mode,
         suppressed: SuppressedActions,
-        room_timeout_s: int,
     ) -> None:
-        self._livekit = livekit
         self._store = store
         self._processor = processor
         self._inspector = inspector
         self._effects = effects
+        self._creator = creator
+        self._remover = remover
         self._counters = counters
         self._clock = clock
         self._mode = mode
         self._suppressed = suppressed
-        self._room_timeout_s = room_timeout_s
         self._flights: dict[tuple[str, str], asyncio.Task[AgentGrant]] = {}
 
     async def request(self, wanted: AgentRequest) -> AgentGrant:
@@ -81,12 +67,44 @@ class Dispatcher:
         Raises:
             LiveKitUnavailable: LiveKit cannot be asked; nothing was changed.
             LiveKitTimeout: it did not answer in time; what was begun is settled in the background.
-            LiveKitRefused: LiveKit does not want to.
+            LiveKitRefused: LiveKit rejected it.
         """
         with self._counters.request() as note:
             granted = await self._join_flight(wanted)
             note("reused" if granted.reused else "created")
         return granted
+
+    async def end(self, room_name: str, agent_name: str) -> Dispatch | None:
+        """End the agent now, whoever is in; None when there was none. Raises as `request`."""
+        async with self._effects.exclusive(room_name, agent_name):
+            return await self._end(await self._inspector.examine(room_name, agent_name))
+
+    async def give_back(self, room_name: str, agent_name: str) -> Dispatch | None:
+        """End the agent unless people are in; None when it stays, or there was none. Raises as `request`."""
+        async with self._effects.exclusive(room_name, agent_name):
+            inspection = await self._inspector.examine(room_name, agent_name)
+            return None if inspection.people else await self._end(inspection)
+
+    async def adopt(self, best: AssessedCandidate, inspection: Inspection, wanted: AgentRequest) -> Dispatch:
+        """Take over a good agent that we never dispatched."""
+        listed, agent = best.candidate.listed, best.candidate.agent
+        now = self._clock.now()
+        if listed is None or inspection.room is None:
+            raise LiveKitUnavailable("LiveKit does not list the agent's dispatch; retry")
+        dispatch = replace(
+            wanted.intended(inspection.room, now),
+            dispatch_id=listed.id,
+            dispatched_at=listed.created_at,
+            agent_identity=agent.identity if agent else None,
+            agent_joined_at=now if agent else None,
+        )
+        outcome = await self._processor.submit_one(Intent(dispatch=dispatch, room=inspection.room))
+        if outcome.dispatch is None:
+            raise LiveKitUnavailable("The room was closed during the request; retry")
+        return outcome.dispatch
+
+    async def close(self, grace_s: float) -> None:
+        await drain(self._flights.values(), grace_s)
 
     async def _join_flight(self, wanted: AgentRequest) -> AgentGrant:
         key = (wanted.room_name, wanted.agent_name)
@@ -100,69 +118,16 @@ class Dispatcher:
         # The caller may go away; whoever has joined the flight still wants its outcome.
         return await asyncio.shield(flight)
 
-    async def end(self, room_name: str, agent_name: str) -> Dispatch | None:
-        """End the agent now, whoever is in; None when there was none. Raises as `request`."""
-        async with self._effects.exclusive(room_name, agent_name):
-            return await self._end(await self._inspector.examine(room_name, agent_name))
-
-    async def give_back(self, room_name: str, agent_name: str) -> Dispatch | None:
-        """End the agent unless people are in; None when it stays, or there was none. Raises as `request`."""
-        async with self._effects.exclusive(room_name, agent_name):
-            inspection = await self._inspector.examine(room_name, agent_name)
-            return None if inspection.people else await self._end(inspection)
-
-    async def _end(self, inspection: Inspection) -> Dispatch | None:
-        if inspection.row:
-            # A wish needs no evidence: it holds for the row in whatever state it is by now.
-            wish = Signal(event=Event.END_REQUESTED)
-            outcome = await self._processor.submit_one(
-                Advance(room_name=inspection.row.room_name, row_id=inspection.row.id, signal=wish)
-            )
-            await self._perform(outcome.effects)
-        await self._remove_untracked(inspection, keep=None)
-        return inspection.row
-
-    async def status(self, room_name: str, agent_name: str) -> Dispatch | None:
-        """The live dispatch, or the one that is being ended; None without either. Asks the database only."""
-        rows = (await self._store.room(room_name)).dispatches
-        named = [row for row in rows if row.agent_name == agent_name]
-        live = [row for row in named if row.state is not State.ENDING]
-        return next(iter(live or named), None)
-
-    async def find(
-        self,
-        states: Iterable[State],
-        after: tuple[int, str] | None,
-        limit: int,
-        *,
-        room_name: str | None = None,
-        agent_name: str | None = None,
-    ) -> list[Dispatch]:
-        """Newest first, from behind `after` on; the database only is asked."""
-        return await self._store.list_dispatches(
-            states, after, limit, room_name=room_name, agent_name=agent_name
-        )
-
-    async def history(self, dispatch_id: str) -> tuple[Dispatch, list[HistoryLine]]:
-        """Raises: NotFound: no such dispatch, or it ended longer ago than history is kept."""
-        dispatch = await self._store.find_dispatch(dispatch_id)
-        if dispatch is None:
-            raise NotFound("there is no such dispatch")
-        return dispatch, await self._store.history(dispatch.id)
-
-    async def close(self, grace_s: float) -> None:
-        await drain(self._flights.values(), grace_s)
-
     async def _fly(self, wanted: AgentRequest) -> AgentGrant:
         try:
             async with asyncio.timeout(_FLIGHT_TIMEOUT_S):
                 async with self._effects.exclusive(wanted.room_name, wanted.agent_name):
                     return await self._grant(wanted)
         except TimeoutError as error:
-            raise LiveKitTimeout("LiveKit was too slow; ask again") from error
+            raise LiveKitTimeout("LiveKit did not answer in time; retry") from error
 
     async def _grant(self, wanted: AgentRequest) -> AgentGrant:
-        for _ in range(_MOVED_TRIES):
+        for _ in range(_STALE_TRIES):
             inspection = await self._inspector.examine(wanted.room_name, wanted.agent_name)
             best = inspection.best()
             if best and not self._mode.keeps_one:
@@ -174,7 +139,7 @@ class Dispatcher:
                 return await self._make(inspection, wanted)
             except _StaleInspection:
                 continue
-        raise Busy("people come and go too fast to say; ask again")
+        raise Busy("The room kept changing while the request was processed; retry")
 
     async def _keep(
         self, best: AssessedCandidate, inspection: Inspection, wanted: AgentRequest
@@ -198,31 +163,13 @@ class Dispatcher:
         outcome = await self._advance(row, Signal(event=Event.REUSED))
         await self._remove_untracked(inspection, keep=best)
         if outcome.dispatch is None:
-            raise LiveKitUnavailable("the room was closed meanwhile; ask again")
+            raise LiveKitUnavailable("The room was closed during the request; retry")
         _log("reuse", outcome.dispatch)
         return AgentGrant(dispatch=outcome.dispatch, reused=True)
 
-    async def adopt(self, best: AssessedCandidate, inspection: Inspection, wanted: AgentRequest) -> Dispatch:
-        """Take over a good agent that we never dispatched."""
-        listed, agent = best.candidate.listed, best.candidate.agent
-        now = self._clock.now()
-        if listed is None or inspection.room is None:
-            raise LiveKitUnavailable("the agent's dispatch is not listed; ask again")
-        dispatch = replace(
-            self._intended(wanted, inspection.room, now),
-            dispatch_id=listed.id,
-            dispatched_at=listed.created_at,
-            agent_identity=agent.identity if agent else None,
-            agent_joined_at=now if agent else None,
-        )
-        outcome = await self._processor.submit_one(Intent(dispatch=dispatch, room=inspection.room))
-        if outcome.dispatch is None:
-            raise LiveKitUnavailable("the room was closed meanwhile; ask again")
-        return outcome.dispatch
-
     async def _settle(self, row: Dispatch, best: AssessedCandidate) -> Dispatch:
         listed = best.candidate.listed
-        assert listed is not None  # noqa: S101 - the caller has looked
+        assert listed is not None  # noqa: S101 - the caller has checked
         signal = Signal(event=Event.DISPATCHED, dispatch_id=listed.id, dispatched_at=listed.created_at)
         outcome = await self._advance(row, signal)
         return outcome.dispatch or row
@@ -232,23 +179,27 @@ class Dispatcher:
         if inspection.row:
             event = _event_of(inspection) if self._mode.keeps_one else Event.MISSING
             outcome = await self._advance(inspection.row, Signal(event=event))
-            await self._perform(_without_create(outcome))
+            await self._run(_without_create(outcome), inspection.room)
         await self._remove_untracked(inspection, keep=None)
-        room = inspection.room or await self._livekit.ensure_room(wanted.room_name, self._room_timeout_s)
-        intent = Intent(dispatch=self._intended(wanted, room, self._clock.now()), room=room)
+        ensured = None if inspection.room else await self._creator.ensure_room(wanted.room_name)
+        room = inspection.room or ensured
+        assert room is not None  # noqa: S101 - one of the two is
+        intent = Intent(dispatch=wanted.intended(room, self._clock.now()), room=room)
         outcome = await self._processor.submit_one(intent)
         row = outcome.dispatch
         if row is None:
-            raise LiveKitUnavailable("the room was closed meanwhile; ask again")
-        if not outcome.applied:
+            raise LiveKitUnavailable("The room was closed during the request; retry")
+        if outcome.applied:
+            created = await self._creator.create_new(row, ensured)
+        else:
             row = await self._await_lease(row)
-        if row.state is State.UNAVAILABLE:
-            # A caller's wish is a reason to try at once.
-            row = (await self._advance(row, Signal(event=Event.REUSED))).dispatch or row
-        if row.state is not State.CREATING:
-            # Another replica was faster.
-            return AgentGrant(dispatch=row, reused=True)
-        created = await self._effects.create(row)
+            if row.state is State.UNAVAILABLE:
+                # A caller's wish is a reason to try at once.
+                row = (await self._advance(row, Signal(event=Event.REUSED))).dispatch or row
+            if row.state is not State.CREATING:
+                # Another replica was faster.
+                return AgentGrant(dispatch=row, reused=True)
+            created = await self._creator.create(row)
         _log("dispatch", created)
         return AgentGrant(dispatch=created, reused=False)
 
@@ -269,49 +220,37 @@ class Dispatcher:
             row = current
         return row
 
-    def _intended(self, wanted: AgentRequest, room: RoomInfo, now: int) -> Dispatch:
-        return Dispatch(
-            id=new_row_id(),
-            room_name=wanted.room_name,
-            room_sid=room.sid,
-            agent_name=wanted.agent_name,
-            state=State.CREATING,
-            created_at=now,
-            last_activity_at=now,
-            timezone=wanted.timezone,
-            timezone_offset_min=wanted.timezone_offset_min,
-        )
+    async def _end(self, inspection: Inspection) -> Dispatch | None:
+        if inspection.row:
+            # A wish needs no evidence: it holds for the row in whatever state it is by now.
+            outcome = await self._processor.advance(inspection.row, Signal(event=Event.END_REQUESTED))
+            await self._run(outcome.effects, inspection.room)
+        await self._remove_untracked(inspection, keep=None)
+        return inspection.row
 
     async def _remove_untracked(self, inspection: Inspection, keep: AssessedCandidate | None) -> None:
-        """Take out the dispatches and agents of this name that no row of ours is about."""
-        if not self._mode.keeps_one:
+        """Remove the dispatches and agents of this name that no row of ours is about."""
+        if not self._mode.keeps_one or inspection.room is None:
             return
         for assessed in inspection.assessed:
-            candidate = assessed.candidate
-            if assessed is keep or candidate.row or inspection.room is None:
-                continue
-            if candidate.listed:
-                await self._livekit.delete_dispatch(inspection.room.name, candidate.listed.id)
-            if candidate.agent and candidate.agent.identity:
-                await self._livekit.remove_participant(inspection.room.name, candidate.agent.identity)
+            if assessed is not keep and assessed.candidate.row is None:
+                await self._remover.remove_candidate(inspection.room.name, assessed.candidate)
 
-    async def _perform(self, effects: Iterable[tuple[Effect, Dispatch]]) -> None:
+    async def _run(self, effects: Effects, room: RoomInfo | None) -> None:
         for effect, dispatch in effects:
-            await self._effects.perform(effect, dispatch)
+            await self._effects.run(effect, dispatch, room)
 
     async def _advance(self, dispatch: Dispatch, signal: Signal) -> Outcome:
-        """Apply a signal that rests on evidence: only to the row as it was when that was gathered."""
-        outcome = await self._processor.submit_one(
-            Advance(room_name=dispatch.room_name, row_id=dispatch.id, signal=signal, version=dispatch.version)
-        )
+        """Apply a signal that rests on an inspection: only to the row as it was then."""
+        outcome = await self._processor.advance(dispatch, signal, dispatch.version)
         if not outcome.applied and outcome.dispatch and outcome.dispatch.version != dispatch.version:
             raise _StaleInspection
         return outcome
 
 
-def _without_create(outcome: Outcome) -> list[tuple[Effect, Dispatch]]:
-    """The effects of an outcome but for a creation, which the caller sees to itself."""
-    return [(effect, dispatch) for effect, dispatch in outcome.effects if effect is not Effect.CREATE]
+def _without_create(outcome: Outcome) -> Effects:
+    """The effects of an outcome but for a creation, which the caller runs itself."""
+    return tuple((effect, dispatch) for effect, dispatch in outcome.effects if effect is not Effect.CREATE)
 
 
 def _event_of(inspection: Inspection) -> Event:
@@ -327,7 +266,7 @@ def _event_of(inspection: Inspection) -> Event:
 
 def _log(action: str, dispatch: Dispatch) -> None:
     logger.info(
-        "An agent was granted",
+        "An agent was provided",
         extra={
             "action": action,
             "dispatch_id": dispatch.dispatch_id,

@@ -18,7 +18,7 @@ from app.database.store import Store
 from app.errors import LiveKitUnavailable
 from app.lifecycle import LIVE_STATES, SECOND_US, Dispatch, Event, Signal, State
 from app.livekit.interface import ListedDispatch, LiveKit, Probe, RoomInfo
-from app.state.changes import Advance, Snapshot
+from app.state.changes import Snapshot
 from app.state.presence import Participant, ParticipantKind
 
 #: A single question without an answer may be a long garbage collection, or a lost packet.
@@ -55,7 +55,7 @@ class RoomInspector:
             if not reading.is_stale:
                 return reading
             reading = await self._read_room(room_name)
-        raise LiveKitUnavailable("agents come faster than LiveKit lists them; ask again")
+        raise LiveKitUnavailable("Agents join faster than LiveKit lists them; retry")
 
     async def _read_room(self, room_name: str) -> RoomReading:
         before = await self._store.room(room_name)
@@ -122,8 +122,7 @@ class RoomInspector:
         if own is None:
             return row
         signal = Signal(event=Event.AGENT_IN, agent_identity=own.identity)
-        advance = Advance(room_name=row.room_name, row_id=row.id, signal=signal, version=row.version)
-        return (await self._processor.submit_one(advance)).dispatch or row
+        return (await self._processor.advance(row, signal, row.version)).dispatch or row
 
     async def _assess(self, reading: RoomReading, candidate: Candidate) -> AgentHealth:
         if await self._is_doomed(candidate):

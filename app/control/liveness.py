@@ -1,4 +1,4 @@
-"""The light probe of agents with people in: a frozen or killed one is noticed long before LiveKit does."""
+"""The liveness probe of agents with people in: it notices a frozen or killed one long before LiveKit does."""
 
 import asyncio
 import logging
@@ -12,6 +12,7 @@ from app.database.store import Store
 from app.errors import ServiceError
 from app.lifecycle import Dispatch, Effect, State
 from app.livekit.interface import LiveKit, Probe
+from app.tasks import BackgroundLoop, repeat
 
 logger = logging.getLogger(__name__)
 
@@ -38,16 +39,14 @@ class Liveness:
         self._clock = clock
         self._interval_s = interval_s
         self._slots = asyncio.Semaphore(concurrency)
-        self._task: asyncio.Task[None] | None = None
+        self._loop = BackgroundLoop("liveness")
 
     def start(self) -> None:
         if self._interval_s:
-            self._task = asyncio.create_task(self._run(), name="liveness")
+            self._loop.start(repeat(self._probe_guarded, self._interval_s))
 
     async def close(self) -> None:
-        if self._task:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._loop.close()
 
     async def probe_all(self) -> None:
         """One round: ask every agent that has people in, and replace those that do not answer."""
@@ -56,18 +55,16 @@ class Liveness:
                 active = await self._store.in_state(State.ACTIVE)
                 await asyncio.gather(*(self._look_after(dispatch) for dispatch in active))
 
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(self._interval_s)
-            try:
-                await self.probe_all()
-            except ServiceError as error:
-                logger.warning(
-                    "The agents could not be probed; the next round does it",
-                    extra={"action": "liveness", "code": error.code},
-                )
-            except Exception:
-                logger.exception("A round of probes failed unforeseen", extra={"action": "liveness"})
+    async def _probe_guarded(self) -> None:
+        try:
+            await self.probe_all()
+        except ServiceError as error:
+            logger.warning(
+                "The agents could not be probed; the next round retries it",
+                extra={"action": "liveness", "code": error.code},
+            )
+        except Exception:
+            logger.exception("Unexpected error in a round of probes", extra={"action": "liveness"})
 
     async def _look_after(self, dispatch: Dispatch) -> None:
         if dispatch.agent_identity is None:
@@ -93,5 +90,5 @@ class Liveness:
         if probe is Probe.ALIVE:
             # It cannot say that its session is closed, and the look that its user's return entailed may have
             # come to nothing: an active dispatch has no deadline that would order another.
-            self._effects.spawn([(Effect.CHECK, dispatch)])
+            self._effects.spawn(((Effect.CHECK, dispatch),))
         return probe in (Probe.OPEN, Probe.ALIVE)

@@ -1,4 +1,7 @@
-"""The one way to change anything: commit, then bring the timers into line, then say so in the log."""
+"""The change processor: commits changes, then updates timers and logs transitions.
+
+All writes go through here.
+"""
 
 import asyncio
 import logging
@@ -9,9 +12,9 @@ from app.clock import Clock
 from app.control.timers import Timers
 from app.database.group_commit import GroupCommit
 from app.database.store import Store
-from app.lifecycle import Policy
+from app.lifecycle import Dispatch, Policy, Signal
 from app.metrics.registry import Metrics
-from app.state.changes import Change, Outcome, RoomEvent, RoomEventKind, Transition
+from app.state.changes import Advance, Change, Outcome, RoomEvent, RoomEventKind, Transition
 from app.state.dispatch_set import DispatchSet
 from app.state.unit_of_work import UnitOfWork
 
@@ -26,19 +29,16 @@ class ChangeProcessor:
         clock: Clock,
         policy: Policy,
         metrics: Metrics,
-        follow_up: Callable[[Change, Outcome], None],
     ) -> None:
         self._timers = timers
         self._clock = clock
         self._policy = policy
         self._metrics = metrics
-        #: Told of every commit. It carries out the effects of what nobody waits for: an Advance and an
-        #: Intent leave theirs to whoever submitted them.
-        self._follow_up = follow_up
-        self._comings = _PresenceLog()
+        self._subscribers: list[Callable[[Change, Outcome], None]] = []
+        self._presence_log = _PresenceLog()
         #: Tells this process's leases from those of others, and from those of its own earlier lives.
         self.process_id = new_row_id()
-        self._writer = GroupCommit(store, self._new_unit, self._committed, metrics.commit)
+        self._commits = GroupCommit(store, self._new_unit, self._committed, metrics.commit)
 
     @property
     def join_timeout_us(self) -> int:
@@ -47,20 +47,28 @@ class ChangeProcessor:
     @property
     def queue_depth(self) -> int:
         """How many submissions wait for the next commit."""
-        return len(self._writer)
+        return len(self._commits)
 
     def start(self) -> None:
-        self._writer.start()
+        self._commits.start()
 
     async def close(self) -> None:
-        await self._writer.close()
+        await self._commits.close()
 
     async def submit(self, *changes: Change) -> list[Outcome]:
-        """Commit `changes` together; see `Writer.submit`."""
-        return await self._writer.submit(*changes)
+        """Commit `changes` together; see `GroupCommit.submit`."""
+        return await self._commits.submit(*changes)
 
     async def submit_one(self, change: Change) -> Outcome:
-        return (await self._writer.submit(change))[0]
+        return (await self._commits.submit(change))[0]
+
+    async def advance(self, dispatch: Dispatch, signal: Signal, version: int | None = None) -> Outcome:
+        """Apply a signal to one dispatch; see `advance_of`. Its effects are the caller's to run."""
+        return await self.submit_one(advance_of(dispatch, signal, version))
+
+    def subscribe(self, subscriber: Callable[[Change, Outcome], None]) -> None:
+        """Call it after every commit, with the change and its outcome; it must not block."""
+        self._subscribers.append(subscriber)
 
     def _new_unit(self) -> UnitOfWork:
         dispatch_set = DispatchSet(
@@ -73,9 +81,15 @@ class ChangeProcessor:
             self._timers.sync(transition.after)
             _log(transition)
         if outcome.applied and isinstance(change, RoomEvent) and change.participant:
-            self._comings.note(change)
+            self._presence_log.note(change)
         self._metrics.take(outcome.transitions)
-        self._follow_up(change, outcome)
+        for subscriber in self._subscribers:
+            subscriber(change, outcome)
+
+
+def advance_of(dispatch: Dispatch, signal: Signal, version: int | None = None) -> Advance:
+    """The change that applies a signal to a dispatch, if that is still at `version`; None: at any."""
+    return Advance(room_name=dispatch.room_name, row_id=dispatch.id, signal=signal, version=version)
 
 
 def new_row_id() -> str:

@@ -1,17 +1,16 @@
 """Whether the service may be sent traffic, and why not."""
 
-import asyncio
 import logging
 
 import msgspec
+import stamina
 
 from app.control.reconciler import Reconciler
 from app.database.store import Store
 from app.errors import LiveKitRefused, ServiceError
+from app.tasks import BackgroundLoop
 
 logger = logging.getLogger(__name__)
-
-_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 10.0
 
 
 class Report(msgspec.Struct, rename="camel", kw_only=True):
@@ -32,17 +31,15 @@ class Readiness:
         self._reconciler = reconciler
         self._timers_restored = False
         self._livekit_answered = False
-        self._task: asyncio.Task[None] | None = None
+        self._loop = BackgroundLoop("first reconcile")
 
     def start(self) -> None:
         """The timers are restored: read LiveKit's truth, and go on trying until it can be read."""
         self._timers_restored = True
-        self._task = asyncio.create_task(self._greet_livekit(), name="first reconcile")
+        self._loop.start(self._await_livekit())
 
     async def close(self) -> None:
-        if self._task:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._loop.close()
 
     async def report(self) -> Report:
         database = "reachable"
@@ -62,25 +59,27 @@ class Readiness:
             return str(self._reconciler.problem)
         return "reachable" if self._livekit_answered else "not asked yet"
 
-    async def _greet_livekit(self) -> None:
-        wait_s = _FIRST_WAIT_S
-        while True:
-            try:
-                await self._reconciler.run()
-            except ServiceError as error:
-                if isinstance(error, LiveKitRefused):
-                    logger.error(  # noqa: TRY400 - the message says it all
-                        "LiveKit refuses us: check LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET",
-                        extra={"action": "livekit", "code": error.code},
-                    )
-                else:
-                    logger.warning(
-                        "LiveKit or the database cannot be asked yet; trying on",
-                        extra={"action": "livekit", "code": error.code},
-                    )
-            else:
-                self._livekit_answered = True
-                logger.info("LiveKit has answered; the service is ready", extra={"action": "ready"})
-                return
-            await asyncio.sleep(wait_s)
-            wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
+    async def _await_livekit(self) -> None:
+        async for attempt in stamina.retry_context(
+            on=ServiceError, attempts=None, timeout=None, wait_initial=0.5, wait_max=10, wait_jitter=0
+        ):
+            with attempt:
+                await self._try_livekit()
+        self._livekit_answered = True
+        logger.info("LiveKit has answered; the service is ready", extra={"action": "ready"})
+
+    async def _try_livekit(self) -> None:
+        try:
+            await self._reconciler.run()
+        except LiveKitRefused as error:
+            logger.error(  # noqa: TRY400 - the message says it all
+                "LiveKit rejected our credentials: check LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET",
+                extra={"action": "livekit", "code": error.code},
+            )
+            raise
+        except ServiceError as error:
+            logger.warning(
+                "LiveKit or the database is not reachable yet; retrying",
+                extra={"action": "livekit", "code": error.code},
+            )
+            raise

@@ -1,4 +1,4 @@
-"""LiveKit's truth against the tables: what a lost webhook or a crash has left different is healed."""
+"""The reconciler: compares LiveKit with the tables, and heals what a lost webhook or a crash has left."""
 
 import asyncio
 import logging
@@ -7,20 +7,22 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from app.control.candidates import AgentHealth, AssessedCandidate, Inspection
-from app.control.dispatcher import AgentRequest, Dispatcher
+from app.control.dispatcher import Dispatcher
 from app.control.drift import matches, needs_inspection
 from app.control.effects import EffectRunner
 from app.control.inspector import SECOND_LOOK_S, RoomInspector
 from app.control.processor import ChangeProcessor
-from app.control.tasks import drain
+from app.control.removal import Remover
+from app.control.requests import AgentRequest
 from app.database.store import Store
 from app.errors import ServiceError
 from app.lifecycle import SECOND_US, Dispatch, Event, Signal, State
 from app.lifecycle.mode import Mode
 from app.livekit.interface import LiveKit, RoomInfo
 from app.metrics.counters import SuppressedActions
-from app.state.changes import Advance, Snapshot
+from app.state.changes import Change, Outcome, RoomEvent, Snapshot
 from app.state.views import KnownRoom
+from app.tasks import BackgroundTasks
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +50,7 @@ class Reconciler:
         inspector: RoomInspector,
         effects: EffectRunner,
         dispatcher: Dispatcher,
+        remover: Remover,
         *,
         mode: Mode,
         suppressed: SuppressedActions,
@@ -60,16 +63,18 @@ class Reconciler:
         self._inspector = inspector
         self._effects = effects
         self._dispatcher = dispatcher
+        self._remover = remover
         self._mode = mode
         self._suppressed = suppressed
         self._agent_names = tuple(agent_names)
         self._slots = asyncio.Semaphore(concurrency)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = BackgroundTasks()
         self._round = 0
         #: Why the last round could not be done; None after one that could, or before the first.
         self.problem: ServiceError | None = None
         #: Differences found since the start, by kind.
         self.drift: Counter[str] = Counter()
+        processor.subscribe(self._follow)
 
     async def run(self) -> None:
         """Compare every room that either side knows; raises LiveKitUnavailable when it cannot ask."""
@@ -106,12 +111,15 @@ class Reconciler:
 
     def spawn_inspection(self, room_name: str) -> None:
         """Look at one room in the background: something in it does not fit."""
-        task = asyncio.create_task(self._inspect_guarded(room_name), name="inspection")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.spawn(self._inspect_guarded(room_name), "inspection")
 
     async def close(self, grace_s: float) -> None:
-        await drain(self._tasks, grace_s)
+        await self._tasks.drain(grace_s)
+
+    def _follow(self, change: Change, outcome: Outcome) -> None:
+        # A Snapshot is part of an inspection: another one would find the same stranger for ever.
+        if outcome.stranger and isinstance(change, RoomEvent):
+            self.spawn_inspection(change.room_name)
 
     async def _inspect_guarded(self, room_name: str) -> None:
         try:
@@ -119,12 +127,12 @@ class Reconciler:
                 await self.inspect(room_name)
         except ServiceError as error:
             logger.warning(
-                "A room could not be looked at; the next round tries again",
+                "A room could not be inspected; the next round retries it",
                 extra={"action": "reconcile", "room": room_name, "code": error.code},
             )
         except Exception:
             logger.exception(
-                "A look at a room failed in a way that nobody foresaw",
+                "Unexpected error while inspecting a room",
                 extra={"action": "reconcile", "room": room_name},
             )
 
@@ -179,7 +187,8 @@ class Reconciler:
             extras = [assessed for assessed in extras if assessed.candidate.agent is None]
         for assessed in extras:
             if self._mode.ends:
-                await self._remove(assessed, room_name)
+                self.drift["extra"] += 1
+                await self._remover.remove_candidate(room_name, assessed.candidate)
             else:
                 self._suppressed.note("remove_extra", assessed.candidate.name)
 
@@ -195,9 +204,7 @@ class Reconciler:
         )
 
     async def _conclude(self, row: Dispatch, event: Event) -> None:
-        outcome = await self._processor.submit_one(
-            Advance(room_name=row.room_name, row_id=row.id, signal=Signal(event=event), version=row.version)
-        )
+        outcome = await self._processor.advance(row, Signal(event=event), row.version)
         if outcome.applied:
             self.drift[event] += 1
             self._effects.spawn(outcome.effects)
@@ -208,14 +215,6 @@ class Reconciler:
         if listed is None or listed.agent_identities:
             return False
         return self._livekit.now() - listed.created_at < _JOB_SHOWN_US
-
-    async def _remove(self, assessed: AssessedCandidate, room_name: str) -> None:
-        self.drift["extra"] += 1
-        listed, agent = assessed.candidate.listed, assessed.candidate.agent
-        if listed:
-            await self._livekit.delete_dispatch(room_name, listed.id)
-        if agent and agent.identity:
-            await self._livekit.remove_participant(room_name, agent.identity)
 
 
 def _health_of(row: Dispatch, inspection: Inspection) -> AgentHealth | None:

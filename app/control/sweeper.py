@@ -1,15 +1,13 @@
-"""The net under the timers: acts on what is due, at start, on time, and in every interval."""
+"""The sweeper: acts on what is due, at start, on time, and in every interval."""
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
 
 from app.clock import Clock
 from app.control.inspector import RoomInspector
 from app.control.processor import ChangeProcessor
 from app.control.reconciler import Reconciler
-from app.control.tasks import drain
 from app.control.timers import Timers
 from app.database.store import Store
 from app.errors import ServiceError
@@ -18,6 +16,7 @@ from app.lifecycle.mode import Mode
 from app.metrics.counters import SuppressedActions
 from app.state.changes import Due, Outcome
 from app.state.views import Deadline
+from app.tasks import BackgroundLoop, BackgroundTasks, repeat
 
 logger = logging.getLogger(__name__)
 
@@ -51,8 +50,8 @@ class Sweeper:
         self._mode = mode
         self._suppressed = suppressed
         self._interval_s = interval_s
-        self._acting: set[asyncio.Task[None]] = set()
-        self._sweeper: asyncio.Task[None] | None = None
+        self._tasks = BackgroundTasks()
+        self._loop = BackgroundLoop("sweep")
 
     async def restore(self) -> int:
         """Arm a timer for every deadline in the database; what is overdue fires at once. Returns how many."""
@@ -68,25 +67,17 @@ class Sweeper:
             await asyncio.sleep(0)
 
     def start(self) -> None:
-        self._sweeper = asyncio.create_task(self._sweep_forever(), name="sweep")
+        self._loop.start(repeat(self._sweep_shielded, self._interval_s))
 
     async def close(self, grace_s: float) -> None:
         self._timers.stop()
-        if self._sweeper:
-            # Only its sleep is cut short: the round that it has begun has its share of the grace.
-            self._sweeper.cancel()
-            await asyncio.gather(self._sweeper, return_exceptions=True)
-        await drain(self._acting, grace_s)
+        # Only its sleep is cut short: the round that it has begun has its share of the grace.
+        await self._loop.close()
+        await self._tasks.drain(grace_s)
 
     def act(self, deadline: Deadline) -> None:
         """A timer has fired."""
-        self._begin(self._act(deadline), "deadline")
-
-    def _begin(self, errand: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        task = asyncio.create_task(errand, name=name)
-        self._acting.add(task)
-        task.add_done_callback(self._acting.discard)
-        return task
+        self._tasks.spawn(self._act(deadline), "deadline")
 
     async def sweep(self) -> None:
         """One round: read LiveKit's truth, act on what is due, forget what is old."""
@@ -109,7 +100,7 @@ class Sweeper:
                 outcome = await self._submit(deadline, suppressed)
         except ServiceError as error:
             logger.warning(
-                "A deadline could not be acted on; the next sweep does it",
+                "A deadline could not be acted on; the next sweep retries it",
                 extra={"action": "deadline", "code": error.code},
             )
             return
@@ -132,10 +123,8 @@ class Sweeper:
     async def _prune(self) -> None:
         await self._store.prune(self._clock.now() - RETENTION_US)
 
-    async def _sweep_forever(self) -> None:
-        while True:
-            await asyncio.sleep(self._interval_s)
-            await asyncio.shield(self._begin(self.sweep(), "round"))
+    async def _sweep_shielded(self) -> None:
+        await asyncio.shield(self._tasks.spawn(self.sweep(), "round"))
 
 
 async def _guarded(step: Callable[[], Awaitable[None]]) -> None:
@@ -144,8 +133,8 @@ async def _guarded(step: Callable[[], Awaitable[None]]) -> None:
         await step()
     except ServiceError as error:
         logger.warning(
-            "A step of the sweep could not be done; the next round tries again",
+            "A step of the sweep failed; the next round retries it",
             extra={"action": "sweep", "code": error.code},
         )
     except Exception:
-        logger.exception("A step of the sweep failed in a way that nobody foresaw", extra={"action": "sweep"})
+        logger.exception("Unexpected error in a step of the sweep", extra={"action": "sweep"})

@@ -18,6 +18,7 @@ from app.dashboard.subscriber import Subscriber
 from app.database.store import Store
 from app.errors import Busy, ServiceError
 from app.lifecycle import LIVE_STATES, Dispatch, State
+from app.state.changes import Change, Outcome
 
 MAX_PAGES = 32
 _PUBLISH_EVERY_S = 0.25
@@ -74,6 +75,11 @@ class Feed:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def follow(self, _change: Change, outcome: Outcome) -> None:
+        """Note the dispatches that a commit changed."""
+        for transition in outcome.transitions:
+            self.note(transition.after)
 
     def note(self, dispatch: Dispatch) -> None:
         """Take in what this process has just committed."""

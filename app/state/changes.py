@@ -83,6 +83,10 @@ class Transition(msgspec.Struct, frozen=True, kw_only=True):
     event: str
 
 
+#: The effects to carry out, in order; each with the dispatch as it stood at the decision.
+Effects = tuple[tuple[Effect, Dispatch], ...]
+
+
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """The result of one change."""
 
@@ -91,7 +95,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     #: False if the change was stale, a repetition, or an Intent that found a live dispatch.
     applied: bool = True
     transitions: tuple[Transition, ...] = ()
-    effects: tuple[tuple[Effect, Dispatch], ...] = ()
+    effects: Effects = ()
     #: The event of a Due that the mode suppressed.
     withheld: Event | None = None
     #: An agent joined that no dispatch waited for.

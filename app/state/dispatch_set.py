@@ -18,10 +18,8 @@ from app.lifecycle import (
     open_dispatch,
 )
 from app.state.changes import Transition
+from app.state.ownership import awaits, future_owner, owner
 from app.state.presence import Participant
-
-#: LiveKit gives a participant's time in milliseconds and a dispatch's in nanoseconds.
-_CLOCK_GRAIN_US = 1_000
 
 _ROOM_CLOSED = frozenset({"ROOM_CLOSED", "ROOM_DELETED"})
 
@@ -70,29 +68,14 @@ class DispatchSet:
         self.signal_room(room_sid, Signal(event=event, people=people))
 
     def assign(self, room_sid: str, agent: Participant) -> bool:
-        """Give the agent to the dispatch that waits for one of its name; False: none does.
-
-        One that has reconnected, under its old identity, still is its dispatch's.
-        """
-        if any(dispatch.agent_identity == agent.identity for dispatch in self.of_room(room_sid)):
+        """Give the agent to the dispatch that waits for it; False: it is no dispatch's."""
+        dispatches = self.of_room(room_sid)
+        if owner(agent, dispatches):
             return True
-        for dispatch in self.of_room(room_sid):
-            if _awaits(dispatch, agent) and not self._is_predecessors(dispatch, agent):
-                self.signal(dispatch, Signal(event=Event.AGENT_IN, agent_identity=agent.identity))
-                return True
-        return False
-
-    def _is_predecessors(self, dispatch: Dispatch, agent: Participant) -> bool:
-        """Whether the agent comes late to the dispatch that this one succeeds, and is leaving with it.
-
-        Once LiveKit has confirmed the successor, its time tells them apart.
-        """
-        if dispatch.dispatched_at is not None or dispatch.succeeds is None:
-            return False
-        before = self.dispatches.get(dispatch.succeeds)
-        if before is None or before.state is not State.ENDING or before.agent_identity:
-            return False
-        return before.dispatched_at is not None and _is_not_older(agent, before.dispatched_at)
+        dispatch = future_owner(agent, dispatches)
+        if dispatch:
+            self.signal(dispatch, Signal(event=Event.AGENT_IN, agent_identity=agent.identity))
+        return dispatch is not None
 
     def agent_left(self, room_sid: str, agent: Participant, reason: str | None) -> bool:
         """Apply an agent's leave to its dispatch; False if the agent belongs to no dispatch."""
@@ -104,7 +87,7 @@ class DispatchSet:
     def agent_left_unseen(self, room_sid: str, agent: Participant, reason: str | None) -> None:
         """Apply the leave of an agent whose join was lost, or was overtaken by the leave."""
         for dispatch in self.of_room(room_sid):
-            if dispatch.dispatched_at is not None and _awaits(dispatch, agent):
+            if dispatch.dispatched_at is not None and awaits(dispatch, agent):
                 self.signal(dispatch, Signal(event=Event.AGENT_IN, agent_identity=agent.identity))
                 self.agent_left(room_sid, agent, reason)
                 return
@@ -157,19 +140,6 @@ class DispatchSet:
 def _lease(dispatch: Dispatch) -> int | None:
     """The end of the lease of a creating or ending dispatch; None in other states."""
     return dispatch.retry_at if dispatch.state in (State.CREATING, State.ENDING) else None
-
-
-def _awaits(dispatch: Dispatch, agent: Participant) -> bool:
-    """Whether the dispatch may be waiting for this agent: an agent older than it is another's."""
-    if dispatch.state not in (State.CREATING, State.STARTING) or dispatch.agent_identity:
-        return False
-    if dispatch.agent_name != agent.agent_name:
-        return False
-    return dispatch.dispatched_at is None or _is_not_older(agent, dispatch.dispatched_at)
-
-
-def _is_not_older(agent: Participant, dispatched_at: int) -> bool:
-    return agent.joined_at is None or agent.joined_at + _CLOCK_GRAIN_US >= dispatched_at
 
 
 def _leave_event(agent: Participant, reason: str | None) -> Event:

@@ -4,7 +4,7 @@ import msgspec
 from aiohttp import web
 
 from app.config.settings import SessionRoomsBy
-from app.control.dispatcher import AgentRequest
+from app.control.requests import AgentRequest
 from app.errors import Invalid
 from app.web import presenters, schemas, session_cookie
 from app.web.admission import CALLER
@@ -40,9 +40,7 @@ async def end_agent(request: web.Request, query: schemas.EndQuery) -> schemas.En
 async def show_status(request: web.Request, query: schemas.RoomQuery) -> schemas.StatusResponse:
     request[CALLER].require_room(query.room_name)
     agent_name = _agent_name(request, query.agent_name)
-    return presenters.status_response(
-        await request.app[SERVICE].dispatcher.status(query.room_name, agent_name)
-    )
+    return presenters.status_response(await request.app[SERVICE].queries.status(query.room_name, agent_name))
 
 
 async def issue_token(request: web.Request, fields: schemas.TokenRequest) -> web.Response:
@@ -76,7 +74,7 @@ async def _with_session_room(
 
 
 async def list_agents(request: web.Request, query: schemas.ListQuery) -> schemas.AgentList:
-    found = await request.app[SERVICE].dispatcher.find(
+    found = await request.app[SERVICE].queries.find(
         schemas.states(query),
         schemas.after(query),
         # One more than is shown tells whether there are more.
@@ -93,7 +91,7 @@ async def list_agents(request: web.Request, query: schemas.ListQuery) -> schemas
 
 
 async def show_agent(request: web.Request, _query: schemas.NoQuery) -> schemas.AgentHistory:
-    dispatch, lines = await request.app[SERVICE].dispatcher.history(request.match_info["dispatch_id"])
+    dispatch, lines = await request.app[SERVICE].queries.history(request.match_info["dispatch_id"])
     return schemas.AgentHistory(
         agent=presenters.agent_item(dispatch), history=[presenters.history_item(line) for line in lines]
     )

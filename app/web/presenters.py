@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from app.control.dispatcher import AgentGrant
+from app.control.requests import AgentGrant
 from app.lifecycle import Dispatch, State
 from app.lifecycle.descriptions import describe
 from app.state.views import HistoryLine

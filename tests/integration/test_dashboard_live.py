@@ -98,7 +98,7 @@ async def test_many_changes_at_once_are_one_message(app: App, page: Page) -> Non
         # Four changes of state each, within far less than the pause between two messages.
         feed = app.service.feed
         dispatches = [(await app.dispatch(f"room-{number}")).body["dispatchId"] for number in range(3)]
-        row, _ = await app.service.dispatcher.history(dispatches[0])
+        row, _ = await app.service.queries.history(dispatches[0])
         for version in range(1, 500):
             feed.note(replace(row, version=row.version + version))
         told: list[dict[str, Any]] = []

@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
-from app.web import admission
+from app.web import bodies
 from app.web.connections import ConnectionLimiter
 from app.web.keys import LANES
 from integration.harness import API_KEY, BOUND_S, DISPATCH, WEBHOOK, App
@@ -104,7 +104,7 @@ async def test_a_connection_may_rest_between_requests_but_not_within_a_head(app:
 
 
 async def test_a_body_that_does_not_come_is_408(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(admission, "BODY_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(bodies, "BODY_TIMEOUT_S", 0.2)
     head = f"POST {DISPATCH} HTTP/1.1\r\n{_SIGNED_IN}Content-Length: 100\r\n\r\n"
     async with connected(app.port) as slow:
         slow.send(head.encode() + b'{"roomName"')

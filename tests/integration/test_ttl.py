@@ -224,7 +224,7 @@ async def test_a_removal_that_fails_is_counted_and_tried_again(
         await app.pass_time(10)
     (row,) = world.rows("dispatches")
     assert (row["state"], row["cleanup_failures"]) == ("idle", 3)
-    levels = [record.levelno for record in caplog.records if "could not be removed" in record.message]
+    levels = [record.levelno for record in caplog.records if "removal failed" in record.message]
     assert levels == [logging.WARNING, logging.WARNING, logging.ERROR]
     livekit.faults.mend()
 

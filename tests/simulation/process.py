@@ -8,7 +8,7 @@ from enum import StrEnum, auto
 from typing import Any, TypeVar
 
 from app.config.settings import Config
-from app.control.dispatcher import AgentGrant, AgentRequest
+from app.control.requests import AgentGrant, AgentRequest
 from app.errors import ServiceError
 from app.lifecycle import Dispatch
 from app.logs.counts import LogCounts

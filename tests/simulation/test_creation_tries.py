@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.control.dispatcher import AgentRequest
+from app.control.requests import AgentRequest
 from app.errors import LiveKitUnavailable
 from fakes.clock import SECOND_US
 from fakes.faults import UNAVAILABLE

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from app.config.settings import Config
-from app.control.dispatcher import AgentGrant
 from app.control.drift import ROLLING_ROUNDS
+from app.control.requests import AgentGrant
 from app.errors import ServiceError
 from app.lifecycle import Restart, State
 from app.lifecycle.mode import Mode

@@ -9,7 +9,7 @@ APP = Path(__file__).parents[2] / "app"
 
 #: A package or module imports only from rows above its own; docs/architecture.md prints the same table.
 ROWS = (
-    {"lifecycle", "clock", "errors"},
+    {"lifecycle", "clock", "errors", "tasks"},
     {"config", "logs", "state"},
     {"metrics", "database"},
     {"livekit", "alerts"},

@@ -88,8 +88,8 @@ class _Dashboard:
 
     async def show_timeline(self, request: web.Request) -> web.Response:
         self._gate.require_session(request)
-        dispatcher = request.app[SERVICE].dispatcher
-        return json_response(messages.timeline(*await dispatcher.history(request.match_info["dispatch_id"])))
+        queries = request.app[SERVICE].queries
+        return json_response(messages.timeline(*await queries.history(request.match_info["dispatch_id"])))
 
     async def end_agent(self, request: web.Request) -> web.Response:
         """The same as a DELETE of the agent by an API key."""

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from app.control.dispatcher import AgentGrant
+from app.control.requests import AgentGrant
 from app.errors import Invalid, Malformed, ServiceError
 from app.lifecycle import Dispatch, State
 from app.state.views import HistoryLine

@@ -1,0 +1,115 @@
+"""Creation: makes a dispatch in LiveKit, or finds the one that an earlier try has made."""
+
+import json
+import logging
+
+import stamina
+
+from app.control.processor import ChangeProcessor, new_row_id
+from app.errors import LiveKitRefused, LiveKitUnavailable, LiveKitUnreachable
+from app.lifecycle import LIVE_STATES, Dispatch, Event, Signal
+from app.livekit.interface import ListedDispatch, LiveKit, RoomInfo
+from app.metrics.counters import Counters
+from app.state.changes import RoomEvent, RoomEventKind
+
+logger = logging.getLogger(__name__)
+
+_TRIES = 3
+
+
+class Creator:
+    def __init__(
+        self, livekit: LiveKit, processor: ChangeProcessor, counters: Counters, *, room_timeout_s: int
+    ) -> None:
+        self._livekit = livekit
+        self._processor = processor
+        self._counters = counters
+        self._room_timeout_s = room_timeout_s
+        self._has_warned_of_short_rooms = False
+
+    async def ensure_room(self, room_name: str) -> RoomInfo:
+        """The room, made to outlive the TTL of its agent if it did not exist."""
+        room = await self._livekit.ensure_room(room_name, self._room_timeout_s)
+        if room.departure_timeout_s < self._room_timeout_s and not self._has_warned_of_short_rooms:
+            self._has_warned_of_short_rooms = True
+            logger.warning(
+                "A room closes before the TTL of its agent is over: it was created with a shorter timeout",
+                extra={
+                    "action": "short_room",
+                    "room": room.name,
+                    "departure_timeout_s": room.departure_timeout_s,
+                    "wanted_s": self._room_timeout_s,
+                },
+            )
+        return room
+
+    async def create(self, dispatch: Dispatch) -> Dispatch:
+        """Make the dispatch in LiveKit, or find it there, and return it as it stands then.
+
+        Raises:
+            LiveKitRefused, LiveKitUnreachable: it was not made; the dispatch has ended.
+            LiveKitUnavailable: it may have been made; the row stays, and its deadline settles it.
+        """
+        return await self._create(dispatch, None, tries_before=1)
+
+    async def create_new(self, dispatch: Dispatch, ensured: RoomInfo | None) -> Dispatch:
+        """As `create`, for a row that was stored just now: LiveKit cannot have its dispatch.
+
+        `ensured`: the room that was made for it a moment ago; None: the room has been there.
+        """
+        return await self._create(dispatch, ensured, tries_before=0)
+
+    async def _create(self, dispatch: Dispatch, ensured: RoomInfo | None, *, tries_before: int) -> Dispatch:
+        with self._counters.creation():
+            try:
+                room = ensured or await self.ensure_room(dispatch.room_name)
+                await self._check_instance(dispatch, room)
+                listed = await self._create_in_livekit(dispatch, tries_before)
+            except (LiveKitRefused, LiveKitUnreachable):
+                await self._processor.advance(dispatch, Signal(event=Event.NOT_DISPATCHED))
+                raise
+            return await self._record(dispatch, listed)
+
+    async def _check_instance(self, dispatch: Dispatch, room: RoomInfo) -> None:
+        """Raises: LiveKitUnavailable: the room is another instance by now, and the row is about the old one."""
+        if room.sid != dispatch.room_sid:
+            started = RoomEvent(event_id=new_row_id(), kind=RoomEventKind.STARTED, room=room)
+            await self._processor.submit_one(started)
+            raise LiveKitUnavailable("The room was closed and created again during the request; retry")
+
+    async def _create_in_livekit(self, dispatch: Dispatch, tries_before: int) -> ListedDispatch:
+        async for attempt in stamina.retry_context(
+            on=LiveKitUnavailable, attempts=_TRIES, timeout=None, wait_initial=1, wait_max=2, wait_jitter=0
+        ):
+            with attempt:
+                found = None
+                if tries_before + attempt.num > 1:
+                    # The answer to an earlier try may have been lost.
+                    found = await find_in_livekit(self._livekit, dispatch)
+                return found or await self._livekit.create_dispatch(
+                    dispatch.room_name, dispatch.agent_name, dispatch.id, _metadata(dispatch)
+                )
+        raise AssertionError("the last try returns or raises")
+
+    async def _record(self, dispatch: Dispatch, listed: ListedDispatch) -> Dispatch:
+        signal = Signal(event=Event.DISPATCHED, dispatch_id=listed.id, dispatched_at=listed.created_at)
+        recorded = (await self._processor.advance(dispatch, signal)).dispatch
+        if recorded and recorded.state in LIVE_STATES and recorded.dispatch_id == listed.id:
+            return recorded
+        # The room was closed, or whoever took the lease over while LiveKit was slow has made another one.
+        await self._livekit.delete_dispatch(dispatch.room_name, listed.id)
+        if recorded is None or recorded.state not in LIVE_STATES:
+            raise LiveKitUnavailable("The room was closed during the request; retry")
+        return recorded
+
+
+async def find_in_livekit(livekit: LiveKit, dispatch: Dispatch) -> ListedDispatch | None:
+    """The dispatch in LiveKit, by the row id that it was given."""
+    listed = await livekit.list_dispatches(dispatch.room_name)
+    return next((found for found in listed if found.row_id == dispatch.id), None)
+
+
+def _metadata(dispatch: Dispatch) -> str:
+    """What the agent is told: the validated time zone, and none of the caller's own words."""
+    told = {"timezone": dispatch.timezone, "timezoneOffset": dispatch.timezone_offset_min}
+    return json.dumps({key: value for key, value in told.items() if value is not None})

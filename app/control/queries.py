@@ -1,0 +1,41 @@
+"""Queries: what there is, as the database has it. LiveKit is not asked."""
+
+from collections.abc import Iterable
+
+from app.database.store import Store
+from app.errors import NotFound
+from app.lifecycle import Dispatch, State
+from app.state.views import HistoryLine
+
+
+class Queries:
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def status(self, room_name: str, agent_name: str) -> Dispatch | None:
+        """The live dispatch, or the one that is being ended; None without either."""
+        rows = (await self._store.room(room_name)).dispatches
+        named = [row for row in rows if row.agent_name == agent_name]
+        live = [row for row in named if row.state is not State.ENDING]
+        return next(iter(live or named), None)
+
+    async def find(
+        self,
+        states: Iterable[State],
+        after: tuple[int, str] | None,
+        limit: int,
+        *,
+        room_name: str | None = None,
+        agent_name: str | None = None,
+    ) -> list[Dispatch]:
+        """The dispatches in these states, newest first, from behind `after` (creation time and row id) on."""
+        return await self._store.list_dispatches(
+            states, after, limit, room_name=room_name, agent_name=agent_name
+        )
+
+    async def history(self, dispatch_id: str) -> tuple[Dispatch, list[HistoryLine]]:
+        """Raises: NotFound: no such dispatch, or it ended longer ago than history is kept."""
+        dispatch = await self._store.find_dispatch(dispatch_id)
+        if dispatch is None:
+            raise NotFound("There is no such dispatch")
+        return dispatch, await self._store.history(dispatch.id)

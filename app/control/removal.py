@@ -1,0 +1,139 @@
+"""Removal: the one place where a dispatch is deleted from LiveKit and its agent leaves the room."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import ParamSpec, TypeVar
+
+from app.control.candidates import Candidate
+from app.control.creation import find_in_livekit
+from app.control.processor import ChangeProcessor, advance_of
+from app.database.store import Store
+from app.errors import LiveKitUnavailable, ServiceError
+from app.lifecycle import Dispatch, Event, Signal
+from app.lifecycle.mode import Mode
+from app.livekit.interface import LiveKit, RoomInfo
+from app.metrics.counters import SuppressedActions
+from app.state.changes import Effects, Snapshot
+from app.state.ownership import agents_to_remove
+from app.state.presence import ParticipantKind
+
+logger = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Remover:
+    """Every method returns the effects of what it recorded, for the caller to run.
+
+    They raise LiveKitUnavailable or LiveKitRefused when the removal failed. The failure is counted and
+    recorded, and the dispatch's deadline retries it.
+    """
+
+    def __init__(
+        self,
+        livekit: LiveKit,
+        store: Store,
+        processor: ChangeProcessor,
+        *,
+        mode: Mode,
+        suppressed: SuppressedActions,
+        concurrency: int = 32,
+    ) -> None:
+        """`concurrency`: calls to LiveKit at once."""
+        self._livekit = livekit
+        self._store = store
+        self._processor = processor
+        self._mode = mode
+        self._suppressed = suppressed
+        # Held for a call only, since most of a removal is not LiveKit's: when many TTLs end at once, a
+        # removal that waits for the database must not keep the next one from LiveKit.
+        self._calls = asyncio.Semaphore(concurrency)
+
+    async def expire(self, dispatch: Dispatch, generation: int) -> Effects:
+        """Remove a dispatch whose TTL has passed, unless LiveKit says that somebody is in.
+
+        `generation` is the room's, read before LiveKit is asked.
+        """
+        try:
+            room = await self._call(self._livekit.find_room, dispatch.room_name)
+            participants = (
+                await self._call(self._livekit.list_participants, dispatch.room_name) if room else ()
+            )
+        except ServiceError:
+            await self._record_failure(dispatch)
+            raise
+        people = sum(participant.kind is ParticipantKind.PERSON for participant in participants)
+        if room and room.sid == dispatch.room_sid and people:
+            found = Snapshot(
+                room_name=dispatch.room_name, room=room, participants=participants, generation=generation
+            )
+            occupied = advance_of(dispatch, Signal(event=Event.OCCUPIED, people=people))
+            await self._processor.submit(found, occupied)
+            return ()
+        return await self._remove(dispatch, room)
+
+    async def remove(self, dispatch: Dispatch, room: RoomInfo | None = None) -> Effects:
+        """Delete the dispatch from LiveKit, take its agent out, and check that both are gone.
+
+        `room`: what LiveKit has just said of it; None: LiveKit is asked.
+        """
+        if room is None and not self._mode.withholds_removal(dispatch.end_reason):
+            try:
+                room = await self._call(self._livekit.find_room, dispatch.room_name)
+            except ServiceError:
+                await self._record_failure(dispatch)
+                raise
+        return await self._remove(dispatch, room)
+
+    async def remove_candidate(self, room_name: str, candidate: Candidate) -> None:
+        """Remove a dispatch and an agent that no row is about."""
+        if candidate.listed:
+            await self._call(self._livekit.delete_dispatch, room_name, candidate.listed.id)
+        if candidate.agent and candidate.agent.identity:
+            await self._call(self._livekit.remove_participant, room_name, candidate.agent.identity)
+
+    async def _remove(self, dispatch: Dispatch, room: RoomInfo | None) -> Effects:
+        if self._mode.withholds_removal(dispatch.end_reason):
+            self._suppressed.note("remove", dispatch.id)
+        elif room and room.sid == dispatch.room_sid:
+            try:
+                await self._remove_from_livekit(dispatch)
+            except ServiceError:
+                await self._record_failure(dispatch)
+                raise
+        return (await self._processor.advance(dispatch, Signal(event=Event.REMOVED))).effects
+
+    async def _record_failure(self, dispatch: Dispatch) -> None:
+        outcome = await self._processor.advance(dispatch, Signal(event=Event.REMOVE_FAILED))
+        failures = outcome.dispatch.cleanup_failures if outcome.dispatch else 0
+        level = logging.ERROR if failures >= 3 else logging.WARNING  # noqa: PLR2004 - as the design has it
+        extra = {"action": "cleanup_failed", "dispatch_id": dispatch.dispatch_id, "failures": failures}
+        logger.log(level, "Agent removal failed; it is retried at its deadline", extra=extra)
+
+    async def _remove_from_livekit(self, dispatch: Dispatch) -> None:
+        dispatch_id = dispatch.dispatch_id
+        if dispatch_id is None:
+            found = await self._call(find_in_livekit, self._livekit, dispatch)
+            dispatch_id = found.id if found else None
+        if dispatch_id:
+            await self._call(self._livekit.delete_dispatch, dispatch.room_name, dispatch_id)
+        # LiveKit deletes a young dispatch only at its 5 s mark, and never takes a dead agent out.
+        agents = await self._agents_of(dispatch)
+        for agent in agents:
+            await self._call(self._livekit.remove_participant, dispatch.room_name, agent)
+        if agents and await self._agents_of(dispatch):
+            raise LiveKitUnavailable("The agent is still in the room")
+
+    async def _agents_of(self, dispatch: Dispatch) -> list[str]:
+        participants = await self._call(self._livekit.list_participants, dispatch.room_name)
+        agents = [one for one in participants if one.kind is ParticipantKind.AGENT]
+        if not agents:
+            return []
+        rows = (await self._store.room(dispatch.room_name)).dispatches
+        return agents_to_remove(dispatch, rows, agents)
+
+    async def _call(self, call: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        async with self._calls:
+            return await call(*args, **kwargs)

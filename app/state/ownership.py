@@ -1,0 +1,79 @@
+"""Ownership: which dispatch an agent in a room belongs to.
+
+LiveKit names the agent of a dispatch only after 5 s. Until then its name and its time have to tell.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from app.lifecycle import Dispatch, State
+from app.state.presence import Participant
+
+#: LiveKit gives a participant's time in milliseconds and a dispatch's in nanoseconds.
+CLOCK_GRAIN_US = 1_000
+
+
+def is_not_older(agent: Participant, dispatched_at: int | None) -> bool:
+    """Whether the agent may belong to a dispatch of that time: an agent that is older is another's."""
+    if dispatched_at is None or agent.joined_at is None:
+        return True
+    return agent.joined_at + CLOCK_GRAIN_US >= dispatched_at
+
+
+def owner(agent: Participant, dispatches: Sequence[Dispatch]) -> Dispatch | None:
+    """The dispatch whose agent it is; one that has reconnected under its identity still is its dispatch's."""
+    return next((one for one in dispatches if one.agent_identity == agent.identity), None)
+
+
+def awaits(dispatch: Dispatch, agent: Participant) -> bool:
+    """Whether the dispatch may be waiting for this agent."""
+    if dispatch.state not in (State.CREATING, State.STARTING) or dispatch.agent_identity:
+        return False
+    return dispatch.agent_name == agent.agent_name and is_not_older(agent, dispatch.dispatched_at)
+
+
+def future_owner(agent: Participant, dispatches: Sequence[Dispatch]) -> Dispatch | None:
+    """The dispatch that waits for the agent, unless the agent comes late to that one's predecessor."""
+    waiting = (
+        one for one in dispatches if awaits(one, agent) and not _is_predecessors(one, agent, dispatches)
+    )
+    return next(waiting, None)
+
+
+def _is_predecessors(dispatch: Dispatch, agent: Participant, dispatches: Iterable[Dispatch]) -> bool:
+    """Whether the agent belongs to the dispatch that this one succeeds, and is leaving with it.
+
+    Once LiveKit has confirmed the successor, its time tells them apart.
+    """
+    if dispatch.dispatched_at is not None or dispatch.succeeds is None:
+        return False
+    before = next((one for one in dispatches if one.id == dispatch.succeeds), None)
+    if before is None or before.state is not State.ENDING or before.agent_identity:
+        return False
+    return before.dispatched_at is not None and is_not_older(agent, before.dispatched_at)
+
+
+def agents_to_remove(
+    dispatch: Dispatch, rows: Iterable[Dispatch], agents: Iterable[Participant]
+) -> list[str]:
+    """The identities of the agents that go with the dispatch: its own, or else those that are nobody's.
+
+    `rows` are the open dispatches of the room. An agent that came after a successor was dispatched may be
+    the successor's.
+    """
+    rows = list(rows)
+    others = {row.agent_identity for row in rows if row.id != dispatch.id}
+    taken_over_at = min(
+        (row.dispatched_at for row in rows if row.succeeds == dispatch.id and row.dispatched_at),
+        default=None,
+    )
+
+    def goes(agent: Participant) -> bool:
+        if dispatch.agent_identity is not None:
+            return agent.identity == dispatch.agent_identity
+        is_successors = taken_over_at is not None and is_not_older(agent, taken_over_at)
+        is_named = agent.agent_name == dispatch.agent_name
+        return is_named and is_not_older(agent, dispatch.dispatched_at) and not is_successors
+
+    return [
+        agent.identity for agent in agents if agent.identity and agent.identity not in others and goes(agent)
+    ]
