@@ -1,9 +1,5 @@
 """What can go wrong, each with the status and the code that a caller sees, and the one place that maps it."""
 
-import logging
-
-logger = logging.getLogger(__name__)
-
 
 class ServiceError(Exception):
     """Anything that is answered with other than success."""

@@ -71,7 +71,7 @@ class Creator:
             return await self._record(dispatch, listed)
 
     async def _check_instance(self, dispatch: Dispatch, room: RoomInfo) -> None:
-        """Raises: LiveKitUnavailable: the room is another instance by now, and the row is about the old one."""
+        """Raises: LiveKitUnavailable: the row is about an earlier instance of the room."""
         if room.sid != dispatch.room_sid:
             started = RoomEvent(event_id=new_row_id(), kind=RoomEventKind.STARTED, room=room)
             await self._processor.submit_one(started)

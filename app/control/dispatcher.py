@@ -176,11 +176,15 @@ class Dispatcher:
 
     async def _make(self, inspection: Inspection, wanted: AgentRequest) -> AgentGrant:
         """Clean up what is no good, and dispatch a new agent."""
+        successor = None
         if inspection.row:
             event = _event_of(inspection) if self._mode.keeps_one else Event.MISSING
             outcome = await self._advance(inspection.row, Signal(event=event))
-            await self._run(_without_create(outcome), inspection.room)
+            others, successor = _split_off_successor(outcome, inspection.row)
+            await self._run(others, inspection.room)
         await self._remove_untracked(inspection, keep=None)
+        if successor:
+            return _created(await self._creator.create_new(successor, None))
         ensured = None if inspection.room else await self._creator.ensure_room(wanted.room_name)
         room = inspection.room or ensured
         assert room is not None  # noqa: S101 - one of the two is
@@ -190,18 +194,15 @@ class Dispatcher:
         if row is None:
             raise LiveKitUnavailable("The room was closed during the request; retry")
         if outcome.applied:
-            created = await self._creator.create_new(row, ensured)
-        else:
-            row = await self._await_lease(row)
-            if row.state is State.UNAVAILABLE:
-                # A caller's wish is a reason to try at once.
-                row = (await self._advance(row, Signal(event=Event.REUSED))).dispatch or row
-            if row.state is not State.CREATING:
-                # Another replica was faster.
-                return AgentGrant(dispatch=row, reused=True)
-            created = await self._creator.create(row)
-        _log("dispatch", created)
-        return AgentGrant(dispatch=created, reused=False)
+            return _created(await self._creator.create_new(row, ensured))
+        row = await self._await_lease(row)
+        if row.state is State.UNAVAILABLE:
+            # A caller's wish is a reason to try at once.
+            row = (await self._advance(row, Signal(event=Event.REUSED))).dispatch or row
+        if row.state is not State.CREATING:
+            # Another replica was faster.
+            return AgentGrant(dispatch=row, reused=True)
+        return _created(await self._creator.create(row))
 
     async def _await_lease(self, row: Dispatch) -> Dispatch:
         """The row once the process that makes its dispatch has made it, or with the lease of one that died.
@@ -248,9 +249,11 @@ class Dispatcher:
         return outcome
 
 
-def _without_create(outcome: Outcome) -> Effects:
-    """The effects of an outcome but for a creation, which the caller runs itself."""
-    return tuple((effect, dispatch) for effect, dispatch in outcome.effects if effect is not Effect.CREATE)
+def _split_off_successor(outcome: Outcome, row: Dispatch) -> tuple[Effects, Dispatch | None]:
+    """The effects but for creations, which the caller runs itself, and the row's new successor."""
+    others = tuple((effect, subject) for effect, subject in outcome.effects if effect is not Effect.CREATE)
+    created = (subject for effect, subject in outcome.effects if effect is Effect.CREATE)
+    return others, next((subject for subject in created if subject.id != row.id), None)
 
 
 def _event_of(inspection: Inspection) -> Event:
@@ -262,6 +265,11 @@ def _event_of(inspection: Inspection) -> Event:
     if assessed.health in (AgentHealth.SESSION_CLOSED, AgentHealth.UNRESPONSIVE):
         return Event.REFUTED
     return Event.JOIN_OVERDUE if row and row.state is State.STARTING else Event.AGENT_LOST
+
+
+def _created(dispatch: Dispatch) -> AgentGrant:
+    _log("dispatch", dispatch)
+    return AgentGrant(dispatch=dispatch, reused=False)
 
 
 def _log(action: str, dispatch: Dispatch) -> None:

@@ -19,18 +19,15 @@ from app.service import Service, build_service
 from app.web.admission import Admission, add_quota
 from app.web.auth import Authenticator
 from app.web.browser_sessions import SessionRooms
+from app.web.cors import Cors
 from app.web.dashboard.routes import mount_dashboard
 from app.web.demo import demo_routes
 from app.web.docs import docs_routes
-from app.web.error_responses import error_middleware
+from app.web.envelope import Envelope
 from app.web.keys import CONFIG, LANES, SERVICE, SESSION_ROOMS, TOKEN_ISSUER, WEBHOOK_PATH
-from app.web.middleware.access_log import access_log_middleware
-from app.web.middleware.cors import cors_middleware
-from app.web.middleware.http_metrics import http_metrics_middleware
-from app.web.middleware.request_id import add_request_id, request_id_middleware
-from app.web.middleware.security_headers import security_headers
 from app.web.rate_limit import RateLimiter
 from app.web.routes import api_endpoints
+from app.web.security_headers import headers_for
 from app.web.tokens import TokenIssuer
 from app.web.webhook import WEBHOOK_LIMIT, webhook_lane
 
@@ -45,21 +42,13 @@ def create_app(
 ) -> web.Application:
     """The service for one configuration; `livekit` None: the one that the configuration names."""
     clock = clock or SteadyClock()
-    by_cookie = config.session_rooms is SessionRoomsBy.COOKIE
     # The limit of the largest body; handlers have their own, smaller ones.
-    app = web.Application(
-        middlewares=[
-            request_id_middleware,
-            http_metrics_middleware,
-            access_log_middleware(clock),
-            cors_middleware(config.cors_origins, cookies=by_cookie),
-            error_middleware,
-        ],
-        client_max_size=WEBHOOK_LIMIT,
-    )
-    app.on_response_prepare.extend([add_request_id, add_quota, security_headers(config.public_url)])
+    envelope = Envelope(clock, lambda: app[SERVICE].metrics, headers_for(config.public_url))
+    cors = Cors(config.cors_origins, cookies=config.session_rooms is SessionRoomsBy.COOKIE)
+    app = web.Application(middlewares=[envelope.middleware, cors.middleware], client_max_size=WEBHOOK_LIMIT)
+    app.on_response_prepare.extend([cors.add_headers, add_quota, envelope.add_headers])
     app[CONFIG] = config
-    app[LANES] = {("POST", WEBHOOK_PATH): webhook_lane(config, clock, lambda: app[SERVICE])}
+    app[LANES] = {("POST", WEBHOOK_PATH): webhook_lane(envelope, config.keys, lambda: app[SERVICE])}
     app[TOKEN_ISSUER] = TokenIssuer(
         config.livekit_key, config.agent_names, room_timeout_s=config.room_timeout_s
     )

@@ -11,8 +11,8 @@ from app.errors import Busy
 from app.logs.context import bind
 from app.web.error_responses import error_body
 from app.web.keys import LANES, Lane
-from app.web.middleware.request_id import HEADER, make_request_id
-from app.web.middleware.security_headers import HEADERS
+from app.web.request_id import HEADER, make_request_id
+from app.web.security_headers import HEADERS
 
 #: Below the 1,024 files that a process may have open by default, with room for LiveKit and the database.
 CONNECTION_LIMIT = 800

@@ -1,14 +1,14 @@
 """Error responses: the one JSON form of every failure."""
 
-from collections.abc import Awaitable, Callable
+import logging
 
 import msgspec
 from aiohttp import web
 
-from app.errors import ServiceError, Unauthenticated, logger
+from app.errors import ServiceError, Unauthenticated
 from app.logs.context import request_id
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+logger = logging.getLogger(__name__)
 
 
 class ErrorBody(msgspec.Struct, kw_only=True):
@@ -19,20 +19,29 @@ class ErrorBody(msgspec.Struct, kw_only=True):
     success: bool = False
 
 
-#: What aiohttp itself answers, in our words.
+#: Codes for what aiohttp itself answers.
 _HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 
 
+def render_failure(error: Exception) -> web.Response:
+    """The answer to whatever a handler raises; an unexpected error is logged, and its text is not sent."""
+    if isinstance(error, ServiceError):
+        return render(error)
+    if isinstance(error, web.HTTPException):
+        response = _response(_HTTP_CODES.get(error.status, "http_error"), error.reason, error.status)
+        response.headers.update({name: error.headers[name] for name in ("Allow",) if name in error.headers})
+        return response
+    logger.error("Unexpected error while answering a request", exc_info=error, extra={"action": "request"})
+    return render(ServiceError("Internal error; see the service log for this request id"))
+
+
 def render(error: ServiceError) -> web.Response:
-    headers = {"Retry-After": str(error.retry_after_s)} if error.retry_after_s else {}
+    response = _response(error.code, str(error), error.status, retryable=error.retryable)
+    if error.retry_after_s:
+        response.headers["Retry-After"] = str(error.retry_after_s)
     if error.status == Unauthenticated.status:
-        headers["WWW-Authenticate"] = "Bearer"
-    return web.Response(
-        body=error_body(error.code, str(error), retryable=error.retryable),
-        status=error.status,
-        headers=headers,
-        content_type="application/json",
-    )
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
 
 
 def error_body(code: str, message: str, *, retryable: bool) -> bytes:
@@ -40,29 +49,6 @@ def error_body(code: str, message: str, *, retryable: bool) -> bytes:
     return msgspec.json.encode(body)
 
 
-@web.middleware
-async def error_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn every failure into the one JSON form, with a status that tells the truth."""
-    try:
-        return await handler(request)
-    except web.HTTPException as error:
-        if error.status < 400:  # noqa: PLR2004 - redirects are not failures
-            raise
-        code = _HTTP_CODES.get(error.status, "http_error")
-        allowed = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
-        return web.Response(
-            body=error_body(code, error.reason, retryable=False),
-            status=error.status,
-            headers=allowed,
-            content_type="application/json",
-        )
-    except Exception as error:  # noqa: BLE001 - every failure is answered, and what is not ours is logged
-        return render_failure(error)
-
-
-def render_failure(error: Exception) -> web.Response:
-    """The answer to whatever a handler raises; what nobody foresaw is logged, and not told."""
-    if isinstance(error, ServiceError):
-        return render(error)
-    logger.error("A request failed in a way that nobody foresaw", exc_info=error, extra={"action": "request"})
-    return render(ServiceError("something went wrong in the service; its log says what"))
+def _response(code: str, message: str, status: int, *, retryable: bool = False) -> web.Response:
+    body = error_body(code, message, retryable=retryable)
+    return web.Response(body=body, status=status, content_type="application/json")

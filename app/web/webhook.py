@@ -9,18 +9,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from aiohttp import web
 from multidict import CIMultiDict
 
-from app.clock import Clock
-from app.config.settings import Config
 from app.errors import ServiceError
-from app.lifecycle import SECOND_US
 from app.livekit import webhooks
 from app.service import Service
 from app.web.bodies import json_response, read_body
-from app.web.error_responses import render_failure
+from app.web.envelope import Envelope
 from app.web.keys import WEBHOOK_PATH
-from app.web.middleware.access_log import log_request
-from app.web.middleware.request_id import HEADER, settle_request_id
-from app.web.middleware.security_headers import headers_for
 from app.web.schemas import Taken
 
 WEBHOOK_LIMIT = 1024 * 1024
@@ -56,28 +50,19 @@ async def receive_webhook(request: web.BaseRequest, service: Service, keys: Mapp
 
 
 def webhook_lane(
-    config: Config, clock: Clock, service: Callable[[], Service]
+    envelope: Envelope, keys: Mapping[str, str], service: Callable[[], Service]
 ) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
-    """The handler of a POST to the webhooks' path, with all that the application would do around it."""
-    keys = config.keys
-    headers = CIMultiDict(headers_for(config.public_url))
-    headers_if_taken = CIMultiDict({**headers, "Content-Type": "application/json"})
+    """The handler of a POST to the webhooks' path, in the envelope that the application has too."""
+    content_type = CIMultiDict({"Content-Type": "application/json"})
     taken = json_response(Taken()).body
 
     async def take(request: web.BaseRequest) -> web.StreamResponse:
-        began_at = clock.now()
-        request_id = settle_request_id(request)
-        try:
+        async def handle() -> web.Response:
             await receive_webhook(request, service(), keys)
-        except Exception as error:  # noqa: BLE001 - as in the application: every failure is answered
-            response = render_failure(error)
-            response.headers.update(headers)
-        else:
-            response = web.Response(body=taken, headers=headers_if_taken.copy())
-        response.headers[HEADER] = request_id
-        took_us = clock.now() - began_at
-        service().metrics.note_request("POST", WEBHOOK_PATH, response.status, took_us / SECOND_US)
-        log_request("POST", WEBHOOK_PATH, response.status, took_us)
+            return web.Response(body=taken, headers=content_type.copy())
+
+        response = await envelope.answer(request, WEBHOOK_PATH, handle)
+        await envelope.add_headers(request, response)
         return response
 
     return take

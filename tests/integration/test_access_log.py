@@ -7,9 +7,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from app.web.error_responses import error_middleware
-from app.web.middleware.access_log import access_log_middleware
 from fakes.clock import FakeClock
+from fakes.web import enveloped_app
 
 
 @pytest.fixture
@@ -40,13 +39,13 @@ async def ask(clock: FakeClock, path: str, caplog: pytest.LogCaptureFixture) -> 
     async def moved(_request: web.Request) -> web.Response:
         raise web.HTTPFound("/quick/there")
 
-    app = web.Application(middlewares=[access_log_middleware(clock), error_middleware])
+    app = enveloped_app(clock)
     for handler in (quick, slow, stream, broken, moved):
         app.router.add_get(f"/{handler.__name__}/{{room}}", handler)
-    caplog.set_level(logging.DEBUG, "app.web.middleware.access_log")
+    caplog.set_level(logging.DEBUG, "app.web.envelope")
     async with TestClient(TestServer(app)) as client:
         await client.get(path, allow_redirects=False)
-    (record,) = (record for record in caplog.records if record.name == "app.web.middleware.access_log")
+    (record,) = (record for record in caplog.records if record.name == "app.web.envelope")
     return vars(record)
 
 
@@ -71,7 +70,7 @@ async def test_a_request_is_a_line_that_is_seen_when_something_is_wrong(
     level: str,
 ) -> None:
     line = await ask(clock, f"{path}?access_token=secret", caplog)
-    assert (line["levelname"], line["msg"], line["args"]) == (level, "A request was answered", ())
+    assert (line["levelname"], line["msg"], line["args"]) == (level, "Request answered", ())
     assert (line["method"], line["route"], line["status"]) == ("GET", route, status)
     assert line["duration_ms"] == duration_ms
     assert not any("alice" in str(value) or "secret" in str(value) for value in line.values())

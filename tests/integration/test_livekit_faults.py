@@ -127,7 +127,7 @@ async def test_a_call_after_a_lost_answer_finds_the_created_dispatch(
     app: App, world: World, livekit: FakeLiveKit
 ) -> None:
     livekit.faults.script("create_dispatch", FailAfter(TIMEOUT))
-    livekit.faults.script("list_dispatches", None, FailBefore(UNAVAILABLE), FailBefore(UNAVAILABLE))
+    livekit.faults.script("list_dispatches", FailBefore(UNAVAILABLE), FailBefore(UNAVAILABLE))
     assert (await app.dispatch()).status == 503
     assert await app.state() == "creating"
 

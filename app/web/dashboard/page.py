@@ -14,7 +14,7 @@ CONTENT_SECURITY_POLICY = (
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
     "require-trusted-types-for 'script'; trusted-types 'none'"
 )
-#: In addition to app/web/middleware/security_headers.py.
+#: In addition to app/web/security_headers.py.
 _HEADERS = {
     # Browsers revalidate each time and get a 304 for an unchanged file: an update shows at once.
     "Cache-Control": "no-cache",

@@ -8,14 +8,15 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from app.web.demo import content_security_policy, demo_routes
-from app.web.error_responses import error_middleware
+from fakes.clock import FakeClock
+from fakes.web import enveloped_app
 
 Client = TestClient[web.Request, web.Application]
 
 
 @pytest.fixture
 async def client(built: Path) -> AsyncIterator[Client]:
-    app = web.Application(middlewares=[error_middleware])
+    app = enveloped_app(FakeClock())
     app.add_routes(demo_routes("ws://127.0.0.1:7880", built))
     async with TestClient(TestServer(app)) as client:
         yield client

@@ -7,7 +7,6 @@ import secrets
 from aiohttp import web
 
 from app.logs.context import request_id as logged_request_id
-from app.web.error_responses import Handler
 
 HEADER = "X-Request-Id"
 REQUEST_ID = web.RequestKey("request_id", str)
@@ -32,15 +31,3 @@ def settle_request_id(request: web.BaseRequest) -> str:
     request_id = given[0] if sane else make_request_id()
     logged_request_id.set(request_id)
     return request_id
-
-
-@web.middleware
-async def request_id_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Settle the id before anything else happens; each request has a context of its own."""
-    request[REQUEST_ID] = settle_request_id(request)
-    return await handler(request)
-
-
-async def add_request_id(request: web.Request, response: web.StreamResponse) -> None:
-    """For `on_response_prepare`: streams and failures get it as well."""
-    response.headers[HEADER] = request[REQUEST_ID]

@@ -1,9 +1,7 @@
 """What browsers are told with every response: nothing of ours is a page to frame, script, sniff or keep."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
-
-from aiohttp import web
 
 #: A page that needs more sets its own, which stands.
 HEADERS: Mapping[str, str] = MappingProxyType(
@@ -29,16 +27,3 @@ def headers_for(public_url: str | None) -> dict[str, str]:
     """Browsers are told to insist on https only where it is known to work: `public_url` is an https one."""
     https = public_url is not None and public_url.startswith("https://")
     return dict(HEADERS) | ({"Strict-Transport-Security": f"max-age={_YEAR_S}"} if https else {})
-
-
-def security_headers(public_url: str | None) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
-    """For `on_response_prepare`, so that failures and streams have them too."""
-    headers = headers_for(public_url)
-
-    async def add(_request: web.Request, response: web.StreamResponse) -> None:
-        for name, value in headers.items():
-            response.headers.setdefault(name, value)
-        # Versions help only those who look for holes in them.
-        response.headers.popall("Server", None)
-
-    return add

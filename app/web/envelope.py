@@ -1,0 +1,95 @@
+"""The envelope: what every request gets around its handler, whichever way it comes in.
+
+A request id, an answer to every failure, headers, one count in the metrics, and one line in the log.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+
+from aiohttp import web
+
+from app.clock import Clock
+from app.lifecycle import SECOND_US
+from app.metrics.registry import Metrics
+from app.web.error_responses import render_failure
+from app.web.request_id import HEADER, REQUEST_ID, settle_request_id
+
+logger = logging.getLogger(__name__)
+
+_SLOW_US = SECOND_US
+#: Any other method is counted as `other`: a label never holds what a caller makes up.
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class Envelope:
+    def __init__(self, clock: Clock, metrics: Callable[[], Metrics], headers: Mapping[str, str]) -> None:
+        """`headers` are sent with every response, unless it has its own of that name."""
+        self._clock = clock
+        self._metrics = metrics
+        self._headers = dict(headers)
+
+    async def answer(
+        self,
+        request: web.BaseRequest,
+        route: str | None,
+        handle: Callable[[], Awaitable[web.StreamResponse]],
+    ) -> web.StreamResponse:
+        """Answer a request by `handle`; `route` is its template, None where no route matches."""
+        request[REQUEST_ID] = settle_request_id(request)
+        began_at = self._clock.now()
+        status, is_whole = web.HTTPInternalServerError.status_code, False
+        try:
+            try:
+                response = await handle()
+            except web.HTTPRedirection as redirection:
+                status = redirection.status
+                raise
+            except Exception as error:  # noqa: BLE001 - every failure gets an answer
+                response = render_failure(error)
+            status, is_whole = response.status, isinstance(response, web.Response)
+        finally:
+            self._record(request.method, route, status, self._clock.now() - began_at, is_whole=is_whole)
+        return response
+
+    @web.middleware
+    async def middleware(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        resource = request.match_info.route.resource
+        return await self.answer(request, resource.canonical if resource else None, lambda: handler(request))
+
+    async def add_headers(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
+        """For `on_response_prepare`, so that streams and failures have them too."""
+        headers = response.headers
+        headers[HEADER] = request[REQUEST_ID]
+        for name, value in self._headers.items():
+            headers.setdefault(name, value)
+        # Versions help only those who look for holes in them.
+        headers.popall("Server", None)
+
+    def _record(self, method: str, route: str | None, status: int, took_us: int, *, is_whole: bool) -> None:
+        # A stream is meant to last: how long it took says nothing about how long anybody waited.
+        self._metrics().note_request(
+            method if method in _METHODS else "other",
+            route or "unmatched",
+            status,
+            took_us / SECOND_US if is_whole else None,
+        )
+        level = _level(status, is_slow=is_whole and took_us > _SLOW_US)
+        if logger.isEnabledFor(level):
+            # The route, not the path: that is whatever the caller wrote, and its query may hold a token.
+            fields = {
+                "action": "request",
+                "method": method,
+                "route": route,
+                "status": status,
+                "duration_ms": round(took_us / 1_000, 1),
+            }
+            logger.log(level, "Request answered", extra=fields)
+
+
+def _level(status: int, *, is_slow: bool) -> int:
+    """DEBUG for what went well, INFO for what took over a second or was rejected, WARNING for failures."""
+    if status >= web.HTTPInternalServerError.status_code:
+        return logging.WARNING
+    return logging.INFO if is_slow or status >= web.HTTPBadRequest.status_code else logging.DEBUG
