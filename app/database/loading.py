@@ -36,12 +36,12 @@ def load(connection: Connection, changes: Sequence[Change], unit: UnitOfWork) ->
     names = sorted({change.room_name for change in changes})
     sql.lock(connection, names)
     # This locks the rows too: the pruning takes no other lock.
-    for name, sid, created_at, finished_at, generation, people in sql.rooms(connection, names):
+    for name, sid, created_at, finished_at, generation, people in sql.find(connection, sql.rooms, names):
         unit.people[name] = people
         unit.rooms[name] = TrackedRoom(
             name=name, sid=sid, created_at=created_at, finished_at=finished_at, generation=generation
         )
-    for row in sql.open_dispatches(connection, names):
+    for row in sql.find(connection, sql.open_dispatches, names):
         dispatch = dispatch_of(row)
         unit.dispatch_set.dispatches[dispatch.id] = dispatch
     if all(isinstance(change, Advance | Due) for change in changes):
@@ -50,16 +50,18 @@ def load(connection: Connection, changes: Sequence[Change], unit: UnitOfWork) ->
     snapshots = [change for change in changes if isinstance(change, Snapshot)]
     if events:
         ids = [event.event_id for event in events]
-        unit.seen_events.update(row[0] for row in sql.known_events(connection, ids))
+        unit.seen_events.update(row[0] for row in sql.find(connection, sql.events, ids))
     keys = [(event.room.sid, event.participant.sid) for event in events if event.participant]
     for snapshot in snapshots:
         if snapshot.room:
             room_sid = snapshot.room.sid
             keys += [(room_sid, participant.sid) for participant in snapshot.participants]
     if keys:
-        _add_participants(unit, sql.participants(connection, keys))
+        _add_participants(unit, sql.find_by_pairs(connection, sql.participants, keys))
     if snapshots:
-        _add_participants(unit, sql.present(connection, [snapshot.room_name for snapshot in snapshots]))
+        _add_participants(
+            unit, sql.find(connection, sql.present, [snapshot.room_name for snapshot in snapshots])
+        )
 
 
 def _add_participants(unit: UnitOfWork, rows: Rows) -> None:
@@ -80,12 +82,12 @@ def _add_participants(unit: UnitOfWork, rows: Rows) -> None:
 def save(connection: Connection, unit: UnitOfWork) -> None:
     sql = batch_sql(connection)
     if unit.changed_rooms:
-        sql.put_rooms(connection, [_room_values(unit, name) for name in sorted(unit.changed_rooms)])
+        sql.put(connection, sql.put_rooms, [_room_values(unit, name) for name in sorted(unit.changed_rooms)])
     if unit.changed_participants:
         changed = map(unit.participants.__getitem__, sorted(unit.changed_participants))
-        sql.put_participants(connection, list(map(_participant_values, changed)))
+        sql.put(connection, sql.put_participants, list(map(_participant_values, changed)))
     if unit.new_events:
-        sql.add_events(connection, [(event_id, unit.now) for event_id in unit.new_events])
+        sql.put(connection, sql.add_events, [(event_id, unit.now) for event_id in unit.new_events])
     if unit.dispatch_set.transitions:
         _save_dispatches(connection, unit)
 
@@ -97,9 +99,9 @@ def _save_dispatches(connection: Connection, unit: UnitOfWork) -> None:
     ordered = sorted(final.values(), key=lambda dispatch: dispatch.state in LIVE_STATES)
     new = {t.after.id for t in unit.dispatch_set.transitions if t.before is None}
     if changed := [_changed_values(dispatch) for dispatch in ordered if dispatch.id not in new]:
-        sql.change_dispatches(connection, changed)
+        sql.put(connection, sql.change_dispatches, changed)
     if added := [_dispatch_values(dispatch) for dispatch in ordered if dispatch.id in new]:
-        sql.add_dispatches(connection, added)
+        sql.put(connection, sql.add_dispatches, added)
     lines = [
         (
             transition.after.id,
@@ -111,7 +113,7 @@ def _save_dispatches(connection: Connection, unit: UnitOfWork) -> None:
         )
         for transition in unit.dispatch_set.transitions
     ]
-    sql.add_history(connection, lines)
+    sql.put(connection, sql.add_history, lines)
 
 
 def _room_values(unit: UnitOfWork, name: str) -> tuple[Any, ...]:

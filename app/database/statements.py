@@ -28,70 +28,37 @@ class Statements(ABC):
 
     def __init__(self) -> None:
         in_room = f"room_sid IN (SELECT sid FROM rooms WHERE name {self.among})"  # noqa: S608 - our names
-        self._find_rooms = _select(rooms, f"name {self.among} ORDER BY name{self.lock_rows}")
-        self._find_open = _select(dispatches, f"room_name {self.among} AND ended_at IS NULL{self.lock_rows}")
-        self._find_participants = _select(participants, f"(room_sid, sid) {self.among_pairs}")
-        self._find_present = _select(participants, f"{in_room} AND left_at IS NULL")
-        self._find_events = _select(webhook_events, f"id {self.among}")
-        self._put_rooms = self._insert(rooms, _names(rooms.columns)) + _or_update(rooms)
-        self._put_participants = self._insert(participants, _names(participants.columns)) + _or_update(
-            participants
+        self.rooms = _select(rooms, f"name {self.among} ORDER BY name{self.lock_rows}")
+        self.open_dispatches = _select(
+            dispatches, f"room_name {self.among} AND ended_at IS NULL{self.lock_rows}"
         )
-        self._add_events = self._insert(webhook_events, _names(webhook_events.columns))
-        self._add_dispatches = self._insert(dispatches, _names(dispatches.columns))
-        self._change_dispatches = self._update(dispatches)
-        self._add_history = self._insert(history, _names(_others(history)))
+        #: By pairs of room sid and participant sid.
+        self.participants = _select(participants, f"(room_sid, sid) {self.among_pairs}")
+        self.present = _select(participants, f"{in_room} AND left_at IS NULL")
+        self.events = _select(webhook_events, f"id {self.among}")
+        self.put_rooms = self._insert(rooms, rooms.columns) + _or_update(rooms)
+        self.put_participants = self._insert(participants, participants.columns) + _or_update(participants)
+        self.add_events = self._insert(webhook_events, webhook_events.columns)
+        self.add_dispatches = self._insert(dispatches, dispatches.columns)
+        #: Each row: all columns but the key, then the key. The unique index needs this order of rows.
+        self.change_dispatches = self._update(dispatches)
+        #: Each row without its id.
+        self.add_history = self._insert(history, _others(history))
 
     @abstractmethod
     def lock(self, connection: Connection, names: list[str]) -> None:
         """Lock the rooms of these names against other transactions."""
 
-    def rooms(self, connection: Connection, names: list[str]) -> Rows:
-        return self._find(connection, self._find_rooms, names)
-
-    def open_dispatches(self, connection: Connection, room_names: list[str]) -> Rows:
-        return self._find(connection, self._find_open, room_names)
-
-    def participants(self, connection: Connection, keys: list[tuple[str, str]]) -> Rows:
-        """By pairs of room sid and participant sid."""
-        return self._find_by_pairs(connection, self._find_participants, keys)
-
-    def present(self, connection: Connection, room_names: list[str]) -> Rows:
-        return self._find(connection, self._find_present, room_names)
-
-    def known_events(self, connection: Connection, ids: list[str]) -> Rows:
-        return self._find(connection, self._find_events, ids)
-
-    def put_rooms(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
-        self._put(connection, self._put_rooms, rows)
-
-    def put_participants(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
-        self._put(connection, self._put_participants, rows)
-
-    def add_events(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
-        self._put(connection, self._add_events, rows)
-
-    def add_dispatches(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
-        self._put(connection, self._add_dispatches, rows)
-
-    def change_dispatches(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Each row: all columns but the key, then the key. The unique index needs this order of rows."""
-        self._put(connection, self._change_dispatches, rows)
-
-    def add_history(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Each row without its id."""
-        self._put(connection, self._add_history, rows)
+    @abstractmethod
+    def find(self, connection: Connection, statement: str, wanted: list[str]) -> Rows: ...
 
     @abstractmethod
-    def _find(self, connection: Connection, statement: str, wanted: list[str]) -> Rows: ...
-
-    @abstractmethod
-    def _find_by_pairs(
+    def find_by_pairs(
         self, connection: Connection, statement: str, wanted: list[tuple[str, str]]
     ) -> Rows: ...
 
     @abstractmethod
-    def _put(self, connection: Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> None: ...
+    def put(self, connection: Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> None: ...
 
     @abstractmethod
     def _place(self, number: int) -> str:
@@ -102,7 +69,8 @@ class Statements(ABC):
         values = ", ".join(f"{name} = {self._place(number)}" for number, name in enumerate(names, 1))
         return f"UPDATE {table.name} SET {values} WHERE id = {self._place(len(names) + 1)}"  # noqa: S608 - our names
 
-    def _insert(self, table: Table, names: Sequence[str]) -> str:
+    def _insert(self, table: Table, columns: Iterable[Column[Any]]) -> str:
+        names = _names(columns)
         places = ", ".join(self._place(number) for number, _ in enumerate(names, 1))
         return f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({places})"  # noqa: S608 - our names
 
@@ -116,15 +84,15 @@ class SqliteStatements(Statements):
     def lock(self, connection: Connection, names: list[str]) -> None:
         """Nothing to do: SQLite has one writer at a time."""
 
-    def _find(self, connection: Connection, statement: str, wanted: Sequence[object]) -> Rows:
+    def find(self, connection: Connection, statement: str, wanted: Sequence[object]) -> Rows:
         with closing(connection.connection.cursor()) as cursor:
             cursor.execute(statement, (msgspec.json.encode(wanted).decode(),))
             return cursor.fetchall()
 
-    def _find_by_pairs(self, connection: Connection, statement: str, wanted: list[tuple[str, str]]) -> Rows:
-        return self._find(connection, statement, wanted)
+    def find_by_pairs(self, connection: Connection, statement: str, wanted: list[tuple[str, str]]) -> Rows:
+        return self.find(connection, statement, wanted)
 
-    def _put(self, connection: Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    def put(self, connection: Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
         with closing(connection.connection.cursor()) as cursor:
             cursor.executemany(statement, rows)
 
@@ -146,16 +114,16 @@ class PostgresStatements(Statements):
     )
 
     def lock(self, connection: Connection, names: list[str]) -> None:
-        self._find(connection, self._LOCK, names)
+        self.find(connection, self._LOCK, names)
 
-    def _find(self, connection: Connection, statement: str, wanted: list[str]) -> Rows:
+    def find(self, connection: Connection, statement: str, wanted: list[str]) -> Rows:
         return connection.exec_driver_sql(statement, (wanted,)).all()
 
-    def _find_by_pairs(self, connection: Connection, statement: str, wanted: list[tuple[str, str]]) -> Rows:
+    def find_by_pairs(self, connection: Connection, statement: str, wanted: list[tuple[str, str]]) -> Rows:
         firsts, seconds = zip(*wanted, strict=True)
         return connection.exec_driver_sql(statement, (list(firsts), list(seconds))).all()
 
-    def _put(self, connection: Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    def put(self, connection: Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
         connection.exec_driver_sql(statement, list(rows))
 
     def _place(self, number: int) -> str:
