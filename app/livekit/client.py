@@ -23,7 +23,7 @@ from app.livekit.interface import (
     RoomInfo,
     make_participant,
 )
-from app.livekit.twirp import NoDataChannel, RpcFailed, RpcRoomService, absent_is_false, translated
+from app.livekit.twirp import Absent, NoDataChannel, RpcFailed, RpcRoomService, existed, translated
 from app.state.presence import Participant, ParticipantKind
 
 #: LiveKit removes a responsive participant within milliseconds.
@@ -98,27 +98,22 @@ class LiveKitClient:
             return _dispatch(await self._dispatches.create_dispatch(request))
 
     async def delete_dispatch(self, room_name: str, dispatch_id: str) -> bool:
-        async with absent_is_false() as result, translated():
-            await self._dispatches.delete_dispatch(dispatch_id, room_name)
-        return result.found
+        return await existed(self._dispatches.delete_dispatch(dispatch_id, room_name))
 
     async def remove_participant(self, room_name: str, identity: str) -> bool:
         request = api.RoomParticipantIdentity(room=room_name, identity=identity)
         try:
-            async with absent_is_false() as result, translated(_REMOVE_TIMEOUT_S):
-                await self._rooms.remove_participant(request)
+            return await existed(self._rooms.remove_participant(request), _REMOVE_TIMEOUT_S)
         except LiveKitTimeout:
             # A participant that is just leaving is still found but no longer answers, and LiveKit retries
             # for up to 15 s (livekit-server 1.13.5, service/roomservice.go; psrpc's retries).
             if any(info.identity == identity for info in await self._listed(room_name)):
                 raise
-        return result.found
+            return True
 
     async def delete_room(self, room_name: str) -> bool:
         """Close a room, even with participants in it; False if it does not exist."""
-        async with absent_is_false() as result, translated():
-            await self._rooms.delete_room(api.DeleteRoomRequest(room=room_name))
-        return result.found
+        return await existed(self._rooms.delete_room(api.DeleteRoomRequest(room=room_name)))
 
     async def _read_time(
         self, _session: aiohttp.ClientSession, _context: object, end: aiohttp.TraceRequestEndParams
@@ -130,14 +125,16 @@ class LiveKitClient:
 
     async def probe(self, room_name: str, identity: str) -> Probe:
         try:
-            async with absent_is_false() as result, translated():
+            async with translated():
                 payload = await self._rooms.perform_rpc(room_name, identity, HEALTH_METHOD)
         except NoDataChannel:
             return Probe.CONNECTING
         except RpcFailed as failure:
             return Probe.ALIVE if failure.rpc_code in _ALIVE_CODES else Probe.SILENT
-        # Not found: the agent left during the call. For one that was never in, LiveKit reports a timeout.
-        return _probe_of(payload) if result.found else Probe.SILENT
+        except Absent:
+            # The agent left during the call. For one that was never in the room, LiveKit reports a timeout.
+            return Probe.SILENT
+        return _probe_of(payload)
 
 
 def _time_of(date: str | None) -> int | None:

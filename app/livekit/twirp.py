@@ -2,9 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 import aiohttp
 from livekit import api
@@ -18,12 +17,8 @@ _PROBE_TIMEOUT_MS = 2_000
 _RPC_ERROR = re.compile(r"RpcError (\d{4})")
 
 
-class _Refusal(LiveKitRefused):
-    """A rejected call with Twirp's error code."""
-
-    def __init__(self, message: str, twirp_code: str) -> None:
-        super().__init__(message)
-        self.twirp_code = twirp_code
+class Absent(LiveKitRefused):
+    """LiveKit does not have the room, the dispatch or the participant."""
 
 
 class NoDataChannel(Exception):
@@ -70,23 +65,6 @@ class RpcRoomService(RoomService):
         return payload
 
 
-@dataclass
-class _Found:
-    found: bool = True
-
-
-@asynccontextmanager
-async def absent_is_false() -> AsyncIterator[_Found]:
-    """Turn a not_found of LiveKit into `found` False."""
-    result = _Found()
-    try:
-        yield result
-    except _Refusal as refusal:
-        if refusal.twirp_code != "not_found":
-            raise
-        result.found = False
-
-
 @asynccontextmanager
 async def translated(timeout_s: float = CALL_TIMEOUT_S) -> AsyncIterator[None]:
     """Translate errors of a call: LiveKitRefused if LiveKit rejected it, else LiveKitUnavailable."""
@@ -101,7 +79,18 @@ async def translated(timeout_s: float = CALL_TIMEOUT_S) -> AsyncIterator[None]:
         raise LiveKitUnavailable(f"LiveKit is not reachable ({type(error).__name__})") from error
     except api.TwirpError as error:
         if error.status in (401, 403):
-            raise _Refusal("LiveKit rejected the API key and secret", error.code) from error
+            raise LiveKitRefused("LiveKit rejected the API key and secret") from error
         if error.status == 429 or error.status >= 500:  # noqa: PLR2004 - HTTP's own numbers
             raise LiveKitUnavailable(f"LiveKit answered {error.status} {error.code}") from error
-        raise _Refusal(f"LiveKit rejected the call: {error.code}", error.code) from error
+        refused = Absent if error.code == "not_found" else LiveKitRefused
+        raise refused(f"LiveKit rejected the call: {error.code}") from error
+
+
+async def existed(call: Awaitable[object], timeout_s: float = CALL_TIMEOUT_S) -> bool:
+    """Make a call that ends something; False if LiveKit did not have it."""
+    try:
+        async with translated(timeout_s):
+            await call
+    except Absent:
+        return False
+    return True
