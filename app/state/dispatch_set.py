@@ -68,7 +68,7 @@ class DispatchSet:
         self.signal_room(room_sid, Signal(event=event, people=people))
 
     def assign(self, room_sid: str, agent: Participant) -> bool:
-        """Give the agent to the dispatch that waits for it; False: it is no dispatch's."""
+        """Assign the agent to the dispatch that waits for it; False if it belongs to no dispatch."""
         dispatches = self.of_room(room_sid)
         if owner(agent, dispatches):
             return True
