@@ -12,7 +12,7 @@ _SECOND_US = 1_000_000
 _MOST_KINDS = 1_000
 
 #: What an operator follows a dispatch by: each line is about another one, and none is the same again.
-LIFECYCLE_ACTIONS = frozenset({"dispatch", "reuse", "replace", "cleanup", "transition"})
+LIFECYCLE_ACTIONS = frozenset({"dispatch", "reuse", "transition"})
 
 
 class Kind(NamedTuple):

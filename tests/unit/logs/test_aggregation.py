@@ -63,7 +63,7 @@ def test_arguments_do_not_make_another_kind(log: FakeLog) -> None:
 
 @pytest.mark.parametrize(
     ("level", "action"),
-    [(ERROR, None), (INFO, "dispatch"), (INFO, "reuse"), (INFO, "cleanup"), (INFO, "transition")],
+    [(ERROR, None), (INFO, "dispatch"), (INFO, "reuse"), (INFO, "transition")],
 )
 def test_errors_and_the_lifecycle_are_never_counted_instead_of_written(
     log: FakeLog, level: int, action: str | None

@@ -41,7 +41,6 @@ def level_name(level: int) -> str:
         (INFO, "request", Rank.INFO),
         (INFO, "dispatch", Rank.WARNING),
         (INFO, "reuse", Rank.WARNING),
-        (INFO, "cleanup", Rank.WARNING),
         (INFO, "transition", Rank.WARNING),
         (WARNING, None, Rank.WARNING),
         (ERROR, "transition", Rank.ERROR),
