@@ -1,6 +1,6 @@
 """Ownership: which dispatch an agent in a room belongs to.
 
-LiveKit names the agent of a dispatch only after 5 s. Until then its name and its time have to tell.
+LiveKit lists the agent of a dispatch only after 5 s. Until then the agent's name and its time decide.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,14 +13,14 @@ CLOCK_GRAIN_US = 1_000
 
 
 def is_not_older(agent: Participant, dispatched_at: int | None) -> bool:
-    """Whether the agent may belong to a dispatch of that time: an agent that is older is another's."""
+    """Whether the agent may belong to a dispatch of that time: an older agent belongs to another."""
     if dispatched_at is None or agent.joined_at is None:
         return True
     return agent.joined_at + CLOCK_GRAIN_US >= dispatched_at
 
 
 def owner(agent: Participant, dispatches: Sequence[Dispatch]) -> Dispatch | None:
-    """The dispatch whose agent it is; one that has reconnected under its identity still is its dispatch's."""
+    """The dispatch of this agent; an agent that reconnects under its identity keeps its dispatch."""
     return next((one for one in dispatches if one.agent_identity == agent.identity), None)
 
 
@@ -32,7 +32,7 @@ def awaits(dispatch: Dispatch, agent: Participant) -> bool:
 
 
 def future_owner(agent: Participant, dispatches: Sequence[Dispatch]) -> Dispatch | None:
-    """The dispatch that waits for the agent, unless the agent comes late to that one's predecessor."""
+    """The dispatch that waits for the agent, unless it is a late agent of that one's predecessor."""
     waiting = (
         one for one in dispatches if awaits(one, agent) and not _is_predecessors(one, agent, dispatches)
     )
@@ -40,9 +40,9 @@ def future_owner(agent: Participant, dispatches: Sequence[Dispatch]) -> Dispatch
 
 
 def _is_predecessors(dispatch: Dispatch, agent: Participant, dispatches: Iterable[Dispatch]) -> bool:
-    """Whether the agent belongs to the dispatch that this one succeeds, and is leaving with it.
+    """Whether the agent belongs to the ending dispatch that this one succeeds.
 
-    Once LiveKit has confirmed the successor, its time tells them apart.
+    Once LiveKit has confirmed the successor, its time distinguishes them.
     """
     if dispatch.dispatched_at is not None or dispatch.succeeds is None:
         return False
@@ -55,10 +55,10 @@ def _is_predecessors(dispatch: Dispatch, agent: Participant, dispatches: Iterabl
 def agents_to_remove(
     dispatch: Dispatch, rows: Iterable[Dispatch], agents: Iterable[Participant]
 ) -> list[str]:
-    """The identities of the agents that go with the dispatch: its own, or else those that are nobody's.
+    """The identities of the agents to remove with the dispatch: its own, else those without a dispatch.
 
-    `rows` are the open dispatches of the room. An agent that came after a successor was dispatched may be
-    the successor's.
+    `rows` are the open dispatches of the room. An agent that joined after a successor was dispatched may
+    belong to the successor.
     """
     rows = list(rows)
     others = {row.agent_identity for row in rows if row.id != dispatch.id}

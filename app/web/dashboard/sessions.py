@@ -1,8 +1,8 @@
-"""Who is signed in to the dashboard: an expiring cookie, signed with the API key that it stands for.
+"""Sessions of the dashboard: an expiring cookie, signed with a key derived from the API key.
 
-Nothing is stored. The key that signs is derived from the API key and LiveKit's secret, so a session outlives
-a restart, holds on every replica, and ends when its API key is taken from API_KEYS. The cookie does not
-contain the API key, and without LiveKit's secret not even a guess at it can be checked against the cookie.
+Nothing is stored. The signing key is derived from the API key and LiveKit's secret, so a session survives a
+restart, is valid on every replica, and ends when its API key is removed from API_KEYS. The cookie does not
+contain the API key, and without LiveKit's secret no guess at the key can be checked against the cookie.
 """
 
 import hmac
@@ -16,7 +16,7 @@ from app.web.auth import ApiKeys
 from app.web.signing import read_signed, sign
 
 LIFETIME_S = 12 * 3600
-# With the version of the format: whoever changes what is signed changes the number.
+# The number is the version of the format: change it with the signed content.
 _PURPOSE = "agent-lifecycle dashboard session 2"
 
 
@@ -33,11 +33,11 @@ class Sessions:
 
     @property
     def configured(self) -> bool:
-        """Whether there is an API key at all, with which somebody could sign in."""
+        """Whether there is an API key to sign in with."""
         return bool(self._secrets)
 
     def open(self, api_key: str) -> str | None:
-        """A cookie's value for whoever knows this key; None: it is none of ours."""
+        """The cookie's value for a known API key; None for any other."""
         place = self._api_keys.find(api_key)
         if place is None:
             return None
@@ -45,7 +45,7 @@ class Sessions:
         return sign([expires_at, secrets.token_urlsafe(16)], self._secrets[place], _PURPOSE)
 
     def read(self, value: str | None) -> Session | None:
-        """The session of a cookie; None: forged, expired, or of a key that is no longer ours."""
+        """The session of a cookie; None if it is forged, expired, or of a removed key."""
         signed = read_signed(value or "", self._secrets, _PURPOSE)
         if signed is None:
             return None

@@ -16,7 +16,7 @@ from app.state.changes import Transition
 from fakes.clock import FakeClock
 
 #: Lead to a state that depends on the row, `creating` among them.
-_GOALS_OF_CREATING = (Goal.ATTEMPT, Goal.COMER)
+_GOALS_OF_CREATING = (Goal.ATTEMPT, Goal.NEWCOMER)
 _SUCCESSORS = (
     Successor.NEXT_ATTEMPT,
     Successor.RESTART,

@@ -118,7 +118,7 @@ async def test_a_livekit_that_becomes_unreachable(context: CheckContext, livekit
     livekit.faults.always("create_dispatch", FailBefore(UNREACHABLE))
     finding = await examine(context)
     assert finding.verdict is Verdict.FAULT
-    assert "could not be dispatched: LiveKit cannot be reached" in finding.message
+    assert "could not be dispatched: LiveKit is not reachable" in finding.message
 
 
 async def test_an_interrupted_check_deletes_its_room(
