@@ -9,7 +9,7 @@ from app.control.candidates import AgentHealth, AssessedCandidate, Inspection
 from app.control.creation import Creator
 from app.control.effects import EffectRunner
 from app.control.inspector import RoomInspector
-from app.control.processor import ChangeProcessor, new_row_id
+from app.control.processor import ChangeProcessor
 from app.control.removal import Remover
 from app.control.requests import AgentGrant, AgentRequest
 from app.database.store import Store
@@ -131,7 +131,7 @@ class Dispatcher:
             inspection = await self._inspector.examine(wanted.room_name, wanted.agent_name)
             best = inspection.best()
             if best and not self._mode.keeps_one:
-                self._suppressed.note("reuse", new_row_id())
+                self._suppressed.count("reuse")
                 best = None
             try:
                 if best:

@@ -158,7 +158,7 @@ async def test_alerts_and_charts_show_the_services_data(
         await caller.request_agent(room)
 
     alert = dashboard.alerts.get_by_role("alert")
-    await expect(alert).to_contain_text("Agents: 2; the limit is 1.", timeout=_LIFE_MS)
+    await expect(alert).to_contain_text("There are 2 agents; the limit is 1.", timeout=_LIFE_MS)
     await expect(alert).to_contain_text("raise ALERT_MAX_AGENTS")
     await expect(alert.locator("code")).to_have_text("too_many_agents")
     for name in ("Agents dispatched in the last hour: 2 agents", "Reuse rate in the last hour: 50 %"):

@@ -204,14 +204,14 @@ def test_the_commands_back_up_and_restore(tmp_path: Path, capsys: pytest.Capture
     asyncio.run(make_database(file))
 
     assert execute("backup", "--to", str(copy), DATABASE_URL=str(file)) == 0
-    assert "and is sound" in capsys.readouterr().out
+    assert "and verified" in capsys.readouterr().out
     with closing(sqlite3.connect(file)) as in_use:
         in_use.execute("PRAGMA journal_mode=WAL")
         in_use.execute("SELECT * FROM rooms")
         assert execute("restore", "--from", str(copy), DATABASE_URL=str(file)) == 1
-    assert capsys.readouterr().err.startswith("Nothing was restored: the database")
+    assert capsys.readouterr().err.startswith("Restore failed, nothing was changed: the database")
     assert execute("restore", "--from", str(copy), DATABASE_URL=str(file)) == 0
-    assert f"What was there is {file}.replaced" in capsys.readouterr().out
+    assert f"The previous database is kept as {file}.replaced" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_a_database_that_is_not_a_file_is_rejected(
     url: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert execute("backup", "--to", str(tmp_path / "b.db"), DATABASE_URL=url) == 1
-    assert capsys.readouterr().err.startswith(f"There is no backup: {said}")
+    assert capsys.readouterr().err.startswith(f"Backup failed: {said}")
 
 
 async def make_database(file: Path) -> None:

@@ -16,14 +16,14 @@ from fakes.webhooks import SignedWebhook, render, sign
 from integration.conftest import StartApp
 from integration.harness import KEYPAIR as OLD
 from integration.harness import SECOND_KEYPAIR as NEW
-from integration.harness import STATUS, TOKEN, App, World, member_token
+from integration.harness import STATUS, TOKEN, App, World, member_token, signing_with
 
 #: The settings at each step, and who signs what is in use while a replica changes over to them.
 _STEPS: dict[str, tuple[dict[str, Any], tuple[Keypair, ...]]] = {
-    "before": ({"livekit_key": OLD, "webhook_keys": ()}, (OLD,)),
-    "both are known": ({"livekit_key": OLD, "webhook_keys": (NEW,)}, (OLD,)),
-    "the new one is used": ({"livekit_key": NEW, "webhook_keys": (OLD,)}, (OLD, NEW)),
-    "the old one is forgotten": ({"livekit_key": NEW, "webhook_keys": ()}, (NEW,)),
+    "before": ({**signing_with(OLD), "webhook_keys": ()}, (OLD,)),
+    "both are known": ({**signing_with(OLD), "webhook_keys": (NEW,)}, (OLD,)),
+    "the new one is used": ({**signing_with(NEW), "webhook_keys": (OLD,)}, (OLD, NEW)),
+    "the old one is forgotten": ({**signing_with(NEW), "webhook_keys": ()}, (NEW,)),
 }
 
 

@@ -17,7 +17,7 @@ from fakes.faults import UNREACHABLE, FailBefore
 from fakes.livekit import FakeLiveKit
 from fakes.server import FakeServer
 from integration.conftest import StartApp
-from integration.harness import AGENT, KEYPAIR, SECOND_KEYPAIR, TOKEN, Answer, App, World
+from integration.harness import AGENT, KEYPAIR, SECOND_KEYPAIR, TOKEN, Answer, App, World, signing_with
 
 NAME = "agent_lifecycle_room"
 PAGE = "https://app.example.com"
@@ -185,12 +185,13 @@ async def test_a_cookie_of_a_replica_whose_clock_is_a_minute_ahead_is_taken(
 
 async def test_it_outlives_a_change_of_keys_and_not_the_old_keys_end(start_app: StartApp, app: App) -> None:
     first = await come(app)
-    rotated = await start_app(
-        session_rooms=SessionRoomsBy.COOKIE, livekit_key=SECOND_KEYPAIR, webhook_keys=(KEYPAIR,)
-    )
+    settings: dict[str, Any] = {"session_rooms": SessionRoomsBy.COOKIE, **signing_with(SECOND_KEYPAIR)}
+    rotated = await start_app(**settings, webhook_keys=(KEYPAIR,))
     answer = await rotated.call("POST", TOKEN, json_body={}, headers={"Cookie": f"{NAME}={cookie_of(first)}"})
     assert "Set-Cookie" not in answer.headers
-    ended = await start_app(session_rooms=SessionRoomsBy.COOKIE, livekit_key=SECOND_KEYPAIR, webhook_keys=())
+    ended = await start_app(
+        session_rooms=SessionRoomsBy.COOKIE, **signing_with(SECOND_KEYPAIR), webhook_keys=()
+    )
     answer = await ended.call("POST", TOKEN, json_body={}, headers={"Cookie": f"{NAME}={cookie_of(first)}"})
     assert "Set-Cookie" in answer.headers
 

@@ -138,7 +138,7 @@ async def test_a_failed_command_prints_its_reason_in_one_line(tmp_path: Path) ->
     )
 
     assert (ended.code, ended.out) == (1, "")
-    assert ended.err == f"Nothing was copied: there is no file {tmp_path}/no.db\n"
+    assert ended.err == f"Copy failed, nothing was copied: there is no file {tmp_path}/no.db\n"
 
 
 async def test_a_command_without_its_source_prints_its_usage() -> None:

@@ -138,7 +138,8 @@ class World:
     def config(self) -> Config:
         return Config(
             livekit_url="ws://livekit.test",
-            livekit_key=KEYPAIR,
+            livekit_api_key=KEYPAIR.key,
+            livekit_api_secret=KEYPAIR.secret,
             agent_names=AGENT_NAMES,
             database_url="",
             agent_ttl_s=TTL_S,
