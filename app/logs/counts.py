@@ -19,13 +19,15 @@ class LogCounts:
 
     def lines(self) -> Counter[tuple[str, str]]:
         """The counts by level and result."""
-        return Counter(
-            {
-                (level, result): count
-                for result in ("written", "dropped", "aggregated")
-                for level, count in getattr(self, result).items()
-            }
-        )
+        results = vars(self).items()
+        return Counter({(level, result): n for result, levels in results for level, n in levels.items()})
+
+    def copy(self) -> "LogCounts":
+        return LogCounts(**{result: Counter(levels) for result, levels in vars(self).items()})
+
+    def since(self, before: "LogCounts") -> dict[str, Counter[str]]:
+        """By result, what was added."""
+        return {result: levels - vars(before)[result] for result, levels in vars(self).items()}
 
 
 class DropSummary:
@@ -40,23 +42,16 @@ class DropSummary:
 
     def record(self, now: int) -> logging.LogRecord | None:
         """None if nothing was dropped."""
-        dropped = self._counts.dropped - self._dropped
-        if not dropped:
+        added = self._counts.since(self._before)
+        if not added["dropped"]:
             return None
         record = logging.LogRecord(
             "app.logs", logging.WARNING, "", 0, "Lines were dropped from the log", None, None
         )
-        vars(record).update(
-            action="log_summary",
-            seconds=round((now - self._began_at) / 1_000_000),
-            dropped=dict(dropped),
-            aggregated=dict(self._counts.aggregated - self._aggregated),
-            written=dict(self._counts.written - self._written),
-        )
+        seconds = round((now - self._began_at) / 1_000_000)
+        vars(record).update(action="log_summary", seconds=seconds, **added)
         return record
 
     def begin_anew(self, now: int) -> None:
         self._began_at = now
-        self._dropped = Counter(self._counts.dropped)
-        self._aggregated = Counter(self._counts.aggregated)
-        self._written = Counter(self._counts.written)
+        self._before = self._counts.copy()
