@@ -1,5 +1,5 @@
-# The service, and as a second target the example worker. Both run as nobody in particular, on a root that may
-# be mounted read-only; the service writes to its volume alone.
+# The service and, as a second target, the example worker. Both run as an unprivileged user, and their root file
+# system may be read-only; the service writes only to its volume.
 
 FROM ghcr.io/astral-sh/uv:0.13.9 AS uv
 
@@ -33,8 +33,8 @@ STOPSIGNAL SIGTERM
 CMD ["python", "-m", "devstack.example_worker", "start"]
 
 FROM base AS service
-# The default database is ./data/lifecycle.db: mount the volume there. A volume that is empty takes over the
-# folder's owner, one that is root's has to be given to 10001 first.
+# The default database is ./data/lifecycle.db: mount the volume there. An empty volume inherits the folder's owner;
+# change the owner of a volume that belongs to root to 10001 first.
 RUN install -d -o 10001 -g 10001 data
 COPY --from=build-service /srv/.venv .venv
 COPY migrations migrations

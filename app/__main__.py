@@ -1,4 +1,4 @@
-"""`python -m app`: the service, configured by the environment alone; or another command."""
+"""`python -m app`: the service, or another command."""
 
 import argparse
 import asyncio
@@ -26,7 +26,7 @@ from app.web.connections import listen
 
 logger = logging.getLogger("app")
 
-#: For requests under way; `app.service` has the other half of the 10 s that platforms give.
+#: For open requests; `app.service` has the rest of the 10 s that platforms give.
 _SHUTDOWN_TIMEOUT_S = 4
 
 
@@ -40,7 +40,7 @@ def _run_service(_given: argparse.Namespace, environ: Mapping[str, str]) -> int:
     try:
         config = load_config(environ)
     except ConfigError as error:
-        sys.stderr.write("The service is not configured:\n")
+        sys.stderr.write("The configuration is invalid:\n")
         sys.stderr.writelines(f"  {problem}\n" for problem in error.problems)
         return 2
     clock = SteadyClock()
@@ -60,14 +60,14 @@ def _run_service(_given: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 def _run(config: Config, clock: Clock, log_counts: LogCounts) -> int:
     for warning in config.warnings:
-        logger.warning("A setting is not known", extra={"action": "config", "reason": warning})
+        logger.warning("Unknown setting", extra={"action": "config", "reason": warning})
     try:
         asyncio.run(_serve(config, clock, log_counts))
     except (MigrationError, ServiceError, OSError) as error:
         logger.critical("The service cannot start", extra={"action": "start", "reason": str(error)})
         return 1
     except Exception:
-        logger.critical("The service has failed", exc_info=True, extra={"action": "start"})
+        logger.critical("Unexpected error in the service", exc_info=True, extra={"action": "start"})
         return 1
     return 0
 
@@ -96,9 +96,9 @@ async def _serve(config: Config, clock: Clock, log_counts: LogCounts) -> None:
 
 
 def settle_memory() -> None:
-    """To be called once the process has all that it keeps: the collector looks through it never again.
+    """Exclude from garbage collection what the process keeps; call it once all of that is there.
 
-    Else it stops everything for 50 ms every few thousand webhooks, and finds nothing.
+    Otherwise the collector stops everything for 50 ms every few thousand webhooks, and finds nothing.
     """
     gc.collect()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""The one source of time for whatever is stored; how long to wait is the event loop's business."""
+"""The source of every stored time; waits use the event loop's clock."""
 
 import time
 from collections.abc import Callable
@@ -7,14 +7,14 @@ from typing import Protocol
 
 class Clock(Protocol):
     def now(self) -> int:
-        """Microseconds since 1970. Never jumps, whatever happens to the machine's clock."""
+        """Microseconds since 1970. Never jumps, even when the machine's clock does."""
 
 
 class SteadyClock:
-    """The wall time at the start of the process, carried on by the monotonic clock.
+    """The wall time at the start of the process plus the monotonic time since then.
 
-    Deadlines are compared with it, so a wall clock that is put forward by an hour ends no agent early, and
-    one that is put back keeps none for an hour too long.
+    Deadlines are compared with it: setting the wall clock forward by an hour ends no agent early, and
+    setting it back keeps no agent an hour too long.
     """
 
     def __init__(

@@ -27,11 +27,11 @@ from app.dashboard.feed import Feed
 from app.dashboard.figures import read_totals
 from app.database.store import Store
 from app.livekit.interface import LiveKit
-from app.livekit.metered import MeteredLiveKit
+from app.livekit.metered import metered
 from app.logs.counts import LogCounts
 from app.logs.redaction import Redaction
 from app.metrics.counters import Counters, SuppressedActions
-from app.metrics.registry import Metrics, Readings
+from app.metrics.registry import Metrics
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ def build_service(
     """Make every part once and connect them."""
     mode, suppressed, counters = config.mode, SuppressedActions(), Counters(mode=config.mode)
     metrics = Metrics(counters, log_counts, clock, join_timeout_us=config.policy.join_timeout_us)
-    livekit = MeteredLiveKit(livekit, counters, metrics)
+    livekit = metered(livekit, counters, metrics)
     timers = Timers(clock, lambda deadline: sweeper.act(deadline))  # noqa: PLW0108 - it needs the timers first
     processor = ChangeProcessor(store, timers, clock, config.policy, metrics)
     inspector = RoomInspector(
@@ -141,13 +141,11 @@ def build_service(
     alert_monitor = AlertMonitor(alerts, store, counters, log_counts, clock, alert_notifier.send)
     processor.subscribe(alert_monitor.take)
     metrics.watch(
-        Readings(
-            agents=lambda: alert_monitor.agents,
-            alerts=lambda: alert_monitor.active,
-            queue_depth=lambda: processor.queue_depth,
-            drift=reconciler.drift,
-            withheld=suppressed.counts,
-        )
+        agents=lambda: alert_monitor.agents,
+        alerts=lambda: alert_monitor.active,
+        queue_depth=lambda: processor.queue_depth,
+        drift=reconciler.drift,
+        withheld=suppressed.counts,
     )
     feed = Feed(
         store,

@@ -1,4 +1,4 @@
-"""`uv run bench`: every figure that was promised, measured beside what it is held against, in one run."""
+"""Benchmarks: measures every promised figure and its reference, in one run."""
 
 import argparse
 import sys
@@ -13,7 +13,7 @@ from bench.figures import Figure, render, write_json
 
 Measure = Callable[[Path], list[Figure]]
 
-#: Each takes less than two minutes.
+#: Each part takes less than two minutes.
 PARTS: Mapping[str, Measure] = {
     "ingest": partial(ingest.measure, rounds=3, round_s=3),
     "dispatch": dispatch.measure,
@@ -27,7 +27,7 @@ PARTS: Mapping[str, Measure] = {
     "timers": lambda _folder: many.measure_timers(rounds=3, agents=100_000),
     "replicas": partial(replicas.measure, counts=(1, 2, 4), round_s=4),
 }
-#: The same code on little, so that it cannot rot; its figures mean nothing.
+#: The same code with small inputs, so that it keeps working; the figures mean nothing.
 SMOKE: Mapping[str, Measure] = {
     "ingest": ingest.smoke,
     "storm": lambda _folder: many.measure_storm(rounds=1, agents=20),
@@ -44,14 +44,19 @@ SMOKE: Mapping[str, Measure] = {
 def main() -> int:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument(
-        "parts", nargs="*", metavar="part", help=f"which to run, of {', '.join(PARTS)}; all without any"
+        "parts", nargs="*", metavar="part", help=f"parts to run: {', '.join(PARTS)} (default: all)"
     )
-    parser.add_argument("--json", type=Path, default=Path("bench.json"), help="where the figures go as well")
-    parser.add_argument("--smoke", action="store_true", help="see only that it works, in seconds")
+    parser.add_argument(
+        "--json",
+        type=Path,
+        default=Path("bench.json"),
+        help="output file (default: %(default)s)",
+    )
+    parser.add_argument("--smoke", action="store_true", help="only check that it works, in seconds")
     given = parser.parse_args()
     measures = SMOKE if given.smoke else PARTS
     if unknown := set(given.parts) - PARTS.keys():
-        parser.error(f"there is no part {', '.join(sorted(unknown))}: choose of {', '.join(PARTS)}")
+        parser.error(f"unknown part {', '.join(sorted(unknown))}; choose from {', '.join(PARTS)}")
     figures: list[Figure] = []
     for name in given.parts or measures:
         if name not in measures:

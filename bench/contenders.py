@@ -1,4 +1,4 @@
-"""The servers that take the same webhooks, each a process of its own on the servers' core."""
+"""Contenders: servers that take the same webhooks, each in its own process on the servers' core."""
 
 import os
 import socket
@@ -24,7 +24,7 @@ _START_TIMEOUT_S = 30.0
 
 @dataclass(frozen=True, kw_only=True)
 class Contender:
-    """One way to take webhooks; `{port}` and `{database}` in its command are replaced."""
+    """One server that takes webhooks; `{port}` and `{database}` in its command are replaced."""
 
     name: str
     command: tuple[str, ...]
@@ -34,7 +34,7 @@ class Contender:
 
     @contextmanager
     def running(self, folder: Path) -> Iterator[str]:
-        """Its URL for webhooks, with a new and empty database."""
+        """Run it with a new, empty database; yields its webhook URL."""
         port, database = free_port(), folder / f"{self.name.replace(' ', '-')}-{time.monotonic_ns()}.db"
         places = {"port": str(port), "database": str(database)}
         child = Child(
@@ -60,7 +60,7 @@ SERVICE = Contender(
     name="this service",
     command=(sys.executable, "-m", "app"),
     env={
-        # Nobody is there: what webhooks say is committed all the same.
+        # No LiveKit listens there: webhooks are committed all the same.
         "LIVEKIT_URL": f"ws://{LOOPBACK}:9",
         "AGENT_NAME": "assistant",
         "DATABASE_URL": "sqlite:///{database}",
@@ -75,10 +75,10 @@ ORM = Contender(
 
 
 def express_contenders() -> tuple[Contender, Contender]:
-    """In memory, and on SQLite; npm's packages for them are installed first.
+    """Express in memory, and on SQLite; installs their npm packages first.
 
     Raises:
-        NpmError: there is no npm, or it cannot install; the message says why.
+        NpmError: there is no npm, or the installation failed; the message has the reason.
     """
     environ = _express_environment()
     command = ("node", str(_EXPRESS / "server.js"), "{port}")
@@ -98,12 +98,12 @@ def _express_environment() -> Mapping[str, str]:
         text=True,
         check=True,
     ).stdout.strip()
-    # better-sqlite3 is compiled here, against the headers that came with this node, and runs on no other.
+    # better-sqlite3 is compiled here against this node's headers, and runs on no other node.
     environ |= {"npm_config_nodedir": str(Path(node.rpartition(" ")[0]).parent.parent)}
     lock, made_for = _EXPRESS / "package-lock.json", _EXPRESS / "node_modules" / ".made-for"
     is_made = made_for.exists() and made_for.read_text() == node
     if not is_made or made_for.stat().st_mtime < lock.stat().st_mtime:
-        print("installing the Express peers (npm ci, a minute or so)", flush=True)
+        print("installing the Express peers (npm ci, about a minute)", flush=True)
         run_command(["npm", "ci", "--no-audit", "--no-fund", "--loglevel=error"], _EXPRESS, environ, print)
         made_for.write_text(node)
     return environ

@@ -1,4 +1,4 @@
-"""Webhooks as livekit-server sends them: distinct, well signed, with joins and leaves that make sense."""
+"""A corpus of webhooks as livekit-server sends them: distinct, signed, with consistent joins and leaves."""
 
 import base64
 import hashlib
@@ -12,18 +12,18 @@ from pathlib import Path
 
 from app.config.settings import Keypair
 
-#: As livekit-server signs them.
+#: The validity that livekit-server sets.
 _VALID_FOR_S = 300
 _MOST_PEOPLE = 3
 
 
 @dataclass(kw_only=True)
 class Room:
-    """A room of the corpus, and who is in."""
+    """A room of the corpus, and the people in it."""
 
     number: int
     created_s: int
-    #: Sets the rooms and events of one corpus apart from those of another.
+    #: Distinguishes the rooms and events of different corpora.
     seed: int
     people: list[int] = field(default_factory=list)
     comings: int = 0
@@ -38,7 +38,7 @@ class Room:
 
 
 def write_corpus(file: Path, events: int, rooms: int, keypair: Keypair, *, seed: int = 1) -> None:
-    """One webhook a line: the Authorization header, a tab, and the body."""
+    """One webhook per line: the Authorization header, a tab, and the body."""
     signer = _Signer(keypair)
     with file.open("w", encoding="utf-8") as out:
         for body in bodies(events, rooms, seed=seed):
@@ -46,16 +46,16 @@ def write_corpus(file: Path, events: int, rooms: int, keypair: Keypair, *, seed:
 
 
 def bodies(events: int, rooms: int, *, seed: int = 1, created_s: int | None = None) -> Iterator[str]:
-    """People come to rooms, refresh, and leave; no event is like another.
+    """People join rooms, refresh and leave; every event is different.
 
     `created_s`: when LiveKit opened the rooms; None: a minute ago.
     """
-    chance = random.Random(seed)  # noqa: S311 - which room is next is no secret
+    chance = random.Random(seed)  # noqa: S311 - not a secret
     now_s = int(time.time())
     stage = [Room(number=number, created_s=created_s or now_s - 60, seed=seed) for number in range(rooms)]
     for event_number in range(events):
         room = chance.choice(stage)
-        comes = not room.people or (len(room.people) < _MOST_PEOPLE and chance.random() < 0.5)  # noqa: PLR2004 - as often as not
+        comes = not room.people or (len(room.people) < _MOST_PEOPLE and chance.random() < 0.5)  # noqa: PLR2004 - half of the time
         if comes:
             room.comings += 1
             person = room.comings
@@ -66,7 +66,7 @@ def bodies(events: int, rooms: int, *, seed: int = 1, created_s: int | None = No
 
 
 def _render(event_number: int, room: Room, person: int, now_s: int, *, comes: bool) -> str:
-    """The fields that livekit-server 1.13.5 sends of a browser's user, in its order."""
+    """The fields that livekit-server 1.13.5 sends for a browser's user, in its order."""
     participant: dict[str, object] = {
         "sid": f"PA_{room.seed:03d}{room.number:06d}x{person:05d}",
         "identity": f"user-{room.number}-{person}",
@@ -102,7 +102,7 @@ def _render(event_number: int, room: Room, person: int, now_s: int, *, comes: bo
 
 
 class _Signer:
-    """HS256 by hand: the SDK would take longer to sign a corpus than a run takes to send it."""
+    """HS256 by hand: the SDK would need longer to sign a corpus than a run needs to send it."""
 
     def __init__(self, keypair: Keypair) -> None:
         self._keypair = keypair

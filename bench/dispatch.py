@@ -1,4 +1,4 @@
-"""A call for an agent that is on its way, beside the bare questions to LiveKit that it cannot do without."""
+"""Dispatch latency: a request for an agent on its way, compared with the LiveKit calls that it needs."""
 
 import asyncio
 import time
@@ -20,12 +20,12 @@ _PART = "dispatch"
 _AGENT = "nobody-serves-this"
 _ROOMS = 40
 _CALLERS = 2
-#: LiveKit shows no job for the first 5 s, after which a dispatch without a worker is given up.
+#: LiveKit lists no job for the first 5 s; after that the service gives up a dispatch without a worker.
 _FRESH_S = 4.0
 
 
 def measure(folder: Path) -> list[Figure]:
-    """The p99 of both, on a real LiveKit, in turns."""
+    """The p99 of both, measured alternately on a real LiveKit."""
     server = LiveKitServer(find_or_build(print), folder)
     service = Service(server, folder, agent_name=_AGENT)
     try:

@@ -1,4 +1,4 @@
-"""One measured figure, what it is held against, the goal, and the table of all of them."""
+"""Measured figures with their references and goals, and the table of them."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -24,10 +24,10 @@ class Figure:
     what: str
     value: float
     unit: Unit
-    #: What it is measured against in the same run; None where it stands alone.
+    #: What it is compared with in the same run; None without a comparison.
     reference: str | None = None
     reference_value: float | None = None
-    #: The bound of the ratio where there is a reference, else of the value; None where nothing is asked.
+    #: The goal for the ratio if there is a reference, else for the value; None without a goal.
     at_least: float | None = None
     at_most: float | None = None
 
@@ -37,7 +37,7 @@ class Figure:
 
     @property
     def is_met(self) -> bool | None:
-        """None where there is no goal."""
+        """None without a goal."""
         held = self.value if self.ratio is None else self.ratio
         if self.at_least is not None:
             return held >= self.at_least
@@ -78,6 +78,6 @@ def _row(figure: Figure) -> tuple[str, ...]:
 
 
 def _number(value: float, unit: Unit) -> str:
-    digits = 0 if value >= 100 or unit is Unit.COUNT else 2  # noqa: PLR2004 - three that mean something
+    digits = 0 if value >= 100 or unit is Unit.COUNT else 2  # noqa: PLR2004 - three significant digits
     separator = "" if unit is Unit.PER_SECOND else " "
     return f"{value:,.{digits}f}{separator}{unit}".rstrip()

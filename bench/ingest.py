@@ -1,4 +1,4 @@
-"""Webhooks a second, and how long each waits, side by side with other ways to take them."""
+"""Webhook ingest: rate and latency, compared with other servers."""
 
 import statistics
 from collections import defaultdict
@@ -12,7 +12,7 @@ from bench.steady import steady_latencies_s
 from bench.wrk import Load, replay
 
 _PART = "ingest"
-#: More than the fastest contender can take in a second.
+#: More than the fastest contender takes in a second.
 _MOST_PER_SECOND = 60_000
 _WARM_UP_S = 1
 
@@ -30,7 +30,7 @@ def measure(folder: Path, *, rounds: int, round_s: int, rooms: int = 1_000) -> l
 
 
 def smoke(folder: Path) -> list[Figure]:
-    """The service and the floor alone, for a second each."""
+    """The service and the bare server only, for a second each."""
     loads = race((SERVICE, BARE), folder, rounds=1, round_s=1, rooms=100)
     rates = {name: runs[0].per_second for name, runs in loads.items()}
     return [_against(rates, BARE, 0.35), _steady(folder, rates[SERVICE.name] / 2, seconds=1)]
@@ -49,7 +49,7 @@ def _against(rates: Mapping[str, float], peer: Contender, goal: float | None) ->
 
 
 def _steady(folder: Path, per_second: float, *, seconds: int) -> Figure:
-    """How long a webhook takes while they come at an even pace."""
+    """The latency of webhooks that arrive at an even pace."""
     corpus = folder / "steady.txt"
     write_corpus(corpus, round(per_second * seconds), 1_000, KEYPAIR, seed=3)
     with SERVICE.running(folder) as url:
@@ -66,7 +66,7 @@ def _steady(folder: Path, per_second: float, *, seconds: int) -> Figure:
 def race(
     contenders: Sequence[Contender], folder: Path, *, rounds: int, round_s: int, rooms: int
 ) -> dict[str, list[Load]]:
-    """What each of them took in each round, one after the other in every round."""
+    """The load that each contender took in each round; in a round they run one after the other."""
     warm_up, corpus = folder / "warm-up.txt", folder / "corpus.txt"
     write_corpus(warm_up, _MOST_PER_SECOND * _WARM_UP_S, rooms, KEYPAIR, seed=2)
     write_corpus(corpus, _MOST_PER_SECOND * round_s, rooms, KEYPAIR, seed=1)

@@ -1,4 +1,4 @@
-"""What a call to the log costs, by what becomes of it: `python -m bench.logs`."""
+"""The cost of a log call, by what happens to its line: `python -m bench.logs`."""
 
 import argparse
 import logging
@@ -12,7 +12,7 @@ from app.logs.setup import LogHandler, configure_logging, prepare_process
 
 _CALLS = 20_000
 _ROUNDS = 7
-#: Of a line that is dropped: a flood must not slow down what floods.
+#: For a dropped line: a flood of lines must not slow down its caller.
 _GOAL_US = 10.0
 _FIELDS = {"action": "request", "room": "lobby", "status": 200}
 
@@ -30,7 +30,7 @@ def call_transition() -> None:
 
 
 def cost_us(call: Callable[[], None]) -> float:
-    """The median of the rounds, in the calling thread's own time, which neighbours do not add to."""
+    """The median of the rounds, in CPU time of the calling thread, which other processes do not affect."""
     rounds = []
     for _ in range(_ROUNDS):
         began_s = time.thread_time()
@@ -61,11 +61,11 @@ def main() -> None:
         written = cost_us(call_debug)
     for what, us in (
         ("level off", disabled),
-        ("Python's logging alone, to nobody", bare),
+        ("Python's logging alone, discarded", bare),
         ("dropped", dropped),
         ("dropped, about a dispatch", dropped_transition),
         ("aggregated", aggregated),
-        ("written, or dropped behind 10,000 that wait", written),
+        ("written, or dropped when 10,000 lines wait", written),
     ):
         print(f"{what:<50} {us:6.2f} us  {us / bare:5.2f} x")
     worst = max(dropped, dropped_transition)

@@ -1,4 +1,4 @@
-"""Which core does what: servers on one and those who load them on the other, in nobody's way."""
+"""CPU cores of the measurements: servers on one, load generators on the other."""
 
 import os
 from collections.abc import Iterator
@@ -7,13 +7,13 @@ from contextlib import contextmanager
 _CORES = sorted(os.sched_getaffinity(0))
 SERVER_CORES = frozenset(_CORES[:1])
 ALL_CORES = frozenset(_CORES)
-#: The same one where there is only one.
+#: The same core if there is only one.
 LOAD_CORES = frozenset(_CORES[1:] or _CORES)
 
 
 @contextmanager
 def pinned(cores: frozenset[int]) -> Iterator[None]:
-    """Whatever process is started in the block runs on these cores alone."""
+    """Processes that are started in the block run on these cores only."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores)
     try:

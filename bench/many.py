@@ -1,4 +1,4 @@
-"""The figures of a service with many agents: each measured in a process of its own, several times."""
+"""Figures for a service with many agents; each is measured several times, in separate processes."""
 
 import json
 import statistics

@@ -1,4 +1,4 @@
--- Sends the corpus, one webhook a line ("authorization<TAB>body"), and says in JSON what came of it.
+-- Sends the corpus, one webhook per line ("authorization<TAB>body"), and prints the result as JSON.
 -- wrk ... -s replay.lua URL -- CORPUS
 
 local threads = {}
@@ -17,7 +17,7 @@ end
 function request()
   local line = corpus:read("*l")
   if line == nil then
-    -- What comes again is no new webhook; whoever reads the result has to know.
+    -- A repeated webhook is not new; the result must show that.
     laps = laps + 1
     corpus:seek("set", 0)
     line = corpus:read("*l")

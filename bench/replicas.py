@@ -1,4 +1,4 @@
-"""Webhooks committed by one, two and four replicas on one Postgres, all on this machine's cores."""
+"""Replica throughput: webhooks committed by one, two and four replicas on one local Postgres."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,12 +14,12 @@ from bench.wrk import Load, replay
 from devstack.chaos.databases import opened
 from devstack.chaos.options import Database
 
-#: What one replica may take in a second, with some to spare.
+#: More than one replica takes in a second.
 _MOST_PER_SECOND = 10_000
 
 
 def measure(folder: Path, *, counts: Sequence[int], round_s: int) -> list[Figure]:
-    """Load, replicas and Postgres share the cores: this finds where the bound is, not how far it goes."""
+    """Load, replicas and Postgres share the cores: this shows what the limit is, not how far it scales."""
     rates = [_rate(folder, count, round_s) for count in counts]
     return [
         Figure(

@@ -1,7 +1,7 @@
-"""The service with many agents: how long until it is restored, what each costs, how late a storm of TTLs is.
+"""Measurements of a service with many agents: restore time, cost per agent, lag of simultaneous TTLs.
 
-Each measurement is a process of its own, so that none inherits another's memory: `python -m bench.resident`
-with what to measure prints one line of JSON.
+Each measurement is a separate process, so that none inherits another's memory: `python -m bench.resident
+MEASUREMENT AGENTS` prints one line of JSON.
 """
 
 import asyncio
@@ -63,7 +63,7 @@ async def _service(url: str, livekit: StubLiveKit) -> AsyncIterator[Service]:
 
 
 async def _longest_stall_s(work: Awaitable[object]) -> float:
-    """How long the event loop did nothing else at a stretch while the work was done."""
+    """The longest time for which the work blocked the event loop."""
     task = asyncio.ensure_future(work)
     longest_s, before_s = 0.0, time.perf_counter()
     while not task.done():
@@ -75,7 +75,7 @@ async def _longest_stall_s(work: Awaitable[object]) -> float:
 
 
 async def measure_restore(folder: Path, agents: int) -> dict[str, float]:
-    """From a closed database until every timer runs, and how long nobody else had a turn meanwhile."""
+    """Time from a closed database until every timer runs, and the longest stall of the event loop."""
     seeds = make_seeds(agents)
     url = await write_database(folder / "restore.db", seeds.values())
     async with _service(url, StubLiveKit(seeds)) as service:
@@ -86,7 +86,7 @@ async def measure_restore(folder: Path, agents: int) -> dict[str, float]:
             raise RuntimeError(f"{restored} of {agents} timers were restored")
     async with _service(url, StubLiveKit(seeds)) as service:
         restore_stall_s = await _longest_stall_s(service.sweeper.restore())
-    # Everything is overdue now, and LiveKit has no room of it: the most that a sweep can be about.
+    # Everything is overdue now, and LiveKit has none of the rooms: the largest possible sweep.
     overdue = make_seeds(agents, expire_in_s=-3_600, within_s=1)
     url = await write_database(folder / "sweep.db", overdue.values())
     async with _service(url, StubLiveKit({})) as service:
@@ -99,7 +99,7 @@ async def measure_restore(folder: Path, agents: int) -> dict[str, float]:
 
 
 async def measure_reconcile(folder: Path, agents: int) -> dict[str, float]:
-    """A round of reconcile with a LiveKit that agrees about everything."""
+    """A round of reconcile with a LiveKit that matches the tables."""
     seeds = make_seeds(agents)
     url = await write_database(folder / "reconcile.db", seeds.values())
     async with _service(url, StubLiveKit(seeds)) as service:
@@ -112,7 +112,7 @@ async def measure_reconcile(folder: Path, agents: int) -> dict[str, float]:
 
 
 async def measure_memory(folder: Path, agents: int) -> dict[str, float]:
-    """What the process grows by while it takes up this many agents."""
+    """Memory growth of the process while it restores this many agents."""
     url = await write_database(folder / "memory.db", make_seeds(agents).values())
     async with _service(url, StubLiveKit({})) as service:
         await service.store.ping()
@@ -125,7 +125,7 @@ async def measure_memory(folder: Path, agents: int) -> dict[str, float]:
 
 
 async def measure_storm(folder: Path, agents: int) -> dict[str, float]:
-    """This many TTLs that end within a second: how late each agent's deletion comes to LiveKit."""
+    """This many TTLs end within a second: how late each agent's deletion reaches LiveKit."""
     seeds = make_seeds(agents, expire_in_s=_STORM_BEGINS_S, within_s=_STORM_WITHIN_S)
     url = await write_database(folder / "storm.db", seeds.values())
     livekit = StubLiveKit(seeds, answers_after_s=_LIVEKIT_ANSWERS_S)
@@ -148,7 +148,7 @@ async def measure_storm(folder: Path, agents: int) -> dict[str, float]:
 
 
 async def measure_growth(folder: Path, agents: int) -> dict[str, float]:
-    """The cost of committing a webhook about a room with an agent, among so many."""
+    """The cost of committing a webhook of a room with an agent, among this many agents."""
     seeds = make_seeds(agents)
     url = await write_database(folder / "growth.db", seeds.values())
     created_at = next(iter(seeds.values())).since
@@ -175,8 +175,8 @@ async def _commit_all(service: Service, events: list[RoomEvent]) -> None:
 
 
 async def measure_timers(_folder: Path, agents: int) -> dict[str, float]:
-    """Arming a timer and moving it, ours beside APScheduler's."""
-    # Imported here: nobody else needs it, and it takes its time.
+    """The cost of arming and moving a timer, compared with APScheduler."""
+    # Imported here: only this measurement needs it, and the import is slow.
     from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
     from app.control.timers import Timers
@@ -207,14 +207,14 @@ async def measure_timers(_folder: Path, agents: int) -> dict[str, float]:
 
 
 def _nothing() -> None:
-    """What is scheduled, and never run."""
+    """The scheduled job, which never runs."""
 
 
 def _resident_kb() -> float:
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return float(line.split()[1])
-    raise RuntimeError("the system does not tell how much memory is resident")
+    raise RuntimeError("the system does not report the resident memory")
 
 
 MEASUREMENTS: Mapping[str, Callable[[Path, int], Awaitable[dict[str, float]]]] = {

@@ -1,4 +1,4 @@
-"""A database with any number of agents in it, as it stands after a day of work."""
+"""Seeds: a database with any number of agents, as after a day of work."""
 
 import time
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ _CHUNK = 5_000
 
 @dataclass(frozen=True, kw_only=True)
 class Seed:
-    """One room with one agent that waits for people, until its TTL is over."""
+    """One room with one agent that waits for people until its TTL ends."""
 
     number: int
     #: When the agent was dispatched.
@@ -66,7 +66,7 @@ class Seed:
 
 
 def make_seeds(count: int, *, expire_in_s: float = 3_600.0, within_s: float = 3_600.0) -> dict[str, Seed]:
-    """By room name. The first expires after `expire_in_s`, the last `within_s` later."""
+    """Seeds by room name. The first expires after `expire_in_s`, the last `within_s` later."""
     now = time.time_ns() // 1_000
     first, step = now + round(expire_in_s * SECOND_US), within_s * SECOND_US / count
     made = (
@@ -77,7 +77,7 @@ def make_seeds(count: int, *, expire_in_s: float = 3_600.0, within_s: float = 3_
 
 
 async def write_database(file: Path, seeds: Iterable[Seed]) -> str:
-    """Make the database and give its URL."""
+    """Create the database and return its URL."""
     url = f"sqlite+aiosqlite:///{file}"
     engine = create_engine(url)
     await migrations.upgrade(engine)

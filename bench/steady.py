@@ -1,6 +1,6 @@
-"""A load that does not wait for answers: each webhook is due at its own moment, and its time counts from it.
+"""An open-loop load: each webhook is due at its own moment, and its latency counts from that moment.
 
-Who sends only after an answer would not send while the server stands still, and so would not see that.
+A closed loop, which sends only after an answer, sends nothing during a stall, and so misses the stall.
 """
 
 import asyncio
@@ -15,14 +15,14 @@ _DRAIN_S = 10.0
 
 
 class NotTakenError(RuntimeError):
-    """Some webhook was answered with other than 200, or not at all."""
+    """A webhook was answered with another status than 200, or not at all."""
 
 
 def steady_latencies_s(url: str, corpus: Path, per_second: float, duration_s: float) -> list[float]:
-    """How long each webhook took, from the moment at which it was due, in ascending order.
+    """The latency of each webhook, from its due moment, in ascending order.
 
     Raises:
-        NotTakenError: not all of them were taken.
+        NotTakenError: not all webhooks were accepted.
     """
     with pinned(LOAD_CORES):
         return sorted(asyncio.run(_send(url, corpus, per_second, duration_s)))
@@ -62,7 +62,7 @@ def _request(path: str, host: str, line: str) -> bytes:
 
 
 class _Field:
-    """What is due, and who is free to send it."""
+    """The due requests, and the idle connections that can send them."""
 
     def __init__(self, count: int) -> None:
         self.latencies_s: list[float] = []
@@ -95,7 +95,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if not isinstance(transport, asyncio.Transport):
-            raise TypeError("a stream has a transport to write to")
+            raise TypeError("a stream needs a transport to write to")
         self._transport = transport
         self._field.idle.append(self)
 
@@ -106,7 +106,7 @@ class _Connection(asyncio.Protocol):
         self._transport.write(request)
 
     def data_received(self, data: bytes) -> None:
-        # The answers of all contenders are small, and come in one piece.
+        # All contenders' responses are small and arrive in one piece.
         if not data.startswith(b"HTTP/1.1 200"):
             raise NotTakenError(data[:200].decode("utf-8", "replace"))
         self._field.answered(self, asyncio.get_running_loop().time() - self._due_s)

@@ -1,4 +1,4 @@
-"""A LiveKit that answers at once, or after so long, and counts: for what is measured of the service alone."""
+"""A stub LiveKit that answers at once, or after a delay, and counts calls."""
 
 import asyncio
 import time

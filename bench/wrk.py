@@ -1,4 +1,4 @@
-"""wrk with the corpus: 32 connections that each send the next webhook as soon as the last is answered."""
+"""wrk with the corpus: each of 32 connections sends the next webhook when the last is answered."""
 
 import json
 import shutil
@@ -12,7 +12,7 @@ _SCRIPT = Path(__file__).with_name("replay.lua")
 
 
 class WrkError(RuntimeError):
-    """It is not there, or what it measured is not worth anything."""
+    """wrk is missing, or its result is not valid."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ class Load:
     refused: int
     #: Not answered.
     broken: int
-    #: How often the corpus came to its end and was begun again.
+    #: How often the corpus was started again from its beginning.
     laps: int
     p50_us: int
     p99_us: int
@@ -34,10 +34,10 @@ class Load:
 
 
 def replay(url: str, corpus: Path, duration_s: float, *, connections: int = 32) -> Load:
-    """Send the corpus for so long.
+    """Send the corpus for `duration_s`.
 
     Raises:
-        WrkError: wrk is missing or failed, or some webhook was not taken, or taken twice.
+        WrkError: wrk is missing or failed, or a webhook was not accepted, or was sent twice.
     """
     wrk = shutil.which("wrk")
     if wrk is None:
@@ -46,7 +46,7 @@ def replay(url: str, corpus: Path, duration_s: float, *, connections: int = 32) 
         wrk,
         "--threads=1",
         f"--connections={connections}",
-        # wrk takes whole seconds.
+        # wrk accepts whole seconds only.
         f"--duration={max(1, round(duration_s))}s",
         "--timeout=10s",
         f"--script={_SCRIPT}",
@@ -60,5 +60,5 @@ def replay(url: str, corpus: Path, duration_s: float, *, connections: int = 32) 
         raise WrkError(f"wrk failed: {run.stdout[-1000:]}{run.stderr[-1000:]}")
     load = Load(**json.loads(run.stdout.strip().splitlines()[-1]))
     if load.refused or load.broken or load.laps:
-        raise WrkError(f"not every webhook was new and taken: {load}")
+        raise WrkError(f"not every webhook was new and accepted: {load}")
     return load

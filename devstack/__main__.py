@@ -1,4 +1,4 @@
-"""The command `dev`: the whole stack on this machine, for a browser, until Ctrl-C."""
+"""The command `dev`: runs the whole stack on this machine, for a browser, until Ctrl-C."""
 
 import argparse
 import sys
@@ -50,12 +50,12 @@ def _options() -> StackOptions:
         description="Run LiveKit, the agent lifecycle service and an example agent on this machine.",
     )
     add = parser.add_argument
-    add("--port", type=int, default=8080, help="of the service (default: %(default)s, or a free one)")
-    add("--livekit-port", type=int, default=7880, help="of LiveKit (default: %(default)s, or a free one)")
+    add("--port", type=int, default=8080, help="the service's port (default: %(default)s, or a free one)")
+    add("--livekit-port", type=int, default=7880, help="LiveKit's port (default: %(default)s, or a free one)")
     add(
         "--agent-name",
         default="example-agent",
-        help="of the example; more after commas (default: %(default)s)",
+        help="agent name of the example worker; more names after commas (default: %(default)s)",
     )
     add("--ttl-seconds", type=int, default=300, help="how long an agent waits alone (default: %(default)s)")
     add("--data-dir", type=Path, default=Path("data/dev"), help="database and logs (default: %(default)s)")
@@ -70,7 +70,7 @@ def _options() -> StackOptions:
 
 
 def _watch(stack: Stack) -> None:
-    """Show what the children say that matters, until one of them ends or a signal comes."""
+    """Print the children's warnings and errors until a child ends or a signal arrives."""
     followers = [Follower(child) for child in stack.children]
     while True:
         for follower in followers:
@@ -83,7 +83,7 @@ def _watch(stack: Stack) -> None:
 
 
 class _Reporter:
-    """One line per step, with the seconds since the start."""
+    """Prints one line per step, with the seconds since the start."""
 
     def __init__(self, started: float) -> None:
         self._started = started
@@ -96,13 +96,13 @@ def _welcome(stack: Stack) -> str:
     base = stack.service.base_url
     return f"""
 Open   {base}/demo     (talk to the agent; refresh, close the tab, come back)
-Also   {base}/dashboard (what happens, live; sign in with the API key {API_KEY})
-       {base}/readyz   (is it ready, and if not, why)
+Also   {base}/dashboard (a live view; sign in with the API key {API_KEY})
+       {base}/readyz   (readiness, and the reason if not ready)
 
-Or ask for an agent from another terminal:
+Or request an agent from another terminal:
   curl -s -X POST {base}/api/livekit/dispatch-agent \\
     -H 'Authorization: Bearer {API_KEY}' -H 'Content-Type: application/json' -d '{{"roomName": "demo"}}'
-And see its agents:
+And list the agents:
   API_KEYS={API_KEY} {sys.executable} -m app status --url {base}
 
 LiveKit is at {stack.server.url} (key {stack.server.api_key}, secret {stack.server.api_secret}).

@@ -1,4 +1,4 @@
-"""A frontend's half of the conversation with the service: asks for an agent, looks, ends it."""
+"""A client of the service's API, as a frontend uses it: requests an agent, reads its status, ends it."""
 
 from dataclasses import dataclass
 from types import TracebackType
@@ -58,6 +58,6 @@ class Caller:
         return agents
 
     async def call(self, method: str, path: str, **arguments: Any) -> Answer:
-        assert self._session is not None, "use it as a context manager"  # noqa: S101 - a slip of the caller's
+        assert self._session is not None, "use it as a context manager"  # noqa: S101 - a bug in the caller
         async with self._session.request(method, path, **arguments) as response:
             return Answer(response.status, await response.json(), dict(response.headers))

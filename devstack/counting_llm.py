@@ -1,6 +1,6 @@
-"""A model that needs no cloud: it answers `turn N: <text>`, N being the user's turns so far.
+"""A model that needs no cloud: it answers `turn N: <text>`, where N counts the user's turns.
 
-The number proves two things at once: that somebody answers, and that it is still the same conversation.
+The number proves two things: that an agent answers, and that the conversation is still the same.
 """
 
 from typing import Any, Literal
@@ -10,7 +10,7 @@ from livekit.agents.types import DEFAULT_API_CONNECT_OPTIONS, NOT_GIVEN, NotGive
 
 
 class CountingLLM(llm.LLM[Literal["counting"]]):
-    """In place of `openai.LLM(...)` and the like."""
+    """Use it instead of `openai.LLM(...)` and the like."""
 
     def reply(self, turn: int, text: str) -> str:
         return f"turn {turn}: {text}"
@@ -21,7 +21,7 @@ class CountingLLM(llm.LLM[Literal["counting"]]):
         chat_ctx: llm.ChatContext,
         tools: list[llm.Tool] | None = None,
         conn_options: APIConnectOptions = DEFAULT_API_CONNECT_OPTIONS,
-        parallel_tool_calls: NotGivenOr[bool] = NOT_GIVEN,  # noqa: ARG002 - the interface's
+        parallel_tool_calls: NotGivenOr[bool] = NOT_GIVEN,  # noqa: ARG002 - part of the interface
         tool_choice: NotGivenOr[llm.ToolChoice] = NOT_GIVEN,  # noqa: ARG002
         extra_kwargs: NotGivenOr[dict[str, Any]] = NOT_GIVEN,  # noqa: ARG002
     ) -> llm.LLMStream:

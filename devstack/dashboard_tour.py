@@ -1,4 +1,4 @@
-"""The dashboard of a house with people in it, for its pictures: real rooms, agents and people."""
+"""A tour of the dashboard for its pictures, with real rooms, agents and people."""
 
 import json
 import random
@@ -12,7 +12,7 @@ from devstack.livekit_server import LiveKitServer
 from devstack.people import Person, member_token
 from devstack.service import API_KEY
 
-#: How many people are in each room.
+#: The number of people in each room.
 ROOMS = {
     "concierge:1204": 1,
     "interview-design": 0,
@@ -21,12 +21,12 @@ ROOMS = {
     "support-4837": 2,
     "triage-eu-west": 1,
 }
-#: The room whose time line is shown: somebody was there, left, and came back.
+#: The room whose timeline is shown: a person was there, left, and came back.
 OPENED = "concierge:1204"
 
 _BOUND_MS = 20_000
 _MINUTE_MS = 60_000
-#: Nobody waits an hour for a picture: the minutes before this one are made up.
+#: The minutes before this one are made up: a real hour would take an hour.
 _EARLIER_MINUTES = """(minutes, minuteMs) => {
     const Real = window.EventSource;
     window.EventSource = class extends Real {
@@ -44,7 +44,7 @@ _EARLIER_MINUTES = """(minutes, minuteMs) => {
 
 @asynccontextmanager
 async def peopled(server: LiveKitServer, base_url: str) -> AsyncIterator[None]:
-    """Each room has an agent, and its people, for as long as this lasts."""
+    """Keep an agent and people in each room during the block."""
     async with AsyncExitStack() as stack:
         caller = await stack.enter_async_context(Caller(base_url))
         for room, count in ROOMS.items():
@@ -60,7 +60,7 @@ async def peopled(server: LiveKitServer, base_url: str) -> AsyncIterator[None]:
 
 
 async def open_dashboard(page: Page, base_url: str) -> None:
-    """Signed in, with all rooms as they are, and an hour in the charts."""
+    """Sign in and wait until all rooms are shown, with an hour in the charts."""
     await page.add_init_script(_hour())
     await page.goto(f"{base_url}/dashboard")
     await page.get_by_label("API key").fill(API_KEY)

@@ -1,4 +1,4 @@
-"""The demo page's files, built from web/ when they are missing or older than their sources."""
+"""Demo page build: builds it from web/ when it is missing or older than its sources."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,15 +6,15 @@ from pathlib import Path
 from devstack.npm import Report, installed
 
 WEB = Path(__file__).resolve().parent.parent / "web"
-#: Whatever the build reads, besides what npm installs from the lock file.
+#: Everything that the build reads, besides what npm installs from the lock file.
 _SOURCES = ("src", "demo", "package.json", "package-lock.json", "tsconfig.json", "vite.config.ts")
 
 
 def ensure_demo_assets(report: Report = print, *, folder: Path = WEB) -> None:
-    """Build the demo page unless its build is there and newer than its sources; without web/, do nothing.
+    """Build the demo page unless the build is newer than its sources; without web/, do nothing.
 
     Raises:
-        NpmError: it could not be built.
+        NpmError: the build failed.
     """
     if not (folder / "package.json").exists() or _is_built(folder):
         return

@@ -1,4 +1,4 @@
-"""The demo page led through each state that somebody can meet, for those who look at all of them."""
+"""A tour of the demo page through every state that a person can see."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -7,11 +7,11 @@ from playwright.async_api import Page, Route, expect
 
 from devstack.service import API_KEY
 
-#: How much later it is made on a page that only waits.
+#: How far the clock of a waiting page is moved per step.
 _STEP_MS = 5_000
 _STEPS = 40
 _BOUND_MS = 20_000
-#: What the page says to LiveKit is on its way until it is let through.
+#: Holds the page's messages to LiveKit back until they are let through.
 _HOLD_CALL = """() => {
     const { prototype } = WebSocket;
     const { send } = prototype;
@@ -27,7 +27,7 @@ _HOLD_CALL = """() => {
 async def tour(page: Page, base_url: str, room: str) -> AsyncIterator[str]:
     """Yield the name of each state while the page shows it, in a room of its own.
 
-    Nothing is made up: requests only take longer or do not arrive, and somebody else ends the agent.
+    All states are real: requests only take longer or do not arrive, and another caller ends the agent.
     """
     await page.clock.install()
     await page.goto(f"{base_url}/demo?room={room}")
@@ -43,7 +43,7 @@ async def tour(page: Page, base_url: str, room: str) -> AsyncIterator[str]:
     await page.get_by_role("button", name="Leave").click()
     await page.context.clear_permissions()
     await page.get_by_role("button", name="Join with microphone").click()
-    await expect(page.locator("#notice-sentence")).to_have_text("The microphone may not be used.")
+    await expect(page.locator("#notice-sentence")).to_have_text("The browser blocks the microphone.")
     await _is_ready(page)
     yield "no-microphone"
 
@@ -55,7 +55,7 @@ async def _joining(page: Page) -> AsyncIterator[str]:
     let_through = await _hold(page, "**/dispatch-agent")
     await page.evaluate(_HOLD_CALL)
     await page.get_by_role("button", name="Join with microphone").click()
-    await _says(page, "Asking for the agent…")
+    await _says(page, "Requesting the agent…")
     yield "asking"
     let_through()
     await _says(page, "Joining the room…")
@@ -102,9 +102,9 @@ async def _without_agent(page: Page, base_url: str, room: str) -> AsyncIterator[
 
 async def _without_network(page: Page) -> AsyncIterator[str]:
     await page.context.set_offline(True)
-    await _wait_until_it_says(page, "Connection lost, coming back…")
+    await _wait_until_it_says(page, "Connection lost, reconnecting…")
     yield "reconnecting"
-    await _wait_until_it_says(page, "That did not work")
+    await _wait_until_it_says(page, "The connection failed")
     yield "failed"
     await page.context.set_offline(False)
     await page.get_by_role("button", name="Try again").click()
@@ -112,7 +112,7 @@ async def _without_network(page: Page) -> AsyncIterator[str]:
 
 
 async def _hold(page: Page, requests: str) -> Callable[[], None]:
-    """Keep these requests on their way until the function that this gives is called."""
+    """Hold these requests until the returned function is called."""
     looked = asyncio.Event()
 
     async def hold(route: Route) -> None:
@@ -138,7 +138,7 @@ async def _says(page: Page, status: str) -> None:
 
 
 async def _wait_until_it_says(page: Page, status: str) -> None:
-    """Let the page's waits pass at once."""
+    """Move the page's clock until it shows this status."""
     for _ in range(_STEPS):
         if await page.locator("#status").inner_text() == status:
             return

@@ -1,7 +1,7 @@
-"""The example worker: one AgentSession for a room, kept open for whoever comes back.
+"""The example worker: one AgentSession per room, which stays open for people who come back.
 
-Run it as any LiveKit worker: `python -m devstack.example_worker start`. It differs from `plain_worker` in how
-the session is started, and in nothing else. To give it a real model see docs/agents.md.
+Run it like any LiveKit worker: `python -m devstack.example_worker start`. It differs from `plain_worker` only
+in how it starts the session. docs/agents.md shows how to use a real model.
 """
 
 import reusable_agent

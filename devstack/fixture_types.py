@@ -1,4 +1,4 @@
-"""What the fixtures of the end-to-end tests give, for the tests' annotations."""
+"""Types of the end-to-end fixtures, for annotations in tests."""
 
 from collections.abc import Awaitable
 from typing import Protocol
@@ -12,7 +12,7 @@ from devstack.workers import Worker, WorkerKind
 
 
 class JoinRoom(Protocol):
-    """Lets somebody join a room; they leave at the test's end."""
+    """Lets a person join a room; the person leaves at the end of the test."""
 
     def __call__(
         self, room: str, identity: str = "alice", *, microphone: bool = True
@@ -20,7 +20,7 @@ class JoinRoom(Protocol):
 
 
 class StartService(Protocol):
-    """Starts a service of the test's own; `env` adds to its environment."""
+    """Starts a service for one test; `env` adds to its environment."""
 
     def __call__(
         self, *, agent_name: str = "reusable-agent", ready: bool = True, **env: str
@@ -28,7 +28,7 @@ class StartService(Protocol):
 
 
 class StartWorker(Protocol):
-    """Starts a worker of the test's own, to kill, freeze or drain."""
+    """Starts a worker for one test, to kill, freeze or drain."""
 
     def __call__(
         self, agent_name: str, *, kind: WorkerKind = WorkerKind.REUSABLE, drain_timeout_s: int = 3600
@@ -36,12 +36,12 @@ class StartWorker(Protocol):
 
 
 class Call(Protocol):
-    """Opens a caller of a service, with an API key; it is closed at the test's end."""
+    """Opens a caller with an API key; it is closed at the end of the test."""
 
     def __call__(self, service: Service) -> Awaitable[Caller]: ...
 
 
 class Dispatch(Protocol):
-    """Puts an agent into a room as LiveKit itself does it, without our service."""
+    """Dispatches an agent through LiveKit, without this service."""
 
     def __call__(self, room: str, agent_name: str) -> Awaitable[api.AgentDispatch]: ...

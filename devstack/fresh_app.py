@@ -1,4 +1,4 @@
-"""A fresh Vite app as a stranger makes one: the packed package of web/, and the examples of its README."""
+"""A fresh Vite app, as an outsider makes it, with the packed package of web/ and its README's examples."""
 
 import json
 import re
@@ -26,7 +26,7 @@ def pack(folder: Path) -> Path:
 
 
 def make_app(source: Path, folder: Path, package: Path, libraries: Sequence[str]) -> Npm:
-    """An app with the package and the libraries, each as web/'s lock file has it."""
+    """An app with the package and the libraries, each in the version of web/'s lock file."""
     shutil.copytree(source, folder)
     locked = json.loads((WEB / "package-lock.json").read_text())["packages"]
     versions = {name: locked[f"node_modules/{name}"]["version"] for name in libraries}
@@ -44,14 +44,14 @@ def add_examples(folder: Path) -> None:
 
 
 def build(app: Npm) -> str:
-    """Check the types, build, and give the JavaScript that came of it."""
+    """Check the types, build, and return the built JavaScript."""
     app.run("exec", "--", "tsc", "--noEmit")
     app.run("exec", "--", "vite", "build", "--logLevel", "error")
     return "".join(path.read_text() for path in (app.folder / "dist" / "assets").glob("*.js"))
 
 
 def build_for_development(app: Npm, folder: Path) -> None:
-    """Build with React's development half: the other one takes no notice of StrictMode."""
+    """Build with React's development version: the production version ignores StrictMode."""
     app = replace(app, environ={**app.environ, "NODE_ENV": "development"})
     command = ("vite", "build", "--mode", "development", "--logLevel", "error", "--outDir", str(folder))
     app.run("exec", "--", *command)

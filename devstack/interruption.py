@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM for the command `dev`: never in the middle of starting a process."""
+"""Interruption of the command `dev` by Ctrl-C and SIGTERM, never in the middle of starting a process."""
 
 import os
 import signal
@@ -8,11 +8,11 @@ from types import FrameType
 
 
 class StopRequested(BaseException):
-    """The first signal; not an Exception, so that nothing on the way takes it for a failure."""
+    """The first signal arrived; not an Exception, so that no handler treats it as a failure."""
 
 
 class Interruption:
-    """Raises `StopRequested` at the first signal; a second one ends everything at once."""
+    """Raises `StopRequested` at the first signal; a second signal ends everything at once."""
 
     def __init__(self) -> None:
         self._deferring = False
@@ -25,12 +25,12 @@ class Interruption:
         signal.signal(signal.SIGTERM, self._on_signal)
 
     def at_second(self, kill: Callable[[], None]) -> None:
-        """What a second signal does before the process ends with 1."""
+        """Set what a second signal does before the process exits with 1."""
         self._at_second = kill
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Hold the first signal back: what starts right now has to be known before it is stopped."""
+        """Defer the first signal: a process that is being started must be known before it can be stopped."""
         self._deferring = True
         try:
             yield

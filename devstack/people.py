@@ -1,4 +1,4 @@
-"""People in a room: real clients that publish a microphone, ask in text, and read the agent's answer."""
+"""People in a room: real clients that publish a microphone, send texts, and read the agent's answers."""
 
 import array
 import asyncio
@@ -52,7 +52,7 @@ class Person:
     async def join(self, url: str, token: str, *, microphone: bool = True) -> Self:
         """Join and publish a (silent) microphone.
 
-        Without a track the others hear of this person only up to 3 s later.
+        Without a track LiveKit announces this person to the others up to 3 s later.
         """
         await self._room.connect(url, token)
         if not microphone:
@@ -94,16 +94,16 @@ class Person:
                     changed.clear()
         except TimeoutError:
             seen = [one.identity for one in self.agents]
-            raise TimeoutError(f"{count} agents awaited for {timeout_s:g} s, in the room: {seen}") from None
+            raise TimeoutError(f"waited {timeout_s:g} s for {count} agents; in the room: {seen}") from None
         finally:
             self._room.off("participant_connected", changed.set)
             self._room.off("participant_disconnected", changed.set)
         return self.agents
 
     async def ask(self, text: str, *, timeout_s: float = 10.0) -> str:
-        """Say `text` in the chat and give the agent's answer to it, which is one that repeats the text.
+        """Send `text` in the chat and return the agent's answer: the one that repeats the text.
 
-        Everybody in a room sees the answers to everybody else.
+        Everybody in a room receives the answers to all others too.
 
         Raises:
             TimeoutError: nobody answered.
@@ -128,9 +128,9 @@ class Person:
 
     @contextlib.asynccontextmanager
     async def speaking(self) -> AsyncIterator[None]:
-        """Have a tone in the microphone, with pauses as between words: to LiveKit that is a voice."""
+        """Play a tone into the microphone, with pauses as between words: LiveKit treats it as a voice."""
         if self._microphone is None:
-            raise RuntimeError("who joined without a microphone cannot speak")
+            raise RuntimeError("this person joined without a microphone")
         task = asyncio.create_task(_hum(self._microphone))
         try:
             yield
@@ -139,7 +139,7 @@ class Person:
             await asyncio.wait([task])
 
     async def leave(self) -> None:
-        """Leave as a closed tab does (CLIENT_INITIATED)."""
+        """Leave like a closed tab (CLIENT_INITIATED)."""
         await self._room.disconnect()
         if self._microphone is not None:
             await self._microphone.aclose()
@@ -169,15 +169,15 @@ class Person:
 
 
 async def _hum(microphone: rtc.AudioSource) -> None:
-    # LiveKit tells of changes alone: who begins to listen during a tone that never ends would not hear of it.
+    # LiveKit reports changes only: a listener who joins during an endless tone would not notice it.
     word, pause = _frame(_TONE_AMPLITUDE), _frame(0)
     for frame in itertools.cycle([word] * _WORD_FRAMES + [pause] * _PAUSE_FRAMES):
-        # It returns when there is room for the next one, and so keeps time.
+        # It returns when there is room for the next frame, so it keeps the pace.
         await microphone.capture_frame(frame)
 
 
 def _frame(amplitude: int) -> rtc.AudioFrame:
-    """Whole waves, so that frame follows on frame without a click."""
+    """A frame of whole waves, so that there is no click between frames."""
     count = _SAMPLE_RATE_HZ * _FRAME_MS // 1000
     wave = (math.sin(2 * math.pi * _TONE_HZ * number / _SAMPLE_RATE_HZ) for number in range(count))
     samples = array.array("h", (round(amplitude * one) for one in wave))

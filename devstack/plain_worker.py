@@ -1,6 +1,6 @@
-"""The same worker as most people write it: its session closes for good when its user leaves.
+"""The plain worker, as most people write it: its session closes for good when its user leaves.
 
-Its process stays in the room all the same and never answers again, which is what the service has to notice.
+Its participant stays in the room but never answers again; the service must detect that.
 """
 
 from livekit.agents import Agent, AgentServer, AgentSession, JobContext, cli, room_io

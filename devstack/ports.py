@@ -5,14 +5,14 @@ import socket
 
 LOOPBACK = "127.0.0.1"
 
-#: Below the ports that systems give to outgoing connections (32768 and up on Linux, 49152 elsewhere): one
-#: of those can be taken by anybody's connection while its server is being restarted.
+#: Below the ports that systems use for outgoing connections (32768 and up on Linux, 49152 elsewhere): any
+#: connection could take one of those while its server is being restarted.
 _RANGE = range(20_000, 32_000)
 _TRIES = 100
 
 
 def free_port(preferred: int = 0) -> int:
-    """A TCP port nobody listens on; `preferred` itself when it is free."""
+    """A free TCP port; `preferred` if it is free."""
     return _free(socket.SOCK_STREAM, preferred)
 
 
@@ -26,7 +26,7 @@ def _free(kind: socket.SocketKind, preferred: int = 0) -> int:
     for port in candidates:
         with socket.socket(type=kind) as probe:
             if kind is socket.SOCK_STREAM:
-                # As servers do it, so that a port in TIME_WAIT counts as free.
+                # Like servers, so that a port in TIME_WAIT counts as free.
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((LOOPBACK, port))

@@ -1,4 +1,4 @@
-"""A supervised child process: started in a group of its own, watched, and stopped with a bound."""
+"""Supervised child processes: each has its own process group, a watched log, and a bounded stop."""
 
 import contextlib
 import os
@@ -14,11 +14,11 @@ _TAIL_LINES = 40
 
 
 class ChildFailedError(RuntimeError):
-    """A child died, or did not do in time what was waited for; the message ends with its log's tail."""
+    """A child died or missed a deadline; the message ends with the tail of its log."""
 
 
 class Process(Protocol):
-    """What a Child needs of a running process; `subprocess.Popen` is one."""
+    """The interface of a running process that Child needs; `subprocess.Popen` has it."""
 
     @property
     def pid(self) -> int: ...
@@ -27,7 +27,7 @@ class Process(Protocol):
     def send_signal(self, sig: int) -> None: ...
 
 
-#: Starts a command with an environment and a log, as the leader of a process group of its own.
+#: Starts a command with an environment and a log, as the leader of its own process group.
 Spawn = Callable[[Sequence[str], Mapping[str, str], IO[bytes]], Process]
 
 
@@ -45,9 +45,8 @@ def popen(command: Sequence[str], env: Mapping[str, str], log: IO[bytes]) -> Pro
 class Child:
     """One child process, its log file, and every process it has started itself.
 
-    The child leads a process group. `kill`, `freeze` and `thaw` reach the whole group, which is what a
-    machine that crashes or hangs looks like from outside; `terminate` asks only the leader, which is
-    what an orchestrator's graceful stop looks like.
+    The child leads a process group. `kill`, `freeze` and `thaw` reach the whole group, like a machine that
+    crashes or hangs. `terminate` signals only the leader, like an orchestrator's graceful stop.
     """
 
     def __init__(
@@ -81,7 +80,7 @@ class Child:
 
     @property
     def exit_code(self) -> int | None:
-        """None before the first start and while it runs; negative when a signal ended it."""
+        """None before the first start and while the child runs; negative if a signal ended it."""
         return None if self._process is None else self._process.poll()
 
     def start(self) -> None:
@@ -95,7 +94,7 @@ class Child:
         self._group = self._process.pid
 
     def output(self) -> str:
-        """What it has written since its last start."""
+        """The output since the last start."""
         with self.log_file.open("rb") as log:
             log.seek(self._log_start)
             return log.read().decode("utf-8", "replace")
@@ -109,7 +108,7 @@ class Child:
         """Return once `condition` holds.
 
         Raises:
-            ChildFailedError: the child died first, or the time is up.
+            ChildFailedError: the child died first, or the time is over.
         """
         deadline = time.monotonic() + timeout_s
         while not condition():
@@ -125,7 +124,7 @@ class Child:
         self.wait_until(lambda: text in self.output(), what=f"line with {text!r}", timeout_s=timeout_s)
 
     def wait(self, timeout_s: float) -> int:
-        """Wait for its end and give its exit code."""
+        """Wait until the child ends, and return its exit code."""
         if self._process is None:
             raise ChildFailedError(f"{self.name} was not started")
         try:
@@ -134,17 +133,17 @@ class Child:
             raise ChildFailedError(f"{self.name} still runs after {timeout_s:g} s\n{self.tail()}") from None
 
     def terminate(self) -> None:
-        """Ask the leader alone to end (SIGTERM)."""
+        """Send SIGTERM to the leader only."""
         if self._process is not None and self.running:
             self._process.send_signal(signal.SIGTERM)
 
     def interrupt(self) -> None:
-        """Ask the leader alone to end as Ctrl-C does (SIGINT)."""
+        """Send SIGINT, like Ctrl-C, to the leader only."""
         if self._process is not None and self.running:
             self._process.send_signal(signal.SIGINT)
 
     def freeze(self) -> None:
-        """Stop the whole group where it stands (SIGSTOP)."""
+        """Pause the whole group (SIGSTOP)."""
         self._signal_group(signal.SIGSTOP)
 
     def thaw(self) -> None:
@@ -159,7 +158,7 @@ class Child:
         self._close_log()
 
     def stop(self, *, grace_s: float = 5.0) -> int | None:
-        """Ask it to end, wait, then kill what is left of its group; the leader's exit code."""
+        """Terminate, wait, then kill the rest of the group; returns the leader's exit code."""
         if self._process is None:
             return None
         self.terminate()
@@ -170,7 +169,7 @@ class Child:
         return self._process.poll()
 
     def _signal_group(self, number: signal.Signals) -> None:
-        # Never after `kill`: the id of a group without members is free to become somebody else's.
+        # Never after `kill`: the system may reuse the id of an empty group.
         if self._group is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._group, number)

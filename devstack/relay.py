@@ -1,7 +1,7 @@
-"""What stands between LiveKit and the service: webhooks come here and go on to whoever listens now.
+"""A webhook relay between LiveKit and the services of tests.
 
-LiveKit knows one fixed address for its whole life; the services that tests start come and go behind it, and
-webhooks can be lost on purpose.
+LiveKit has one fixed webhook address for its whole life. The relay forwards webhooks to the services that run
+at the moment, and can lose or reject them on purpose.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ _FORWARD_TIMEOUT_S = 10.0
 
 
 class Mode(Enum):
-    """What becomes of a webhook: passed on; answered 200 and lost; answered 503."""
+    """What the relay does with a webhook: forward it; answer 200 and lose it; answer 503."""
 
     FORWARD = auto()
     DROP = auto()
@@ -29,12 +29,12 @@ class Mode(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """One webhook that came by."""
+    """One received webhook."""
 
     event: str
     room_name: str
     body: dict[str, Any]
-    #: The body as LiveKit signed it, for sending it again.
+    #: The body as LiveKit signed it, so that a test can resend it.
     raw: bytes
     headers: dict[str, str]
     status: int
@@ -68,13 +68,13 @@ class WebhookRelay:
             await self._client.close()
 
     def events(self, room_name: str, event: str | None = None) -> list[Seen]:
-        """What came by for one room, oldest first."""
+        """The received webhooks of one room, oldest first."""
         return [one for one in self.seen if one.room_name == room_name and event in (None, one.event)]
 
     async def wait_for(
         self, room_name: str, event: str, *, count: int = 1, timeout_s: float = 15.0
     ) -> list[Seen]:
-        """Return once `count` webhooks of this kind came by for the room."""
+        """Return once `count` webhooks of this kind have arrived for the room."""
         try:
             async with asyncio.timeout(timeout_s), self._arrived:
                 await self._arrived.wait_for(lambda: len(self.events(room_name, event)) >= count)
@@ -123,5 +123,5 @@ class WebhookRelay:
                 await answer.read()
                 return answer.status
         except (aiohttp.ClientError, TimeoutError):
-            # To LiveKit a dead service looks like one: it tries again.
+            # LiveKit must see the dead service and retry.
             return 503

@@ -1,6 +1,6 @@
-"""The pictures in docs/images, of the demo page and of the dashboard: `python -m devstack.screenshots`.
+"""Screenshots of the demo page and the dashboard, in docs/images: `python -m devstack.screenshots`.
 
-They are of the real thing: the stack is started, and a real browser is led through the pages.
+They show the running pages: the script starts the stack and leads a real browser through them.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ class Look:
     name: str
     viewport: ViewportSize
     scheme: Scheme
-    #: The states of the tour that are worth a picture so.
+    #: The states of the tour to photograph with this look.
     states: tuple[str, ...]
 
 
@@ -54,7 +54,7 @@ _LOOKS = (
 
 _DASHBOARD_PICTURES = ("dashboard-light.png", "dashboard-phone-dark.png", "dashboard-timeline-dark.png")
 
-#: All that this makes.
+#: Every picture that this script makes.
 MADE = {f"demo-{state}-{look.name}.png" for look in _LOOKS for state in look.states}
 MADE |= set(_DASHBOARD_PICTURES)
 
@@ -103,7 +103,7 @@ async def _photograph_all(stack: Stack) -> None:
                 "--use-fake-device-for-media-stream",
             ],
         )
-        # First: later there are the demo's rooms as well.
+        # The dashboard first: later the demo's rooms exist as well.
         await _photograph_dashboard(browser, stack)
         for look in _LOOKS:
             await _photograph(browser, stack.service.base_url, look)

@@ -1,4 +1,4 @@
-"""The service itself, as the real process that a deployment runs."""
+"""The service as a real process, like in a deployment."""
 
 import os
 import sys
@@ -17,7 +17,7 @@ API_KEY = "dev-api-key-of-this-machine"
 
 
 class Service:
-    """One `python -m app`; it keeps its port and its database over a stop, a kill and a new start."""
+    """One `python -m app`; it keeps its port and its database across stops, kills and restarts."""
 
     def __init__(
         self,
@@ -30,7 +30,7 @@ class Service:
         name: str = "service",
         spawn: Spawn = popen,
     ) -> None:
-        """`env` adds to the service's environment and overrides what is set here; see README's table."""
+        """`env` adds to the service's environment and overrides these defaults; see README's table."""
         folder.mkdir(parents=True, exist_ok=True)
         self.port = free_port(port)
         self.base_url = f"http://{LOOPBACK}:{self.port}"
@@ -45,7 +45,7 @@ class Service:
             "HOST": LOOPBACK,
             "PORT": str(self.port),
             "API_KEYS": API_KEY,
-            # One test calls as often as a whole backend.
+            # One test makes as many calls as a whole backend.
             "RATE_LIMIT_PER_MINUTE": "0",
             "PYTHONUNBUFFERED": "1",
         }
@@ -63,14 +63,14 @@ class Service:
         self.wait_until_ready()
 
     def launch(self) -> None:
-        """Only start it: with LiveKit down it is not ready for a while, or never."""
+        """Start it without waiting: with LiveKit down it becomes ready late, or never."""
         self.child.start()
 
     def wait_until_ready(self, *, timeout_s: float = _READY_TIMEOUT_S) -> None:
         self.child.wait_until(self._ready, what="200 from /readyz", timeout_s=timeout_s)
 
     def stop(self) -> int | None:
-        """Stop it as an orchestrator does, and give its exit code."""
+        """Stop it like an orchestrator, and return its exit code."""
         return self.child.stop(grace_s=_STOP_GRACE_S)
 
     def kill(self) -> None:
@@ -78,7 +78,7 @@ class Service:
 
     def _ready(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self.base_url}/readyz", timeout=2.0):  # noqa: S310 - our own URL
+            with urllib.request.urlopen(f"{self.base_url}/readyz", timeout=2.0):  # noqa: S310 - a fixed loopback URL
                 return True
         except (urllib.error.URLError, OSError):
             return False

@@ -1,4 +1,4 @@
-"""The whole stack that the command `dev` runs: LiveKit, the service and the example worker."""
+"""The stack of the command `dev`: LiveKit, the service and the example worker."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -12,13 +12,13 @@ from devstack.processes import Child
 from devstack.service import Service
 from devstack.workers import Worker
 
-# A developer who reloads the page all the time is not to be stopped; a loop gone wild is.
+# High enough for a developer who keeps reloading the page, but not for a runaway loop.
 _DEV_ENV = {"LIFECYCLE_ENV": "dev", "RATE_LIMIT_PER_MINUTE": "600"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class StackOptions:
-    """What a developer may choose; a port that is taken gives way to a free one."""
+    """The developer's choices; a port that is taken is replaced by a free one."""
 
     port: int
     livekit_port: int
@@ -28,7 +28,7 @@ class StackOptions:
 
 
 class Stack:
-    """Starts the three in the order in which they need each other, and stops them in the reverse."""
+    """Starts the three in the order of their dependencies, and stops them in reverse."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class Stack:
         *,
         undisturbed: Callable[[], AbstractContextManager[None]],
     ) -> None:
-        """`undisturbed` guards each start of a process against being interrupted half-way."""
+        """`undisturbed` protects each start of a process from an interruption."""
         port = _port(options.port, "the service", report)
         livekit_port = _port(options.livekit_port, "LiveKit", report)
         self.server = LiveKitServer(
@@ -53,7 +53,7 @@ class Stack:
             port=port,
             env=_DEV_ENV | {"AGENT_TTL_SECONDS": str(options.ttl_s)},
         )
-        # The service may know several agents; the example worker is the default one.
+        # The service may have several agent names; the example worker has the default one.
         example_agent = options.agent_name.partition(",")[0]
         self.worker = Worker(self.server, options.folder, agent_name=example_agent)
         self._report = report
@@ -71,7 +71,7 @@ class Stack:
         self._report(
             f"starting the service at {self.service.base_url} and the worker {self.worker.agent_name}"
         )
-        # Side by side: each takes seconds to import itself.
+        # In parallel: each takes seconds for its imports.
         with self._undisturbed():
             self.service.launch()
         with self._undisturbed():
@@ -92,5 +92,5 @@ class Stack:
 def _port(wanted: int, whose: str, report: Callable[[str], None]) -> int:
     port = free_port(wanted)
     if wanted not in {port, 0}:
-        report(f"port {wanted} is taken: {whose} gets {port}")
+        report(f"port {wanted} is taken: {whose} uses {port}")
     return port

@@ -1,4 +1,4 @@
-"""What LiveKit itself says about one room, and waiting for it to say something."""
+"""Ground truth from LiveKit: reads one room, and waits for a condition."""
 
 import asyncio
 import time
@@ -13,12 +13,12 @@ async def eventually(condition: Callable[[], Awaitable[bool]], what: str, *, tim
     """Wait until the condition holds.
 
     Raises:
-        TimeoutError: it did not, within the bound; `what` says what was waited for.
+        TimeoutError: it did not hold in time; `what` names the condition.
     """
     deadline = time.monotonic() + timeout_s
     while not await condition():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"within {timeout_s} s this did not come about: {what}")
+            raise TimeoutError(f"not within {timeout_s} s: {what}")
         await asyncio.sleep(_POLL_S)
 
 

@@ -1,4 +1,4 @@
-"""Bad weather between the service and its LiveKit: a proxy that is slow, answers errors, or hangs up."""
+"""A faulty proxy between the service and LiveKit: slow, answers errors, or drops connections."""
 
 import asyncio
 from collections import Counter
@@ -17,14 +17,14 @@ _FORWARD_TIMEOUT_S = 30.0
 
 @dataclass(frozen=True, kw_only=True)
 class Forecast:
-    """What becomes of one call."""
+    """What happens to one call."""
 
     delay_s: float = 0
-    #: Answered instead of LiveKit's answer, as a proxy does it: with a page that is not Twirp's JSON.
+    #: Returned instead of LiveKit's status, like a proxy, with a page that is not Twirp's JSON.
     status: int | None = None
-    #: The connection is torn down without an answer.
+    #: Drop the connection without an answer.
     reset: bool = False
-    #: LiveKit is asked and acts, before things go wrong.
+    #: LiveKit receives the call and acts before the failure.
     acts: bool = False
 
     @property
@@ -36,15 +36,15 @@ FINE = Forecast()
 
 
 class Weather:
-    """A LiveKit's address with weather of its own, at `url`; `async with` opens and closes it."""
+    """A proxy to LiveKit at `url`, with configurable faults; `async with` opens and closes it."""
 
     def __init__(self, livekit_url: str) -> None:
-        """`livekit_url`: of HTTP."""
+        """`livekit_url`: the HTTP URL."""
         port = free_port()
         self.url = f"http://{LOOPBACK}:{port}"
-        #: Says what becomes of a call, by the name of its method (`CreateDispatch`).
+        #: Decides what happens to a call, by its method name (`CreateDispatch`).
         self.forecast: Callable[[str], Forecast] = lambda _method: FINE
-        #: Calls that came by, by method.
+        #: Received calls, by method.
         self.calls: Counter[str] = Counter()
         self._port = port
         self._livekit_url = livekit_url
@@ -55,14 +55,14 @@ class Weather:
         self.forecast = lambda _method: FINE
 
     def turn(self, forecast: Forecast) -> None:
-        """The same for every call."""
+        """Use the same forecast for every call."""
         self.forecast = lambda _method: forecast
 
     async def __aenter__(self) -> Self:
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", self._take)
         self._client = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_FORWARD_TIMEOUT_S))
-        # What waits in a delay is not waited for at the end.
+        # Calls that wait in a delay do not hold up the shutdown.
         self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.TCPSite(self._runner, LOOPBACK, self._port).start()
@@ -92,7 +92,7 @@ class Weather:
 
     async def _forward(self, request: web.Request, body: bytes) -> web.Response:
         if self._client is None:
-            raise RuntimeError("the weather was not opened")
+            raise RuntimeError("the proxy was not opened")
         headers = {
             name: request.headers[name]
             for name in ("Authorization", "Content-Type")

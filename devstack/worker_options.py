@@ -1,4 +1,4 @@
-"""How the example workers run here: small, quick to start, and never refusing a job."""
+"""Options of the example workers: small, quick to start, and never rejecting a job."""
 
 import os
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from devstack.ports import LOOPBACK
 
 
 class WorkerOptions(TypedDict):
-    """The arguments of AgentServer in which they differ from a deployment."""
+    """The AgentServer arguments that differ from a deployment."""
 
     host: str
     port: int
@@ -37,5 +37,5 @@ def server_options() -> WorkerOptions:
 
 
 def _constant_load() -> float:
-    # The default refuses jobs above 70 % CPU, which a small machine under test reaches at once.
+    # By default a worker rejects jobs above 70 % CPU, which a small machine reaches at once in tests.
     return 0.1

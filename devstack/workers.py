@@ -13,7 +13,7 @@ _REGISTERED = "registered worker"
 
 
 class WorkerKind(StrEnum):
-    """Which example a worker runs; the value is its module."""
+    """The example that a worker runs; the value is its module."""
 
     REUSABLE = "devstack.example_worker"
     PLAIN = "devstack.plain_worker"
@@ -21,7 +21,7 @@ class WorkerKind(StrEnum):
 
 
 class Worker:
-    """A worker that answers to `agent_name`; it can be killed, frozen, drained and started again."""
+    """A worker registered as `agent_name`; it can be killed, frozen, drained and restarted."""
 
     def __init__(
         self,
@@ -50,16 +50,16 @@ class Worker:
         )
 
     def start(self, *, wait: bool = True) -> None:
-        """Start it and, unless told otherwise, return once LiveKit has it registered."""
+        """Start it; with `wait`, return once it is registered with LiveKit."""
         self.child.start()
         if wait:
             self.wait_until_registered()
 
     def revive(self) -> None:
-        """Start it again if it has died.
+        """Restart it if it has died.
 
-        livekit-rtc 1.1.21 panics, and takes its process along, when a job is cancelled while it connects: a
-        room deleted at the wrong moment costs a worker whose jobs are threads its life.
+        livekit-rtc 1.1.21 panics and ends its process when a job is cancelled while it connects. So a room
+        that is deleted at the wrong moment kills a worker whose jobs are threads.
         """
         if not self.child.running:
             self.start()
@@ -68,7 +68,7 @@ class Worker:
         self.child.wait_for_line(_REGISTERED, timeout_s=_REGISTER_TIMEOUT_S)
 
     def drain(self) -> None:
-        """What a redeploy does: SIGTERM to the worker, which lets its jobs finish within its drain time."""
+        """Like a redeploy: SIGTERM to the worker, which lets its jobs finish within its drain time."""
         self.child.terminate()
 
     def freeze(self) -> None:
@@ -78,9 +78,9 @@ class Worker:
         self.child.thaw()
 
     def kill(self) -> None:
-        """What a crash does: everything is gone at once, and nothing says goodbye."""
+        """Like a crash: everything is gone at once, without a leave."""
         self.child.kill()
 
     def stop(self) -> None:
-        # Drained sessions could last an hour; the second signal is the worker's own way of leaving at once.
+        # Draining could take an hour; a second signal makes the worker leave at once.
         self.child.stop(grace_s=0.5)

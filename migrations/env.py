@@ -1,4 +1,4 @@
-"""Runs migrations on the connection that it is given, or on DATABASE_URL for the alembic command."""
+"""Alembic environment: runs migrations on a given connection, or on DATABASE_URL for the alembic command."""
 
 import asyncio
 import os

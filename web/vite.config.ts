@@ -1,6 +1,6 @@
 import { defineConfig } from "vite";
 
-// The demo page only; what the service serves under /demo.
+// Builds the demo page only, which the service serves under /demo.
 export default defineConfig({
   root: "demo",
   base: "/demo/",

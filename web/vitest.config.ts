@@ -5,7 +5,7 @@ export default defineConfig({
     include: ["test/**/*.test.{ts,tsx}"],
     setupFiles: ["test/patience.ts"],
     restoreMocks: true,
-    // A bound for what hangs, also on a machine that does other things meanwhile.
+    // A limit for tests that hang, also on a busy machine.
     testTimeout: 60_000,
   },
 });

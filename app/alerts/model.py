@@ -1,4 +1,4 @@
-"""Alerts: when each is raised and when it is over. Pure: figures go in at a time, news come out."""
+"""Alerts: when each is raised and resolved. Pure: figures go in, changes come out."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -8,28 +8,28 @@ from typing import Protocol
 from app.lifecycle import SECOND_US
 from app.state.views import AlertFacts
 
-#: What is better has to stay so for this long before an alert is over, so that it does not flap.
+#: An alert is resolved after it has been good for this long, so that it does not flap.
 QUIET_US = 60 * SECOND_US
 
 
 @dataclass(frozen=True, kw_only=True)
 class Alert:
-    """Something that an operator has to look at."""
+    """A problem that an operator has to look at."""
 
     #: One of a known few, the same in the log, the metric, the post and docs/operations.md.
     name: str
-    #: What is the matter, in one sentence, with figures and without names.
+    #: What is wrong, in one sentence, with figures and without names.
     summary: str
-    #: What to do about it; may have several lines.
+    #: What to do; may have several lines.
     advice: str
     since_at: int
-    #: Where it is the matter: a few of the rooms, for alerts that are about rooms.
+    #: A few of the affected rooms, for alerts that are about rooms.
     rooms: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class AlertChange:
-    """An alert was raised; or, with `resolved_at`, it is over."""
+    """An alert was raised or, with `resolved_at`, resolved."""
 
     alert: Alert
     resolved_at: int | None = None
@@ -37,7 +37,7 @@ class AlertChange:
 
 @dataclass(frozen=True, kw_only=True)
 class Figures:
-    """What there is to judge by at one moment; counts are those since the start of this process."""
+    """What the rules judge by at one moment; counts are since the start of this process."""
 
     at: int
     #: None: the database could not be read.
@@ -48,13 +48,13 @@ class Figures:
     log_lines: int
     log_drops: int
     failed_creations_in_a_row: int
-    #: The newest join of a person that LiveKit has told when it was asked, by LiveKit's clock.
+    #: The newest join of a person in LiveKit's own lists, by LiveKit's clock.
     newest_join_at: int | None
 
 
 class Level(Enum):
-    GOOD = auto()  #: ends the alert, when it stays so
-    UNSURE = auto()  #: neither raises nor ends it
+    GOOD = auto()  #: resolves the alert, if it stays so
+    UNSURE = auto()  #: neither raises nor resolves it
     BAD = auto()  #: raises it
 
 
@@ -69,7 +69,7 @@ GOOD, UNSURE = RuleResult(level=Level.GOOD), RuleResult(level=Level.UNSURE)
 
 
 class Rule(Protocol):
-    """One thing that can be the matter."""
+    """One problem that can be detected."""
 
     name: str
     advice: str
@@ -79,40 +79,40 @@ class Rule(Protocol):
 
 
 class Alerts:
-    """Each rule's alert is raised once, and is over once."""
+    """Raises each rule's alert once, and resolves it once."""
 
     def __init__(self, rules: Iterable[Rule]) -> None:
         self._rules = tuple(rules)
         self._raised: dict[str, Alert] = {}
-        #: Since when it has been better.
-        self._better_since: dict[str, int] = {}
+        #: Since when it has been good.
+        self._good_since: dict[str, int] = {}
 
     @property
     def names(self) -> Sequence[str]:
         return [rule.name for rule in self._rules]
 
     def current(self) -> tuple[Alert, ...]:
-        """What is the matter now, oldest first."""
+        """The raised alerts, oldest first."""
         return tuple(sorted(self._raised.values(), key=lambda alert: alert.since_at))
 
     def look(self, figures: Figures) -> list[AlertChange]:
-        """Judge the figures and say what is new."""
+        """Judge the figures and return the changes."""
         changes = (self._apply(rule, rule.judge(figures), figures.at) for rule in self._rules)
         return [one for one in changes if one]
 
     def _apply(self, rule: Rule, result: RuleResult, at: int) -> AlertChange | None:
         alert = self._raised.get(rule.name)
         if result.level is not Level.GOOD:
-            self._better_since.pop(rule.name, None)
+            self._good_since.pop(rule.name, None)
         if alert is None:
             return self._raise(rule, result, at) if result.level is Level.BAD else None
         if result.level is Level.BAD:
             self._raised[rule.name] = replace(alert, summary=result.summary, rooms=result.rooms)
         if result.level is not Level.GOOD:
             return None
-        if at - self._better_since.setdefault(rule.name, at) < QUIET_US:
+        if at - self._good_since.setdefault(rule.name, at) < QUIET_US:
             return None
-        del self._raised[rule.name], self._better_since[rule.name]
+        del self._raised[rule.name], self._good_since[rule.name]
         return AlertChange(alert=alert, resolved_at=at)
 
     def _raise(self, rule: Rule, result: RuleResult, at: int) -> AlertChange:

@@ -1,4 +1,4 @@
-"""Looks every few seconds whether something is the matter, and tells what is new: in the log, and further."""
+"""The alert monitor: checks the rules every few seconds, logs changes and passes them on."""
 
 import asyncio
 import logging
@@ -22,7 +22,7 @@ _EVERY_S = 5.0
 
 
 class AlertMonitor:
-    """Each replica has one: what the database says is the same for all, the rest is its own experience."""
+    """One per replica: facts from the database are the same for all, the rest is this replica's own."""
 
     def __init__(
         self,
@@ -31,24 +31,24 @@ class AlertMonitor:
         counters: Counters,
         log_counts: LogCounts,
         clock: Clock,
-        tell: Callable[[AlertChange], None],
+        notify: Callable[[AlertChange], None],
     ) -> None:
-        """`tell` is given each piece of news once; it may neither block nor raise."""
+        """`notify` gets each change once; it must neither block nor raise."""
         self._alerts = alerts
         self._store = store
         self._counters = counters
         self._log_counts = log_counts
         self._clock = clock
-        self._tell = tell
+        self._notify = notify
         self._newest_join_at: int | None = None
-        self._standing: AlertFacts | None = None
+        self._facts: AlertFacts | None = None
         self._hurry = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     @property
     def agents(self) -> Mapping[str, int]:
-        """Dispatches by state, as of the last look; empty where the database could not be read."""
-        return self._standing.agents if self._standing else {}
+        """Dispatches by state, as of the last check; empty if the database could not be read."""
+        return self._facts.agents if self._facts else {}
 
     @property
     def active(self) -> Mapping[str, int]:
@@ -65,7 +65,7 @@ class AlertMonitor:
             await asyncio.gather(self._task, return_exceptions=True)
 
     def take(self, change: Change, outcome: Outcome) -> None:
-        """Hear of a commit."""
+        """Note what a commit says about joins; check at once if it asks for an alert."""
         if isinstance(change, Snapshot):
             joins = [
                 p.joined_at for p in change.participants if p.kind is ParticipantKind.PERSON and p.joined_at
@@ -75,11 +75,11 @@ class AlertMonitor:
             self._hurry.set()
 
     async def look(self) -> None:
-        """One look at everything that an alert can be about."""
-        self._standing = await self._read()
-        for changes in self._alerts.look(self._figures()):
-            _log(changes)
-            self._tell(changes)
+        """Check all rules once."""
+        self._facts = await self._read()
+        for change in self._alerts.look(self._figures()):
+            _log(change)
+            self._notify(change)
 
     async def _read(self) -> AlertFacts | None:
         try:
@@ -95,7 +95,7 @@ class AlertMonitor:
         )
         return Figures(
             at=self._clock.now(),
-            facts=self._standing,
+            facts=self._facts,
             last_commit_failed=self._counters.last_commit_failed,
             cleanups=cleanups["removed"] + cleanups["failed"],
             cleanup_failures=cleanups["failed"],
@@ -111,7 +111,7 @@ class AlertMonitor:
             try:
                 await self.look()
             except Exception:
-                logger.exception("A look for alerts failed unforeseen", extra={"action": "alert"})
+                logger.exception("Unexpected error while checking alerts", extra={"action": "alert"})
             await self._pause()
 
     async def _pause(self) -> None:
@@ -122,10 +122,10 @@ class AlertMonitor:
             pass
 
 
-def _log(changes: AlertChange) -> None:
-    alert = changes.alert
+def _log(change: AlertChange) -> None:
+    alert = change.alert
     fields = {"action": "alert", "alert": alert.name, "summary": alert.summary}
-    if changes.resolved_at is None:
-        logger.error("An alert is raised", extra={**fields, "advice": alert.advice})
+    if change.resolved_at is None:
+        logger.error("Alert raised", extra={**fields, "advice": alert.advice})
     else:
-        logger.warning("An alert is over", extra=fields)
+        logger.warning("Alert resolved", extra=fields)

@@ -1,19 +1,20 @@
-"""Posts what is new about alerts to ALERT_WEBHOOK_URL, in a form that Slack shows as it is.
+"""The alert notifier: posts changes of alerts to ALERT_WEBHOOK_URL, in a form that Slack can show.
 
-The operator sets the URL, nobody else can: what a caller says never becomes a part of it. What is left of
-forged requests is refused: cloud metadata at start (`settings.alert_url`), redirects here. Addresses of the
-own network are allowed, since receivers may live there. The URL can be a secret, as Slack's is: it stands in
-no log line and no error, and errors of the client, which may quote it, are told by their type alone.
+Only the operator sets the URL: no input of a caller becomes a part of it. Against the remaining request
+forgery, cloud metadata addresses are rejected at start (`environment.alert_url`), and redirects are rejected
+here. Addresses in the own network are allowed, since receivers may be there. The URL can be a secret, as
+Slack's is: it is never logged, and of the client's errors, which may quote it, only the type is.
 """
 
 import asyncio
 import html
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import aiohttp
 import msgspec
+import stamina
 
 from app.alerts.model import AlertChange
 from app.lifecycle import SECOND_US
@@ -21,22 +22,23 @@ from app.metrics.counters import Counters
 
 logger = logging.getLogger(__name__)
 
-#: What waits beyond this is dropped: whoever reads them has long got the message.
+#: More than this are dropped: by then the reader has got the message.
 QUEUE_LIMIT = 64
-_WAITS_S = (1.0, 5.0, 30.0, 120.0)
+#: After 1, 5, 25 and 120 s.
+_ATTEMPTS, _FIRST_WAIT_S, _WAIT_FACTOR, _LONGEST_WAIT_S = 5, 1.0, 5, 120.0
 _TIMEOUT = aiohttp.ClientTimeout(total=10)
-#: How long posts under way may take at a stop.
+#: Time for pending posts at a stop.
 _GRACE_S = 1.0
-#: Worth another try: too early, too many, and whatever is the receiver's own fault.
+#: Worth a retry, like 5xx: timeout, too early, too many requests.
 _TRANSIENT = frozenset({408, 425, 429})
 
 
-class _Refused(Exception):
-    """The receiver does not take it, and will not the next time."""
+class _NotPosted(Exception):
+    """The receiver rejected it, and will reject it the next time."""
 
 
-class _Unwell(Exception):
-    """The receiver cannot take it now."""
+class _NotPostedYet(_NotPosted):
+    """The receiver was not able to take it; a retry may succeed."""
 
 
 class AlertNotifier:
@@ -47,15 +49,15 @@ class AlertNotifier:
         counters: Counters,
         hide: Callable[[str], str],
         *,
-        waits_s: Sequence[float] = _WAITS_S,
+        first_wait_s: float = _FIRST_WAIT_S,
         timeout: aiohttp.ClientTimeout = _TIMEOUT,
     ) -> None:
-        """`url` None: nothing is posted. `hide` is applied to the names of rooms."""
+        """`url` None: nothing is posted. `hide` is applied to room names."""
         self._url = url
         self._replica = replica
         self._counters = counters
         self._hide = hide
-        self._waits_s = waits_s
+        self._first_wait_s = first_wait_s
         self._timeout = timeout
         self._queue: asyncio.Queue[AlertChange] = asyncio.Queue(QUEUE_LIMIT)
         self._task: asyncio.Task[None] | None = None
@@ -64,20 +66,20 @@ class AlertNotifier:
         if self._url:
             self._task = asyncio.create_task(self._run(self._url), name="alert post")
 
-    def send(self, changes: AlertChange) -> None:
-        """Take it for posting; never waits and never fails."""
+    def send(self, change: AlertChange) -> None:
+        """Queue a change for posting; never waits and never fails."""
         if self._url is None:
             return
         try:
-            self._queue.put_nowait(changes)
+            self._queue.put_nowait(change)
         except asyncio.QueueFull:
             self._counters.alert_posts["dropped"] += 1
             logger.warning(
-                "Too many alerts wait to be posted; one was dropped", extra={"action": "alert_post"}
+                "Too many alerts are waiting to be posted; one was dropped", extra={"action": "alert_post"}
             )
 
     async def close(self) -> None:
-        """Give what waits a moment, and then up."""
+        """Wait a moment for pending posts, then cancel them."""
         if self._task is None:
             return
         joined = asyncio.create_task(self._queue.join())
@@ -89,75 +91,66 @@ class AlertNotifier:
     async def _run(self, url: str) -> None:
         async with aiohttp.ClientSession(timeout=self._timeout) as session:
             while True:
-                changes = await self._queue.get()
-                result = "sent" if await self._deliver(session, url, changes) else "failed"
+                change = await self._queue.get()
+                result = "sent" if await self._deliver(session, url, change) else "failed"
                 self._counters.alert_posts[result] += 1
                 self._queue.task_done()
 
-    async def _deliver(self, session: aiohttp.ClientSession, url: str, changes: AlertChange) -> bool:
-        """Whether the receiver took it, within a few tries."""
-        body = msgspec.json.encode(message(changes, self._replica, self._hide))
-        reason = ""
-        for wait_s in (*self._waits_s, None):
-            try:
-                await _post(session, url, body)
-            except _Refused as refusal:
-                reason = str(refusal)
-                break
-            except _Unwell as trouble:
-                reason = str(trouble)
-            except Exception as error:  # noqa: BLE001 - nothing that a receiver does may end the posting
-                reason = type(error).__name__
-            else:
-                return True
-            if wait_s is not None:
-                await asyncio.sleep(wait_s)
-        fields = {"action": "alert_post", "alert": changes.alert.name, "reason": reason}
-        logger.warning("An alert could not be posted", extra=fields)
-        return False
+    async def _deliver(self, session: aiohttp.ClientSession, url: str, change: AlertChange) -> bool:
+        """True if the receiver accepted it, after retries if need be."""
+        body = msgspec.json.encode(_message(change, self._replica, self._hide))
+        try:
+            async for attempt in stamina.retry_context(
+                on=_NotPostedYet,
+                attempts=_ATTEMPTS,
+                timeout=None,
+                wait_initial=self._first_wait_s,
+                wait_max=_LONGEST_WAIT_S,
+                wait_jitter=self._first_wait_s,
+                wait_exp_base=_WAIT_FACTOR,
+            ):
+                with attempt:
+                    await _post(session, url, body)
+        except _NotPosted as error:
+            fields = {"action": "alert_post", "alert": change.alert.name, "reason": str(error)}
+            logger.warning("An alert could not be posted", extra=fields)
+            return False
+        return True
 
 
 async def _post(session: aiohttp.ClientSession, url: str, body: bytes) -> None:
     headers = {"Content-Type": "application/json"}
-    async with session.post(url, data=body, headers=headers, allow_redirects=False) as response:
-        status = response.status
+    try:
+        async with session.post(url, data=body, headers=headers, allow_redirects=False) as response:
+            status = response.status
+    except Exception as error:  # noqa: BLE001 - no receiver may stop the notifier
+        raise _NotPostedYet(type(error).__name__) from None
     if 200 <= status < 300:  # noqa: PLR2004 - HTTP's own numbers
         return
     if status in _TRANSIENT or status >= 500:  # noqa: PLR2004 - likewise
-        raise _Unwell(f"HTTP {status}")
-    raise _Refused(f"HTTP {status}")
+        raise _NotPostedYet(f"HTTP {status}")
+    raise _NotPosted(f"HTTP {status}")
 
 
-class Message(msgspec.Struct, kw_only=True):
-    """`text` is what Slack shows; the rest is for programs."""
-
-    text: str
-    alert: str
-    status: str
-    summary: str
-    advice: str
-    replica: str
-    since: str
-    resolved: str | None
-    rooms: list[str]
-
-
-def message(changes: AlertChange, replica: str, hide: Callable[[str], str]) -> Message:
-    alert, is_over = changes.alert, changes.resolved_at is not None
-    head = f"*Resolved: {alert.name}*" if is_over else f"*Alert: {alert.name}*"
-    lines = [f"{head} ({replica})", alert.summary, *([] if is_over else [alert.advice])]
-    return Message(
-        # As Slack wants it: these three would be its markup.
-        text=html.escape("\n".join(lines), quote=False),
-        alert=alert.name,
-        status="resolved" if is_over else "raised",
-        summary=alert.summary,
-        advice=alert.advice,
-        replica=replica,
-        since=_iso(alert.since_at),
-        resolved=None if changes.resolved_at is None else _iso(changes.resolved_at),
-        rooms=[hide(room) for room in alert.rooms],
-    )
+def _message(change: AlertChange, replica: str, hide: Callable[[str], str]) -> dict[str, object]:
+    """Slack shows `text`; the rest is for programs."""
+    alert, status = change.alert, "raised" if change.resolved_at is None else "resolved"
+    head = "Alert" if status == "raised" else "Resolved"
+    lines = [f"*{head}: {alert.name}* ({replica})", alert.summary]
+    if status == "raised":
+        lines.append(alert.advice)
+    return {
+        # Slack takes these three for markup.
+        "text": html.escape("\n".join(lines), quote=False),
+        "alert": alert.name,
+        "status": status,
+        "summary": alert.summary,
+        "advice": alert.advice,
+        "replica": replica,
+        "since": _iso(alert.since_at),
+        "resolved": None if change.resolved_at is None else _iso(change.resolved_at),
+        "rooms": [hide(room) for room in alert.rooms],
+    }
 
 
 def _iso(at: int) -> str:

@@ -1,4 +1,4 @@
-"""What is worth an alert: the rules, their thresholds, and what to do about each."""
+"""The alert rules: what raises each alert, its thresholds, and what to do about it."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -15,13 +15,13 @@ _COSTLY = (State.STARTING, State.ACTIVE, State.IDLE, State.ENDING)
 STUCK_AFTER = 3
 CLEANUP_WINDOW_US, MIN_CLEANUPS = 10 * MINUTE_US, 10
 LOG_WINDOW_US, MIN_LINES = 5 * MINUTE_US, 200
-#: Creations that failed longer ago say nothing about now.
+#: Creations that failed longer ago say nothing about the present.
 CREATIONS_STALE_US = 30 * MINUTE_US
-#: LiveKit sends a webhook at once, and again for some 15 s; clocks may differ by some of it.
+#: LiveKit sends a webhook at once and retries it for about 15 s; the rest is for clocks that differ.
 WEBHOOK_PATIENCE_US = MINUTE_US
-#: A join from before our start, told by a clock that differs, is not to be taken for one after it.
+#: By LiveKit's clock, which may differ, a join from before our start may seem to be after it.
 START_MARGIN_US = 10 * SECOND_US
-_ROOMS_TOLD = 5
+_ROOMS_SHOWN = 5
 
 
 def rules_for(config: Config, started_at: int) -> list[Rule]:
@@ -41,16 +41,16 @@ def rules_for(config: Config, started_at: int) -> list[Rule]:
 class DatabaseFailing:
     name = "database_failing"
     advice = (
-        "Look at /readyz and the log for the reason: disk full, read-only, or Postgres away. Nothing is "
-        "acknowledged meanwhile and agents are left alone; the service goes on by itself when the database "
-        "does."
+        "Find the reason at /readyz and in the log: disk full, file system read-only, or Postgres down. "
+        "Until the database works again, no webhook is acknowledged and agents are left alone. The service "
+        "recovers by itself."
     )
 
     def __init__(self) -> None:
         self._failures = 0
 
     def judge(self, figures: Figures) -> RuleResult:
-        """A single failure may be a restart of the server, which the next look does not meet any more."""
+        """A single failure may be a restart of the server, which is over at the next check."""
         failing = figures.facts is None or figures.last_commit_failed
         self._failures = self._failures + 1 if failing else 0
         if self._failures < 2:  # noqa: PLR2004 - said above
@@ -65,37 +65,40 @@ class NoWebhooks:
     def __init__(self, config: Config, started_at: int) -> None:
         url = f"{config.public_url or 'https://your-service'}/api/livekit/webhook"
         self.advice = (
-            "LiveKit has to be told where to send its webhooks. Add to livekit-server's YAML and restart it "
+            "LiveKit needs the URL for its webhooks. Add this to livekit-server's YAML and restart it "
             "(LiveKit Cloud: Settings, Webhooks):\n"
             "webhook:\n"
             f"  api_key: {config.livekit_key.key}\n"
             "  urls:\n"
             f"    - {url}\n"
-            "If it is there already: is the URL right, https, and reachable from LiveKit? "
-            "agent_lifecycle_webhooks_total counts those that were refused."
+            "If it is there already, check that the URL is right, https, and reachable from LiveKit. "
+            "agent_lifecycle_webhooks_total counts rejected webhooks."
         )
         self._started_at = started_at
 
     def judge(self, figures: Figures) -> RuleResult:
-        """The proof is a person whom LiveKit has when it is asked, and whose join it has not told us of."""
+        """The proof is a person whom LiveKit lists, and whose join no webhook has reported."""
         joined_at, facts = figures.newest_join_at, figures.facts
         if facts is None:
             return UNSURE
-        told_at = facts.last_webhook_at
-        if told_at is not None and (joined_at is None or told_at >= joined_at - WEBHOOK_PATIENCE_US):
+        heard_at = facts.last_webhook_at
+        if heard_at is not None and (joined_at is None or heard_at >= joined_at - WEBHOOK_PATIENCE_US):
             return GOOD
         if joined_at is None or joined_at < self._started_at + START_MARGIN_US:
             return UNSURE
         if figures.at - joined_at < WEBHOOK_PATIENCE_US:
             return UNSURE
-        return RuleResult(level=Level.BAD, summary="People are in rooms, and no webhook tells of them.")
+        return RuleResult(
+            level=Level.BAD, summary="People are in rooms, but no webhook about them has arrived."
+        )
 
 
 class NoWorker:
     name = "no_worker"
     advice = (
-        "Does a worker run, and is it registered with this LiveKit under an AGENT_NAME of ours? Is it at "
-        "its load limit? Its log says so. People get their agent within 10 s once a worker takes jobs."
+        "Check in the worker's log that it is running, that it is registered with this LiveKit under an "
+        "AGENT_NAME of ours, and that it is below its load limit. People get their agent within 10 s once a "
+        "worker takes jobs."
     )
 
     def judge(self, figures: Figures) -> RuleResult:
@@ -104,15 +107,16 @@ class NoWorker:
         unserved = figures.facts.unserved
         if not unserved:
             return GOOD
-        summary = f"People wait for an agent that no worker brings, in rooms: {len(unserved)}."
+        rooms = _counted(len({dispatch.room_name for dispatch in unserved}), "room")
+        summary = f"People are waiting for an agent that no worker provides, in {rooms}."
         return RuleResult(level=Level.BAD, summary=summary, rooms=_rooms(unserved))
 
 
 class CreationFailing:
     name = "creation_failing"
     advice = (
-        "LiveKit refuses dispatches or cannot be reached: agent_lifecycle_creation_failures_total says by "
-        "which code, /readyz whether LiveKit answers. Check LIVEKIT_URL, LIVEKIT_API_KEY and "
+        "LiveKit rejects dispatches or cannot be reached: agent_lifecycle_creation_failures_total shows the "
+        "codes, /readyz whether LiveKit answers. Check LIVEKIT_URL, LIVEKIT_API_KEY and "
         "LIVEKIT_API_SECRET."
     )
 
@@ -129,17 +133,16 @@ class CreationFailing:
             return GOOD
         if failures < self._limit:
             return UNSURE
-        return RuleResult(
-            level=Level.BAD, summary=f"Creations of dispatches that failed in a row: {failures}."
-        )
+        summary = f"The last {_counted(failures, 'dispatch creation')} failed."
+        return RuleResult(level=Level.BAD, summary=summary)
 
 
 class CleanupStuck:
     name = "cleanup_stuck"
     advice = (
-        "An agent stays in LiveKit and costs money. The log says why its removal fails (action "
-        "cleanup_failed); it is tried again in every CLEANUP_INTERVAL_MS. By hand: lk room participants "
-        "remove."
+        "An agent stays in its room and costs money. The log shows why its removal fails (action "
+        "cleanup_failed). The service retries every CLEANUP_INTERVAL_MS. To remove it by hand: lk room "
+        "participants remove."
     )
 
     def judge(self, figures: Figures) -> RuleResult:
@@ -148,15 +151,15 @@ class CleanupStuck:
         stuck = figures.facts.stuck
         if not stuck:
             return GOOD
-        summary = f"Agents that could not be removed in {STUCK_AFTER} tries or more: {len(stuck)}."
+        summary = f"{_counted(len(stuck), 'agent')} could not be removed in {STUCK_AFTER} or more attempts."
         return RuleResult(level=Level.BAD, summary=summary, rooms=_rooms(stuck))
 
 
 class CleanupFailures:
     name = "cleanup_failures"
     advice = (
-        "LiveKit is slow, away or refuses: agent_lifecycle_livekit_calls_total says which calls fail and "
-        "how. Failed removals are tried again in every CLEANUP_INTERVAL_MS."
+        "LiveKit is slow, unreachable or rejects the calls: agent_lifecycle_livekit_calls_total shows which "
+        "calls fail and how. The service retries failed removals every CLEANUP_INTERVAL_MS."
     )
 
     def __init__(self, percent: int) -> None:
@@ -164,14 +167,14 @@ class CleanupFailures:
 
     def judge(self, figures: Figures) -> RuleResult:
         level = self._share.judge(figures.at, figures.cleanup_failures, figures.cleanups)
-        return RuleResult(level=level, summary=f"Of the removals of agents fail: {self._share.percent} %.")
+        return RuleResult(level=level, summary=f"{self._share.percent} % of agent removals are failing.")
 
 
 class TooManyAgents:
     name = "too_many_agents"
     advice = (
-        "More people than expected, or agents that nobody needs: GET /api/livekit/agents and /dashboard "
-        "show each with its room. If it is as it should be, raise ALERT_MAX_AGENTS."
+        "There are more people than expected, or agents that nobody needs. GET /api/livekit/agents and "
+        "/dashboard list each agent with its room. If the number is right, raise ALERT_MAX_AGENTS."
     )
 
     def __init__(self, limit: int) -> None:
@@ -185,15 +188,15 @@ class TooManyAgents:
             return GOOD
         if agents <= self._limit:
             return UNSURE
-        return RuleResult(level=Level.BAD, summary=f"Agents: {agents}; the limit is {self._limit}.")
+        return RuleResult(level=Level.BAD, summary=f"There are {agents} agents; the limit is {self._limit}.")
 
 
 class LogDrops:
     name = "log_drops"
     advice = (
-        "The log is incomplete. The summaries (action log_summary) say which lines were most; raise "
-        "LOG_RATE_LIMIT if the platform takes more, set LOG_LEVEL higher, or leave ENABLE_LOG_AGGREGATION "
-        "on."
+        "The log is incomplete. The summaries (action log_summary) show how many lines of each level were "
+        "dropped. Raise LOG_RATE_LIMIT if the platform takes more, set a higher LOG_LEVEL, or leave "
+        "ENABLE_LOG_AGGREGATION on."
     )
 
     def __init__(self, percent: int) -> None:
@@ -201,11 +204,11 @@ class LogDrops:
 
     def judge(self, figures: Figures) -> RuleResult:
         level = self._share.judge(figures.at, figures.log_drops, figures.log_lines)
-        return RuleResult(level=level, summary=f"Of the log lines are dropped: {self._share.percent} %.")
+        return RuleResult(level=level, summary=f"{self._share.percent} % of log lines are being dropped.")
 
 
 class _Share:
-    """How many of all were bad within a sliding window, from counts that only grow."""
+    """The share that was bad within a sliding window, from counts that only grow."""
 
     def __init__(self, limit_percent: int, window_us: int, least: int) -> None:
         self._limit_percent = limit_percent
@@ -216,7 +219,7 @@ class _Share:
         self.percent = 0
 
     def judge(self, at: int, bad_ever: int, all_ever: int) -> Level:
-        """Bad above the limit, among enough to say so; good again at half of it."""
+        """Bad above the limit, with enough samples; good again at half of the limit."""
         self._samples.append((at, bad_ever, all_ever))
         while len(self._samples) > 1 and self._samples[1][0] <= at - self._window_us:
             self._samples.popleft()
@@ -228,6 +231,10 @@ class _Share:
         return Level.GOOD if bad * 200 <= self._limit_percent * total else Level.UNSURE
 
 
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def _rooms(dispatches: Iterable[Dispatch]) -> tuple[str, ...]:
     names = dict.fromkeys(dispatch.room_name for dispatch in dispatches)
-    return tuple(names)[:_ROOMS_TOLD]
+    return tuple(names)[:_ROOMS_SHOWN]

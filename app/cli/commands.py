@@ -1,4 +1,4 @@
-"""What the commands beside serving do, each ending in an exit code."""
+"""The commands other than serve; each returns its exit code."""
 
 import argparse
 import asyncio
@@ -8,11 +8,11 @@ import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TextIO
 
 from app.cli.doctor import checks, report
 from app.cli.doctor.findings import Finding, Verdict
 from app.cli.status import StatusUnknown, ask, table, to_json
-from app.cli.terminal import Terminal
 from app.clock import SteadyClock
 from app.config.environment import sqlite_path
 from app.config.settings import database_url
@@ -23,17 +23,32 @@ from app.errors import ServiceError
 from app.logs.setup import configure_logging
 
 _KEYLESS = """\
-The service lists its agents to who has an API key: set API_KEYS, for the service and here, or give --api-key.
-A new key: python -c "import secrets; print(secrets.token_urlsafe(24))"
+The status needs an API key: set API_KEYS for the service and here, or pass --api-key.
+To make a new key: python -c "import secrets; print(secrets.token_urlsafe(24))"
 """
 
 Environ = Mapping[str, str]
 Command = Callable[[argparse.Namespace, Environ], int]
 
 _COPIED = """\
-Next: set DATABASE_URL to the new database and start the service. Keep the old one until you are content with
-the new, but start nothing on it any more: it would act on the same rooms.
+Next: set DATABASE_URL to the new database and start the service. Keep the old database until the new one has
+proved itself, but do not start a service on it: it would act on the same rooms.
 """
+
+
+class Terminal:
+    """Writes lines to a stream: coloured on a TTY, plain ASCII otherwise."""
+
+    def __init__(self, stream: TextIO, environ: Mapping[str, str]) -> None:
+        self._stream = stream
+        is_utf8 = (stream.encoding or "").lower().replace("-", "") == "utf8"
+        #: Colour, and signs beyond ASCII. See no-color.org.
+        self.is_rich = stream.isatty() and is_utf8 and not environ.get("NO_COLOR")
+
+    def write(self, line: str) -> None:
+        text = line if self.is_rich else line.encode("ascii", "backslashreplace").decode()
+        self._stream.write(f"{text}\n")
+        self._stream.flush()
 
 
 def doctor(given: argparse.Namespace, environ: Environ) -> int:
@@ -49,7 +64,7 @@ def doctor(given: argparse.Namespace, environ: Environ) -> int:
 async def _examine(given: argparse.Namespace, environ: Environ) -> int:
     this = asyncio.current_task()
     if this:
-        # As Ctrl-C: what was opened in LiveKit is closed on the way out.
+        # Like Ctrl-C: rooms that were opened in LiveKit are deleted.
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
     terminal = Terminal(sys.stdout, environ)
     found: list[tuple[str, Finding]] = []
@@ -81,10 +96,10 @@ def backup(given: argparse.Namespace, environ: Environ) -> int:
     try:
         size = backups.back_up(_database_file(environ), given.target)
     except (backups.BackupRefused, sqlite3.Error, OSError) as error:
-        sys.stderr.write(f"There is no backup: {error}\n")
+        sys.stderr.write(f"Backup failed: {error}\n")
         return 1
     sys.stdout.write(
-        f"{given.target} has everything that was committed until now ({size} bytes), and is sound.\n"
+        f"Backed up to {given.target}: {size} bytes, with everything committed until now, and verified.\n"
     )
     return 0
 
@@ -94,10 +109,10 @@ def restore(given: argparse.Namespace, environ: Environ) -> int:
         database = _database_file(environ)
         replaced = backups.restore(given.source, database)
     except (backups.BackupRefused, sqlite3.Error, OSError) as error:
-        sys.stderr.write(f"Nothing was restored: {error}\n")
+        sys.stderr.write(f"Restore failed, nothing was changed: {error}\n")
         return 1
-    kept = f" What was there is {replaced}." if replaced else ""
-    sys.stdout.write(f"{database} is now {given.source}.{kept} Start the service.\n")
+    kept = f" The previous database is kept as {replaced}." if replaced else ""
+    sys.stdout.write(f"Restored {database} from {given.source}.{kept} Start the service now.\n")
     return 0
 
 
@@ -106,16 +121,16 @@ def copy_database(given: argparse.Namespace, _environ: Environ) -> int:
     try:
         rows = asyncio.run(transfer(given.source, given.target))
     except (TransferRefused, MigrationError, ServiceError, OSError) as error:
-        sys.stderr.write(f"Nothing was copied: {error}\n")
+        sys.stderr.write(f"Copy failed, nothing was copied: {error}\n")
         return 1
-    sys.stdout.write("Copied, and counted at the target:\n")
+    sys.stdout.write("Copied; rows counted in the target:\n")
     sys.stdout.writelines(f"{line}\n" for line in told(rows))
     sys.stdout.write(_COPIED)
     return 0
 
 
 def _database_file(environ: Environ) -> Path:
-    """Raises: BackupRefused: it is no file, or no database at all."""
+    """Raises: BackupRefused: DATABASE_URL is invalid or not a file."""
     try:
         file = sqlite_path(database_url(environ))
     except ValueError as error:

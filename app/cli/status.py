@@ -1,4 +1,4 @@
-"""What a running service says of itself and of its agents, asked over HTTP, and as a table."""
+"""The status of a running service, read over HTTP, as a table or JSON."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -18,7 +18,7 @@ _HEADINGS = ("ROOM", "AGENT", "STATE", "PEOPLE", "TTL", "AGE", "DISPATCH")
 
 
 class StatusUnknown(Exception):
-    """The service could not be asked, or did not tell; the message says what to do about it."""
+    """The service did not answer as expected; the message says what to do."""
 
 
 class Status(msgspec.Struct, rename="camel", kw_only=True):
@@ -35,15 +35,15 @@ async def ask(base_url: str, api_key: str) -> Status:
             agents = await _agents(session, headers)
     except (aiohttp.ClientConnectorError, TimeoutError) as error:
         raise StatusUnknown(
-            f"nothing answers at {base_url}: is the service running, and on this address? --url takes another"
+            f"no answer at {base_url}: check that the service runs there, or pass another --url"
         ) from error
     except (aiohttp.ClientError, msgspec.MsgspecError) as error:
-        raise StatusUnknown(f"{base_url} does not answer as this service does: look at --url") from error
+        raise StatusUnknown(f"{base_url} is not this service: check --url") from error
     return Status(service=service, agents=agents)
 
 
 async def _readiness(session: aiohttp.ClientSession) -> Report:
-    # 503 is an answer too: it is not ready, and says why.
+    # 503 is a report too: not ready, and why.
     async with session.get("/readyz", allow_redirects=False) as response:
         return msgspec.json.decode(await response.read(), type=Report)
 
@@ -56,10 +56,10 @@ async def _agents(session: aiohttp.ClientSession, headers: dict[str, str]) -> li
         async with session.get("/api/livekit/agents", params=params, headers=headers) as response:
             body = await response.read()
         if response.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-            raise StatusUnknown("the service refuses the API key: set API_KEYS here to what the service has")
+            raise StatusUnknown("the service rejected the API key: set API_KEYS here to that of the service")
         if response.status != HTTPStatus.OK:
             raise StatusUnknown(
-                f"the service does not list its agents now ({response.status}): {_message(body)}"
+                f"the service failed to list its agents ({response.status}): {_message(body)}"
             )
         page = msgspec.json.decode(body, type=AgentList)
         found += page.agents
@@ -80,7 +80,7 @@ def to_json(status: Status) -> str:
 
 
 def table(status: Status, now: datetime) -> list[str]:
-    """The lines: how the service is, and a row for each agent."""
+    """The lines: the service's readiness, and a row for each agent."""
     service = status.service
     rows = [_HEADINGS, *(_row(agent, now) for agent in status.agents)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
@@ -121,7 +121,7 @@ def _time(text: str) -> datetime:
 
 
 def _duration(length: timedelta) -> str:
-    """The two largest units: what is over counts as none."""
+    """The two largest units; negative counts as 0."""
     seconds = max(0, round(length.total_seconds()))
     minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86_400
     if days:

@@ -1,13 +1,14 @@
-"""How the environment is read: what each kind of value looks like, and what is wrong with one."""
+"""Environment variables: the declaration of a setting, and a parser for each kind of value."""
 
 import difflib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import MISSING, dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from socket import inet_aton
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar, dataclass_transform
 from urllib.parse import parse_qsl, urlsplit
 
 T = TypeVar("T")
@@ -15,71 +16,47 @@ E = TypeVar("E", bound=StrEnum)
 
 Network: TypeAlias = IPv4Network | IPv6Network
 
-#: Our variables begin so; another one that does is most likely a typing error.
-_PREFIXES = (
-    "LIVEKIT_",
-    "AGENT_",
-    "CLEANUP_",
-    "LIFECYCLE_",
-    "LOG_",
-    "ENABLE_LOG_",
-    "API_KEY",
-    "LIVENESS_",
-    "CORS_",
-    "DATABASE_",
-    "ALERT_",
-    "RATE_LIMIT",
-    "METRICS_",
-    "TRUSTED_",
-    "PUBLIC_",
-    "SESSION_",
-    "DEMO_",
-)
+#: Typed Any, so that a default of any type can be left out.
+_NONE: Any = MISSING
 
-#: Of the large clouds, besides the link-local addresses that most of them use.
+#: Shared with others' variables: here only a near miss of one of ours is worth a warning.
+_SHARED_PREFIXES = ("API_", "ENABLE_", "RATE_")
+
+#: Metadata services of the large clouds, besides the link-local addresses that most use.
 _METADATA_NAMES = frozenset({"metadata", "metadata.google.internal", "instance-data"})
 _METADATA_ADDRESSES = frozenset({"fd00:ec2::254", "100.100.100.200", "168.63.129.16"})
 
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
-#: What LiveKit's own tools read from the same environment.
+#: Variables of LiveKit's own tools in the same environment.
 _NEIGHBOURS = frozenset({"LIVEKIT_SERVER_BIN", "LIVEKIT_AGENT_NAME", "LIVEKIT_LOG_LEVEL"})
 
 
-class Reader:
-    """Takes variables one by one and remembers which, and what was wrong with them."""
+def setting(
+    name: str, parse: Callable[[str], T], *, default: T = _NONE, dev: T = _NONE, secret: bool = False
+) -> T:
+    """A field read from the variable `name`, required without `default`; `dev`: the default in dev."""
+    metadata = {"name": name, "parse": parse, "dev": default if dev is MISSING else dev}
+    return field(default=default, repr=not secret, metadata=metadata)
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        self._environ = environ
-        self.known: list[str] = []
-        self.problems: list[str] = []
 
-    def take(self, name: str, parse: Callable[[str], T], default: T) -> T:
-        """The value of a variable; `default` where it is unset, empty, or wrong."""
-        self.known.append(name)
-        text = self._environ.get(name, "").strip()
-        if not text:
-            return default
-        try:
-            return parse(text)
-        except ValueError as problem:
-            self.problems.append(f"{name} {problem}")
-            return default
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(setting, field))
+def settings(cls: type[T]) -> type[T]:
+    """A frozen dataclass whose fields are settings."""
+    return dataclass(frozen=True, kw_only=True)(cls)
 
-    def require(self, name: str, parse: Callable[[str], T], placeholder: T) -> T:
-        if not self._environ.get(name, "").strip():
-            self.known.append(name)
-            self.problems.append(f"{name} is required")
-            return placeholder
-        return self.take(name, parse, placeholder)
 
-    def unknown(self) -> Iterator[str]:
-        for name in sorted(self._environ):
-            if name in self.known or name in _NEIGHBOURS or not name.startswith(_PREFIXES):
-                continue
-            # A name that was cut short is nearer to its whole than to any of like length.
-            whole = [known for known in self.known if known.startswith(name)]
-            close = whole or difflib.get_close_matches(name, self.known, n=1)
+def unknown(environ: Iterable[str], known: Sequence[str]) -> Iterator[str]:
+    """A warning for each variable that is probably a misspelt one of ours."""
+    prefixes = tuple({name[: name.index("_") + 1] for name in known if "_" in name})
+    for name in sorted(environ):
+        if name in known or name in _NEIGHBOURS or not name.startswith(prefixes):
+            continue
+        # A name that was cut short is closest to the whole name.
+        whole = [setting for setting in known if setting.startswith(name)]
+        is_shared = name.startswith(_SHARED_PREFIXES)
+        close = whole or difflib.get_close_matches(name, known, n=1, cutoff=0.8 if is_shared else 0.6)
+        if close or not is_shared:
             hint = f"; did you mean {close[0]}?" if close else ""
             yield f"{name} is not a setting of this service and is ignored{hint}"
 
@@ -114,17 +91,17 @@ def boolean(text: str) -> bool:
 def names(text: str) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     if not names:
-        raise ValueError("names no agent")
+        raise ValueError("must name at least one agent")
     for name in names:
-        if len(name) > 128 or not name.isprintable():  # noqa: PLR2004 - said in the message
-            raise ValueError("has a name over 128 characters, or with a character that cannot be printed")
+        if len(name) > 128 or not name.isprintable():  # noqa: PLR2004 - as in the message
+            raise ValueError("has a name longer than 128 characters or with an unprintable character")
     return names
 
 
 def api_keys(text: str) -> tuple[str, ...]:
     keys = tuple(key.strip() for key in text.split(",") if key.strip())
-    if any(len(key) < 16 for key in keys):  # noqa: PLR2004 - said in the message
-        raise ValueError("has a key of under 16 characters, which can be guessed")
+    if any(len(key) < 16 for key in keys):  # noqa: PLR2004 - as in the message
+        raise ValueError("has a key shorter than 16 characters, which can be guessed")
     return keys
 
 
@@ -159,7 +136,7 @@ def web_url(text: str) -> str:
 
 
 def alert_url(text: str) -> str:
-    """A web URL, but of no cloud's metadata service: that gives its secrets to whoever asks from inside."""
+    """A web URL, except a cloud's metadata service, which gives its secrets to any local caller."""
     web_url(text)
     host = (urlsplit(text).hostname or "").rstrip(".")
     if host in _METADATA_NAMES or _is_metadata(host):
@@ -169,7 +146,7 @@ def alert_url(text: str) -> str:
 
 def _is_metadata(host: str) -> bool:
     try:
-        # Unlike ip_address it reads 2852039166 and 0xa9.0xfe.0xa9.0xfe, as whoever connects does.
+        # Unlike ip_address it reads 2852039166 and 0xa9.0xfe.0xa9.0xfe, as connect does.
         address = ip_address(host if ":" in host else inet_aton(host))
     except (ValueError, OSError):
         return False
@@ -189,13 +166,13 @@ def sqlite_url(path: Path) -> str:
 
 
 def sqlite_path(url: str) -> Path | None:
-    """The file of a URL that `parse_database_url` has returned; None for a server's."""
+    """The file of a URL from `parse_database_url`; None for a server."""
     scheme, _, rest = url.partition(":///")
     return Path(rest.partition("?")[0]) if scheme.startswith("sqlite") else None
 
 
 def parse_database_url(text: str) -> str:
-    """Our engine's form of a database URL; raises ValueError for anything but SQLite and Postgres."""
+    """The URL in SQLAlchemy's form; raises ValueError for anything but SQLite and Postgres."""
     scheme, separator, rest = text.partition("://")
     if not separator:
         return sqlite_url(Path(text))
@@ -207,20 +184,20 @@ def parse_database_url(text: str) -> str:
 
 
 def _postgres_address(rest: str) -> str:
-    """What follows the scheme, checked as far as that needs no server; the driver reads libpq's forms."""
+    """The part after the scheme, checked without a server; the driver accepts libpq's forms."""
     parts = urlsplit(f"//{rest}")
     try:
         query = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
     except ValueError:
         raise ValueError("has a query that is not name=value&name=value") from None
     if parts.fragment:
-        raise ValueError("has a # in it; in a password write it as %23")
+        raise ValueError("contains a #; in a password write it as %23")
     if query.get("sslmode", "prefer") not in _SSL_MODES:
-        raise ValueError("has an sslmode other than " + ", ".join(_SSL_MODES))
+        raise ValueError("has an sslmode that is not one of " + ", ".join(_SSL_MODES))
     if not query.get("connect_timeout", "1").isdecimal():
-        raise ValueError("has a connect_timeout that is not in whole seconds")
+        raise ValueError("has a connect_timeout that is not a whole number of seconds")
     for host in parts.netloc.rpartition("@")[2].split(","):
         port = re.fullmatch(r"(?:\[[^\]]*\]|[^:\[\]]*)(?::(\d{1,5})?)?", host)
         if port is None or int(port[1] or 1) not in range(1, 65_536):
-            raise ValueError("has a host that is not like name:port")
+            raise ValueError("has a host that is not of the form name:port")
     return rest

@@ -9,7 +9,7 @@ from app.control.candidates import AssessedCandidate, Inspection
 from app.control.creation import Creator, dispatched
 from app.control.effects import EffectRunner
 from app.control.inspector import RoomInspector
-from app.control.processor import ChangeProcessor, new_row_id
+from app.control.processor import ChangeProcessor
 from app.control.removal import Remover
 from app.control.requests import AgentGrant, AgentRequest
 from app.database.store import Store
@@ -127,7 +127,7 @@ class Dispatcher:
             inspection = await self._inspector.inspect(request.room_name, request.agent_name)
             best = inspection.best()
             if best and not self._mode.keeps_one:
-                self._suppressed.note("reuse", new_row_id())
+                self._suppressed.count("reuse")
                 best = None
             try:
                 if best:
@@ -164,11 +164,15 @@ class Dispatcher:
 
     async def _dispatch_new(self, inspection: Inspection, request: AgentRequest) -> AgentGrant:
         """Remove what cannot be reused, and dispatch a new agent."""
+        successor = None
         if inspection.row:
             event = _event_of(inspection.row, inspection) if self._mode.keeps_one else Event.MISSING
             outcome = await self._advance(inspection.row, Signal(event=event))
-            await self._effects.run_now(_without_create(outcome), inspection.room)
+            others, successor = _split_off_successor(outcome, inspection.row)
+            await self._effects.run_now(others, inspection.room)
         await self._remove_untracked(inspection, keep=None)
+        if successor:
+            return _created(await self._creator.create_new(successor, None))
         ensured = None if inspection.room else await self._creator.ensure_room(request.room_name)
         room = inspection.room or ensured
         assert room is not None  # noqa: S101 - one of the two is set
@@ -176,18 +180,15 @@ class Dispatcher:
         outcome = await self._processor.submit_one(intent)
         row = _row_of(outcome)
         if outcome.applied:
-            created = await self._creator.create_new(row, ensured)
-        else:
-            row = await self._await_lease(row)
-            if row.state is State.UNAVAILABLE:
-                # A request is a reason to retry at once.
-                row = (await self._advance(row, Signal(event=Event.REUSED))).dispatch or row
-            if row.state is not State.CREATING:
-                # Another replica was faster.
-                return AgentGrant(dispatch=row, reused=True)
-            created = await self._creator.create(row)
-        _log("dispatch", created)
-        return AgentGrant(dispatch=created, reused=False)
+            return _created(await self._creator.create_new(row, ensured))
+        row = await self._await_lease(row)
+        if row.state is State.UNAVAILABLE:
+            # A request is a reason to retry at once.
+            row = (await self._advance(row, Signal(event=Event.REUSED))).dispatch or row
+        if row.state is not State.CREATING:
+            # Another replica was faster.
+            return AgentGrant(dispatch=row, reused=True)
+        return _created(await self._creator.create(row))
 
     async def _await_lease(self, row: Dispatch) -> Dispatch:
         """Wait until the process with the lease has created the dispatch; take the lease when it expires.
@@ -230,9 +231,11 @@ class Dispatcher:
         return outcome
 
 
-def _without_create(outcome: Outcome) -> Effects:
-    """The effects of an outcome, without a creation: the caller does that itself."""
-    return tuple((effect, dispatch) for effect, dispatch in outcome.effects if effect is not Effect.CREATE)
+def _split_off_successor(outcome: Outcome, row: Dispatch) -> tuple[Effects, Dispatch | None]:
+    """The effects without creations, which the caller runs itself, and the row's new successor."""
+    others = tuple((effect, subject) for effect, subject in outcome.effects if effect is not Effect.CREATE)
+    created = (subject for effect, subject in outcome.effects if effect is Effect.CREATE)
+    return others, next((subject for subject in created if subject.id != row.id), None)
 
 
 def _row_of(outcome: Outcome) -> Dispatch:
@@ -250,6 +253,11 @@ def _event_of(row: Dispatch, inspection: Inspection) -> Event:
     if health.is_broken:
         return Event.REFUTED
     return Event.JOIN_OVERDUE if row.state is State.STARTING else Event.AGENT_LOST
+
+
+def _created(dispatch: Dispatch) -> AgentGrant:
+    _log("dispatch", dispatch)
+    return AgentGrant(dispatch=dispatch, reused=False)
 
 
 def _log(action: str, dispatch: Dispatch) -> None:

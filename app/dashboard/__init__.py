@@ -1,1 +1,1 @@
-"""The page under `/dashboard`: who may see it, what it shows, and how it stays true without a reload."""
+"""The live view of all agents: the data behind the page under `/dashboard`."""

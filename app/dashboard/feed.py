@@ -1,6 +1,6 @@
-"""What the open pages are told: all there is at first, then what changes, a few times a second at most.
+"""The feed of the open pages: first a snapshot, then changes, at most a few times a second.
 
-Changes of this process come from its own commits. Those of other replicas are read from the database every
+Changes of this process come from its own commits. Changes of other replicas are read from the database every
 two seconds. Neither costs anything while no page is open.
 """
 
@@ -24,7 +24,7 @@ MAX_PAGES = 32
 _PUBLISH_EVERY_S = 0.25
 _POLL_EVERY_S = 2.0
 _SAMPLE_EVERY_S = 10.0
-#: How many polls back history is read again: a transaction of another replica may take that long.
+#: How many polls back the history is read again: a transaction of another replica may take that long.
 _POLLS_BACK = 4
 _OPEN_STATES = (*LIVE_STATES, State.ENDING)
 
@@ -39,20 +39,20 @@ class Feed:
         alerts: Callable[[], Iterable[Alert]],
         problem: Callable[[], str | None],
     ) -> None:
-        """`totals` are this process's counters; `problem` is what the service knows to be wrong."""
+        """`totals` are this process's counters; `problem` is the known problem of the service, if any."""
         self._store = store
         self._clock = clock
         self._totals = totals
         self._alerts = alerts
         self._problem = problem
         self._history = MinuteHistory()
-        #: How many pages are open, those included that wait for their snapshot.
+        #: The number of open pages, including those that wait for their snapshot.
         self.pages = 0
         self._subscribers: set[Subscriber] = set()
         #: None while no page is open.
         self._mirror: Mirror | None = None
-        #: History up to these numbers was there at the last polls, oldest first.
-        self._marks: deque[int] = deque(maxlen=_POLLS_BACK)
+        #: The newest id of the history at each of the last polls, oldest first.
+        self._polled_ids: deque[int] = deque(maxlen=_POLLS_BACK)
         self._counts: dict[str, int] = {}
         self._loading = asyncio.Lock()
         self._publisher: asyncio.Task[None] | None = None
@@ -63,50 +63,50 @@ class Feed:
         self.sample()
         self._sampler = asyncio.create_task(self._sample(), name="dashboard samples")
 
-    def dismiss(self) -> None:
-        """Close every page's stream: an open one would hold up the stop of the server."""
+    def close_streams(self) -> None:
+        """Close the stream of every page: an open one would delay the stop of the server."""
         self._closed = True
         for subscriber in self._subscribers:
             subscriber.close()
 
     async def close(self) -> None:
-        self.dismiss()
+        self.close_streams()
         tasks = [task for task in (self._sampler, self._publisher) if task]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def follow(self, _change: Change, outcome: Outcome) -> None:
-        """Note what a commit has changed."""
+        """Note the dispatches that a commit changed."""
         for transition in outcome.transitions:
             self.note(transition.after)
 
     def note(self, dispatch: Dispatch) -> None:
-        """Take in what this process has just committed."""
+        """Add a dispatch that this process has just committed."""
         if self._mirror is not None:
-            self._mirror.take(dispatch)
+            self._mirror.apply(dispatch)
 
     def sample(self) -> Minute:
-        """Read the counters into the hour."""
+        """Record the counters in the history."""
         return self._history.record(self._clock.now(), self._totals())
 
     @asynccontextmanager
-    async def watch(self) -> AsyncIterator[Subscriber]:
-        """A watcher whose first event is a snapshot.
+    async def subscribe(self) -> AsyncIterator[Subscriber]:
+        """A subscriber whose first event is a snapshot.
 
         Raises:
-            Busy: as many pages are open as may be, or the service is stopping.
-            DatabaseUnavailable: what there is cannot be read.
+            Busy: the maximum number of pages is open, or the service is stopping.
+            DatabaseUnavailable: the snapshot cannot be read.
         """
         if self._closed:
-            raise Busy("the service is stopping")
+            raise Busy("The service is stopping")
         if self.pages >= MAX_PAGES:
-            raise Busy(f"{MAX_PAGES} pages are open already; close one")
+            raise Busy(f"{MAX_PAGES} dashboard pages are already open; close one")
         subscriber = Subscriber()
         self.pages += 1
         try:
             mirror = await self._load()
-            # Nothing is awaited from the snapshot on: it and the changes after it are without a gap.
+            # No await after the snapshot: there is no gap between it and the changes after it.
             subscriber.offer(messages.encode_event("snapshot", self._snapshot(mirror)))
             subscriber.offer(messages.encode_event("beat", self._beat(self._problem())))
             self._subscribers.add(subscriber)
@@ -116,17 +116,17 @@ class Feed:
             self.pages -= 1
 
     async def _load(self) -> Mirror:
-        """The mirror, filled and kept up to date as long as a page is open."""
+        """Return the mirror, which is kept up to date while a page is open; load it for the first page."""
         async with self._loading:
             if self._mirror is not None and self._publisher and not self._publisher.done():
                 return self._mirror
             mirror = Mirror()
-            # Before the reads: what is committed during them is not missed.
+            # Before the reads, so that no commit during them is missed.
             self._mirror = mirror
             try:
-                self._marks.append(await self._store.last_change())
-                mirror.take_all(await self._store.list_dispatches(_OPEN_STATES, None, MAX_LIVE))
-                mirror.take_all(await self._store.recently_ended(MAX_ENDED))
+                self._polled_ids.append(await self._store.last_change())
+                mirror.apply_all(await self._store.list_dispatches(_OPEN_STATES, None, MAX_LIVE))
+                mirror.apply_all(await self._store.recently_ended(MAX_ENDED))
                 self._counts = await self._store.count_open()
             except BaseException:
                 self._forget()
@@ -151,19 +151,19 @@ class Feed:
         self._forget()
 
     async def _poll(self, mirror: Mirror) -> str | None:
-        """Read what other replicas have changed; returns what is wrong, if something is."""
+        """Read the changes of other replicas; returns the current problem, if any."""
         try:
             newest = await self._store.last_change()
-            mirror.take_all(await self._store.changed_since(self._marks[0]))
+            mirror.apply_all(await self._store.changed_since(self._polled_ids[0]))
             self._counts = await self._store.count_open()
         except ServiceError as error:
             return str(error)
-        self._marks.append(newest)
+        self._polled_ids.append(newest)
         return self._problem()
 
     def _forget(self) -> None:
         self._mirror = None
-        self._marks.clear()
+        self._polled_ids.clear()
 
     def _send(self, name: str, message: messages.Beat | messages.Changes) -> None:
         event = messages.encode_event(name, message)

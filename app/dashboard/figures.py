@@ -1,4 +1,4 @@
-"""The figures of the charts, read from the same counters that Prometheus is told: docs/metrics.md."""
+"""The figures of the charts, read from the Prometheus counters of docs/metrics.md."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 from app.dashboard.history import Totals
 
 _PREFIX = "agent_lifecycle_"
-#: Of these, which are summed over all labels but the ones that are named.
+#: The counter of each figure, summed over all labels except the given ones.
 _FIGURES: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "created": ("dispatches_created_total", {}),
     "fresh": ("dispatch_requests_total", {"result": "created"}),
@@ -23,7 +23,7 @@ _FIGURES: Mapping[str, tuple[str, Mapping[str, str]]] = {
 
 
 def read_totals(registry: CollectorRegistry) -> Totals:
-    """The sum of each figure's samples; one that nobody counts is 0."""
+    """Sum the samples of each figure; a figure without samples is 0."""
     totals = Counter[str]()
     for family in registry.collect():
         for sample in family.samples:

@@ -1,6 +1,8 @@
-"""What was done in each minute of the last hour, from counters that only grow."""
+"""The last hour in minutes, from counters that only grow."""
 
+import operator
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 MINUTE_US = 60_000_000
@@ -9,11 +11,11 @@ MINUTES = 60
 
 @dataclass(frozen=True, kw_only=True)
 class Totals:
-    """Counters of this process as they stand at one moment."""
+    """The counters of this process at one moment."""
 
-    #: Dispatches made, whoever wanted them.
+    #: Created dispatches, requested by a caller or by the service.
     created: int = 0
-    #: Calls that got a new agent, and calls that got the one that was there.
+    #: Calls that got a new agent, and calls that got the existing one.
     fresh: int = 0
     reused: int = 0
     replaced: int = 0
@@ -26,14 +28,14 @@ class Totals:
 
 @dataclass(frozen=True, kw_only=True)
 class Minute:
-    """What came about between `at` and a minute later."""
+    """The increase of the counters in the minute from `at`."""
 
     at: int
     counts: Totals
 
 
 class MinuteHistory:
-    """A ring of minutes; one without a reading is simply not there."""
+    """A ring of minutes; a minute without a reading is missing."""
 
     def __init__(self) -> None:
         self._minutes: deque[Minute] = deque(maxlen=MINUTES)
@@ -44,25 +46,19 @@ class MinuteHistory:
         return list(self._minutes)
 
     def record(self, at: int, totals: Totals) -> Minute:
-        """Count what came about since the last reading into the minute of `at`, and give that minute."""
+        """Add the increase since the last reading to the minute of `at`, and return that minute."""
         begin = at - at % MINUTE_US
-        increase = _difference(totals, self._last or totals)
+        increase = _combined(operator.sub, totals, self._last or totals)
         self._last = totals
         if self._minutes and self._minutes[-1].at >= begin:
             newest = self._minutes.pop()
-            minute = Minute(at=newest.at, counts=_sum(newest.counts, increase))
+            minute = Minute(at=newest.at, counts=_combined(operator.add, newest.counts, increase))
         else:
             minute = Minute(at=begin, counts=increase)
         self._minutes.append(minute)
         return minute
 
 
-def _difference(one: Totals, other: Totals) -> Totals:
-    return Totals(**{name: getattr(one, name) - getattr(other, name) for name in _NAMES})
-
-
-def _sum(one: Totals, other: Totals) -> Totals:
-    return Totals(**{name: getattr(one, name) + getattr(other, name) for name in _NAMES})
-
-
-_NAMES = tuple(one.name for one in fields(Totals))
+def _combined(operation: Callable[[int, int], int], one: Totals, other: Totals) -> Totals:
+    names = (field.name for field in fields(Totals))
+    return Totals(**{name: operation(getattr(one, name), getattr(other, name)) for name in names})

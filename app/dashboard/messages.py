@@ -1,4 +1,4 @@
-"""What goes to the page: dispatches, minutes, alerts and the time line, as JSON in the page's own terms.
+"""The messages to the page, as JSON: dispatches, minutes, alerts and timelines.
 
 Times are milliseconds since 1970 by the service's clock; the page counts from the `at` of each message.
 """
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from app.alerts.model import Alert
-from app.dashboard.history import Minute, Totals
+from app.dashboard.history import Minute
 from app.lifecycle import Dispatch
 from app.lifecycle.descriptions import END_REASONS, STATES, describe
 from app.state.views import HistoryLine
@@ -57,15 +57,15 @@ class MinuteCard(_Message):
 
 
 class Beat(_Message):
-    """How things stand, sent also when nothing changed: its absence tells the page that it is out of date."""
+    """The current state, sent even without changes: a missing beat shows the page that it is out of date."""
 
     at: int
-    #: How many there are in each state, those included that are not shown.
+    #: The number of dispatches by state, including those not shown.
     counts: dict[str, int]
     alerts: list[AlertCard]
-    #: The minute that runs.
+    #: The current minute.
     minute: MinuteCard
-    #: What keeps the service from knowing better; None when nothing does.
+    #: Why the data may be out of date; None if it is not.
     problem: str | None
 
 
@@ -101,7 +101,7 @@ class Timeline(_Message):
 
 
 def encode_event(name: str, message: _Message) -> bytes:
-    """One server-sent event; encoded once, however many watch."""
+    """Encode one server-sent event, once for all subscribers."""
     return b"event: %s\ndata: %s\n\n" % (name.encode(), msgspec.json.encode(message))
 
 
@@ -125,27 +125,8 @@ def agent_card(dispatch: Dispatch) -> AgentCard:
     )
 
 
-def alert_cards(alerts: Iterable[Alert]) -> list[AlertCard]:
-    return [
-        AlertCard(name=one.name, summary=one.summary, advice=one.advice, since=to_ms(one.since_at))
-        for one in alerts
-    ]
-
-
 def minute_card(minute: Minute) -> MinuteCard:
-    counts: Totals = minute.counts
-    return MinuteCard(
-        at=to_ms(minute.at),
-        created=counts.created,
-        fresh=counts.fresh,
-        reused=counts.reused,
-        replaced=counts.replaced,
-        cleanups=counts.cleanups,
-        cleanup_failures=counts.cleanup_failures,
-        drift=counts.drift,
-        log_lines=counts.log_lines,
-        log_dropped=counts.log_dropped,
-    )
+    return MinuteCard(at=to_ms(minute.at), **vars(minute.counts))
 
 
 def beat(
@@ -154,7 +135,10 @@ def beat(
     return Beat(
         at=to_ms(at),
         counts=dict(counts),
-        alerts=alert_cards(alerts),
+        alerts=[
+            AlertCard(name=one.name, summary=one.summary, advice=one.advice, since=to_ms(one.since_at))
+            for one in alerts
+        ],
         minute=minute_card(minute),
         problem=problem,
     )

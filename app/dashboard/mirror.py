@@ -1,30 +1,30 @@
-"""What the page shows of the dispatches: the newest live ones, and those that ended lately; bounded."""
+"""The dispatches that the page shows: live ones and recently ended ones, both bounded."""
 
 from collections.abc import Iterable, Iterator
 
 from app.lifecycle import Dispatch, State
 
-#: More live ones than this are counted, but not shown one by one.
+#: More live dispatches than this are counted but not listed.
 MAX_LIVE = 10_000
-#: Ended ones, so that one can still be asked about after the fact.
+#: Ended dispatches, so that an operator can still look at them.
 MAX_ENDED = 50
 
 
 class Mirror:
-    """Takes dispatches in any order and keeps the newest version of each."""
+    """Accepts dispatches in any order and keeps the newest version of each."""
 
     def __init__(self) -> None:
         self._live: dict[str, Dispatch] = {}
         #: In the order in which they ended.
         self._ended: dict[str, Dispatch] = {}
-        #: Which changed since they were last asked for.
+        #: The dispatches that changed since the last `drain`.
         self._changed: dict[str, Dispatch] = {}
 
     def __iter__(self) -> Iterator[Dispatch]:
         yield from self._live.values()
         yield from self._ended.values()
 
-    def take(self, dispatch: Dispatch) -> None:
+    def apply(self, dispatch: Dispatch) -> None:
         known = self._live.get(dispatch.id) or self._ended.get(dispatch.id)
         if known and known.version >= dispatch.version:
             return
@@ -40,12 +40,12 @@ class Mirror:
             return
         self._changed[dispatch.id] = dispatch
 
-    def take_all(self, dispatches: Iterable[Dispatch]) -> None:
+    def apply_all(self, dispatches: Iterable[Dispatch]) -> None:
         for dispatch in dispatches:
-            self.take(dispatch)
+            self.apply(dispatch)
 
     def drain(self) -> list[Dispatch]:
-        """What changed since the last call, each once, as it stands now."""
+        """The current versions of the dispatches that changed since the last call."""
         changed = list(self._changed.values())
         self._changed.clear()
         return changed

@@ -1,9 +1,9 @@
-"""One open page: the events on their way to it, of which there are never more than a few."""
+"""The subscriber: one open page and its bounded queue of events."""
 
 import asyncio
 from collections import deque
 
-#: More than this unsent means that the page does not keep up; it begins anew with a snapshot.
+#: With more unsent events the page does not keep up; it reconnects and gets a new snapshot.
 MAX_WAITING = 16
 
 
@@ -16,7 +16,7 @@ class Subscriber:
         self._wake = asyncio.Event()
 
     def offer(self, event: bytes) -> None:
-        """Send the event; where too many wait already, close, so that nothing piles up."""
+        """Queue the event; close if the queue is full."""
         if len(self._waiting) >= MAX_WAITING:
             self.give_up()
         elif not self._closed:
@@ -24,7 +24,7 @@ class Subscriber:
             self._wake.set()
 
     def give_up(self) -> None:
-        """Close it because the page does not keep up."""
+        """Close because the page does not keep up."""
         self.lags = True
         self.close()
 
@@ -34,7 +34,7 @@ class Subscriber:
         self._wake.set()
 
     async def next(self) -> bytes | None:
-        """The next event; None once this watcher is closed."""
+        """The next event; None once the subscriber is closed."""
         await self._wake.wait()
         if self._closed:
             return None

@@ -1,4 +1,4 @@
-"""The database engine: transactions that are what they say, on SQLite as on Postgres, and none that hangs."""
+"""Database engines for SQLite and Postgres: explicit transactions, and a limit for every wait."""
 
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -7,7 +7,7 @@ import sqlalchemy
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-#: A replica that stands still in a transaction, or whose machine has gone, is not to hold up the others.
+#: A replica that hangs in a transaction, or whose machine is gone, must not block the others.
 _POSTGRES_LIMITS = {
     "lock_timeout": "3s",
     "statement_timeout": "5s",
@@ -23,12 +23,12 @@ _SQLITE_PRAGMAS = (
     "synchronous=FULL",
     "busy_timeout=5000",
     "foreign_keys=ON",
-    # 16 MB: of the pages that every batch writes again, each is copied from the log once in so many.
+    # 16 MB: every batch rewrites the same pages, and a larger log copies each page back less often.
     "wal_autocheckpoint=4000",
 )
 _POOL_TIMEOUT_S = 5
 
-#: What libpq's form of a URL may say to libpq; asyncpg would pass it on to the server, which refuses it.
+#: Parameters of a URL that only libpq knows; asyncpg would send them to the server, which rejects them.
 _FOR_LIBPQ_ALONE = frozenset(
     {
         "channel_binding",
@@ -52,14 +52,14 @@ _FOR_LIBPQ_ALONE = frozenset(
 
 
 def create_engine(url: str) -> AsyncEngine:
-    """An engine for what `settings.parse_database_url` returns; its errors quote no values."""
+    """Create an engine for a URL of `environment.parse_database_url`; its errors quote no values."""
     return _postgres_engine(url) if url.startswith("postgresql") else _sqlite_engine(url)
 
 
 def create_file_engine(engine: AsyncEngine) -> Engine:
-    """An engine for the same SQLite file, to be used in threads."""
+    """Create a synchronous engine for the same SQLite file, for use in threads."""
     url = engine.url.set(drivername="sqlite")
-    # A thread that opens a connection need not be the one that uses or closes it.
+    # One thread may open a connection, another use or close it.
     arguments = {"check_same_thread": False}
     return _prepared(sqlalchemy.create_engine(url, connect_args=arguments, hide_parameters=True))
 
@@ -77,7 +77,7 @@ def _prepared(engine: Engine) -> Engine:
 
 
 def _prepare_sqlite(dbapi_connection: Any, _record: object) -> None:
-    # Without this the driver begins transactions of its own, and neither savepoints nor DDL roll back.
+    # Otherwise the driver begins its own transactions, and neither savepoints nor DDL roll back.
     dbapi_connection.isolation_level = None
     cursor = dbapi_connection.cursor()
     for pragma in _SQLITE_PRAGMAS:
@@ -86,14 +86,14 @@ def _prepare_sqlite(dbapi_connection: Any, _record: object) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    # DEFERRED would fail at once, not wait, where a reader becomes a writer.
+    # A DEFERRED transaction that starts to write fails at once if the file is locked, without waiting.
     mode = connection.get_execution_options().get("sqlite_begin", "DEFERRED")
     connection.exec_driver_sql(f"BEGIN {mode}")
 
 
 def _postgres_engine(url: str) -> AsyncEngine:
     dsn, settings, timeout_s = _for_asyncpg(url)
-    # The address goes to asyncpg as it is: it reads libpq's forms, SQLAlchemy only some of them.
+    # asyncpg gets the URL unchanged: it reads all of libpq's forms, SQLAlchemy only some.
     return create_async_engine(
         "postgresql+asyncpg://",
         connect_args={"dsn": dsn, "server_settings": settings, "timeout": timeout_s},
@@ -103,7 +103,7 @@ def _postgres_engine(url: str) -> AsyncEngine:
 
 
 def _for_asyncpg(url: str) -> tuple[str, dict[str, str], float]:
-    """The address, the server's settings, and how long to try to connect; the URL's own wishes come first."""
+    """The URL, the server settings and the connect timeout; parameters of the URL take precedence."""
     parts = urlsplit(url)
     query = dict(parse_qsl(parts.query))
     settings = {"application_name": query.pop("fallback_application_name", "agent-lifecycle")}
@@ -112,8 +112,8 @@ def _for_asyncpg(url: str) -> tuple[str, dict[str, str], float]:
         del settings["application_name"]
     timeout_s = float(query.get("connect_timeout", 0)) or _CONNECT_TIMEOUT_S
     kept = {name: value for name, value in query.items() if name not in _FOR_LIBPQ_ALONE}
-    # For asyncpg a lone slash names a database, the one without a name, before `?dbname=` can.
+    # asyncpg reads a lone slash as a database with an empty name, and then ignores `?dbname=`.
     path = parts.path if parts.path != "/" else ""
-    # `postgresql:///name` would lose its empty host in urlunsplit.
+    # urlunsplit would drop the empty host of `postgresql:///name`.
     address = urlunsplit(("", "", path, urlencode(kept), ""))
     return f"postgresql://{parts.netloc}{address}", settings, timeout_s

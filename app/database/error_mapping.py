@@ -1,4 +1,4 @@
-"""What the database's errors mean: that it cannot now, that another try will do, or that it never will."""
+"""Classification of database errors: outages, errors worth a retry, and bugs."""
 
 import sqlite3
 from collections.abc import AsyncIterator
@@ -9,12 +9,12 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from app.errors import DatabaseUnavailable
 
-#: SQLSTATEs, and classes of them, that say nothing about what was asked: connection, sign-in, no such
+#: SQLSTATEs, and classes of them, that do not depend on the statement: connection, sign-in, no such
 #: database, read-only, collision, resources, a lock, the operator, the system.
 _OUTAGES = ("08", "28", "3D", "25006", "40", "53", "55P03", "57", "58", "XX")
 
-#: Serialization failure and deadlock; and a unique violation, where another replica has just put in the
-#: same thing: the next try sees it.
+#: Serialization failure and deadlock; and a unique violation, when another replica just inserted the
+#: same row: the retry sees it.
 _COLLISIONS = ("40001", "40P01", "23505")
 
 _DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
@@ -22,31 +22,31 @@ _DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 
 @asynccontextmanager
 async def mapped_errors() -> AsyncIterator[None]:
-    """A database that cannot do it now is DatabaseUnavailable; one that never will is left as it is."""
+    """Raise DatabaseUnavailable for an outage; other errors pass through unchanged."""
     try:
         yield
     except (SQLAlchemyError, sqlite3.Error, OSError) as error:
         if not _is_outage(error):
             raise
-        # The statement and its parameters stay out of it: they hold names.
-        raise DatabaseUnavailable(f"the database cannot take it ({reason_of(error)})") from error
+        # Without the statement and its parameters: they hold names.
+        raise DatabaseUnavailable(f"The database is not available ({reason_of(error)})") from error
 
 
-def is_worth_another_try(error: Exception) -> bool:
-    """Whether nothing was committed, and the same transaction may well go through at once."""
+def is_worth_a_retry(error: Exception) -> bool:
+    """Whether nothing was committed, and the same transaction may succeed at once."""
     if _sqlstate(error) in _COLLISIONS:
         return True
-    # A connection from before a restart. Without a statement it was the commit, whose outcome is unknown.
+    # A connection from before a restart. Without a statement it failed in the commit: outcome unknown.
     return isinstance(error, DBAPIError) and error.connection_invalidated and error.statement is not None
 
 
 def is_damage(error: BaseException) -> bool:
-    """Whether a file is no SQLite database, or not any more."""
+    """Whether the file is damaged or not a SQLite database."""
     return _sqlite_name(error).startswith(_DAMAGE)
 
 
 def reason_of(error: BaseException) -> str:
-    """The error in one word that can be looked up, and that tells nobody's name."""
+    """The code or class of the error: searchable, and free of personal data."""
     return _sqlite_name(error) or _sqlstate(error) or type(_cause(error)).__name__
 
 

@@ -1,4 +1,4 @@
-"""The group commit: whatever was submitted while the last transaction ran is the next transaction."""
+"""Group commit: whatever was submitted while the last transaction ran is the next transaction."""
 
 import asyncio
 import logging
@@ -14,7 +14,7 @@ from app.state.unit_of_work import UnitOfWork
 
 logger = logging.getLogger(__name__)
 
-#: Larger batches gain little and make everybody in them wait for the slowest.
+#: Larger batches gain little and make all their submitters wait longer.
 BATCH_SIZE = 256
 
 
@@ -25,7 +25,7 @@ class _Submission:
 
 
 class GroupCommit:
-    """Commits changes in the order of their submission; a submission is committed whole or not at all."""
+    """Commits changes in the order of their submission; each submission is atomic."""
 
     def __init__(
         self,
@@ -38,9 +38,9 @@ class GroupCommit:
     ) -> None:
         self._store = store
         self._new_unit = new_unit
-        #: Called for each outcome after its commit and before its submitter hears of it.
+        #: Called for each outcome after its commit and before its submitter gets it.
         self._on_commit = on_commit
-        #: Around every commit, told how many changes are in it.
+        #: A context around every commit, called with the number of changes.
         self._metered = metered
         self._queue_limit = queue_limit
         self._queue: deque[_Submission] = deque()
@@ -52,28 +52,29 @@ class GroupCommit:
         return len(self._queue)
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name="group-commit writer")
+        self._task = asyncio.create_task(self._run(), name="group commit")
 
     async def close(self) -> None:
-        """Take nothing more, commit what is queued, and stop."""
+        """Accept nothing more, commit the queue, and stop."""
         self._closing = True
         self._filled.set()
         if self._task:
             await self._task
 
     async def submit(self, *changes: Change) -> list[Outcome]:
-        """Commit the changes and return what became of each.
+        """Commit the changes and return the outcome of each.
 
         Raises:
             Busy: the queue is full, or the service is stopping; nothing was queued.
-            DatabaseUnavailable: the database did not take it; nothing was changed.
+            DatabaseUnavailable: the database rejected them; nothing was changed.
         """
         if self._closing or len(self._queue) >= self._queue_limit:
-            raise Busy("the service is stopping" if self._closing else "too much is waiting to be stored")
+            reason = "The service is stopping" if self._closing else "The queue of changes is full; retry"
+            raise Busy(reason)
         done: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
         self._queue.append(_Submission(changes, done))
         self._filled.set()
-        # A caller that goes away cancels only this: what it submitted is committed all the same.
+        # A cancelled caller cancels only its wait: its changes are committed anyway.
         return await done
 
     async def _run(self) -> None:
@@ -92,18 +93,18 @@ class GroupCommit:
             with self._metered(len(changes)):
                 outcomes = await self._store.commit(changes, self._new_unit)
         except DatabaseUnavailable as error:
-            logger.error(  # noqa: TRY400 - no news in the traceback
-                "The database did not take a batch",
+            logger.error(  # noqa: TRY400 - the traceback adds nothing
+                "Database rejected a batch",
                 extra={"action": "commit", "changes": len(changes), "reason": str(error)},
             )
             _fail(batch, error)
         except Exception as error:
             if len(batch) > 1:
-                # One of them is bad: it must not fail its neighbours.
+                # One submission is bad: it must not fail the others.
                 for submission in batch:
                     await self._commit([submission])
                 return
-            logger.exception("A change cannot be stored", extra={"action": "commit"})
+            logger.exception("Unexpected error while storing a change", extra={"action": "commit"})
             _fail(batch, error)
         else:
             position = 0
@@ -111,21 +112,21 @@ class GroupCommit:
                 own = outcomes[position : position + len(submission.changes)]
                 position += len(submission.changes)
                 for change, outcome in zip(submission.changes, own, strict=True):
-                    self._tell(change, outcome)
+                    self._notify(change, outcome)
                 if not submission.done.done():
                     submission.done.set_result(own)
 
-    def _tell(self, change: Change, outcome: Outcome) -> None:
+    def _notify(self, change: Change, outcome: Outcome) -> None:
         try:
             self._on_commit(change, outcome)
         except Exception:
-            # It is committed, and whoever waits for it is to hear so; the rows' deadlines see to the rest.
-            logger.exception("What follows from a commit failed", extra={"action": "commit"})
+            # The change is committed, and its submitter must get the outcome. The row's deadline retries.
+            logger.exception("Unexpected error while processing a commit", extra={"action": "commit"})
 
 
 def _fail(batch: Sequence[_Submission], error: Exception) -> None:
     for submission in batch:
         if not submission.done.done():
             submission.done.set_exception(error)
-            # Nobody may be left to hear of it; that is no reason for a warning at exit.
+            # Marks the exception as retrieved: without a waiter, asyncio would log a warning at exit.
             submission.done.exception()

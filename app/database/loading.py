@@ -1,4 +1,4 @@
-"""One batch of changes in one transaction: what is read for the ledger, and what of it is written back."""
+"""Loading and saving of the unit of work of one batch."""
 
 from collections.abc import Sequence
 from operator import attrgetter
@@ -22,7 +22,7 @@ _participant_values = attrgetter(*(column.name for column in participants.column
 
 
 def dispatch_of(row: Sequence[Any]) -> Dispatch:
-    """The dispatch of a row with all columns of the table, in their order."""
+    """Build a dispatch from a row with all columns of the table, in table order."""
     values = dict(zip(_DISPATCH_COLUMNS, row, strict=True))
     for name in _DISPATCH_DERIVED:
         del values[name]
@@ -35,13 +35,13 @@ def load(connection: Connection, changes: Sequence[Change], unit: UnitOfWork) ->
     sql = batch_sql(connection)
     names = sorted({change.room_name for change in changes})
     sql.lock(connection, names)
-    # The rows as well: the pruning takes no other lock.
-    for name, sid, created_at, finished_at, generation, people in sql.rooms(connection, names):
+    # This locks the rows too: the pruning takes no other lock.
+    for name, sid, created_at, finished_at, generation, people in sql.find(connection, sql.rooms, names):
         unit.people[name] = people
         unit.rooms[name] = TrackedRoom(
             name=name, sid=sid, created_at=created_at, finished_at=finished_at, generation=generation
         )
-    for row in sql.open_dispatches(connection, names):
+    for row in sql.find(connection, sql.open_dispatches, names):
         dispatch = dispatch_of(row)
         unit.dispatch_set.dispatches[dispatch.id] = dispatch
     if all(isinstance(change, Advance | Due) for change in changes):
@@ -50,20 +50,21 @@ def load(connection: Connection, changes: Sequence[Change], unit: UnitOfWork) ->
     snapshots = [change for change in changes if isinstance(change, Snapshot)]
     if events:
         ids = [event.event_id for event in events]
-        unit.seen_events.update(row[0] for row in sql.known_events(connection, ids))
+        unit.seen_events.update(row[0] for row in sql.find(connection, sql.events, ids))
     keys = [(event.room.sid, event.participant.sid) for event in events if event.participant]
     for snapshot in snapshots:
         if snapshot.room:
             room_sid = snapshot.room.sid
             keys += [(room_sid, participant.sid) for participant in snapshot.participants]
     if keys:
-        _take_participants(unit, sql.participants(connection, keys))
+        _add_participants(unit, sql.find_by_pairs(connection, sql.participants, keys))
     if snapshots:
-        asked = [snapshot.room_name for snapshot in snapshots]
-        _take_participants(unit, sql.present(connection, asked))
+        _add_participants(
+            unit, sql.find(connection, sql.present, [snapshot.room_name for snapshot in snapshots])
+        )
 
 
-def _take_participants(unit: UnitOfWork, rows: Rows) -> None:
+def _add_participants(unit: UnitOfWork, rows: Rows) -> None:
     for sid, room_name, room_sid, kind, identity, agent_name, left_at, leave_reason, generation in rows:
         unit.participants[sid] = TrackedParticipant(
             sid=sid,
@@ -81,12 +82,12 @@ def _take_participants(unit: UnitOfWork, rows: Rows) -> None:
 def save(connection: Connection, unit: UnitOfWork) -> None:
     sql = batch_sql(connection)
     if unit.changed_rooms:
-        sql.put_rooms(connection, [_room_values(unit, name) for name in sorted(unit.changed_rooms)])
+        sql.put(connection, sql.put_rooms, [_room_values(unit, name) for name in sorted(unit.changed_rooms)])
     if unit.changed_participants:
         changed = map(unit.participants.__getitem__, sorted(unit.changed_participants))
-        sql.put_participants(connection, list(map(_participant_values, changed)))
+        sql.put(connection, sql.put_participants, list(map(_participant_values, changed)))
     if unit.new_events:
-        sql.add_events(connection, [(event_id, unit.now) for event_id in unit.new_events])
+        sql.put(connection, sql.add_events, [(event_id, unit.now) for event_id in unit.new_events])
     if unit.dispatch_set.transitions:
         _save_dispatches(connection, unit)
 
@@ -94,13 +95,13 @@ def save(connection: Connection, unit: UnitOfWork) -> None:
 def _save_dispatches(connection: Connection, unit: UnitOfWork) -> None:
     sql = batch_sql(connection)
     final = final_states(unit.dispatch_set.transitions)
-    # Ended and ending ones first: a successor takes the place that they leave in the unique index.
+    # Ended and ending rows first: a successor takes their place in the unique index.
     ordered = sorted(final.values(), key=lambda dispatch: dispatch.state in LIVE_STATES)
     new = {t.after.id for t in unit.dispatch_set.transitions if t.before is None}
     if changed := [_changed_values(dispatch) for dispatch in ordered if dispatch.id not in new]:
-        sql.change_dispatches(connection, changed)
+        sql.put(connection, sql.change_dispatches, changed)
     if added := [_dispatch_values(dispatch) for dispatch in ordered if dispatch.id in new]:
-        sql.add_dispatches(connection, added)
+        sql.put(connection, sql.add_dispatches, added)
     lines = [
         (
             transition.after.id,
@@ -112,7 +113,7 @@ def _save_dispatches(connection: Connection, unit: UnitOfWork) -> None:
         )
         for transition in unit.dispatch_set.transitions
     ]
-    sql.add_history(connection, lines)
+    sql.put(connection, sql.add_history, lines)
 
 
 def _room_values(unit: UnitOfWork, name: str) -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
-"""The schema at its newest revision, whoever starts first."""
+"""Schema migrations, safe when several processes start at once."""
 
 import asyncio
 import sqlite3
@@ -19,20 +19,20 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.database.error_mapping import is_damage, mapped_errors
 from app.errors import DatabaseUnavailable
 
-#: Any number, as long as it is always the same: all who migrate one database wait for each other.
+#: An arbitrary constant: processes that migrate the same database wait for each other.
 _LOCK_ID = 7_310_114
 
 
 class MigrationError(Exception):
-    """The database cannot be brought to this version's schema, or cannot be used at all."""
+    """The database cannot be migrated to this version's schema, or cannot be used at all."""
 
 
 async def upgrade(engine: AsyncEngine) -> None:
-    """Bring the database to the newest revision, in one transaction.
+    """Migrate the database to the newest revision, in one transaction.
 
     Raises:
-        MigrationError: it is damaged, at a revision that this version does not know, or does not let us in.
-        DatabaseUnavailable: it cannot be reached now.
+        MigrationError: it is damaged, has a revision unknown to this version, or rejects the sign-in.
+        DatabaseUnavailable: it is not reachable now.
     """
     file = _sqlite_file(engine)
     if file:
@@ -42,7 +42,7 @@ async def upgrade(engine: AsyncEngine) -> None:
 
 
 class Standing(StrEnum):
-    """A database's schema, seen from this version."""
+    """The state of a schema compared with this version."""
 
     EMPTY = "empty"
     BEHIND = "behind"
@@ -50,7 +50,7 @@ class Standing(StrEnum):
 
 
 async def standing(engine: AsyncEngine) -> Standing:
-    """Where the database stands; one that is behind is upgraded on trial, and nothing of that stays.
+    """The state of the schema; one that is behind is upgraded and rolled back, as a trial.
 
     Raises:
         MigrationError, DatabaseUnavailable: as `upgrade` would.
@@ -64,10 +64,10 @@ async def standing(engine: AsyncEngine) -> Standing:
 
 
 async def try_to_write(engine: AsyncEngine) -> None:
-    """Make a table and take it back.
+    """Create a table and roll it back.
 
     Raises:
-        MigrationError, DatabaseUnavailable: the database does not let us in, or takes nothing.
+        MigrationError, DatabaseUnavailable: the database rejects the sign-in or the write.
     """
     async with _explained(_sqlite_file(engine)), _writer(engine).connect() as connection:
         await connection.execute(text("CREATE TABLE agent_lifecycle_trial (id INTEGER PRIMARY KEY)"))
@@ -81,20 +81,20 @@ def _writer(engine: AsyncEngine) -> AsyncEngine:
 
 @asynccontextmanager
 async def _explained(file: Path | None) -> AsyncIterator[None]:
-    """What goes wrong, in words for whoever has to mend it."""
+    """Turn errors into messages for the operator who has to fix them."""
     try:
         async with mapped_errors():
             yield
     except CommandError as error:
         raise MigrationError(
-            f"the database{_at(file)} was written by a newer version of this service; run that one, or"
-            " restore a backup from before its first start"
+            f"The database{_at(file)} was written by a newer version of this service. Run that version, or"
+            " restore a backup from before its first start."
         ) from error
     except DatabaseUnavailable as error:
         cause = error.__cause__
         if isinstance(cause, OSError) or (isinstance(cause, DBAPIError) and cause.statement is None):
-            # It has not even let us in, and says why without naming anything that was asked.
-            raise MigrationError(f"the database{_at(file)} cannot be opened: {_words(cause)}") from error
+            # The connection failed; its message gives the reason and holds no statement.
+            raise MigrationError(f"The database{_at(file)} cannot be opened: {_reason(cause)}") from error
         raise
 
 
@@ -108,7 +108,7 @@ def alembic_config(connection: Connection | None = None) -> AlembicConfig:
 
 def _upgrade(connection: Connection) -> None:
     if connection.dialect.name == "postgresql":
-        # Others may be migrating at this moment, and whoever does it may need long.
+        # Another process may be migrating now, and may take long.
         connection.execute(text("SET LOCAL lock_timeout = 0"))
         connection.execute(text("SET LOCAL statement_timeout = 0"))
         connection.execute(text("SELECT pg_advisory_xact_lock(:id)"), {"id": _LOCK_ID})
@@ -120,19 +120,19 @@ def _standing(connection: Connection) -> Standing:
     if revision is None:
         return Standing.EMPTY
     heads = ScriptDirectory.from_config(alembic_config()).get_heads()
-    # One that this version does not know counts as behind: the upgrade refuses it by name.
+    # An unknown revision counts as behind: the upgrade rejects it with its name.
     return Standing.CURRENT if revision in heads else Standing.BEHIND
 
 
 def _inspect(file: Path) -> None:
-    """Open the file as SQLite does, before anybody relies on it, and let SQLite check it."""
+    """Open the file and let SQLite check it, before the service relies on it."""
     file.parent.mkdir(parents=True, exist_ok=True)
     try:
         with closing(sqlite3.connect(file)) as connection:
             is_sound = connection.execute("PRAGMA quick_check(1)").fetchone() == ("ok",)
     except sqlite3.DatabaseError as error:
         if not is_damage(error):
-            raise MigrationError(f"the database{_at(file)} cannot be opened: {error}") from error
+            raise MigrationError(f"The database{_at(file)} cannot be opened: {error}") from error
         is_sound = False
     if not is_sound:
         raise MigrationError(_damage(file))
@@ -149,12 +149,12 @@ def _at(file: Path | None) -> str:
 
 def _damage(file: Path | None) -> str:
     return (
-        f"the file{_at(file)} is damaged, or no SQLite database. Restore a backup; or move it away, together"
-        " with its -wal and -shm, to start with an empty one: agents that are in rooms are found in LiveKit"
-        " and taken over, and their TTLs start anew (docs/operations.md)"
+        f"The file{_at(file)} is damaged or not a SQLite database. Restore a backup. Or move the file away,"
+        " together with its -wal and -shm, to start with an empty database: the service finds the agents"
+        " that are in rooms in LiveKit and takes them over, and their TTLs restart (docs/operations.md)."
     )
 
 
-def _words(cause: BaseException) -> str:
-    said = getattr(cause, "orig", None) or cause
-    return str(said.__cause__ or said)
+def _reason(cause: BaseException) -> str:
+    original = getattr(cause, "orig", None) or cause
+    return str(original.__cause__ or original)

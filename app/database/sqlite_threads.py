@@ -1,7 +1,7 @@
-"""SQLite in threads of our own: a whole transaction, or everything that one question reads, in one hop.
+"""SQLite in dedicated threads: one thread switch for a whole transaction.
 
-aiosqlite hops to its thread and back for every cursor, statement and commit, a dozen times for a batch of
-webhooks and eight times for a question. That is most of the time that either takes.
+aiosqlite switches to its thread and back for every cursor, statement and commit: a dozen times for a batch
+of webhooks and eight times for a query. That is most of the time that either takes.
 """
 
 import asyncio
@@ -16,14 +16,14 @@ T = TypeVar("T")
 
 
 class SqliteThreads:
-    """Runs transactions in the order in which they were asked for, as many at once as there are threads."""
+    """Runs transactions in the order of their submission, one in each thread."""
 
     def __init__(self, engine: Engine, *, threads: int) -> None:
         self.engine = engine
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="database file")
 
     async def run(self, work: Callable[[Connection], T]) -> T:
-        """Run `work` in a transaction; where the caller gives up before its commit, it is rolled back."""
+        """Run `work` in a transaction; roll it back if the caller is cancelled before the commit."""
         given_up = threading.Event()
         loop = asyncio.get_running_loop()
         try:
@@ -33,7 +33,7 @@ class SqliteThreads:
             raise
 
     async def close(self) -> None:
-        """Finish what runs and what waits, then let go of the file."""
+        """Finish all submitted transactions, then close the file."""
         await asyncio.to_thread(self._threads.shutdown)
         self.engine.dispose()
 
@@ -48,4 +48,4 @@ class SqliteThreads:
 
 
 class GivenUp(Exception):
-    """Nobody waits for this transaction any more, and whoever did was told that it was not taken."""
+    """The caller of this transaction was cancelled and was told that nothing was committed."""

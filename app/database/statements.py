@@ -1,6 +1,6 @@
-"""The SQL of a batch of changes: plain text, made once, and sent as it stands.
+"""The SQL of a batch of changes: plain text, built once.
 
-It runs for every webhook; docs/ingest.md has what SQLAlchemy's expressions would cost here.
+It runs for every webhook; docs/ingest.md gives the cost of SQLAlchemy's expressions here.
 """
 
 from abc import ABC, abstractmethod
@@ -17,114 +17,82 @@ Rows = Sequence[Sequence[Any]]
 
 
 class Statements(ABC):
-    """What is read and written, in the words of one kind of database."""
+    """The statements in the dialect of one database."""
 
-    #: A condition: among the values of the one parameter, a list of texts.
+    #: A condition: the value is in the one parameter, a list of strings.
     among: str
-    #: The same for a row of two values and a list of pairs of texts.
+    #: The same for a row of two values and a list of pairs of strings.
     among_pairs: str
-    #: What makes the rows that are read wait for other transactions, and others for this one.
+    #: The clause that locks the rows that are read.
     lock_rows = ""
 
     def __init__(self) -> None:
         in_room = f"room_sid IN (SELECT sid FROM rooms WHERE name {self.among})"  # noqa: S608 - our names
-        self._find_rooms = _select(rooms, f"name {self.among} ORDER BY name{self.lock_rows}")
-        self._find_open = _select(dispatches, f"room_name {self.among} AND ended_at IS NULL{self.lock_rows}")
-        self._find_participants = _select(participants, f"(room_sid, sid) {self.among_pairs}")
-        self._find_present = _select(participants, f"{in_room} AND left_at IS NULL")
-        self._find_events = _select(webhook_events, f"id {self.among}")
-        self._put_rooms = self._insert(rooms, _names(rooms.columns)) + _or_update(rooms)
-        self._put_participants = self._insert(participants, _names(participants.columns)) + _or_update(
-            participants
+        self.rooms = _select(rooms, f"name {self.among} ORDER BY name{self.lock_rows}")
+        self.open_dispatches = _select(
+            dispatches, f"room_name {self.among} AND ended_at IS NULL{self.lock_rows}"
         )
-        self._add_events = self._insert(webhook_events, _names(webhook_events.columns))
-        self._add_dispatches = self._insert(dispatches, _names(dispatches.columns))
-        self._change_dispatches = self._update(dispatches)
-        self._add_history = self._insert(history, _names(_others(history)))
+        #: By pairs of room sid and participant sid.
+        self.participants = _select(participants, f"(room_sid, sid) {self.among_pairs}")
+        self.present = _select(participants, f"{in_room} AND left_at IS NULL")
+        self.events = _select(webhook_events, f"id {self.among}")
+        self.put_rooms = self._insert(rooms, rooms.columns) + _or_update(rooms)
+        self.put_participants = self._insert(participants, participants.columns) + _or_update(participants)
+        self.add_events = self._insert(webhook_events, webhook_events.columns)
+        self.add_dispatches = self._insert(dispatches, dispatches.columns)
+        #: Each row: all columns but the key, then the key. The unique index needs this order of rows.
+        self.change_dispatches = self._update(dispatches)
+        #: Each row without its id.
+        self.add_history = self._insert(history, _others(history))
 
     @abstractmethod
     def lock(self, connection: Connection, names: list[str]) -> None:
-        """See that no other transaction is at work on the rooms of these names."""
-
-    def rooms(self, connection: Connection, names: list[str]) -> Rows:
-        return self._find(connection, self._find_rooms, names)
-
-    def open_dispatches(self, connection: Connection, room_names: list[str]) -> Rows:
-        return self._find(connection, self._find_open, room_names)
-
-    def participants(self, connection: Connection, keys: list[tuple[str, str]]) -> Rows:
-        """By the sids of their room and of their own."""
-        return self._find_by_pairs(connection, self._find_participants, keys)
-
-    def present(self, connection: Connection, room_names: list[str]) -> Rows:
-        return self._find(connection, self._find_present, room_names)
-
-    def known_events(self, connection: Connection, ids: list[str]) -> Rows:
-        return self._find(connection, self._find_events, ids)
-
-    def put_rooms(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
-        self._put(connection, self._put_rooms, rows)
-
-    def put_participants(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
-        self._put(connection, self._put_participants, rows)
-
-    def add_events(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
-        self._put(connection, self._add_events, rows)
-
-    def add_dispatches(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
-        self._put(connection, self._add_dispatches, rows)
-
-    def change_dispatches(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Each row: all columns but the key, then the key. In this order, which the unique index needs."""
-        self._put(connection, self._change_dispatches, rows)
-
-    def add_history(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Each row without its id."""
-        self._put(connection, self._add_history, rows)
+        """Lock the rooms of these names against other transactions."""
 
     @abstractmethod
-    def _find(self, connection: Connection, statement: str, wanted: list[str]) -> Rows: ...
+    def find(self, connection: Connection, statement: str, wanted: list[str]) -> Rows: ...
 
     @abstractmethod
-    def _find_by_pairs(
+    def find_by_pairs(
         self, connection: Connection, statement: str, wanted: list[tuple[str, str]]
     ) -> Rows: ...
 
     @abstractmethod
-    def _put(self, connection: Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> None: ...
+    def put(self, connection: Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> None: ...
 
     @abstractmethod
     def _place(self, number: int) -> str:
-        """Where the n-th parameter goes."""
+        """The placeholder of the n-th parameter."""
 
     def _update(self, table: Table) -> str:
         names = _names(_others(table))
-        news = ", ".join(f"{name} = {self._place(number)}" for number, name in enumerate(names, 1))
-        return f"UPDATE {table.name} SET {news} WHERE id = {self._place(len(names) + 1)}"  # noqa: S608 - our names
+        values = ", ".join(f"{name} = {self._place(number)}" for number, name in enumerate(names, 1))
+        return f"UPDATE {table.name} SET {values} WHERE id = {self._place(len(names) + 1)}"  # noqa: S608 - our names
 
-    def _insert(self, table: Table, names: Sequence[str]) -> str:
+    def _insert(self, table: Table, columns: Iterable[Column[Any]]) -> str:
+        names = _names(columns)
         places = ", ".join(self._place(number) for number, _ in enumerate(names, 1))
         return f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({places})"  # noqa: S608 - our names
 
 
 class SqliteStatements(Statements):
-    """By sqlite3's own cursors, whose errors say all that is asked of them."""
+    """Runs on sqlite3's own cursors, whose errors need no translation."""
 
     among = "IN (SELECT value FROM json_each(?))"
     among_pairs = "IN (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?))"
 
     def lock(self, connection: Connection, names: list[str]) -> None:
-        """It takes one writer at a time: there is nobody to lock out."""
+        """Nothing to do: SQLite has one writer at a time."""
 
-    def _find(self, connection: Connection, statement: str, wanted: Sequence[object]) -> Rows:
+    def find(self, connection: Connection, statement: str, wanted: Sequence[object]) -> Rows:
         with closing(connection.connection.cursor()) as cursor:
             cursor.execute(statement, (msgspec.json.encode(wanted).decode(),))
             return cursor.fetchall()
 
-    def _find_by_pairs(self, connection: Connection, statement: str, wanted: list[tuple[str, str]]) -> Rows:
-        return self._find(connection, statement, wanted)
+    def find_by_pairs(self, connection: Connection, statement: str, wanted: list[tuple[str, str]]) -> Rows:
+        return self.find(connection, statement, wanted)
 
-    def _put(self, connection: Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    def put(self, connection: Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
         with closing(connection.connection.cursor()) as cursor:
             cursor.executemany(statement, rows)
 
@@ -133,29 +101,29 @@ class SqliteStatements(Statements):
 
 
 class PostgresStatements(Statements):
-    """By SQLAlchemy, which tells which errors mean that the connection is lost."""
+    """Runs on SQLAlchemy, which knows which errors mean a lost connection."""
 
     among = "= ANY(CAST($1 AS text[]))"
     among_pairs = "IN (SELECT * FROM unnest(CAST($1 AS text[]), CAST($2 AS text[])))"
     lock_rows = " FOR UPDATE"
-    #: By name, for a room that no replica has seen yet has no row that could be locked. All in one order,
-    #: so that two replicas never wait for each other in a circle.
+    #: By name: a room that no replica has seen yet has no row to lock. In one order: two replicas never
+    #: deadlock.
     _LOCK = (
         "SELECT pg_advisory_xact_lock(key) FROM (SELECT DISTINCT hashtextextended(name, 1) AS key"
         " FROM unnest(CAST($1 AS text[])) AS name ORDER BY key) AS keys"
     )
 
     def lock(self, connection: Connection, names: list[str]) -> None:
-        self._find(connection, self._LOCK, names)
+        self.find(connection, self._LOCK, names)
 
-    def _find(self, connection: Connection, statement: str, wanted: list[str]) -> Rows:
+    def find(self, connection: Connection, statement: str, wanted: list[str]) -> Rows:
         return connection.exec_driver_sql(statement, (wanted,)).all()
 
-    def _find_by_pairs(self, connection: Connection, statement: str, wanted: list[tuple[str, str]]) -> Rows:
+    def find_by_pairs(self, connection: Connection, statement: str, wanted: list[tuple[str, str]]) -> Rows:
         firsts, seconds = zip(*wanted, strict=True)
         return connection.exec_driver_sql(statement, (list(firsts), list(seconds))).all()
 
-    def _put(self, connection: Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    def put(self, connection: Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
         connection.exec_driver_sql(statement, list(rows))
 
     def _place(self, number: int) -> str:
@@ -172,8 +140,8 @@ def _select(table: Table, condition: str) -> str:
 
 def _or_update(table: Table) -> str:
     key = ", ".join(_names(table.primary_key))
-    news = ", ".join(f"{name} = excluded.{name}" for name in _names(_others(table)))
-    return f" ON CONFLICT ({key}) DO UPDATE SET {news}"
+    values = ", ".join(f"{name} = excluded.{name}" for name in _names(_others(table)))
+    return f" ON CONFLICT ({key}) DO UPDATE SET {values}"
 
 
 def _others(table: Table) -> list[Column[Any]]:

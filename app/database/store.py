@@ -1,4 +1,4 @@
-"""The database: one transaction for a batch of changes, and the reads. SQLite or Postgres, the same code."""
+"""The store: one transaction for a batch of changes, and all reads; the same code for SQLite and Postgres."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.database.loading import dispatch_of, load, save
 from app.database.tables import dispatches, history, participants, rooms, webhook_events
 from app.database.transactions import Transactions
-from app.lifecycle import LIVE_STATES, Dispatch, Policy, State
+from app.lifecycle import Dispatch, Policy, State
 from app.state.changes import Change, Outcome
 from app.state.presence import CLOSING_LEAVES, ParticipantKind
 from app.state.unit_of_work import UnitOfWork
@@ -19,41 +19,39 @@ from app.state.views import AlertFacts, Deadline, HistoryLine, KnownRoom, RoomVi
 
 T = TypeVar("T")
 
-#: What has gathered during a long stop is forgotten in one round as well.
-_PRUNE_PATIENCE_S = 60.0
-#: And whoever asks about all that there is waits for it.
-_ALL_PATIENCE_S = 60.0
+#: For statements over whole tables: the pruning after a long stop, and reads of all rows.
+_FULL_TABLE_TIMEOUT_S = 60.0
 
-#: Has an index, whatever has ended since yesterday; that the state is not `ended` has none.
+#: Uses an index; a condition on the state would not.
 _IS_OPEN = dispatches.c.ended_at.is_(None)
 
 
 class Store:
-    """Reads and commits; every method raises `DatabaseUnavailable` when the database does not take it."""
+    """Reads and commits; every method raises `DatabaseUnavailable` during an outage of the database."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._transactions = Transactions(engine)
 
     @property
     def engines(self) -> tuple[Engine, ...]:
-        """All that its transactions are begun on: where faults of the database can be tried."""
+        """The engines of all transactions; tests inject faults there."""
         return self._transactions.engines
 
     async def close(self) -> None:
         await self._transactions.close()
 
     def exclusive(self, name: str) -> AbstractAsyncContextManager[bool]:
-        """Whether no other process on this database is in a block of this name while ours runs."""
+        """Try-lock: yields True if this process holds the advisory lock `name`."""
         return self._transactions.exclusive(name)
 
     async def commit(self, changes: Sequence[Change], new_unit: Callable[[], UnitOfWork]) -> list[Outcome]:
         """Apply all changes in one transaction, in order; none is applied when this raises."""
 
         def work(connection: Connection) -> list[Outcome]:
-            # A try that was rolled back has left its marks on its ledger.
+            # A new unit for each attempt: one that was rolled back has changed its unit.
             unit = new_unit()
             load(connection, changes, unit)
-            outcomes = [unit.take(change) for change in changes]
+            outcomes = [unit.apply(change) for change in changes]
             save(connection, unit)
             return outcomes
 
@@ -69,35 +67,27 @@ class Store:
 
         return await self._transactions.read(work)
 
-    async def live_dispatch(self, room_name: str, agent_name: str) -> Dispatch | None:
-        query = select(dispatches).where(
-            dispatches.c.room_name == room_name,
-            dispatches.c.agent_name == agent_name,
-            dispatches.c.state.in_(LIVE_STATES),
-        )
-        return await self._one(query)
-
     async def dispatch(self, row_id: str) -> Dispatch | None:
         return await self._one(select(dispatches).where(dispatches.c.id == row_id))
 
     async def in_state(self, state: State) -> list[Dispatch]:
-        """Those in a state that is not the last one."""
+        """The dispatches in one state other than `ended`."""
         return await self._all(select(dispatches).where(_IS_OPEN, dispatches.c.state == state))
 
     async def find_dispatch(self, dispatch_id: str) -> Dispatch | None:
-        """By LiveKit's id or by our own, which also names those that LiveKit has never had."""
+        """Find by LiveKit's id or by the row's id; only the latter exists before LiveKit has the dispatch."""
         if "\0" in dispatch_id:
-            # Postgres does not even take the question.
+            # Postgres rejects NUL in a parameter.
             return None
         named = or_(dispatches.c.dispatch_id == dispatch_id, dispatches.c.id == dispatch_id)
         return await self._one(select(dispatches).where(named))
 
     async def deadlines(self) -> list[Deadline]:
-        """Every deadline there is, earliest first."""
+        """All deadlines, earliest first."""
         return await self._deadlines(dispatches.c.due_at.is_not(None))
 
     async def deadlines_until(self, now: int) -> list[Deadline]:
-        """Those that have passed, earliest first."""
+        """The deadlines that have passed, earliest first."""
         return await self._deadlines(dispatches.c.due_at <= now)
 
     async def known_rooms(self) -> dict[str, KnownRoom]:
@@ -129,7 +119,7 @@ class Store:
                 )
             }
 
-        return await self._transactions.read(work, patience_s=_ALL_PATIENCE_S)
+        return await self._transactions.read(work, timeout_s=_FULL_TABLE_TIMEOUT_S)
 
     async def list_dispatches(
         self,
@@ -140,7 +130,7 @@ class Store:
         room_name: str | None = None,
         agent_name: str | None = None,
     ) -> list[Dispatch]:
-        """Newest first, from behind `after` (creation time and row id) on."""
+        """Newest first, starting behind `after` (creation time and row id)."""
         query = select(dispatches).where(dispatches.c.state.in_(list(states)))
         if room_name is not None:
             query = query.where(dispatches.c.room_name == room_name)
@@ -163,16 +153,16 @@ class Store:
         return await self._all(ended.order_by(dispatches.c.ended_at.desc()).limit(limit))
 
     async def count_open(self) -> dict[str, int]:
-        """How many dispatches are in each state; none that have ended."""
+        """The number of open dispatches by state."""
         counted = select(dispatches.c.state, func.count().label("number")).where(_IS_OPEN)
         rows = await self._rows(counted.group_by(dispatches.c.state))
         return {row.state: row.number for row in rows}
 
     async def facts(self, stuck_after: int) -> AlertFacts:
-        """What alerts are about; `stuck_after` removals that failed, a dispatch is stuck."""
+        """The facts for the alerts; after `stuck_after` failed removals a dispatch is stuck."""
         state, attempt = dispatches.c.state, dispatches.c.attempt
         is_stuck = and_(state.in_((State.IDLE, State.ENDING)), dispatches.c.cleanup_failures >= stuck_after)
-        # One that is tried again is on its way for most of the time, and unavailable in between.
+        # A retried dispatch is creating or starting most of the time, and unavailable in between.
         is_retried = and_(state.in_((State.CREATING, State.STARTING)), attempt > Policy.max_attempts)
         is_unserved = and_(dispatches.c.participant_count > 0, or_(state == State.UNAVAILABLE, is_retried))
         troubled = await self._all(select(dispatches).where(_IS_OPEN, or_(is_stuck, is_unserved)))
@@ -185,14 +175,14 @@ class Store:
         )
 
     async def last_change(self) -> int:
-        """The number of the newest line of history; each change of a dispatch has one."""
+        """The id of the newest line of history; every change of a dispatch adds a line."""
         rows = await self._rows(select(func.max(history.c.id)))
         return rows[0][0] or 0
 
     async def changed_since(self, number: int) -> list[Dispatch]:
-        """The dispatches with a line of history behind `number`.
+        """The dispatches with a line of history after `number`.
 
-        A line is numbered before it is committed: it may come to light after one with a higher number.
+        A line gets its id before its commit: it may become visible after a line with a higher id.
         """
         changed = select(history.c.dispatch_row_id).where(history.c.id > number)
         return await self._all(select(dispatches).where(dispatches.c.id.in_(changed)))
@@ -211,7 +201,7 @@ class Store:
         ]
 
     async def end_dead_leases(self, now: int) -> None:
-        """On a database that nobody shares, whoever held a lease before this process's start is dead."""
+        """End all leases on an unshared database: their holders died before this process started."""
         if self._transactions.is_shared:
             return
         leased = dispatches.c.state.in_((State.CREATING, State.ENDING))
@@ -229,7 +219,7 @@ class Store:
         return bool(await self._rows(query.limit(1)))
 
     async def prune(self, before: int) -> int:
-        """Forget what ended, left or was received before `before`; returns how many rows went."""
+        """Delete rows that ended, left or were received before `before`; returns their number."""
         ended = select(dispatches.c.id).where(dispatches.c.ended_at < before)
         statements = [
             delete(webhook_events).where(webhook_events.c.received_at < before),
@@ -245,7 +235,7 @@ class Store:
         def work(connection: Connection) -> int:
             return sum(connection.execute(statement).rowcount for statement in statements)
 
-        return await self._transactions.write(work, patience_s=_PRUNE_PATIENCE_S)
+        return await self._transactions.write(work, timeout_s=_FULL_TABLE_TIMEOUT_S)
 
     async def ping(self) -> None:
         await self._rows(select(1))
@@ -253,24 +243,24 @@ class Store:
     async def _deadlines(self, condition: Any) -> list[Deadline]:
         columns = (dispatches.c.id, dispatches.c.room_name, dispatches.c.due_at)
         query = select(*columns).where(condition).order_by(dispatches.c.due_at)
-        return await self._made_of(query, Deadline._make, patience_s=_ALL_PATIENCE_S)
+        return await self._read(query, Deadline._make, timeout_s=_FULL_TABLE_TIMEOUT_S)
 
     async def _one(self, query: Any) -> Dispatch | None:
         found = await self._all(query.limit(1))
         return found[0] if found else None
 
     async def _all(self, query: Any) -> list[Dispatch]:
-        return await self._made_of(query, dispatch_of)
+        return await self._read(query, dispatch_of)
 
     async def _rows(self, query: Any) -> list[Row[Any]]:
-        return await self._made_of(query, lambda row: row)
+        return await self._read(query, lambda row: row)
 
-    async def _made_of(
-        self, query: Any, make: Callable[[Row[Any]], T], *, patience_s: float | None = None
+    async def _read(
+        self, query: Any, make: Callable[[Row[Any]], T], *, timeout_s: float | None = None
     ) -> list[T]:
-        """What is made of each row; where there are many, the event loop goes on meanwhile."""
+        """Run the query and `make` each row in the database thread, off the event loop."""
 
         def work(connection: Connection) -> list[T]:
             return [make(row) for row in connection.execute(query)]
 
-        return await self._transactions.read(work, patience_s=patience_s)
+        return await self._transactions.read(work, timeout_s=timeout_s)

@@ -1,7 +1,7 @@
 """The tables. Times are integer microseconds since 1970: both databases sort and compare them alike.
 
-Those that every webhook writes to have no rowid in SQLite: their rows stand in the index of their key, and
-one page less is written for each.
+The tables that every webhook writes to have no rowid in SQLite: their rows are stored in the index of their
+key, which saves one page write for each row.
 """
 
 from sqlalchemy import (
@@ -42,13 +42,13 @@ rooms = Table(
     "rooms",
     metadata,
     Column("name", String(256), primary_key=True),
-    # The newest instance seen; events of an older one are not for it.
+    # The newest instance seen; events of older instances are ignored.
     Column("sid", String(64), nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("finished_at", BigInteger),
-    # Grows with every change of presence, so that a snapshot can tell what it has not seen.
+    # Grows with every change of presence, so that a snapshot can be compared with later changes.
     Column("generation", BigInteger, nullable=False),
-    # Of this instance. To count its participants for every webhook would take longer with each that left.
+    # In this instance. Counting its participants for every webhook would slow down with every leave.
     Column("people", Integer, nullable=False),
     sqlite_with_rowid=False,
 )
@@ -60,13 +60,13 @@ participants = Table(
     Column("room_name", String(256), nullable=False),
     Column("room_sid", String(64), nullable=False),
     Column("kind", String(16), nullable=False),
-    # Of agents only: the identity and name of a person are nobody's business here.
+    # Of agents only: the identity and name of a person are not stored.
     Column("identity", String(256)),
     Column("agent_name", String(256)),
     Column("left_at", BigInteger),
     Column("leave_reason", String(64)),
     Column("generation", BigInteger, nullable=False),
-    # The room first, whose participants are asked for together: an index would be written for each webhook.
+    # The room first, because its participants are read together: another index would cost every webhook.
     PrimaryKeyConstraint("room_sid", "sid"),
     Index("ix_participants_left_at", "left_at", sqlite_where=_LEFT, postgresql_where=_LEFT),
     sqlite_with_rowid=False,
@@ -88,7 +88,7 @@ dispatches = Table(
     Column("ttl_expires_at", BigInteger),
     Column("join_deadline_at", BigInteger),
     Column("retry_at", BigInteger),
-    # Derived from the three above by lifecycle.Dispatch.due_at; kept for the sweep and the restore.
+    # Derived from the three above by lifecycle.Dispatch.due_at; stored for the sweep and the restore.
     Column("due_at", BigInteger),
     Column("agent_identity", String(256)),
     Column("agent_joined_at", BigInteger),
@@ -114,7 +114,7 @@ dispatches = Table(
         sqlite_where=_LIVE,
         postgresql_where=_LIVE,
     ),
-    # With its end: what a room's dispatches of the last day were is not read for every webhook.
+    # With the end, so that a webhook does not read the ended dispatches of its room.
     Index("ix_dispatches_room_name_ended_at", "room_name", "ended_at"),
     Index(
         "ix_dispatches_due_at",
@@ -128,7 +128,7 @@ dispatches = Table(
 webhook_events = Table(
     "webhook_events",
     metadata,
-    # As in `RoomEvent.event_id`: its time comes first, so that those that come together are stored together.
+    # As in `RoomEvent.event_id`: the time comes first, so that simultaneous events are stored together.
     Column("id", String(64), primary_key=True),
     Column("received_at", BigInteger, nullable=False, index=True),
     sqlite_with_rowid=False,

@@ -1,7 +1,7 @@
-"""The life of one dispatch: its states, the events that move it, and the table that says how.
+"""The state machine of one dispatch: its states, its events, and the table of transitions.
 
-Pure: no I/O, no clock, nothing of ours imported. Times are integer microseconds since 1970 (`_at`) or
-spans in microseconds (`_us`).
+Pure: no I/O, no clock, no imports from the rest of the service. Times are integer microseconds since 1970
+(`_at`); durations are microseconds (`_us`).
 """
 
 from app.lifecycle.decision import decide, due_event, open_dispatch

@@ -1,4 +1,4 @@
-"""How the table is applied to one dispatch: its state, its deadlines, its effects, its successor."""
+"""The application of the table to one dispatch: its new state, deadlines, effects and successor."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ from app.lifecycle.table import TABLE, Goal, Rule
 
 
 def decide(dispatch: Dispatch, signal: Signal, now: int, policy: Policy) -> Decision:
-    """What `signal` makes of `dispatch`; the same dispatch and no effects when it is stale there."""
+    """Apply `signal` to `dispatch`; a signal that is stale in its state changes nothing."""
     rule = TABLE[signal.event].get(dispatch.state)
     if rule is None:
         return Decision(dispatch=dispatch)
@@ -33,20 +33,20 @@ def decide(dispatch: Dispatch, signal: Signal, now: int, policy: Policy) -> Deci
     fresh = make_successor(rule.successor, timed, signal.successor_id, now, policy)
     successor = open_dispatch(fresh, now, policy) if fresh else None
     effects = _effects(rule, timed)
-    if successor and _is_news(dispatch, successor, policy):
+    if successor and _needs_alert(dispatch, successor, policy):
         effects = (*effects, Effect.ALERT)
     return Decision(dispatch=timed, effects=effects, successor=successor)
 
 
-def _is_news(ended: Dispatch, successor: Dispatch, policy: Policy) -> bool:
-    """Whether the successor is the first to say that no agent can be had, though somebody wants one."""
+def _needs_alert(ended: Dispatch, successor: Dispatch, policy: Policy) -> bool:
+    """Whether the successor is the first in its row for which people wait and no agent is available."""
     if successor.state is not State.UNAVAILABLE or ended.attempt > policy.max_attempts:
         return False
     return successor.attempt >= policy.max_attempts or successor.retry_at is not None
 
 
 def due_event(dispatch: Dispatch, now: int) -> Event | None:
-    """The event of the deadline that has passed; None when none has, as for a timer that fired too early."""
+    """The event of the deadline that has passed; None if none has, as when a timer fires early."""
     if dispatch.due_at is None or dispatch.due_at > now:
         return None
     ttl_passed = dispatch.ttl_due_at is not None and dispatch.ttl_due_at <= now
@@ -57,24 +57,24 @@ def due_event(dispatch: Dispatch, now: int) -> Event | None:
 
 
 def open_dispatch(dispatch: Dispatch, now: int, policy: Policy) -> Dispatch:
-    """A new dispatch with the deadlines of its state."""
+    """Set the deadlines of a new dispatch."""
     return _set_deadlines(None, dispatch, None, now, policy)
 
 
 def _observe(dispatch: Dispatch, signal: Signal, now: int) -> Dispatch:
-    """`dispatch` with what the signal brings along: counts, identities, activity."""
+    """Copy the signal's data into `dispatch`: counts, identities, activity."""
     people = dispatch.participant_count if signal.people is None else signal.people
     active = signal.event in (Event.PEOPLE_IN, Event.PEOPLE_OUT, Event.REUSED)
     observed = replace(
         dispatch,
         participant_count=people,
         last_activity_at=now if active else dispatch.last_activity_at,
-        # The first one stays: a second was made by a process that had lost its lease.
+        # The first id stays: a second dispatch comes from a process that had lost its lease.
         dispatch_id=dispatch.dispatch_id or signal.dispatch_id,
         dispatched_at=dispatch.dispatched_at or signal.dispatched_at,
     )
     if signal.event is Event.AGENT_IN and signal.agent_identity:
-        # The agent has come: whatever failed before it no longer counts against the next one.
+        # The agent joined: earlier failures no longer count.
         return replace(observed, agent_identity=signal.agent_identity, agent_joined_at=now, attempt=1)
     if dispatch.state is State.UNAVAILABLE and signal.event in (Event.RETRY_DUE, Event.REUSED):
         return replace(observed, attempt=dispatch.attempt + 1)
@@ -100,7 +100,7 @@ def _target(to: State | Goal, before: Dispatch, dispatch: Dispatch) -> State:
             return occupancy if expired and dispatch.agent_identity else dispatch.state
         case Goal.ATTEMPT:
             return State.CREATING if dispatch.participant_count else dispatch.state
-        case Goal.COMER:
+        case Goal.NEWCOMER:
             return (
                 State.CREATING
                 if dispatch.participant_count and not before.participant_count
@@ -128,7 +128,7 @@ def _effects(rule: Rule, dispatch: Dispatch) -> tuple[Effect, ...]:
 def _set_deadlines(
     before: Dispatch | None, dispatch: Dispatch, event: Event | None, now: int, policy: Policy
 ) -> Dispatch:
-    """`dispatch` with the deadlines that its state owns, and no others."""
+    """Set the deadlines that the state of `dispatch` owns, and clear the others."""
     if dispatch.state is State.ENDED:
         return replace(dispatch, ttl_expires_at=None, join_deadline_at=None, retry_at=None, ended_at=now)
     entered = before is None or before.state is not dispatch.state
@@ -141,7 +141,7 @@ def _set_deadlines(
 
 
 def _ttl_deadline(dispatch: Dispatch, event: Event | None, now: int, policy: Policy) -> int | None:
-    """It runs while nobody is in, from the last leave or the last call on."""
+    """The TTL runs while no person is in the room, from the last leave or the last call."""
     if dispatch.state is State.ACTIVE or dispatch.participant_count:
         return None
     restarts = dispatch.ttl_expires_at is None or event in (Event.PEOPLE_OUT, Event.REUSED)
@@ -166,18 +166,18 @@ def _retry_deadline(
         case State.CREATING | State.ENDING:
             return now + policy.interval_us if failed else dispatch.retry_at
         case State.STARTING:
-            looked = event is Event.RETRY_DUE
-            return now + policy.job_visible_us if entered else None if looked else dispatch.retry_at
+            checked = event is Event.RETRY_DUE
+            return now + policy.job_visible_us if entered else None if checked else dispatch.retry_at
         case State.IDLE:
             return now + policy.interval_us if failed else None
         case State.UNAVAILABLE if dispatch.participant_count:
-            return now + _wait_us(dispatch, policy) if entered else dispatch.retry_at
+            return now + _retry_wait_us(dispatch, policy) if entered else dispatch.retry_at
         case _:
             return None
 
 
-def _wait_us(dispatch: Dispatch, policy: Policy) -> int:
-    """How long until the next try: longer each time, and longest for an agent that crashes."""
+def _retry_wait_us(dispatch: Dispatch, policy: Policy) -> int:
+    """The wait before the next retry: it doubles each time, and a crash loop gets the longest."""
     if dispatch.restarts >= policy.max_restarts:
         return policy.longest_wait_us
     doublings = max(0, dispatch.attempt - policy.max_attempts)

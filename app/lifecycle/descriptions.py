@@ -1,62 +1,62 @@
-"""The time line of a dispatch in plain words: what happened, why, and what that means."""
+"""Plain descriptions of events, states and end reasons, for the timeline of a dispatch."""
 
 from collections.abc import Mapping
 
 from app.lifecycle import EndReason, Event, State
 
-#: How a time line begins, where no event of the lifecycle did it.
+#: The first line of a timeline that no lifecycle event began.
 INTENT = "intent"
 
 EVENTS: Mapping[str, str] = {
-    INTENT: "An agent was wanted in this room",
+    INTENT: "An agent was requested for this room",
     Event.DISPATCHED: "LiveKit has the dispatch",
-    Event.NOT_DISPATCHED: "LiveKit did not take the dispatch",
+    Event.NOT_DISPATCHED: "LiveKit did not create the dispatch",
     Event.PEOPLE_IN: "People are in the room",
-    Event.PEOPLE_OUT: "The last person left",
-    Event.AGENT_IN: "The agent joined",
-    Event.AGENT_LEFT: "The agent left: it had finished",
+    Event.PEOPLE_OUT: "The last person left the room",
+    Event.AGENT_IN: "The agent joined the room",
+    Event.AGENT_LEFT: "The agent finished and left the room",
     Event.AGENT_LOST: "The agent was lost: it died, lost its network, or its worker was shut down",
     Event.ROOM_FINISHED: "LiveKit closed the room",
-    Event.REUSED: "A caller asked for an agent; this one was proven good",
-    Event.END_REQUESTED: "Somebody asked for its end",
-    Event.REFUTED: "The agent is in, but does not answer: frozen, or its session is closed",
+    Event.REUSED: "An agent was requested; this one responded and was reused",
+    Event.END_REQUESTED: "The end of the agent was requested",
+    Event.REFUTED: "The agent does not respond: it is frozen, or its session is closed",
     Event.MISSING: "LiveKit no longer has the dispatch",
-    Event.DUPLICATE: "There is a better agent of this name in the room",
+    Event.DUPLICATE: "Another dispatch of this agent name in the room is better",
     Event.UNTAKEN: "No worker took the job",
-    Event.JOIN_OVERDUE: "No agent joined in time",
-    Event.TTL_EXPIRED: "The TTL passed with nobody in",
-    Event.RETRY_DUE: "It was time to try again",
-    Event.OCCUPIED: "LiveKit, asked before the removal, found people in",
-    Event.REMOVED: "Dispatch and agent are gone from LiveKit",
-    Event.REMOVE_FAILED: "The removal failed: LiveKit could not be asked, or refused",
+    Event.JOIN_OVERDUE: "No agent joined the room in time",
+    Event.TTL_EXPIRED: "The TTL expired with no person in the room",
+    Event.RETRY_DUE: "A retry was due",
+    Event.OCCUPIED: "LiveKit reported people in the room before the removal",
+    Event.REMOVED: "LiveKit removed the dispatch and the agent",
+    Event.REMOVE_FAILED: "The removal failed: LiveKit was not reachable, or rejected it",
 }
 
 STATES: Mapping[str, str] = {
-    State.CREATING: "LiveKit is being asked for a dispatch",
-    State.STARTING: "dispatched; the agent is awaited",
-    State.ACTIVE: "the agent is in, and so are people",
-    State.IDLE: "the agent waits alone; its TTL runs",
-    State.UNAVAILABLE: "no worker brings an agent; tried again while people wait",
-    State.ENDING: "the agent is being taken out",
-    State.ENDED: "over",
+    State.CREATING: "the service is creating the dispatch in LiveKit",
+    State.STARTING: "dispatched; the agent has not joined the room yet",
+    State.ACTIVE: "the agent and people are in the room",
+    State.IDLE: "the agent is alone in the room; its TTL runs",
+    State.UNAVAILABLE: "no worker provides an agent; the service retries while people wait",
+    State.ENDING: "the service is removing the agent",
+    State.ENDED: "ended",
 }
 
 END_REASONS: Mapping[str, str] = {
-    EndReason.EXPIRED: "its TTL passed",
-    EndReason.REQUESTED: "its end was asked for",
-    EndReason.ROOM_FINISHED: "the room was closed",
-    EndReason.AGENT_LEFT: "the agent had finished",
+    EndReason.EXPIRED: "its TTL expired",
+    EndReason.REQUESTED: "its end was requested",
+    EndReason.ROOM_FINISHED: "LiveKit closed the room",
+    EndReason.AGENT_LEFT: "the agent finished",
     EndReason.AGENT_FAILED: "the agent died",
-    EndReason.NEVER_JOINED: "no agent came",
-    EndReason.REPLACED: "it did not answer and was replaced",
-    EndReason.DUPLICATE: "there was a better one",
-    EndReason.GONE: "LiveKit no longer had it",
+    EndReason.NEVER_JOINED: "no agent joined",
+    EndReason.REPLACED: "the agent did not respond and was replaced",
+    EndReason.DUPLICATE: "another dispatch of this agent name was better",
+    EndReason.GONE: "LiveKit no longer had the dispatch",
 }
 
 
 def describe(event: str, from_state: str | None) -> str:
-    """One line's sentence; an event that a later version has stored is told by its name."""
+    """Describe one line of a timeline; an unknown event, stored by a later version, keeps its name."""
     known = EVENTS.get(event, event)
     if from_state is None and event != INTENT:
-        return f"It took over from an earlier dispatch. {known}"
+        return f"This dispatch took over from an earlier one. {known}"
     return known

@@ -1,4 +1,4 @@
-"""The rollout in steps: what the service does by itself, and the count of what it would have done."""
+"""The modes of a rollout: how much the service does on its own."""
 
 from enum import StrEnum
 
@@ -6,9 +6,9 @@ from app.lifecycle import EndReason, Event
 
 
 class Mode(StrEnum):
-    OBSERVE = "observe"  #: tracks; every call brings a new agent, as it would without the service
-    REUSE = "reuse"  #: reuses and replaces when it is asked, and looks after what it made; ends nothing
-    ENFORCE = "enforce"  #: ends agents at their TTL, too, and removes what is one too many
+    OBSERVE = "observe"  #: tracks only; every call creates a new agent, as without the service
+    REUSE = "reuse"  #: also reuses, replaces and restarts agents; ends none on its own
+    ENFORCE = "enforce"  #: also ends agents at their TTL and removes duplicates
 
     @property
     def keeps_one(self) -> bool:
@@ -17,17 +17,17 @@ class Mode(StrEnum):
 
     @property
     def ends(self) -> bool:
-        """Whether agents that nobody asked to end are ended."""
+        """Whether the service ends agents whose end nobody requested."""
         return self is Mode.ENFORCE
 
     @property
     def withheld_events(self) -> frozenset[Event]:
-        """The deadlines that pass without anything being done about them."""
+        """The deadlines on which the service does not act."""
         withheld: set[Event] = set() if self.ends else {Event.TTL_EXPIRED}
         if not self.keeps_one:
             withheld |= {Event.JOIN_OVERDUE, Event.RETRY_DUE}
         return frozenset(withheld)
 
     def withholds_removal(self, reason: EndReason | None) -> bool:
-        """Whether a dispatch that ends for this reason only ends in the tables, and not in LiveKit."""
+        """Whether a dispatch that ends for this reason ends in the tables only, not in LiveKit."""
         return not self.keeps_one and reason is not EndReason.REQUESTED

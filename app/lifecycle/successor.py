@@ -1,4 +1,4 @@
-"""The dispatch that takes over where another one ends."""
+"""The successor: the dispatch that takes over from one that ends."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ from app.lifecycle.table import Successor
 def make_successor(
     kind: Successor, ended: Dispatch, successor_id: str, now: int, policy: Policy
 ) -> Dispatch | None:
-    """The dispatch that takes over from `ended`; None when nobody waits for one."""
+    """The dispatch that takes over from `ended`; None if none is needed."""
     people = ended.participant_count > 0
     fresh = Dispatch(
         id=successor_id,
@@ -48,9 +48,9 @@ def make_successor(
 
 
 def _restarted(fresh: Dispatch, now: int, policy: Policy) -> Dispatch:
-    """`fresh` with this restart counted; unavailable with nobody in, or when it is one too many."""
+    """Count this restart; unavailable in an empty room, or when the limit of restarts is reached."""
     if not fresh.participant_count:
-        # Nobody waits: it costs nothing until somebody comes, and its TTL ends it when nobody does.
+        # Nobody waits: it costs nothing until a person joins, and its TTL ends it if none does.
         return replace(fresh, state=State.UNAVAILABLE)
     since = fresh.restarts_since
     if since is None or now - since > policy.restart_window_us:

@@ -1,4 +1,4 @@
-"""What each event does in each state: the one table, printed in docs/lifecycle.md."""
+"""The transition table: what each event does in each state; printed in docs/lifecycle.md."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,28 +8,28 @@ from app.lifecycle.model import LIVE_STATES, Effect, EndReason, Event, State
 
 
 class Goal(StrEnum):
-    """Where a rule leads when that depends on the row."""
+    """The target of a rule when it depends on the row."""
 
-    KEEP = "keep"  #: the same state; times and counts are brought up to date
-    ARRIVED = "arrived"  #: starting, or active/idle when the agent was faster than LiveKit's answer
-    OCCUPANCY = "active/idle"  #: active with people in, idle without
+    KEEP = "keep"  #: the same state; times and counts are updated
+    ARRIVED = "arrived"  #: starting, or active/idle when the agent joined before LiveKit's answer
+    OCCUPANCY = "active/idle"  #: active with people in the room, else idle
     HEALED = "arrived if expired"  #: ARRIVED for a claim of the TTL; any other claim stands
     RETURNED = "idle if expired"  #: the same, but only with an agent: without one there is nothing to reuse
-    ATTEMPT = "creating if people"  #: creating when somebody waits, else the same state
-    COMER = "creating for a comer"  #: creating when the room was empty until now, else the same state
-    DORMANT = "unavailable if ours"  #: what no caller asked for waits until somebody comes
+    ATTEMPT = "creating if people"  #: creating when people wait, else the same state
+    NEWCOMER = "creating for a newcomer"  #: creating when the room was empty until now, else the same state
+    DORMANT = "unavailable if ours"  #: a dispatch that no caller requested waits until a person joins
 
 
 class Successor(StrEnum):
     """The dispatch that takes over, stored in the same transaction."""
 
     NONE = "-"
-    NEXT_ATTEMPT = "next attempt"  #: creating; unavailable from the third dispatch without an agent on
-    RESTART = "restart"  #: creating with people in, else unavailable; none for AGENT_RESTART `never`
+    NEXT_ATTEMPT = "next attempt"  #: creating; unavailable after the third dispatch without an agent
+    RESTART = "restart"  #: creating with people in the room, else unavailable; none for `never`
     RESTART_ALWAYS = "restart if always"  #: the same, for AGENT_RESTART `always` only
-    REPLACEMENT = "replacement"  #: creating, whoever is in: a caller or a person asked
-    LATER = "later if ours"  #: unavailable, when no caller is there to be told of the failure
-    COMEBACK = "comeback if people"  #: creating, when people came while a TTL claim was carried out
+    REPLACEMENT = "replacement"  #: creating, even in an empty room: a caller or a person wants an agent
+    LATER = "later if ours"  #: unavailable, when no caller waits for the result
+    COMEBACK = "comeback if people"  #: creating, when people joined while a TTL claim was carried out
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def _ended(reason: EndReason, successor: Successor = Successor.NONE) -> Rule:
     return Rule(_X, (), reason, successor)
 
 
-#: What each event does in each state. A pair that is absent is ignored: the event is stale there.
+#: What each event does in each state. A pair that is absent is ignored: the event is stale in that state.
 TABLE: Mapping[Event, Mapping[State, Rule]] = {
     Event.DISPATCHED: {
         _C: Rule(Goal.ARRIVED),
@@ -82,7 +82,7 @@ TABLE: Mapping[Event, Mapping[State, Rule]] = {
         _S: _KEEP,
         _A: Rule(Goal.KEEP, _CHECK),
         _I: Rule(_A, _CHECK),
-        _U: Rule(Goal.COMER, _CREATE),
+        _U: Rule(Goal.NEWCOMER, _CREATE),
         _E: _KEEP,
     },
     Event.PEOPLE_OUT: {

@@ -1,5 +1,6 @@
-"""LiveKit over livekit-api, with the one call that it lacks, and errors that say what is known."""
+"""The LiveKit client: livekit-api with the missing RPC call and errors that state what is known."""
 
+from collections.abc import Iterable
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -16,36 +17,34 @@ from app.errors import LiveKitTimeout
 from app.lifecycle import SECOND_US
 from app.livekit.interface import (
     HEALTH_METHOD,
-    LEAVING_ATTRIBUTE,
     ROW_ID_ATTRIBUTE,
     ListedDispatch,
     Probe,
     RoomInfo,
-    agent_name_of,
-    kind_of,
+    make_participant,
 )
-from app.livekit.twirp import NoDataChannel, RpcFailed, RpcRoomService, absent_is_false, translated
+from app.livekit.twirp import Absent, NoDataChannel, RpcFailed, RpcRoomService, existed, translated
 from app.state.presence import Participant, ParticipantKind
 
-#: A participant that can be told to go is told within milliseconds.
+#: LiveKit removes a responsive participant within milliseconds.
 _REMOVE_TIMEOUT_S = 1.5
-#: Unsupported method, and application error.
-_SPOKEN = frozenset({"1400", "1500"})
+#: RPC errors that a living process sends: unsupported method, application error.
+_ALIVE_CODES = frozenset({"1400", "1500"})
 
 
 class LiveKitClient:
     """`LiveKit` over livekit-api."""
 
     def __init__(self, session: aiohttp.ClientSession, url: str, keypair: Keypair, clock: Clock) -> None:
-        # Failover replays a request in another region without saying so: an act must happen once.
+        # Without failover: it silently repeats a request in another region, and an act must happen once.
         arguments = (session, url, keypair.key, keypair.secret, False)
         self._rooms = RpcRoomService(*arguments)
         self._dispatches = AgentDispatchService(*arguments)
         self._clock = clock
         self._ahead_us = 0
-        # livekit-api keeps the headers of an answer to itself.
+        # A trace, because livekit-api does not return the headers of an answer.
         trace = aiohttp.TraceConfig()
-        trace.on_request_end.append(self._hear_time)
+        trace.on_request_end.append(self._read_time)
         trace.freeze()
         session.trace_configs.append(trace)
 
@@ -70,24 +69,24 @@ class LiveKitClient:
     async def list_dispatches(self, room_name: str) -> tuple[ListedDispatch, ...]:
         async with translated():
             listed = await self._dispatches.list_dispatch(room_name)
-        # Every room has a dispatch without a name, from its creation; it is nobody's.
+        # Every room has a dispatch without an agent name from its creation; it is ignored.
         return tuple(_dispatch(dispatch) for dispatch in listed if dispatch.agent_name)
 
     async def list_participants(self, room_name: str) -> tuple[Participant, ...]:
-        async with translated():
-            answer = await self._rooms.list_participants(api.ListParticipantsRequest(room=room_name))
         gone = ParticipantInfo.State.DISCONNECTED
-        return tuple(participant_of(p) for p in answer.participants if p.state != gone)
+        return tuple(participant_of(p) for p in await self._listed(room_name) if p.state != gone)
 
     async def list_people(self, room_name: str) -> frozenset[str]:
-        async with translated():
-            answer = await self._rooms.list_participants(api.ListParticipantsRequest(room=room_name))
-        active = ParticipantInfo.State.ACTIVE
         return frozenset(
             p.identity
-            for p in answer.participants
-            if p.state == active and participant_of(p).kind is ParticipantKind.PERSON
+            for p in await self._listed(room_name)
+            if p.state == ParticipantInfo.State.ACTIVE and participant_of(p).kind is ParticipantKind.PERSON
         )
+
+    async def _listed(self, room_name: str) -> Iterable[ParticipantInfo]:
+        async with translated():
+            answer = await self._rooms.list_participants(api.ListParticipantsRequest(room=room_name))
+        return answer.participants
 
     async def create_dispatch(
         self, room_name: str, agent_name: str, row_id: str, metadata: str
@@ -99,52 +98,43 @@ class LiveKitClient:
             return _dispatch(await self._dispatches.create_dispatch(request))
 
     async def delete_dispatch(self, room_name: str, dispatch_id: str) -> bool:
-        async with absent_is_false() as result, translated():
-            await self._dispatches.delete_dispatch(dispatch_id, room_name)
-        return result.found
+        return await existed(self._dispatches.delete_dispatch(dispatch_id, room_name))
 
     async def remove_participant(self, room_name: str, identity: str) -> bool:
         request = api.RoomParticipantIdentity(room=room_name, identity=identity)
         try:
-            async with absent_is_false() as result, translated(_REMOVE_TIMEOUT_S):
-                await self._rooms.remove_participant(request)
+            return await existed(self._rooms.remove_participant(request), _REMOVE_TIMEOUT_S)
         except LiveKitTimeout:
-            # One that leaves at this moment is still found but hears nothing any more, and LiveKit asks it
+            # A participant that is just leaving is still found but no longer answers, and LiveKit retries
             # for up to 15 s (livekit-server 1.13.5, service/roomservice.go; psrpc's retries).
-            if await self._is_in(room_name, identity):
+            if any(info.identity == identity for info in await self._listed(room_name)):
                 raise
-        return result.found
+            return True
 
     async def delete_room(self, room_name: str) -> bool:
-        """Close a room, whoever is in; False when there is none."""
-        async with absent_is_false() as result, translated():
-            await self._rooms.delete_room(api.DeleteRoomRequest(room=room_name))
-        return result.found
+        """Close a room, even with participants in it; False if it does not exist."""
+        return await existed(self._rooms.delete_room(api.DeleteRoomRequest(room=room_name)))
 
-    async def _hear_time(
+    async def _read_time(
         self, _session: aiohttp.ClientSession, _context: object, end: aiohttp.TraceRequestEndParams
     ) -> None:
-        """The Date of an answer is LiveKit's time, or that of the proxy beside it, in whole seconds."""
-        told = _time_of(end.response.headers.get("Date"))
-        if told is not None and "/twirp/" in end.url.path:
-            self._ahead_us = told - self._clock.now()
-
-    async def _is_in(self, room_name: str, identity: str) -> bool:
-        async with translated():
-            answer = await self._rooms.list_participants(api.ListParticipantsRequest(room=room_name))
-        return any(participant.identity == identity for participant in answer.participants)
+        """Read the time of LiveKit, or of a proxy in front of it, from an answer's Date (whole seconds)."""
+        date_at = _time_of(end.response.headers.get("Date"))
+        if date_at is not None and "/twirp/" in end.url.path:
+            self._ahead_us = date_at - self._clock.now()
 
     async def probe(self, room_name: str, identity: str) -> Probe:
         try:
-            async with absent_is_false() as result, translated():
+            async with translated():
                 payload = await self._rooms.perform_rpc(room_name, identity, HEALTH_METHOD)
         except NoDataChannel:
             return Probe.CONNECTING
         except RpcFailed as failure:
-            # Only a living process can say that it does not know the method, or that it failed.
-            return Probe.ALIVE if failure.rpc_code in _SPOKEN else Probe.SILENT
-        # Absent is who has left while asked. Of one who was never in, LiveKit says that nobody answers.
-        return _probe_of(payload) if result.found else Probe.SILENT
+            return Probe.ALIVE if failure.rpc_code in _ALIVE_CODES else Probe.SILENT
+        except Absent:
+            # The agent left during the call. For one that was never in the room, LiveKit reports a timeout.
+            return Probe.SILENT
+        return _probe_of(payload)
 
 
 def _time_of(date: str | None) -> int | None:
@@ -155,20 +145,9 @@ def _time_of(date: str | None) -> int | None:
 
 
 def participant_of(info: ParticipantInfo) -> Participant:
-    """A participant without anything that is personal: only an agent keeps its identity."""
-    kind = kind_of(
-        ParticipantInfo.Kind.Name(info.kind),
-        is_agent=info.permission.agent,
-        is_recorder=info.permission.recorder,
-    )
-    is_agent = kind is ParticipantKind.AGENT
-    return Participant(
-        sid=info.sid,
-        kind=kind,
-        identity=info.identity if is_agent else None,
-        agent_name=agent_name_of(info.attributes) if is_agent else None,
-        joined_at=info.joined_at_ms * 1_000 or None,
-        leaving=info.attributes.get(LEAVING_ATTRIBUTE) if is_agent else None,
+    kind = ParticipantInfo.Kind.Name(info.kind)
+    return make_participant(
+        info.sid, info.identity, kind, info.attributes, info.joined_at_ms, info.permission
     )
 
 

@@ -1,4 +1,4 @@
-"""LiveKit as this service needs it: six questions, four acts, and what their answers are made of."""
+"""The interface to LiveKit: the calls that this service makes, and the types of their answers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,91 +7,105 @@ from typing import Protocol
 
 from app.state.presence import Participant, ParticipantKind, Room
 
-#: Where our row's id stands on a dispatch in LiveKit, so that an answer that was lost can be found again.
+#: The row's id on a dispatch in LiveKit: it finds the dispatch again after a lost answer.
 ROW_ID_ATTRIBUTE = "agent-lifecycle.id"
-#: What an agent with the `reusable_agent` helper says of its leaving.
+#: Why an agent with the `reusable_agent` helper leaves.
 LEAVING_ATTRIBUTE = "agent-lifecycle.leaving"
-#: The method by which such an agent is asked how it is.
+#: The RPC method that probes such an agent.
 HEALTH_METHOD = "agent-lifecycle.health"
 
 
 class Probe(StrEnum):
-    """What an agent answered when it was asked whether it is well."""
+    """The result of an agent's probe."""
 
     OPEN = "open"  #: its session is open
-    CLOSED = "closed"  #: its process runs, its session will never answer again
-    ALIVE = "alive"  #: its process runs; it does not know the question
-    SILENT = "silent"  #: no answer in time: frozen, dead, or gone meanwhile
-    CONNECTING = "connecting"  #: in the room, but with no way yet for a question to reach it
+    CLOSED = "closed"  #: its process runs, but its session will never respond again
+    ALIVE = "alive"  #: its process runs; it does not know the method
+    SILENT = "silent"  #: no answer in time: frozen, dead, or just gone
+    CONNECTING = "connecting"  #: in the room, but its data channel is not open yet
 
 
 class RoomInfo(Room, frozen=True, kw_only=True):
     departure_timeout_s: int
-    #: LiveKit's own count, without agents; it may be late.
+    #: LiveKit's own count, without agents; it may lag behind.
     participant_count: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class ListedDispatch:
-    """A dispatch as LiveKit has it."""
+    """A dispatch as LiveKit lists it."""
 
     id: str
     agent_name: str
     #: By LiveKit's clock.
     created_at: int
-    #: Our row's id, when we made it.
+    #: The row's id, if this service created the dispatch.
     row_id: str | None = None
-    #: Empty for the first 5 s of a dispatch, also while its agent is in the room.
+    #: Empty for the first 5 s of a dispatch, even if its agent is in the room.
     agent_identities: tuple[str, ...] = ()
 
 
 class LiveKit(Protocol):
-    """LiveKitUnavailable is raised when it could not be asked, LiveKitRefused when the answer was no.
+    """The calls raise LiveKitUnavailable if LiveKit does not answer, LiveKitRefused if it rejects the call.
 
-    LiveKitTimeout, a LiveKitUnavailable, says that an act may have been done or not.
+    After a LiveKitTimeout, a LiveKitUnavailable, the act may or may not have happened.
     """
 
     def now(self) -> int:
-        """LiveKit's own time, as its answers tell it: never ahead of it, and behind by a second at most."""
+        """LiveKit's time, from its answers: never ahead of LiveKit's clock, and at most a second behind."""
 
     async def find_room(self, room_name: str) -> RoomInfo | None:
-        """The room; None is LiveKit's word that there is none."""
+        """The room; None if LiveKit answers that it does not exist."""
 
     async def list_rooms(self) -> tuple[RoomInfo, ...]: ...
 
     async def ensure_room(self, room_name: str, timeout_s: int) -> RoomInfo:
-        """The room, made with both timeouts at `timeout_s` if it did not exist; else with those it has."""
+        """Create the room with both timeouts at `timeout_s`; an existing room keeps its timeouts."""
 
     async def list_dispatches(self, room_name: str) -> tuple[ListedDispatch, ...]:
-        """The dispatches that name an agent. Slow, and unavailable, for a room that does not exist."""
+        """The dispatches with an agent name. Slow, and then unavailable, for a room that does not exist."""
 
     async def list_participants(self, room_name: str) -> tuple[Participant, ...]: ...
 
     async def list_people(self, room_name: str) -> frozenset[str]:
-        """The identities of the people who are in the room, not of those on their way; never to be kept."""
+        """The identities of the people in the room, without those still joining; never to be stored."""
 
     async def create_dispatch(
         self, room_name: str, agent_name: str, row_id: str, metadata: str
     ) -> ListedDispatch: ...
 
     async def delete_dispatch(self, room_name: str, dispatch_id: str) -> bool:
-        """False when LiveKit did not have it. Slow, and unavailable, for a room that does not exist."""
+        """False if LiveKit did not have it. Slow, and then unavailable, for a room that does not exist."""
 
     async def remove_participant(self, room_name: str, identity: str) -> bool:
-        """False when it was not in."""
+        """False if it was not in the room."""
 
     async def probe(self, room_name: str, identity: str) -> Probe:
-        """Ask the agent how it is. Unavailable also for a participant that is not in."""
+        """Probe the agent. Also unavailable for a participant that is not in the room."""
 
 
-def kind_of(name: str, *, is_agent: bool, is_recorder: bool) -> ParticipantKind:
-    """LiveKit's own idea of a dependent (livekit-server, rtc/participant.go, IsDependent)."""
-    if name == "AGENT" or is_agent:
-        return ParticipantKind.AGENT
-    if name == "EGRESS" or is_recorder:
-        return ParticipantKind.DEPENDENT
-    return ParticipantKind.PERSON
+class Permission(Protocol):
+    agent: bool
+    recorder: bool
 
 
-def agent_name_of(attributes: Mapping[str, str]) -> str | None:
-    return attributes.get("lk.agent_name") or attributes.get("lk.agent.name")
+def make_participant(
+    sid: str, identity: str, kind: str, attributes: Mapping[str, str], joined_ms: int, permission: Permission
+) -> Participant:
+    """A participant without personal data: only an agent keeps its identity.
+
+    The kinds are LiveKit's (livekit-server, rtc/participant.go, IsDependent).
+    """
+    joined_at = joined_ms * 1_000 or None
+    if kind == "AGENT" or permission.agent:
+        return Participant(
+            sid=sid,
+            kind=ParticipantKind.AGENT,
+            identity=identity,
+            agent_name=attributes.get("lk.agent_name") or attributes.get("lk.agent.name"),
+            joined_at=joined_at,
+            leaving=attributes.get(LEAVING_ATTRIBUTE),
+        )
+    is_dependent = kind == "EGRESS" or permission.recorder
+    other = ParticipantKind.DEPENDENT if is_dependent else ParticipantKind.PERSON
+    return Participant(sid=sid, kind=other, joined_at=joined_at)

@@ -1,8 +1,7 @@
-"""What a LiveKit JWT claims, believed once one of our keys has signed it and while it is valid.
+"""Verification of LiveKit's JWTs.
 
-Every webhook has such a token, so those of the form that LiveKit writes are verified here, without waste.
-Whatever has another form, or is refused here, is PyJWT's to decide: it is asked about nothing that was
-found good, and its word is final about everything else.
+Every webhook has such a token, so a fast path verifies tokens of the form that LiveKit writes. PyJWT decides
+about every token of another form and every token that the fast path rejects.
 """
 
 import base64
@@ -17,7 +16,7 @@ import msgspec
 
 from app.errors import Unauthenticated
 
-#: How far the clocks of LiveKit and of this machine may be apart.
+#: How far the clocks of LiveKit and this machine may differ.
 LEEWAY_S = 60
 
 
@@ -25,24 +24,24 @@ def _encoded(header: bytes) -> bytes:
     return base64.urlsafe_b64encode(header).rstrip(b"=")
 
 
-#: As LiveKit's server and Go, Python and Rust SDKs write it, and as its JavaScript SDK does.
+#: The header of LiveKit's server and its Go, Python and Rust SDKs, and that of its JavaScript SDK.
 _HEADERS = frozenset(map(_encoded, (b'{"alg":"HS256","typ":"JWT"}', b'{"alg":"HS256"}')))
 
 _decoder = msgspec.json.Decoder(dict[str, Any])
 
 
 def verify_jwt(token: str, keys: Mapping[str, str]) -> dict[str, Any]:
-    """The claims of a token that one of `keys` (secret by key) has signed and that is valid now.
+    """Return the claims of a valid token signed with one of `keys` (secret by key).
 
     Raises:
-        Unauthenticated: saying which of these was not so.
+        Unauthenticated: the signature is wrong, or the token is not valid now.
     """
     claims = verify_usual(token, keys)
     return verify_any(token, keys) if claims is None else claims
 
 
 def verify_usual(token: str, keys: Mapping[str, str]) -> dict[str, Any] | None:
-    """The claims of a good token of the usual form; None says nothing about any other."""
+    """Return the claims of a valid token of the usual form; None if PyJWT has to decide."""
     try:
         signed, _, signature = token.encode("ascii").rpartition(b".")
         header, _, payload = signed.partition(b".")
@@ -62,37 +61,37 @@ def verify_usual(token: str, keys: Mapping[str, str]) -> dict[str, Any] | None:
 
 
 def verify_any(token: str, keys: Mapping[str, str]) -> dict[str, Any]:
-    """As `verify_jwt`, all of it by PyJWT."""
+    """Do the same as `verify_jwt`, with PyJWT alone."""
     try:
         issuer = jwt.decode(token, options={"verify_signature": False}).get("iss")
         secret = keys.get(issuer) if isinstance(issuer, str) else None
         if secret is None:
-            raise Unauthenticated("the token is signed with a key that is not ours")
+            raise Unauthenticated("Unknown API key in the token's issuer")
         claims: dict[str, Any] = jwt.decode(
             token, secret, algorithms=["HS256"], leeway=LEEWAY_S, options={"require": ["exp", "iss"]}
         )
     except jwt.ExpiredSignatureError as error:
-        raise Unauthenticated("the token has expired") from error
+        raise Unauthenticated("The token has expired") from error
     except (jwt.PyJWTError, ValueError) as error:
-        raise Unauthenticated("the token is not a valid LiveKit token") from error
+        raise Unauthenticated("The token is not a valid LiveKit token") from error
     return claims
 
 
 def _decoded(segment: bytes) -> bytes:
-    """Raises: ValueError: it is not what base64url makes of any bytes."""
+    """Raises: ValueError: the segment is not canonical base64url."""
     padded = segment.translate(_STANDARD_ALPHABET) + b"=" * (-len(segment) % 4)
     decoded = binascii.a2b_base64(padded, strict_mode=True)
     if _encoded(decoded) != segment:
-        raise ValueError("another form")
+        raise ValueError("not canonical")
     return decoded
 
 
-#: Of base64url. What stands for these in the other alphabet becomes what stands in none.
+#: From base64url. The two characters that only standard base64 has become invalid.
 _STANDARD_ALPHABET = bytes.maketrans(b"-_+/", b"+/  ")
 
 
 def _is_valid_now(claims: Mapping[str, Any]) -> bool:
-    """Whether the claims that say when and for whom are of the usual types, and are met."""
+    """Whether the time and audience claims have the usual types and hold now."""
     if "aud" in claims or type(claims.get("sub", "")) is not str or type(claims.get("jti", "")) is not str:
         return False
     begins, issued, ends = claims.get("nbf", 0), claims.get("iat", 0), claims.get("exp")

@@ -1,10 +1,9 @@
-"""LiveKit's Twirp calls: the one that livekit-api lacks, and what an error of theirs means."""
+"""LiveKit's Twirp API: the RPC call that livekit-api lacks, and the translation of errors."""
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 import aiohttp
 from livekit import api
@@ -18,16 +17,12 @@ _PROBE_TIMEOUT_MS = 2_000
 _RPC_ERROR = re.compile(r"RpcError (\d{4})")
 
 
-class _Refusal(LiveKitRefused):
-    """A refusal with Twirp's code, for those that mean something."""
-
-    def __init__(self, message: str, twirp_code: str) -> None:
-        super().__init__(message)
-        self.twirp_code = twirp_code
+class Absent(LiveKitRefused):
+    """LiveKit does not have the room, the dispatch or the participant."""
 
 
 class NoDataChannel(Exception):
-    """The participant's data channel is not up: it has only just joined, or froze while joining."""
+    """The participant's data channel is not open: it has just joined, or it froze while joining."""
 
 
 class RpcFailed(Exception):
@@ -37,13 +32,13 @@ class RpcFailed(Exception):
 
 
 class RpcRoomService(RoomService):
-    """livekit-api's room service with the one call that it lacks."""
+    """livekit-api's room service with the RPC call that it lacks."""
 
     async def perform_rpc(self, room_name: str, identity: str, method: str) -> str:
-        """Call a method of a participant and return what it answers.
+        """Call a method of a participant and return its answer.
 
         Raises:
-            NoDataChannel: seen as 500 internal from livekit-server 1.13.5.
+            NoDataChannel: a 500 internal of livekit-server 1.13.5.
             RpcFailed: the participant did not answer, or does not know the method
                 (1400 unsupported method, 1501 connection timeout, 1502 response timeout).
         """
@@ -70,37 +65,32 @@ class RpcRoomService(RoomService):
         return payload
 
 
-@dataclass
-class _Found:
-    found: bool = True
-
-
-@asynccontextmanager
-async def absent_is_false() -> AsyncIterator[_Found]:
-    result = _Found()
-    try:
-        yield result
-    except _Refusal as refusal:
-        if refusal.twirp_code != "not_found":
-            raise
-        result.found = False
-
-
 @asynccontextmanager
 async def translated(timeout_s: float = CALL_TIMEOUT_S) -> AsyncIterator[None]:
-    """Outcomes of a call: an answer, a refusal (LiveKit said no), or unknown (it could not be asked)."""
+    """Translate errors of a call: LiveKitRefused if LiveKit rejected it, else LiveKitUnavailable."""
     try:
         async with asyncio.timeout(timeout_s):
             yield
     except TimeoutError as error:
         raise LiveKitTimeout(f"LiveKit did not answer within {timeout_s} s") from error
     except aiohttp.ClientConnectorError as error:
-        raise LiveKitUnreachable("LiveKit cannot be reached") from error
+        raise LiveKitUnreachable("LiveKit is not reachable") from error
     except aiohttp.ClientError as error:
-        raise LiveKitUnavailable(f"LiveKit cannot be reached ({type(error).__name__})") from error
+        raise LiveKitUnavailable(f"LiveKit is not reachable ({type(error).__name__})") from error
     except api.TwirpError as error:
         if error.status in (401, 403):
-            raise _Refusal("LiveKit does not accept our API key and secret", error.code) from error
+            raise LiveKitRefused("LiveKit rejected the API key and secret") from error
         if error.status == 429 or error.status >= 500:  # noqa: PLR2004 - HTTP's own numbers
             raise LiveKitUnavailable(f"LiveKit answered {error.status} {error.code}") from error
-        raise _Refusal(f"LiveKit refused: {error.code}", error.code) from error
+        refused = Absent if error.code == "not_found" else LiveKitRefused
+        raise refused(f"LiveKit rejected the call: {error.code}") from error
+
+
+async def existed(call: Awaitable[object], timeout_s: float = CALL_TIMEOUT_S) -> bool:
+    """Make a call that ends something; False if LiveKit did not have it."""
+    try:
+        async with translated(timeout_s):
+            await call
+    except Absent:
+        return False
+    return True

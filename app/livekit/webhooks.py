@@ -1,4 +1,4 @@
-"""LiveKit's webhooks: is it LiveKit's, and what does it say about who is in a room."""
+"""LiveKit's webhooks: verification, and translation into room events."""
 
 import base64
 import hashlib
@@ -13,23 +13,23 @@ from livekit import api
 from app.config.settings import Keypair
 from app.errors import Malformed, Unauthenticated
 from app.lifecycle import SECOND_US
-from app.livekit.interface import LEAVING_ATTRIBUTE, agent_name_of, kind_of
+from app.livekit.interface import make_participant
 from app.livekit.jwt import verify_jwt
 from app.state.changes import RoomEvent, RoomEventKind
-from app.state.presence import Participant, ParticipantKind, Room
+from app.state.presence import Participant, Room
 
 _KINDS: Mapping[str, RoomEventKind] = MappingProxyType(
     {
         "participant_joined": RoomEventKind.JOINED,
         "participant_left": RoomEventKind.LEFT,
-        # Someone who never became active: LiveKit sends this in place of a leave.
+        # LiveKit sends this instead of a leave for a participant that never became active.
         "participant_connection_aborted": RoomEventKind.LEFT,
         "room_started": RoomEventKind.STARTED,
         "room_finished": RoomEventKind.FINISHED,
     }
 )
 
-#: What LiveKit sends today and we have no use for (livekit/protocol, webhook/events.go).
+#: Events that LiveKit sends and this service does not need (livekit/protocol, webhook/events.go).
 IGNORED_EVENTS = frozenset(
     {
         "track_published",
@@ -82,11 +82,11 @@ class WebhookBody(msgspec.Struct, rename="camel"):
 
 
 class Webhook(msgspec.Struct, frozen=True, kw_only=True):
-    """A webhook that LiveKit has signed; `event` None where it says nothing about who is in."""
+    """A verified webhook; `event` None if it does not report presence."""
 
     name: str
     event: RoomEvent | None
-    #: By LiveKit's clock, which tells whole seconds here; None when it did not say.
+    #: By LiveKit's clock, in whole seconds; None if not reported.
     sent_at: int | None = None
 
 
@@ -94,46 +94,44 @@ _decoder = msgspec.json.Decoder(WebhookBody)
 
 
 def signed_digest(authorization: str | None, keys: Mapping[str, str]) -> bytes:
-    """The SHA-256 of the body that one of our LiveKit's keys has signed, and lately.
+    """Return the SHA-256 of the body that the Authorization header signs with one of `keys`.
 
     Raises:
-        Unauthenticated: the header is missing, not valid now, or signs no body.
+        Unauthenticated: the header is missing, is not valid now, or signs no body.
     """
     if not authorization:
-        raise Unauthenticated("LiveKit signs its webhooks in the Authorization header; there is none")
-    # LiveKit sends the token bare; some proxies and tools put the scheme before it.
+        raise Unauthenticated("The Authorization header with LiveKit's signature is missing")
+    # LiveKit sends the bare token; some proxies and tools add the scheme.
     token = authorization.removeprefix("Bearer ").strip()
-    claimed = verify_jwt(token, keys).get("sha256")
-    if not isinstance(claimed, str):
-        raise Unauthenticated("the token does not sign a body")
+    claims = verify_jwt(token, keys)
     try:
-        return base64.b64decode(claimed, validate=True)
-    except ValueError as error:
-        raise Unauthenticated("the token does not sign a body") from error
+        return base64.b64decode(claims["sha256"], validate=True)
+    except (KeyError, TypeError, ValueError) as error:
+        raise Unauthenticated("The token does not sign a body") from error
 
 
 def check_digest(body: bytes, digest: bytes) -> None:
-    """Raises: Unauthenticated: it is another body that was signed."""
+    """Raises: Unauthenticated: the digest is that of another body."""
     if not hmac.compare_digest(hashlib.sha256(body).digest(), digest):
-        raise Unauthenticated("the token signs another body")
+        raise Unauthenticated("The token signs another body")
 
 
 def sign(body: bytes, keypair: Keypair) -> str:
-    """What LiveKit writes into the Authorization header of this body, good for five minutes."""
+    """Make the Authorization header that LiveKit sends with this body, valid for five minutes."""
     digest = base64.b64encode(hashlib.sha256(body).digest()).decode()
     return api.AccessToken(keypair.key, keypair.secret).with_sha256(digest).with_ttl(_SIGNED_FOR).to_jwt()
 
 
 def translate(body: bytes) -> Webhook:
-    """What a verified body says.
+    """Decode a verified body.
 
     Raises:
-        Malformed: it is not a webhook of LiveKit's form.
+        Malformed: the body does not have the form of LiveKit's webhooks.
     """
     try:
         decoded = _decoder.decode(body)
         if not decoded.event:
-            raise Malformed("the body names no event")
+            raise Malformed("The body has no event name")
         created_at_s = _number(decoded.created_at)
         return Webhook(
             name=decoded.event,
@@ -141,11 +139,11 @@ def translate(body: bytes) -> Webhook:
             sent_at=created_at_s * SECOND_US or None,
         )
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
-        raise Malformed("the body is not a LiveKit webhook") from error
+        raise Malformed("The body is not a LiveKit webhook") from error
 
 
 def stored_id(created_at_s: int, event_id: str) -> str:
-    """What a webhook with this time and this id is known by; it sorts by the time."""
+    """The id under which a webhook is stored; it sorts by time."""
     return f"{created_at_s:010}.{event_id}"
 
 
@@ -177,34 +175,27 @@ def _room_event(body: WebhookBody, created_at_s: int) -> RoomEvent | None:
     )
 
 
-def _participant(participant: _Participant) -> Participant:
-    _check_text(participant.sid, 64)
-    _check_text(participant.identity, 256)
-    permission = participant.permission or _Permission()
-    kind = kind_of(str(participant.kind), is_agent=permission.agent, is_recorder=permission.recorder)
-    is_agent = kind is ParticipantKind.AGENT
-    agent_name = agent_name_of(participant.attributes) if is_agent else None
-    _check_text(agent_name or "", 256)
-    joined_ms = _number(participant.joined_at_ms) or _number(participant.joined_at) * 1_000
-    return Participant(
-        sid=participant.sid,
-        kind=kind,
-        identity=participant.identity if is_agent else None,
-        agent_name=agent_name,
-        joined_at=joined_ms * 1_000 or None,
-        leaving=participant.attributes.get(LEAVING_ATTRIBUTE) if is_agent else None,
+def _participant(info: _Participant) -> Participant:
+    _check_text(info.sid, 64)
+    _check_text(info.identity, 256)
+    joined_ms = _number(info.joined_at_ms) or _number(info.joined_at) * 1_000
+    permission = info.permission or _Permission()
+    participant = make_participant(
+        info.sid, info.identity, str(info.kind), info.attributes, joined_ms, permission
     )
+    _check_text(participant.agent_name or "", 256)
+    return participant
 
 
 def _check_text(text: str, limit: int) -> None:
-    """Postgres takes no NUL, and neither database more than its column holds."""
+    """Postgres rejects NUL, and neither database stores more than its column's length."""
     if len(text) > limit or "\0" in text:
-        raise ValueError("a name is too long, or has a character that no name has")
+        raise ValueError("the text is too long or contains NUL")
 
 
 def _number(value: str | int) -> int:
-    """A 64-bit number, whichever way it was written; beyond 63 bits no table can hold it."""
+    """Read a 64-bit number, written as a number or a string; larger numbers do not fit a column."""
     number = int(value)
     if not 0 <= number < 2**53:
-        raise ValueError("a number is out of range")
+        raise ValueError("the number is out of range")
     return number

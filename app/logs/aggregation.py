@@ -1,4 +1,4 @@
-"""Lines that say the same again: the first are written, the others counted, and the count is written."""
+"""Aggregation of repeated lines: the first are written, the rest are counted in one line."""
 
 import logging
 from collections import OrderedDict
@@ -8,15 +8,15 @@ from typing import NamedTuple
 
 _SECOND_US = 1_000_000
 
-#: A library that puts values into its sentences makes any number of kinds; those beyond are all written.
+#: A library that puts values into its messages makes any number of kinds; beyond this all are written.
 _MOST_KINDS = 1_000
 
-#: What an operator follows a dispatch by: each line is about another one, and none is the same again.
-LIFECYCLE_ACTIONS = frozenset({"dispatch", "reuse", "replace", "cleanup", "transition"})
+#: An operator follows a dispatch by these, so that they are never aggregated.
+LIFECYCLE_ACTIONS = frozenset({"dispatch", "reuse", "transition"})
 
 
 class Kind(NamedTuple):
-    """What lines have in common that say the same; their fields may differ."""
+    """What repeated lines have in common; their fields may differ."""
 
     logger: str
     level: int
@@ -26,7 +26,7 @@ class Kind(NamedTuple):
 
 def action_of(record: logging.LogRecord) -> str | None:
     action = getattr(record, "action", None)
-    # Another library may mean something else by it.
+    # Another library may use the name for something else.
     return action if isinstance(action, str) else None
 
 
@@ -41,15 +41,15 @@ class Group:
 
     kind: Kind
     began_at: int
-    #: So many more are written as they come.
+    #: How many more are written as they come.
     to_write: int
-    #: Counted since, and not reported yet.
+    #: Counted since the last report.
     repeated: int = 0
 
     def record(self, now: int) -> logging.LogRecord:
-        """The line that stands for those that were counted."""
+        """The line that replaces the counted ones."""
         record = logging.LogRecord(
-            self.kind.logger, self.kind.level, "", 0, "The same was logged again", None, None
+            self.kind.logger, self.kind.level, "", 0, "The same message was logged again", None, None
         )
         vars(record).update(
             action=self.kind.action,
@@ -61,17 +61,17 @@ class Group:
 
 
 class Collapse:
-    """One rule: of each kind `first` lines are written in a window; `later` in one that follows repeats."""
+    """One rule: writes `first` lines of each kind in a window, and `later` in a window after repeats."""
 
     def __init__(self, *, window_s: int, first: int, later: int) -> None:
         self._window_us = window_s * _SECOND_US
         self._first = first
         self._later = later
-        #: The window that began first is first.
+        #: Ordered by the start of the window.
         self._groups: OrderedDict[Kind, Group] = OrderedDict()
 
     def keeps(self, kind: Kind, now: int) -> bool:
-        """Whether this line is to be written; if not, it is counted."""
+        """True if this line is to be written; otherwise it is counted."""
         group = self._groups.get(kind)
         if group is None:
             if len(self._groups) < _MOST_KINDS:
@@ -84,7 +84,7 @@ class Collapse:
         return False
 
     def due(self, now: int) -> Group | None:
-        """The first group whose window is over, and that has something to report."""
+        """The first group with a report whose window is over."""
         while self._groups:
             group = next(iter(self._groups.values()))
             if now - group.began_at < self._window_us:
@@ -95,23 +95,23 @@ class Collapse:
         return None
 
     def unreported(self) -> Group | None:
-        """Any group that has something to report, its window being over or not."""
+        """Any group with a report, whether its window is over or not."""
         return next((group for group in self._groups.values() if group.repeated), None)
 
     def begin_anew(self, group: Group, now: int) -> None:
-        """The group has been reported: its next window begins."""
+        """Begin the next window of a group that was reported."""
         group.began_at, group.repeated, group.to_write = now, 0, self._later
         self._groups.move_to_end(group.kind)
 
 
 class Aggregation:
-    """The rules: what is counted, and in what window.
+    """The rules: which lines are aggregated, and in what window.
 
-    Memory that runs short: one line a minute. Connections: the first, then a count every five minutes.
-    Anything else but errors and the lifecycle: 20 lines of a kind in ten seconds, then a count.
+    Out of memory: one line a minute. Connections: the first, then a count every five minutes. Errors and the
+    lifecycle: never. Anything else: 20 lines of a kind in ten seconds, then a count.
     """
 
-    _MEMORY = Kind("app", logging.WARNING, "Memory runs short", "memory")
+    _MEMORY = Kind("app", logging.WARNING, "Running out of memory", "memory")
 
     def __init__(self) -> None:
         self._memory = Collapse(window_s=60, first=1, later=0)
@@ -120,7 +120,7 @@ class Aggregation:
         self._all = (self._memory, self._connections, self._repeats)
 
     def keeps(self, record: logging.LogRecord, now: int) -> bool:
-        """Whether this line is to be written; if not, it is counted."""
+        """True if this line is to be written; otherwise it is counted."""
         kind = kind_of(record)
         if kind.action == "memory" or _is_out_of_memory(record):
             return self._memory.keeps(self._MEMORY, now)
@@ -131,7 +131,7 @@ class Aggregation:
         return self._repeats.keeps(kind, now)
 
     def due(self, now: int) -> Iterator[tuple[Collapse, Group]]:
-        """What has to be reported; ends early unless each is begun anew."""
+        """The groups to report; each must be begun anew before the next."""
         for collapse in self._all:
             while group := collapse.due(now):
                 yield collapse, group

@@ -1,16 +1,16 @@
-"""What a line of the log says about the request that it belongs to, without being told."""
+"""The request id of the current context, which every log line gets."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-#: Tasks that a request starts inherit it, so that what comes of the request later can be followed too.
+#: Tasks that a request starts inherit it, so that later work for the request can be followed too.
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 
 
 @contextmanager
 def bind(id_: str) -> Iterator[None]:
-    """Write `id_` as the `request_id` of every line that is logged inside."""
+    """Log `id_` as the `request_id` of every line inside the block."""
     token = request_id.set(id_)
     try:
         yield

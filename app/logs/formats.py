@@ -1,4 +1,4 @@
-"""The two forms of a line: JSON for machines, text for a terminal. Nothing in a field can begin a new one."""
+"""The two log formats: JSON for machines, text for a terminal. No field can forge a line."""
 
 import logging
 import re
@@ -9,14 +9,14 @@ import msgspec
 
 from app.logs.redaction import RecordCleaner
 
-#: JSON lets them stand, but some readers end a line there, and some terminals obey or turn text around.
+#: JSON allows these, but they end a line, control a terminal or reverse its text in some readers.
 _UNSAFE = re.compile("[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 _ONE_WORD = re.compile(r"[^\s\"'=]+")
 
 
 class Form(Protocol):
     def lines(self, record: logging.LogRecord, now: int) -> list[str]:
-        """The record as lines, of which the first can stand alone. Never raises."""
+        """The record as lines; the first can stand alone. Never raises."""
 
 
 class JsonForm:
@@ -31,7 +31,7 @@ class JsonForm:
             "message": self._cleaner.sentence(record),
         }
         for name, value in self._cleaner.fields(record).items():
-            # A field cannot pose as one of ours.
+            # A field cannot replace one of ours.
             line.setdefault(name, value)
         if exception := self._cleaner.exception(record):
             line["exception"] = exception
@@ -56,7 +56,7 @@ def _encode(line: dict[str, object]) -> str:
     try:
         text = msgspec.json.encode(line).decode()
     except UnicodeEncodeError:
-        # Half a surrogate pair, from a name of a file or a header that is not UTF-8.
+        # Half a surrogate pair, from a file name or a header that is not UTF-8.
         text = msgspec.json.encode(_whole(line)).decode()
     return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
@@ -75,5 +75,5 @@ def _quoted(value: object) -> str:
 
 
 def printable(text: str) -> str:
-    """The text without what would move a terminal's cursor, or do worse: names are other people's."""
+    """Escape what would control a terminal: names come from other people."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

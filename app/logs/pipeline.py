@@ -1,4 +1,4 @@
-"""The one way out for every record: counted with its like, let through or dropped, and made into lines."""
+"""The log pipeline: aggregates, limits and formats every record, and hands it to the output."""
 
 import logging
 import threading
@@ -8,12 +8,11 @@ from typing import NamedTuple
 
 from app.clock import Clock
 from app.logs.aggregation import LIFECYCLE_ACTIONS, Aggregation, Collapse, Group, action_of
-from app.logs.counts import LogCounts
+from app.logs.counts import DropSummary, LogCounts
 from app.logs.formats import Form
 from app.logs.limiter import LogRateLimiter, Rank
-from app.logs.summary import DropSummary
 
-#: How often it is asked whether a report is due.
+#: How often due reports are checked.
 _LOOK_EVERY_US = 100_000
 
 
@@ -22,7 +21,7 @@ class Output(NamedTuple):
 
     text: str
     lines: int
-    #: None: one of our own, for which nobody called.
+    #: None: a report of our own, which is not a call.
     level: str | None
 
 
@@ -35,7 +34,7 @@ def rank_of(record: logging.LogRecord) -> Rank:
 
 
 class Pipeline:
-    """Safe to be called by any thread, and by whatever runs while a line is being made."""
+    """Safe for any thread, and for code that logs while a line is being formatted."""
 
     def __init__(
         self,
@@ -45,7 +44,7 @@ class Pipeline:
         clock: Clock,
         send: Callable[[Output], None],
     ) -> None:
-        """Everything that is given to `send` has to be finished; `aggregation` None: nothing is counted."""
+        """Call `finish` for every output that `send` gets. `aggregation` None: no line is aggregated."""
         self.counts = LogCounts()
         self._form = form
         self._limiter = limiter
@@ -61,10 +60,10 @@ class Pipeline:
     def take(self, record: logging.LogRecord) -> None:
         with self._lock:
             if self._is_busy:
-                # A finalizer logs, or a field as it is shown; the budget is in the middle of something.
+                # A finalizer or a field's __str__ logs while this thread is in the pipeline.
                 self._held.append(record)
                 return
-            # Most calls are for lines that are dropped: a context manager would double what they cost.
+            # Most calls are for dropped lines: a context manager would double their cost.
             self._is_busy = True
             try:
                 self._take(record)
@@ -74,19 +73,19 @@ class Pipeline:
                 self._is_busy = False
 
     def finish(self, output: Output, *, has_left: bool) -> None:
-        """Count what has been sent: it is written now, or it never will be."""
+        """Count an output that was sent: it is written or lost."""
         with self._lock:
             self._limiter.finish(output.lines, self._clock.now())
             if output.level is not None:
                 (self.counts.written if has_left else self.counts.dropped)[output.level] += 1
 
     def report(self) -> None:
-        """Write what is due by now, for a process that has nothing else to say."""
+        """Write the reports that are due, for a process that logs nothing else."""
         with self._lock, self._alone():
             self._report(self._clock.now())
 
     def report_rest(self) -> bool:
-        """Write what has not been reported yet; False: there is no room for all of it now."""
+        """Write all remaining reports; False if there is no room for all of them now."""
         with self._lock, self._alone():
             now = self._clock.now()
             unreported = self._aggregation.unreported() if self._aggregation else iter(())
@@ -116,7 +115,7 @@ class Pipeline:
         held, self._held = self._held, []
         for record in held:
             self._take(record)
-        # What these have led to in turn could go on for ever.
+        # What these log in turn could go on for ever.
         for record in self._held:
             self.counts.dropped[record.levelname.lower()] += 1
         self._held = []
@@ -132,22 +131,22 @@ class Pipeline:
         return True
 
     def _report(self, now: int) -> None:
-        is_all_said = not self._drops.is_due(now) or self._report_drops(now)
+        is_complete = not self._drops.is_due(now) or self._report_drops(now)
         if self._aggregation:
-            is_all_said &= self._report_groups(self._aggregation.due(now), now)
-        # Where there was no room, the next record must not get what comes free before a report does.
-        self._report_at = now + _LOOK_EVERY_US if is_all_said else now
+            is_complete &= self._report_groups(self._aggregation.due(now), now)
+        # Without room now, the report has to come before the next record.
+        self._report_at = now + _LOOK_EVERY_US if is_complete else now
 
     def _report_drops(self, now: int) -> bool:
         record = self._drops.record(now)
-        # One line a minute: it may go before anything else.
+        # One line a minute may have the highest rank.
         if record and not self._write(record, Rank.ERROR, None, now):
             return False
         self._drops.begin_anew(now)
         return True
 
     def _report_groups(self, groups: Iterator[tuple[Collapse, Group]], now: int) -> bool:
-        """False: there was no room for all; the others go on counting."""
+        """False if there was no room for all; the others continue counting."""
         for collapse, group in groups:
             if not self._write(group.record(now), Rank.WARNING, None, now):
                 return False

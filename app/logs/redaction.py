@@ -1,4 +1,4 @@
-"""What must not get out: secrets and tokens never, rooms and people not where they are to be hidden."""
+"""Redaction: removes secrets and tokens from records, and hashes rooms and people if asked to."""
 
 import hashlib
 import logging
@@ -8,13 +8,13 @@ from collections.abc import Iterable, Mapping
 
 from app.logs.context import request_id
 
-#: What every record has; the rest came with `extra`.
+#: Attributes of every record; the rest came with `extra`.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
-#: Fields that say where somebody is, or who.
+#: Fields that identify a room or a person.
 HIDDEN_FIELDS = frozenset({"room", "identity", "participant", "agent_identity", "caller", "address"})
 
-#: A shorter secret is a word of a test's, and may well stand in a sentence.
+#: A shorter secret is a test's, and may be a common word.
 _SHORTEST_SECRET = 8
 _LONGEST_TEXT = 8_000
 _DEEPEST = 4
@@ -23,7 +23,7 @@ _USER_IN_URL = r"(?<=://)[^\s/@]+:[^\s/@]+(?=@)"
 
 
 class Redaction:
-    """Names as hashes, the same for as long as LiveKit's secret is, and of no use without it."""
+    """Hashes names, keyed with LiveKit's secret: stable as long as the secret, useless without it."""
 
     def __init__(self, secret: str) -> None:
         self._key = hashlib.blake2b(secret.encode(), digest_size=32, person=b"log redaction").digest()
@@ -34,12 +34,12 @@ class Redaction:
 
 
 class RecordCleaner:
-    """Takes records apart into what may be written."""
+    """Turns records into the texts and fields that may be written."""
 
     def __init__(self, secrets: Iterable[str] = (), redaction: Redaction | None = None) -> None:
-        """`redaction` None: names are written as they are, in fields."""
+        """`redaction` None: fields keep names as they are."""
         known = {secret for secret in secrets if len(secret) >= _SHORTEST_SECRET}
-        # The longest first: one may begin with another.
+        # Longest first: one may be the beginning of another.
         patterns = [*map(re.escape, sorted(known, key=len, reverse=True)), _JWT, _USER_IN_URL]
         self._secrets = re.compile("|".join(patterns))
         self._redaction = redaction
@@ -47,11 +47,11 @@ class RecordCleaner:
     def sentence(self, record: logging.LogRecord) -> str:
         is_ours = record.name.partition(".")[0] == "app"
         if self._redaction and not is_ours and record.args:
-            # What another library puts into its sentences may be anybody's name.
+            # Another library's arguments may be names.
             return self.text(record.msg)
         try:
             return self.text(record.getMessage())
-        except Exception:  # noqa: BLE001 - a wrong number of arguments, or one that cannot be shown
+        except Exception:  # noqa: BLE001 - wrong number of arguments, or one without str()
             return self.text(record.msg)
 
     def fields(self, record: logging.LogRecord) -> dict[str, object]:
@@ -64,7 +64,7 @@ class RecordCleaner:
         return fields
 
     def exception(self, record: logging.LogRecord) -> str | None:
-        """The traceback; without the errors' own words where names are to be hidden."""
+        """The traceback; without the errors' messages if names are hidden."""
         error = record.exc_info[1] if record.exc_info else None
         if error is None:
             return None
@@ -75,7 +75,7 @@ class RecordCleaner:
     def text(self, value: object) -> str:
         try:
             text = str(value)
-        except Exception:  # noqa: BLE001 - whatever it is, the line is worth more
+        except Exception:  # noqa: BLE001 - the line matters more than this value
             return f"<{type(value).__name__}>"
         text = self._secrets.sub("***", text)
         if len(text) <= _LONGEST_TEXT:
@@ -84,7 +84,7 @@ class RecordCleaner:
         return f"{text[:half]} ... {text[-half:]}"
 
     def _plain(self, name: str, value: object, depth: int) -> object:
-        """The value as JSON has it."""
+        """The value in JSON's types."""
         if value is None or isinstance(value, bool | float):
             return value
         if name in HIDDEN_FIELDS and self._redaction:
@@ -99,7 +99,7 @@ class RecordCleaner:
 
 
 def _outline(error: BaseException, seen: set[int]) -> list[str]:
-    """Where it was raised and of what type it is, likewise what led to it; no word that it was given."""
+    """The places and types of an error and its causes, without their messages."""
     seen.add(id(error))
     lines: list[str] = []
     origin = error.__cause__ or (None if error.__suppress_context__ else error.__context__)

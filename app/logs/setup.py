@@ -1,4 +1,4 @@
-"""What puts the log in place: one handler at the root, so that other libraries' lines go the same way."""
+"""Logging setup: one handler at the root logger, for other libraries' lines too."""
 
 import logging
 import sys
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 class LogHandler(logging.Handler):
-    """The log of this process while it runs."""
+    """The root handler of this process."""
 
     def __init__(self, pipeline: Pipeline, output: OutputThread) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class LogHandler(logging.Handler):
         self._pipeline.take(record)
 
     def close(self) -> None:
-        """Write what is left to say. What is logged after is lost."""
+        """Write what is pending. Later records are lost."""
         self._output.close()
         super().close()
 
@@ -48,7 +48,7 @@ def configure_logging(
     cleaner: RecordCleaner | None = None,
     clock: Clock | None = None,
 ) -> LogHandler:
-    """Send everything to `stream`; platforms take standard error for errors.
+    """Send everything to `stream`: standard output, since platforms show standard error as errors.
 
     `rate_limit`: lines in any second; 0: no limit.
     """
@@ -59,7 +59,7 @@ def configure_logging(
         Pipeline(form, LogRateLimiter(rate_limit), aggregation, clock or SteadyClock(), output.send), output
     )
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    # These two log every statement, with its parameters, at DEBUG.
+    # These two log every statement with its parameters at DEBUG.
     for name in ("aiosqlite", "sqlalchemy.engine"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -67,11 +67,11 @@ def configure_logging(
 
 
 def prepare_process() -> None:
-    """For a process that is nothing but the service: calls are cheap, and Python's own words are logged."""
-    # As logging's manual has it: no line says which file or thread it is from, and to look is half of a call.
-    logging._srcfile = None  # noqa: SLF001 - the manual's own way
+    """For the service's own process: make calls cheap, and log Python's own warnings and errors."""
+    # As logging's manual suggests: no line shows its file or thread, and to find them is half of a call.
+    logging._srcfile = None  # noqa: SLF001 - as the manual does
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    # Else these go to standard error: past the limit, and in many lines.
+    # Otherwise these go to standard error, without the limit and in many lines.
     logging.captureWarnings(True)
     threading.excepthook = _log_thread
     sys.unraisablehook = _log_unraisable
@@ -79,8 +79,10 @@ def prepare_process() -> None:
 
 def _log_thread(failure: threading.ExceptHookArgs) -> None:
     if failure.exc_type is not SystemExit:
-        logger.error("A thread has failed", exc_info=failure.exc_value, extra={"action": "thread"})
+        logger.error(
+            "Unhandled exception in a thread", exc_info=failure.exc_value, extra={"action": "thread"}
+        )
 
 
 def _log_unraisable(failure: "sys.UnraisableHookArgs") -> None:
-    logger.error("An error could not be raised", exc_info=failure.exc_value, extra={"action": "unraisable"})
+    logger.error("Exception ignored by Python", exc_info=failure.exc_value, extra={"action": "unraisable"})

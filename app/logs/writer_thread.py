@@ -1,4 +1,4 @@
-"""The way out of the process: a thread that waits for the output, so that nobody else has to."""
+"""The writer thread, which alone waits for the output."""
 
 import os
 import select
@@ -11,16 +11,16 @@ from typing import TextIO
 from app.logs.pipeline import Output, Pipeline
 
 _REPORT_EVERY_S = 1.0
-#: In a second there is room again for what is left to say.
-_LAST_WORDS_TRIES, _LAST_WORDS_PAUSE_S = 24, 0.05
+#: Within a second there is room again for the last reports.
+_LAST_REPORTS_TRIES, _LAST_REPORTS_PAUSE_S = 24, 0.05
 _STOP_PATIENCE_S = 3.0
 
 
 class OutputThread:
-    """Writes what is sent, and has the pipe report on time although nothing is logged."""
+    """Writes what is sent, and lets the pipeline report in time when nothing is logged."""
 
     def __init__(self, write: Callable[[bytes], None]) -> None:
-        """`write` may wait; OSError and ValueError mean that the bytes are lost."""
+        """`write` may block; OSError and ValueError mean that the bytes are lost."""
         self._write = write
         # Reentrant, unlike Queue: a finalizer may log while this thread is inside it.
         self._queue: SimpleQueue[Output | None] = SimpleQueue()
@@ -28,7 +28,7 @@ class OutputThread:
         self._thread: threading.Thread | None = None
 
     def start(self, pipeline: Pipeline) -> None:
-        # A daemon, since an output that takes nothing must not keep the process from ending.
+        # A daemon, since a blocked output must not keep the process from ending.
         self._thread = threading.Thread(target=self._run, args=(pipeline,), name="log", daemon=True)
         self._thread.start()
 
@@ -36,7 +36,7 @@ class OutputThread:
         self._queue.put(output)
 
     def close(self) -> None:
-        """Write what was sent before, and the last reports; give up on an output that takes nothing."""
+        """Write what was sent and the last reports; give up if the output is blocked."""
         if self._thread is not None:
             self._queue.put(None)
             self._thread.join(_STOP_PATIENCE_S)
@@ -52,27 +52,27 @@ class OutputThread:
             if output is None:
                 break
             self._finish(pipeline, output)
-        for _ in range(_LAST_WORDS_TRIES):
-            is_all_said = pipeline.report_rest()
+        for _ in range(_LAST_REPORTS_TRIES):
+            is_complete = pipeline.report_rest()
             while not self._queue.empty():
                 if output := self._queue.get():
                     self._finish(pipeline, output)
-            if is_all_said:
+            if is_complete:
                 return
-            self._paused.wait(_LAST_WORDS_PAUSE_S)
+            self._paused.wait(_LAST_REPORTS_PAUSE_S)
 
     def _finish(self, pipeline: Pipeline, output: Output) -> None:
         try:
             self._write(output.text.encode("utf-8", "backslashreplace"))
         except (OSError, ValueError):
-            # Nobody reads any more, it is closed, or the disk is full. Where could that be said?
+            # Nobody reads it, it is closed, or the disk is full: there is nowhere to report it.
             pipeline.finish(output, has_left=False)
         else:
             pipeline.finish(output, has_left=True)
 
 
 def writer_to(stream: TextIO) -> Callable[[bytes], None]:
-    """Writes past the stream's own buffer and lock, which a thread that waits would hold at the exit."""
+    """Bypasses the stream's own buffer and lock, which a blocked thread would hold at the exit."""
     stream.flush()
     try:
         stream.fileno()

@@ -1,4 +1,8 @@
-"""Metric families that are read from plain counts at every scrape, so that counting costs next to nothing."""
+"""Metric families that are read from plain counts at every scrape.
+
+Counting is on the path of every webhook: `+= 1` on a Counter takes 0.2 us, prometheus_client's own
+`labels().inc()` 1.8 us, and its counters would each add a `_created` series.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -9,7 +13,9 @@ from prometheus_client.registry import Collector
 
 Kind: TypeAlias = type[CounterMetricFamily] | type[GaugeMetricFamily]
 
-#: The key of the one value of a family without labels.
+PREFIX = "agent_lifecycle_"
+
+#: The key of the only value in a family without labels.
 ONLY = ()
 
 
@@ -20,7 +26,7 @@ class Family:
     name: str
     text: str
     labels: tuple[str, ...]
-    #: Values by those of the labels: a tuple of them, or, where there is one label, a string.
+    #: Values by label values: a tuple, or a string for a single label.
     read: Callable[[], Mapping[Any, float]]
     kind: Kind = CounterMetricFamily
 
@@ -30,13 +36,13 @@ class Families(Collector):
         self._families = tuple(families)
 
     def describe(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
-        """The names alone, so that a registry can refuse a second one."""
+        """The names alone, so that the registry can reject duplicates."""
         for family in self._families:
-            yield family.kind(family.name, family.text, labels=family.labels)
+            yield family.kind(PREFIX + family.name, family.text, labels=family.labels)
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
         for family in self._families:
-            collected = family.kind(family.name, family.text, labels=family.labels)
+            collected = family.kind(PREFIX + family.name, family.text, labels=family.labels)
             for key, value in sorted(family.read().items()):
                 collected.add_metric((key,) if isinstance(key, str) else key, value)
             yield collected

@@ -1,17 +1,18 @@
-"""What has happened since the start of the process, counted: what metrics show and alerts are made of."""
+"""The counters of this process, which metrics, alerts and the dashboard read."""
 
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from typing import Any
 
 from app.errors import DatabaseUnavailable, LiveKitTimeout, ServiceError
 from app.lifecycle import Dispatch, EndReason, Event, State
 from app.lifecycle.mode import Mode
+from app.metrics.collector import ONLY, Family
 from app.state.changes import Transition
 
-#: Why a dispatch is to be made, by the event that said so.
+#: Why a dispatch is to be created, by the event that decided it.
 _REASONS = {
     "intent": "request",
     Event.REUSED: "request",
@@ -25,49 +26,74 @@ _REASONS = {
     Event.PEOPLE_IN: "arrival",
     Event.REMOVED: "comeback",
 }
-_RESTARTS = frozenset(event for event, reason in _REASONS.items() if reason == "restart")
-_REPLACED = (
-    Event.REFUTED,
-    Event.UNTAKEN,
-    Event.JOIN_OVERDUE,
-    *sorted(_RESTARTS),
-    Event.REMOVED,
-)
+_RESTARTS = tuple(sorted(event for event, reason in _REASONS.items() if reason == "restart"))
+_REPLACED = (Event.REFUTED, Event.UNTAKEN, Event.JOIN_OVERDUE, *_RESTARTS, Event.REMOVED)
+#: Far more than the dispatches that are open at once; a forgotten one would be counted again.
+_MOST_NOTED = 10_000
 _CLEANUPS = {Event.REMOVED: "removed", Event.REMOVE_FAILED: "failed", Event.OCCUPIED: "occupied"}
 
 
-def _counter(*names: str) -> Counter[str]:
-    """A counter that shows 0 for each of these from the start: a rate needs something to start from."""
-    return Counter(dict.fromkeys(names, 0))
-
-
-@dataclass(kw_only=True)
 class Counters:
-    """Counts of this process, by what docs/metrics.md has as the metric's label."""
+    """Each line below is a metric: a Counter by the values of its labels."""
 
-    mode: Mode
-    requests: Counter[str] = field(default_factory=lambda: _counter("created", "reused", "failed"))
-    intended: Counter[str] = field(default_factory=lambda: _counter(*_REASONS.values()))
-    created: int = 0
-    adopted: int = 0
-    creation_failures: Counter[str] = field(default_factory=Counter)
-    #: Creations that have failed since the last one that did not.
-    failed_creations_in_a_row: int = 0
-    replaced: Counter[str] = field(default_factory=lambda: _counter(*_REPLACED))
-    restarts: Counter[str] = field(default_factory=lambda: _counter(*sorted(_RESTARTS)))
-    ended: Counter[str] = field(default_factory=lambda: _counter(*EndReason))
-    transitions: Counter[tuple[str, str]] = field(default_factory=Counter)
-    cleanups: Counter[str] = field(default_factory=lambda: _counter(*_CLEANUPS.values()))
-    probes: Counter[str] = field(default_factory=Counter)
-    livekit_calls: Counter[tuple[str, str]] = field(default_factory=Counter)
-    #: By event and result.
-    webhooks: Counter[tuple[str, str]] = field(default_factory=Counter)
-    commit_failures: int = 0
-    #: Whether the database has refused the last commit.
-    last_commit_failed: bool = False
-    #: By method, route and class of status.
-    http_requests: Counter[tuple[str, str, str]] = field(default_factory=Counter)
-    alert_posts: Counter[str] = field(default_factory=lambda: _counter("sent", "failed", "dropped"))
+    def __init__(self, *, mode: Mode) -> None:
+        self.families: list[Family] = []
+        self._mode = mode
+        self.requests = self._counter(
+            "dispatch_requests",
+            "Requests for an agent, by result",
+            "result",
+            start=("created", "reused", "failed"),
+        )
+        self.intended = self._counter(
+            "dispatches_intended",
+            "Decisions to create a dispatch, by reason",
+            "reason",
+            start=_REASONS.values(),
+        )
+        self.created = self._counter(
+            "dispatches_created", "Dispatches that LiveKit has created for the service"
+        )
+        self.adopted = self._counter("dispatches_adopted", "Dispatches of others that were adopted")
+        self.creation_failures = self._counter(
+            "creation_failures", "Creations that failed after all attempts, by code", "code"
+        )
+        self.replaced = self._counter(
+            "dispatches_replaced",
+            "Dispatches that were replaced at once, by reason",
+            "reason",
+            start=_REPLACED,
+        )
+        self.restarts = self._counter(
+            "restarts", "Agents restarted because theirs was gone", "cause", start=_RESTARTS
+        )
+        self.ended = self._counter(
+            "dispatches_ended", "Dispatches that have ended, by reason", "reason", start=EndReason
+        )
+        self.transitions = self._counter("transitions", "Changes of dispatches", "event", "to_state")
+        self.cleanups = self._counter(
+            "cleanups", "Removals of agents, by result", "result", start=_CLEANUPS.values()
+        )
+        self.probes = self._counter("probes", "Probes of agents, by answer", "result")
+        self.webhooks = self._counter("webhooks", "Webhooks, including rejected ones", "event", "result")
+        self.commit_failures = self._counter("commit_failures", "Commits that failed in the database")
+        self.livekit_calls = self._counter("livekit_calls", "Calls to LiveKit", "method", "result")
+        self.http_requests = self._counter(
+            "http_requests", "Requests, by route template", "method", "route", "status"
+        )
+        self.alert_posts = self._counter(
+            "alert_posts", "Posts to ALERT_WEBHOOK_URL", "result", start=("sent", "failed", "dropped")
+        )
+        #: Creations that have failed since the last success.
+        self.failed_creations_in_a_row = 0
+        #: Whether the last commit failed in the database.
+        self.last_commit_failed = False
+
+    def _counter(self, name: str, text: str, *labels: str, start: Iterable[str] = ()) -> Counter[Any]:
+        """`start`: label values that show 0 at first, since a rate needs a start."""
+        counts = Counter[Any](dict.fromkeys(start if labels else (ONLY,), 0))
+        self.families.append(Family(name, text, labels, lambda: counts))
+        return counts
 
     def take(self, transitions: Iterable[Transition]) -> None:
         """Count what was committed."""
@@ -80,7 +106,7 @@ class Counters:
 
     def _take_birth(self, dispatch: Dispatch, event: str) -> None:
         if dispatch.dispatch_id:
-            self.adopted += 1
+            self.adopted[ONLY] += 1
         elif dispatch.state is State.CREATING:
             self.intended[_REASONS[event]] += 1
             if event in _REPLACED:
@@ -92,16 +118,16 @@ class Counters:
         if after.state is State.CREATING and before.state is not State.CREATING:
             self.intended[_REASONS[event]] += 1
         if after.dispatch_id and not before.dispatch_id:
-            self.created += 1
+            self.created[ONLY] += 1
         if after.state is State.ENDED and after.end_reason:
             self.ended[after.end_reason] += 1
-        withheld = event == Event.REMOVED and self.mode.withholds_removal(after.end_reason)
+        withheld = event == Event.REMOVED and self._mode.withholds_removal(after.end_reason)
         if event in _CLEANUPS and not withheld:
             self.cleanups[_CLEANUPS[Event(event)]] += 1
 
     @contextmanager
     def request(self) -> Iterator[Callable[[str], None]]:
-        """Count a call for an agent: as what it yields is told, or as failed when it is told nothing."""
+        """Count a request for an agent with the result that is passed to what it yields, else as failed."""
         results = ["failed"]
         try:
             yield results.append
@@ -110,11 +136,11 @@ class Counters:
 
     @contextmanager
     def creation(self) -> Iterator[None]:
-        """Count a creation, tries and all, that fails; and how many do without one that succeeds between."""
+        """Count a creation that fails after all attempts, also in a row."""
         try:
             yield
         except (ServiceError, asyncio.CancelledError) as error:
-            # Cancelled is a creation that LiveKit was too slow for.
+            # Cancelled: LiveKit was too slow for the creation.
             code = error.code if isinstance(error, ServiceError) else LiveKitTimeout.code
             self.creation_failures[code] += 1
             self.failed_creations_in_a_row += 1
@@ -123,25 +149,33 @@ class Counters:
 
     @contextmanager
     def commit(self) -> Iterator[None]:
-        """Count a commit that the database does not take."""
+        """Count a commit that fails in the database."""
         try:
             yield
         except DatabaseUnavailable:
-            self.commit_failures += 1
+            self.commit_failures[ONLY] += 1
             self.last_commit_failed = True
             raise
         self.last_commit_failed = False
 
 
 class SuppressedActions:
-    """What would have been done in `enforce`, each once for each dispatch."""
+    """Actions that `enforce` would have done, each counted once for each dispatch."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
-        self._noted: set[tuple[str, str]] = set()
+        #: In the order of arrival: the oldest is forgotten first.
+        self._noted: dict[tuple[str, str], None] = {}
+
+    def count(self, act: str) -> None:
+        """Count an action that happens once."""
+        self.counts[act] += 1
 
     def note(self, act: str, subject: str) -> None:
-        """Count an act on a subject: a row, a dispatch or an agent."""
-        if (act, subject) not in self._noted:
-            self._noted.add((act, subject))
-            self.counts[act] += 1
+        """Count an action on a row, a dispatch or an agent, unless it was counted already."""
+        if (act, subject) in self._noted:
+            return
+        self.counts[act] += 1
+        self._noted[act, subject] = None
+        if len(self._noted) > _MOST_NOTED:
+            del self._noted[next(iter(self._noted))]

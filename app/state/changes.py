@@ -1,4 +1,4 @@
-"""What can be committed: the facts and intents that the writer takes, and what comes of each."""
+"""The changes that can be committed, and the outcome of each."""
 
 from enum import StrEnum
 
@@ -16,9 +16,9 @@ class RoomEventKind(StrEnum):
 
 
 class RoomEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """One webhook, reduced to what it says about who is in."""
+    """One webhook, reduced to the presence that it reports."""
 
-    #: LiveKit's id of it, behind its time: a repetition has the same of both.
+    #: LiveKit's time and id of the webhook; a repetition has the same of both.
     event_id: str
     kind: RoomEventKind
     room: Room
@@ -32,9 +32,9 @@ class RoomEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """Who LiveKit says is in a room, asked after its generation was read.
+    """The participants that LiveKit lists for a room, read after the room's generation.
 
-    `room` None: the room does not exist. What changed after `generation` is newer than this.
+    `room` None: the room does not exist. Whatever changed after `generation` is newer than the snapshot.
     """
 
     room_name: str
@@ -44,7 +44,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Intent(msgspec.Struct, frozen=True, kw_only=True):
-    """A dispatch that does not exist yet; where a live one does, that one stands."""
+    """A new dispatch; ignored if the room already has a live dispatch of that agent name."""
 
     dispatch: Dispatch
     room: Room
@@ -55,7 +55,7 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Advance(msgspec.Struct, frozen=True, kw_only=True):
-    """A signal for one dispatch, taken only if it is still at `version` (None: at any)."""
+    """A signal for one dispatch, applied only if the dispatch is still at `version` (None: at any)."""
 
     room_name: str
     row_id: str
@@ -64,11 +64,11 @@ class Advance(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Due(msgspec.Struct, frozen=True, kw_only=True):
-    """A timer has fired, or the sweep has found the row: whichever deadline has passed is acted on."""
+    """A fired timer, or a row found by the sweep: apply the deadline that has passed."""
 
     room_name: str
     row_id: str
-    #: What the mode does not let happen.
+    #: The events that the mode suppresses.
     withhold: frozenset[Event] = frozenset()
 
 
@@ -83,22 +83,22 @@ class Transition(msgspec.Struct, frozen=True, kw_only=True):
     event: str
 
 
-#: What has to be done about dispatches, in order; each dispatch as it stood when that was decided.
+#: The effects to carry out, in order; each with the dispatch as it stood at the decision.
 Effects = tuple[tuple[Effect, Dispatch], ...]
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one change."""
+    """The result of one change."""
 
-    #: The dispatch that an Intent or Advance was about, as it stands now; None when it has ended before.
+    #: The current dispatch of an Intent or Advance; None if it had already ended.
     dispatch: Dispatch | None = None
-    #: False when the change was stale, a repetition, or an Intent that found a live dispatch.
+    #: False if the change was stale, a repetition, or an Intent that found a live dispatch.
     applied: bool = True
     transitions: tuple[Transition, ...] = ()
     effects: Effects = ()
-    #: What a Due would have done, had it not been withheld.
+    #: The event of a Due that the mode suppressed.
     withheld: Event | None = None
-    #: An agent came that no dispatch of ours waited for.
+    #: An agent joined that no dispatch waited for.
     stranger: bool = False
-    #: What differed from LiveKit's truth, by kind, for a Snapshot.
+    #: For a Snapshot: the number of differences from LiveKit, by kind.
     drift: dict[str, int] = {}

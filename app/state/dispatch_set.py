@@ -1,4 +1,4 @@
-"""The dispatches of one batch: every signal to one of them, what was decided, and what that entails."""
+"""The dispatches of one batch: signals to them, the transitions, and the effects."""
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,12 +26,12 @@ _ROOM_CLOSED = frozenset({"ROOM_CLOSED", "ROOM_DELETED"})
 
 @dataclass(kw_only=True)
 class DispatchSet:
-    """Every dispatch of the batch's rooms that has not ended, and what has become of each."""
+    """The dispatches of the batch's rooms that have not ended, and the changes to them."""
 
     policy: Policy
     now: int
     new_id: Callable[[], str]
-    #: Who takes the leases.
+    #: The process that takes the leases.
     process_id: str
     dispatches: dict[str, Dispatch] = field(default_factory=dict)
     transitions: list[Transition] = field(default_factory=list)
@@ -52,7 +52,7 @@ class DispatchSet:
         ]
 
     def open(self, dispatch: Dispatch) -> Dispatch:
-        """Take in a new dispatch, one state on where LiveKit holds it already: it is adopted, not made."""
+        """Add a new dispatch; one that LiveKit already holds is adopted and skips `creating`."""
         dispatch = open_dispatch(dispatch, self.now, self.policy)
         dispatch = self._record(Transition(before=None, after=dispatch, event="intent"))
         if dispatch.dispatch_id:
@@ -68,7 +68,7 @@ class DispatchSet:
         self.signal_room(room_sid, Signal(event=event, people=people))
 
     def assign(self, room_sid: str, agent: Participant) -> bool:
-        """Give the agent to the dispatch that waits for it; False: it is no dispatch's."""
+        """Assign the agent to the dispatch that waits for it; False if it belongs to no dispatch."""
         dispatches = self.of_room(room_sid)
         if owner(agent, dispatches):
             return True
@@ -78,14 +78,14 @@ class DispatchSet:
         return dispatch is not None
 
     def agent_left(self, room_sid: str, agent: Participant, reason: str | None) -> bool:
-        """The agent of one of the dispatches has left; False: it is no dispatch's."""
+        """Apply an agent's leave to its dispatch; False if the agent belongs to no dispatch."""
         own = [row for row in self.of_room(room_sid) if row.agent_identity == agent.identity]
         for dispatch in own:
             self.signal(dispatch, Signal(event=_leave_event(agent, reason)))
         return bool(own)
 
-    def agent_passed(self, room_sid: str, agent: Participant, reason: str | None) -> None:
-        """An agent has left whose join was never seen: it was lost, or the leave overtook it."""
+    def agent_left_unseen(self, room_sid: str, agent: Participant, reason: str | None) -> None:
+        """Apply the leave of an agent whose join was lost, or was overtaken by the leave."""
         for dispatch in self.of_room(room_sid):
             if dispatch.dispatched_at is not None and awaits(dispatch, agent):
                 self.signal(dispatch, Signal(event=Event.AGENT_IN, agent_identity=agent.identity))
@@ -95,27 +95,27 @@ class DispatchSet:
     def align(
         self, room_sid: str, agents: Sequence[Participant], identities: Collection[str | None], people: int
     ) -> bool:
-        """Bring the dispatches of a room into line with who is in; False: some agent is no dispatch's.
+        """Align the dispatches of a room with its presence; False if an agent belongs to no dispatch.
 
-        `identities` are those of all agents that are in, `agents` the ones that may be given to a dispatch.
+        `identities` are those of all agents in the room, `agents` those that may be assigned to a dispatch.
         """
         for dispatch in self.of_room(room_sid):
             if dispatch.state in (State.ACTIVE, State.IDLE) and dispatch.agent_identity not in identities:
                 self.signal(dispatch, Signal(event=Event.AGENT_LOST))
-        taken = {dispatch.agent_identity for dispatch in self.of_room(room_sid)}
-        free = [agent for agent in agents if agent.identity not in taken]
+        assigned_before = {dispatch.agent_identity for dispatch in self.of_room(room_sid)}
+        free = [agent for agent in agents if agent.identity not in assigned_before]
         assigned = [self.assign(room_sid, agent) for agent in free]
         if any(dispatch.participant_count != people for dispatch in self.of_room(room_sid)):
             self.signal_people(room_sid, people)
         return all(assigned)
 
     def signal(self, dispatch: Dispatch, signal: Signal) -> bool:
-        """Let the lifecycle decide, and record what it decided; False when it ignored the signal."""
+        """Apply the signal and record the decision; False if the signal was ignored."""
         signal = replace(signal, successor_id=self.new_id())
         decision = decide(dispatch, signal, self.now, self.policy)
         returns = dispatch.state is State.ENDING and decision.dispatch.state in LIVE_STATES
         if returns and self.live(dispatch.room_name, dispatch.agent_name):
-            # Another took its place while it was being removed: there is no way back for this one.
+            # Another dispatch took its place during the removal: this one cannot become live again.
             replaced = replace(dispatch, end_reason=EndReason.REPLACED)
             decision = decide(replaced, signal, self.now, self.policy)
         if decision.dispatch.version == dispatch.version:
@@ -138,12 +138,12 @@ class DispatchSet:
 
 
 def _lease(dispatch: Dispatch) -> int | None:
-    """Until when the process that makes or removes the dispatch is alone with it; None in other states."""
+    """The end of the lease of a creating or ending dispatch; None in other states."""
     return dispatch.retry_at if dispatch.state in (State.CREATING, State.ENDING) else None
 
 
 def _leave_event(agent: Participant, reason: str | None) -> Event:
-    """What an agent's leaving means: it says so itself, or LiveKit's reason has to do."""
+    """The event of an agent's leave: by the agent's own report, else by LiveKit's reason."""
     if reason in _ROOM_CLOSED:
         return Event.ROOM_FINISHED
     if agent.leaving:
@@ -152,5 +152,5 @@ def _leave_event(agent: Participant, reason: str | None) -> Event:
 
 
 def final_states(transitions: Iterable[Transition]) -> dict[str, Dispatch]:
-    """The dispatches that changed, each as it stands at last."""
+    """The dispatches that changed, each in its final state."""
     return {transition.after.id: transition.after for transition in transitions}

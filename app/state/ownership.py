@@ -1,6 +1,6 @@
 """Ownership: which dispatch an agent in a room belongs to.
 
-LiveKit names the agent of a dispatch only after 5 s. Until then its name and its join time decide.
+LiveKit lists the agent of a dispatch only after 5 s. Until then the agent's name and its time decide.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,14 +13,14 @@ CLOCK_GRAIN_US = 1_000
 
 
 def is_not_older(agent: Participant, dispatched_at: int | None) -> bool:
-    """Whether the agent may belong to a dispatch of that time; an older agent belongs to another one."""
+    """Whether the agent may belong to a dispatch of that time: an older agent belongs to another."""
     if dispatched_at is None or agent.joined_at is None:
         return True
     return agent.joined_at + CLOCK_GRAIN_US >= dispatched_at
 
 
 def owner(agent: Participant, dispatches: Sequence[Dispatch]) -> Dispatch | None:
-    """The dispatch that has this agent; an agent that reconnects keeps its identity and its dispatch."""
+    """The dispatch of this agent; an agent that reconnects under its identity keeps its dispatch."""
     return next((one for one in dispatches if one.agent_identity == agent.identity), None)
 
 
@@ -32,19 +32,17 @@ def awaits(dispatch: Dispatch, agent: Participant) -> bool:
 
 
 def future_owner(agent: Participant, dispatches: Sequence[Dispatch]) -> Dispatch | None:
-    """The dispatch that waits for the agent, unless the agent is a late one of that one's predecessor."""
+    """The dispatch that waits for the agent, unless it is a late agent of that one's predecessor."""
     waiting = (
-        one
-        for one in dispatches
-        if awaits(one, agent) and not _belongs_to_predecessor(agent, one, dispatches)
+        one for one in dispatches if awaits(one, agent) and not _is_predecessors(one, agent, dispatches)
     )
     return next(waiting, None)
 
 
-def _belongs_to_predecessor(agent: Participant, dispatch: Dispatch, dispatches: Iterable[Dispatch]) -> bool:
-    """Whether the agent belongs to the dispatch that this one succeeds, and is leaving with it.
+def _is_predecessors(dispatch: Dispatch, agent: Participant, dispatches: Iterable[Dispatch]) -> bool:
+    """Whether the agent belongs to the ending dispatch that this one succeeds.
 
-    Once LiveKit has confirmed the successor, its time tells them apart.
+    Once LiveKit has confirmed the successor, its time distinguishes them.
     """
     if dispatch.dispatched_at is not None or dispatch.succeeds is None:
         return False
@@ -57,27 +55,25 @@ def _belongs_to_predecessor(agent: Participant, dispatch: Dispatch, dispatches: 
 def agents_to_remove(
     dispatch: Dispatch, rows: Iterable[Dispatch], agents: Iterable[Participant]
 ) -> list[str]:
-    """The identities of the agents to remove with the dispatch: its own, else those that no row has.
+    """The identities of the agents to remove with the dispatch: its own, else those without a dispatch.
 
     `rows` are the open dispatches of the room. An agent that joined after a successor was dispatched may
     belong to the successor.
     """
     rows = list(rows)
     others = {row.agent_identity for row in rows if row.id != dispatch.id}
-    successor_at = min(
+    taken_over_at = min(
         (row.dispatched_at for row in rows if row.succeeds == dispatch.id and row.dispatched_at),
         default=None,
     )
 
-    def belongs(agent: Participant) -> bool:
+    def goes(agent: Participant) -> bool:
         if dispatch.agent_identity is not None:
             return agent.identity == dispatch.agent_identity
-        may_be_successors = successor_at is not None and is_not_older(agent, successor_at)
+        is_successors = taken_over_at is not None and is_not_older(agent, taken_over_at)
         is_named = agent.agent_name == dispatch.agent_name
-        return is_named and is_not_older(agent, dispatch.dispatched_at) and not may_be_successors
+        return is_named and is_not_older(agent, dispatch.dispatched_at) and not is_successors
 
     return [
-        agent.identity
-        for agent in agents
-        if agent.identity and agent.identity not in others and belongs(agent)
+        agent.identity for agent in agents if agent.identity and agent.identity not in others and goes(agent)
     ]

@@ -1,15 +1,15 @@
-"""Who is in which room: the rooms and participants as LiveKit reported them.
+"""Presence: the rooms and participants as LiveKit reported them.
 
-Structs and not dataclasses: every webhook makes half a dozen, at a tenth of the price.
+Structs, not dataclasses: every webhook creates half a dozen, and a struct costs a tenth.
 """
 
 from enum import StrEnum
 
 import msgspec
 
-#: The leaves after which an AgentSession with default options never answers again
+#: The leave reasons after which an AgentSession with default options never responds again
 #: (livekit-agents, voice/room_io/room_io.py, DEFAULT_CLOSE_ON_DISCONNECT_REASONS). A leave that was
-#: only noticed later may have been one of them.
+#: noticed late may have had one of them.
 MISSED = "MISSED"
 CLOSING_LEAVES = frozenset({"CLIENT_INITIATED", "ROOM_DELETED", "USER_REJECTED", MISSED})
 
@@ -17,7 +17,7 @@ CLOSING_LEAVES = frozenset({"CLIENT_INITIATED", "ROOM_DELETED", "USER_REJECTED",
 class ParticipantKind(StrEnum):
     PERSON = "person"
     AGENT = "agent"
-    #: Egress and the like: in the room for somebody else's sake, and counted as nobody.
+    #: Egress and the like: in the room on behalf of others, and not counted as a person.
     DEPENDENT = "dependent"
 
 
@@ -42,12 +42,12 @@ class TrackedRoom(Room, frozen=True, kw_only=True):
 class Participant(msgspec.Struct, frozen=True, kw_only=True):
     sid: str
     kind: ParticipantKind
-    #: None for people: who they are is not needed.
+    #: None for people: their identity is not needed.
     identity: str | None = None
     agent_name: str | None = None
-    #: By LiveKit's clock; None when it did not say.
+    #: By LiveKit's clock; None if not reported.
     joined_at: int | None = None
-    #: What the agent said of its leaving, see `reusable_agent`; None when it said nothing.
+    #: The agent's own report of why it leaves, see `reusable_agent`; None without one.
     leaving: str | None = None
 
 

@@ -1,21 +1,15 @@
-"""What one batch of changes does to rooms, participants and dispatches: a fold over plain data.
+"""The unit of work: one batch of changes applied to rooms, participants and dispatches in memory.
 
-The store loads the rows of the rooms concerned, the ledger takes the changes one by one, the store writes
-back what is marked as changed, all in one transaction. Whatever order the same webhooks come in, and
-however often, the result is the same: participants are keyed by sid and a leave always wins.
+In one transaction the store loads the rows of the rooms concerned, the unit applies the changes one by one,
+and the store saves the rows marked as changed. The same webhooks in any order, and any number of times, have
+the same result: participants are keyed by sid, and a leave always wins.
 """
 
 from dataclasses import dataclass, field, replace
 
 from msgspec import structs
 
-from app.lifecycle import (
-    LIVE_STATES,
-    Event,
-    Signal,
-    State,
-    due_event,
-)
+from app.lifecycle import LIVE_STATES, Dispatch, Event, Signal, State, due_event
 from app.state.changes import Advance, Change, Due, Intent, Outcome, RoomEvent, RoomEventKind, Snapshot
 from app.state.dispatch_set import DispatchSet
 from app.state.presence import MISSED, Participant, ParticipantKind, Room, TrackedParticipant, TrackedRoom
@@ -23,12 +17,12 @@ from app.state.presence import MISSED, Participant, ParticipantKind, Room, Track
 
 @dataclass(kw_only=True)
 class UnitOfWork:
-    """The rows of the rooms in one batch, and which of them have changed."""
+    """The rows of the rooms in one batch, and the marks of those that changed."""
 
     dispatch_set: DispatchSet
     rooms: dict[str, TrackedRoom] = field(default_factory=dict)
     participants: dict[str, TrackedParticipant] = field(default_factory=dict)
-    #: People in the current instance of each room, by its name.
+    #: The number of people in the current instance of each room, by room name.
     people: dict[str, int] = field(default_factory=dict)
     seen_events: set[str] = field(default_factory=set)
 
@@ -41,32 +35,31 @@ class UnitOfWork:
     def now(self) -> int:
         return self.dispatch_set.now
 
-    def take(self, change: Change) -> Outcome:
-        """Apply one change and say what became of it."""
-        mark = len(self.dispatch_set.transitions)
+    def apply(self, change: Change) -> Outcome:
+        earlier = len(self.dispatch_set.transitions)
         self.dispatch_set.effects, self._stranger = [], False
         match change:
             case RoomEvent():
-                outcome = self._take_event(change)
+                outcome = self._apply_event(change)
             case Snapshot():
-                outcome = self._take_snapshot(change)
+                outcome = self._apply_snapshot(change)
             case Intent():
-                outcome = self._take_intent(change)
+                outcome = self._apply_intent(change)
             case Advance():
-                outcome = self._take_advance(change)
+                outcome = self._apply_advance(change)
             case Due():
-                outcome = self._take_due(change)
-        if len(self.dispatch_set.transitions) == mark and not self._stranger:
-            # Nearly all are about rooms that no dispatch of ours is in.
+                outcome = self._apply_due(change)
+        if len(self.dispatch_set.transitions) == earlier and not self._stranger:
+            # The usual case: most webhooks are about rooms without a dispatch.
             return outcome
         return structs.replace(
             outcome,
-            transitions=tuple(self.dispatch_set.transitions[mark:]),
+            transitions=tuple(self.dispatch_set.transitions[earlier:]),
             effects=tuple(self.dispatch_set.effects),
             stranger=self._stranger,
         )
 
-    def _take_event(self, event: RoomEvent) -> Outcome:
+    def _apply_event(self, event: RoomEvent) -> Outcome:
         if event.event_id in self.seen_events:
             return Outcome(applied=False)
         self.seen_events.add(event.event_id)
@@ -80,38 +73,39 @@ class UnitOfWork:
             return Outcome(applied=self._leave(room, event.participant, event.reason))
         return Outcome(applied=self._join(room, event.participant))
 
-    def _take_intent(self, intent: Intent) -> Outcome:
+    def _apply_intent(self, intent: Intent) -> Outcome:
         room = self._enter(intent.room)
         if room is None:
             return Outcome(applied=False)
-        wanted = intent.dispatch
-        standing = self.dispatch_set.live(wanted.room_name, wanted.agent_name)
-        if standing:
-            return Outcome(dispatch=standing, applied=False)
+        live = self.dispatch_set.live(intent.dispatch.room_name, intent.dispatch.agent_name)
+        if live:
+            return Outcome(dispatch=live, applied=False)
         people = self.people.get(room.name, 0)
-        placed = replace(wanted, room_sid=room.sid, participant_count=people)
+        placed = replace(intent.dispatch, room_sid=room.sid, participant_count=people)
         return Outcome(dispatch=self.dispatch_set.open(placed))
 
-    def _take_advance(self, advance: Advance) -> Outcome:
+    def _apply_advance(self, advance: Advance) -> Outcome:
         dispatch = self.dispatch_set.dispatches.get(advance.row_id)
         if dispatch is None or dispatch.state is State.ENDED:
-            return Outcome(dispatch=None, applied=False)
+            return Outcome(applied=False)
         if advance.version is not None and dispatch.version != advance.version:
             return Outcome(dispatch=dispatch, applied=False)
-        applied = self.dispatch_set.signal(dispatch, advance.signal)
-        return Outcome(dispatch=self.dispatch_set.dispatches[dispatch.id], applied=applied)
+        return self._signal(dispatch, advance.signal)
 
-    def _take_due(self, due: Due) -> Outcome:
+    def _apply_due(self, due: Due) -> Outcome:
         dispatch = self.dispatch_set.dispatches.get(due.row_id)
         event = due_event(dispatch, self.now) if dispatch else None
         if dispatch is None or event is None:
             return Outcome(dispatch=dispatch, applied=False)
         if event in due.withhold and dispatch.state in LIVE_STATES:
             return Outcome(dispatch=dispatch, applied=False, withheld=event)
-        applied = self.dispatch_set.signal(dispatch, Signal(event=event))
+        return self._signal(dispatch, Signal(event=event))
+
+    def _signal(self, dispatch: Dispatch, signal: Signal) -> Outcome:
+        applied = self.dispatch_set.signal(dispatch, signal)
         return Outcome(dispatch=self.dispatch_set.dispatches[dispatch.id], applied=applied)
 
-    def _take_snapshot(self, snapshot: Snapshot) -> Outcome:
+    def _apply_snapshot(self, snapshot: Snapshot) -> Outcome:
         tracked = self.rooms.get(snapshot.room_name)
         if snapshot.room is None:
             unchanged = tracked is not None and tracked.generation <= snapshot.generation
@@ -132,7 +126,7 @@ class UnitOfWork:
         leaves = sum(self._leave(room, participant, MISSED) for participant in absent)
         present = {participant.sid: participant for participant in self._present(room)}
         identities = {participant.identity for participant in present.values()}
-        # As listed: the tables do not keep when an agent joined, which says whose it can be.
+        # As listed: the tables do not store when an agent joined, which the assignment needs.
         agents = [p for p in snapshot.participants if p.kind is ParticipantKind.AGENT and p.sid in present]
         self._stranger |= not self.dispatch_set.align(
             room.sid, agents, identities, self.people.get(room.name, 0)
@@ -143,17 +137,14 @@ class UnitOfWork:
     # Rooms
 
     def _enter(self, room: Room) -> TrackedRoom | None:
-        """The current instance of the room; None when `room` is an older or a finished one."""
+        """The current instance of the room; None if `room` is an older or a finished instance."""
         tracked = self.rooms.get(room.name)
         if tracked is None or (tracked.sid != room.sid and room.is_newer_than(tracked)):
             if tracked and not tracked.finished_at:
                 self._finish(tracked)
             generation = tracked.generation + 1 if tracked else 1
             tracked = TrackedRoom(
-                name=room.name,
-                sid=room.sid,
-                created_at=room.created_at,
-                generation=generation,
+                name=room.name, sid=room.sid, created_at=room.created_at, generation=generation
             )
             self.people[room.name] = 0
             self._save_room(tracked)
@@ -204,13 +195,13 @@ class UnitOfWork:
 
     def _leave_agent(self, room: TrackedRoom, agent: Participant, reason: str | None, *, seen: bool) -> None:
         if self._has_reconnected(agent, reason):
-            # Its other connection goes on; where this one was never seen, it says that the agent has come.
+            # Its other connection stays. If this one was never seen, the leave shows that the agent joined.
             self.dispatch_set.assign(room.sid, agent)
         elif not self.dispatch_set.agent_left(room.sid, agent, reason) and not seen:
-            self.dispatch_set.agent_passed(room.sid, agent, reason)
+            self.dispatch_set.agent_left_unseen(room.sid, agent, reason)
 
     def _has_reconnected(self, agent: Participant, reason: str | None) -> bool:
-        """Whether only this connection of the agent has ended, and another goes on under its identity."""
+        """Whether only this connection ended, and another one with the agent's identity stays."""
         return reason == "DUPLICATE_IDENTITY" or any(
             other.is_in and other.identity == agent.identity and other.sid != agent.sid
             for other in self.participants.values()
@@ -220,13 +211,7 @@ class UnitOfWork:
         self, room: TrackedRoom, participant: Participant, *, left_at: int | None, reason: str | None
     ) -> None:
         before = self.rooms[room.name]
-        current = TrackedRoom(
-            name=before.name,
-            sid=before.sid,
-            created_at=before.created_at,
-            finished_at=before.finished_at,
-            generation=before.generation + 1,
-        )
+        current = structs.replace(before, generation=before.generation + 1)
         self._save_room(current)
         is_agent = participant.kind is ParticipantKind.AGENT
         self.participants[participant.sid] = TrackedParticipant(

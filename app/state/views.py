@@ -1,4 +1,4 @@
-"""What the tables say, read at one moment."""
+"""Read models: what a query of the tables returns."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,26 +18,26 @@ class HistoryLine:
 
 @dataclass(frozen=True, kw_only=True)
 class RoomView:
-    """What the tables know of one room before LiveKit is asked."""
+    """The open dispatches of one room and its generation."""
 
     generation: int
     dispatches: tuple[Dispatch, ...]
 
     def row(self, row_id: str) -> Dispatch | None:
-        """The dispatch of this row; None when it has ended, or never was one of the room's."""
+        """The dispatch of this row; None if it has ended or was never in the room."""
         return next((dispatch for dispatch in self.dispatches if dispatch.id == row_id), None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class KnownRoom:
-    """One room as the tables have it."""
+    """The presence and the open dispatches of one room."""
 
     name: str
     sid: str
     generation: int
-    #: The sids of who is in.
+    #: The sids of the people in the room.
     people: frozenset[str]
-    #: The identities of the agents that are in.
+    #: The identities of the agents in the room.
     agents: frozenset[str]
     #: The dispatches that have not ended.
     rows: tuple[Dispatch, ...]
@@ -45,15 +45,15 @@ class KnownRoom:
 
 @dataclass(frozen=True, kw_only=True)
 class AlertFacts:
-    """What the database says at one moment, which is true of all replicas."""
+    """The facts behind the alerts that the database holds, for all replicas."""
 
-    #: Dispatches by state.
+    #: The number of dispatches by state.
     agents: Mapping[str, int]
-    #: Those whose removal has failed again and again.
+    #: The dispatches whose removal failed repeatedly.
     stuck: tuple[Dispatch, ...]
-    #: Those that people wait for, though several dispatches have brought no agent.
+    #: The dispatches that people wait for although several attempts brought no agent.
     unserved: tuple[Dispatch, ...]
-    #: None: none within the retention.
+    #: None: no webhook within the retention.
     last_webhook_at: int | None
 
 

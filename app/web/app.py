@@ -14,7 +14,7 @@ from app.database.store import Store
 from app.livekit.client import LiveKitClient
 from app.livekit.interface import LiveKit
 from app.logs.counts import LogCounts
-from app.metrics.loop_lag import LoopLag
+from app.metrics.registry import LoopLag
 from app.service import Service, build_service
 from app.web.admission import Admission, add_quota_headers
 from app.web.auth import Authenticator

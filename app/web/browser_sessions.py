@@ -4,27 +4,27 @@ For frontends that name neither. Without it each of their refreshes would be ano
 with another agent.
 """
 
-import base64
-import hmac
-import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count
+
+from aiohttp import web
 
 from app.clock import Clock
 from app.errors import LiveKitRefused, LiveKitUnavailable
 from app.lifecycle import SECOND_US
 from app.livekit.interface import LiveKit
+from app.web.signing import read_signed, sign
 
+COOKIE_NAME = "agent_lifecycle_room"
 #: From when the room was made up, however often it is visited: a copied cookie dies with it.
 MAX_AGE_S = 86_400
 #: How far the clocks of two replicas may be apart.
 _LEEWAY_S = 60
 
-# The format's version is in what is signed, and in the key.
-_FORM = re.compile(r"(1\.(\d{1,12})\.([0-9a-f]{16})\.([0-9a-f]{16}))\.([\w-]{43})", re.ASCII)
-_PURPOSE = b"agent-lifecycle session room 1"
+# With the version of the format: whoever changes what is signed changes the number.
+_PURPOSE = "agent-lifecycle session room 2"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class SessionRooms:
         """`secrets` are LiveKit's: the first signs, all are believed."""
         self._livekit = livekit
         self._clock = clock
-        self._keys = tuple(hmac.digest(secret.encode(), _PURPOSE, "sha256") for secret in secrets)
+        self._secrets = [secret.encode() for secret in secrets]
 
     async def visit(self, cookie: str | None, room_name: str | None, identity: str | None) -> Visit:
         """Fill in what the caller has not named; a cookie that is not ours, or too old, is none."""
@@ -80,18 +80,18 @@ class SessionRooms:
 
     def _make(self) -> tuple[SessionRoom, str]:
         room, identity = secrets.token_hex(8), secrets.token_hex(8)
-        text = f"1.{self._clock.now() // SECOND_US}.{room}.{identity}"
-        return _session(room, identity), f"{text}.{_sign(text, self._keys[0])}"
+        signed = sign([self._now_s(), room, identity], self._secrets[0], _PURPOSE)
+        return _session(room, identity), signed
 
     def _read(self, cookie: str) -> SessionRoom | None:
-        found = _FORM.fullmatch(cookie)
-        if found is None:
+        signed = read_signed(cookie, self._secrets, _PURPOSE)
+        if signed is None:
             return None
-        text, made_at_s, room, identity, signature = found.groups()
-        age_s = self._clock.now() // SECOND_US - int(made_at_s)
-        # All are compared, whichever matches: the time taken tells nothing.
-        signed = sum(hmac.compare_digest(signature, _sign(text, key)) for key in self._keys)
-        return _session(room, identity) if signed and -_LEEWAY_S <= age_s < MAX_AGE_S else None
+        made_at_s, room, identity = signed
+        return _session(room, identity) if -_LEEWAY_S <= self._now_s() - made_at_s < MAX_AGE_S else None
+
+    def _now_s(self) -> int:
+        return self._clock.now() // SECOND_US
 
 
 def _session(room: str, identity: str) -> SessionRoom:
@@ -102,5 +102,35 @@ def _random_identity() -> str:
     return f"user-{secrets.token_hex(8)}"
 
 
-def _sign(text: str, key: bytes) -> str:
-    return base64.urlsafe_b64encode(hmac.digest(key, text.encode(), "sha256")).rstrip(b"=").decode()
+def may_have_cookie(request: web.Request, origins: Sequence[str]) -> bool:
+    """Whether the page that asks may have a cookie: one of our own origin, or of a configured one.
+
+    `*` is not enough: it lets every page ask, and no browser lets all of them have cookies. Who is no
+    browser, such as the backend that asks for a page, says nothing of a site.
+    """
+    site = request.headers.get("Sec-Fetch-Site", "same-origin")
+    return site in ("same-origin", "none") or request.headers.get("Origin") in origins
+
+
+def read_cookie(request: web.Request) -> str | None:
+    """The cookie; None also when there are two: a neighbouring host has set one, and nobody can say which."""
+    pairs = [
+        pair.strip().partition("=")
+        for header in request.headers.getall("Cookie", [])
+        for pair in header.split(";")
+    ]
+    values = [value for name, _, value in pairs if name == COOKIE_NAME]
+    return values[0] if len(values) == 1 else None
+
+
+def attach_cookie(response: web.Response, request: web.Request, cookie: str) -> None:
+    attributes = [f"{COOKIE_NAME}={cookie}", f"Path={request.path}", f"Max-Age={MAX_AGE_S}", "HttpOnly"]
+    if request.headers.get("Sec-Fetch-Site") == "cross-site":
+        # Browsers that refuse cookies of other sites take one that they keep apart for each page's site.
+        attributes += ["SameSite=None", "Secure", "Partitioned"]
+    else:
+        attributes += ["SameSite=Lax"]
+        # Behind a proxy only the page knows that its connection is a secure one.
+        attributes += ["Secure"] if request.headers.get("Origin", "").startswith("https://") else []
+    # By hand: Python knows `Partitioned` from 3.14 on.
+    response.headers.add("Set-Cookie", "; ".join(attributes))

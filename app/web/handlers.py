@@ -6,9 +6,10 @@ from aiohttp import web
 from app.config.settings import SessionRoomsBy
 from app.control.requests import AgentRequest
 from app.errors import Invalid
-from app.web import presenters, schemas, session_cookie
+from app.web import presenters, schemas
 from app.web.admission import CALLER
 from app.web.bodies import json_response
+from app.web.browser_sessions import attach_cookie, may_have_cookie, read_cookie
 from app.web.keys import CONFIG, SERVICE, SESSION_ROOMS, TOKEN_ISSUER
 from app.web.webhook import receive_webhook
 
@@ -52,7 +53,7 @@ async def issue_token(request: web.Request, fields: schemas.TokenRequest) -> web
     answer = schemas.TokenResponse(server_url=request.app[CONFIG].livekit_url, participant_token=issued.token)
     response = json_response(answer, status=201)
     if cookie:
-        session_cookie.attach(response, request, cookie)
+        attach_cookie(response, request, cookie)
     return response
 
 
@@ -62,10 +63,10 @@ async def _with_session_room(
     """The request with the names that it leaves out, and the cookie that stores them in the browser."""
     config = request.app[CONFIG]
     by_cookie = config.session_rooms is SessionRoomsBy.COOKIE
-    if not by_cookie or not session_cookie.is_welcome(request, config.cors_origins):
+    if not by_cookie or not may_have_cookie(request, config.cors_origins):
         return fields, None
     visit = await request.app[SESSION_ROOMS].visit(
-        session_cookie.read(request), fields.room_name, fields.participant_identity
+        read_cookie(request), fields.room_name, fields.participant_identity
     )
     named = msgspec.structs.replace(fields, room_name=visit.room_name, participant_identity=visit.identity)
     return named, visit.cookie

@@ -1,1 +1,1 @@
-"""What the service is measured against: servers that take the same webhooks in other ways."""
+"""Peers of the service: other servers that take the same webhooks."""

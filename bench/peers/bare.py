@@ -1,4 +1,4 @@
-"""The floor: an aiohttp server that reads a body and answers 200."""
+"""The bare reference: an aiohttp server that reads a body and answers 200."""
 
 import sys
 

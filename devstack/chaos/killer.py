@@ -1,4 +1,4 @@
-"""Kills services at random instants: in the midst of a request, in the midst of a start, at any time."""
+"""The killer: kills services at random instants, during a request, during a start, or at any time."""
 
 import asyncio
 import random
@@ -13,11 +13,11 @@ from devstack.service import Service
 
 _READY_WITHIN_S = 30.0
 _POLL_S = 0.05
-#: A request is over in some ten milliseconds, an agent's removal in some hundred.
+#: A request takes some ten milliseconds, an agent's removal some hundred.
 _AIM_S = 0.12
 _ASKED_WITHIN_S = 3.0
 _LONGEST_LIFE_S = 1.5
-#: The warm start; most of a cold one is imports, in which nothing happens.
+#: For a warm start; most of a cold start is imports, in which nothing happens.
 _LONGEST_START_S = 0.4
 _KILLED = -9
 
@@ -31,18 +31,18 @@ class Killer:
         self._launched = dict.fromkeys((service.child.name for service in services), 0.0)
 
     async def kill_one(self) -> None:
-        """Wait for the next instant, kill, and start again what was killed."""
+        """Wait for the next instant, kill, and restart what was killed."""
         draw = self._rng.random()
         victims = [self._rng.choice(self._services)]
-        if draw < 0.25:  # noqa: PLR2004 - one in four dies before it is up
+        if draw < 0.25:  # noqa: PLR2004 - one in four dies before it is ready
             how = "in a start"
             victims = [max(self._services, key=lambda service: self._launched[service.child.name])]
             await asyncio.sleep(self._rng.uniform(0, _LONGEST_START_S))
         else:
             await self.all_ready()
-            if draw < 0.7:  # noqa: PLR2004 - nearly half in the midst of a request
+            if draw < 0.7:  # noqa: PLR2004 - nearly half during a request
                 how = "in a request"
-                await self._somebody_asks()
+                await self._next_request()
                 await asyncio.sleep(self._rng.uniform(0, _AIM_S))
             else:
                 how = "at any time"
@@ -76,7 +76,7 @@ class Killer:
             self._report.took("start", time.monotonic() - began)
             self._launched[service.child.name] = 0.0
 
-    async def _somebody_asks(self) -> None:
+    async def _next_request(self) -> None:
         self._load.asked.clear()
         try:
             await asyncio.wait_for(self._load.asked.wait(), _ASKED_WITHIN_S)

@@ -1,4 +1,4 @@
-"""Callers who want agents, and end them, at any of the replicas, while those die under them."""
+"""Callers that request and end agents at any replica while replicas are being killed."""
 
 import asyncio
 import random
@@ -12,10 +12,10 @@ from livekit import api
 from devstack.chaos.report import Report
 from devstack.service import API_KEY
 
-#: What a service may say while its neighbours die: done, slow down, and "nothing is known, ask again".
+#: Answers that are allowed while replicas die: done, slow down, and "not reachable, retry".
 _EXPECTED = frozenset({200, 429, 503, 504})
 _TIMEOUT_S = 14.0
-#: Promise 5's bound on an answer, and the time of a busy machine.
+#: Promise 5's limit for an answer, plus time for a busy machine.
 _ANSWER_BOUND_S = 11.0
 _POST, _DELETE = "POST", "DELETE"
 _PATH = "/api/livekit/dispatch-agent"
@@ -35,9 +35,9 @@ class Load:
         self._report = report
         self._rooms = rooms
         self._rngs = rngs
-        #: Where people are: nobody ends an agent there.
+        #: Rooms with people: nobody ends an agent there.
         self.visited: Collection[str] = ()
-        #: Set when somebody has just asked: the moment to kill in the midst of it.
+        #: Set when a request has just been sent: the moment to kill during a request.
         self.asked = asyncio.Event()
         self._calm = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -60,10 +60,10 @@ class Load:
 
     def resume(self) -> None:
         self._calm.clear()
-        self._tasks = [asyncio.create_task(self._call_on(rng), name="caller") for rng in self._rngs]
+        self._tasks = [asyncio.create_task(self._keep_calling(rng), name="caller") for rng in self._rngs]
 
     async def calm(self) -> None:
-        """Begin nothing more, and wait for what is under way."""
+        """Begin no more calls, and wait for those in flight."""
         self._calm.set()
         await asyncio.gather(*self._tasks)
 
@@ -71,13 +71,13 @@ class Load:
         """Whether an agent was granted."""
         return await self._call(_POST, room, rng) == HTTPStatus.OK
 
-    async def _call_on(self, rng: random.Random) -> None:
+    async def _keep_calling(self, rng: random.Random) -> None:
         while not self._calm.is_set():
             room = rng.choice(self._rooms)
             draw = rng.random()
-            if room in self.visited or draw < 0.75:  # noqa: PLR2004 - three in four want an agent
+            if room in self.visited or draw < 0.75:  # noqa: PLR2004 - three in four request an agent
                 await self._call(_POST, room, rng)
-            elif draw < 0.97:  # noqa: PLR2004 - most of the others want none
+            elif draw < 0.97:  # noqa: PLR2004 - most of the others end one
                 await self._call(_DELETE, room, rng)
             else:
                 await self._close_room(room)
@@ -91,7 +91,7 @@ class Load:
 
     async def _call(self, method: str, room: str, rng: random.Random) -> int:
         """The status; 0 when nobody answered."""
-        assert self._session is not None, "open it first"  # noqa: S101 - a slip of the caller's
+        assert self._session is not None, "open it first"  # noqa: S101 - a bug in the caller
         url = rng.choice(self._base_urls()) + _PATH
         self.asked.set()
         began = time.monotonic()
@@ -119,10 +119,10 @@ class Load:
         return status
 
     async def _close_room(self, room: str) -> None:
-        """A backend closes a room, and with it everything that is in."""
+        """A backend closes a room, and everything in it ends."""
         try:
             await self._livekit.room.delete_room(api.DeleteRoomRequest(room=room))
         except api.TwirpError:
-            # There is none now.
+            # There is no such room now.
             return
         self._report.counts["rooms closed"] += 1

@@ -1,4 +1,4 @@
-"""What a run has seen: the figures and every violation of a promise."""
+"""Report of a run: the figures and every violation of a promise."""
 
 import time
 from collections import Counter
@@ -24,9 +24,9 @@ class Report:
     #: The longest that something took, in seconds.
     longest: dict[str, float] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
-    #: Until when an agent may be missing through no fault of the services; see keeper.py.
+    #: Until when an agent may be missing through no fault of the services; see worker_watchdog.py.
     lenient_until: float = 0.0
-    _told: int = 0
+    _reported: int = 0
 
     @property
     def killed(self) -> int:
@@ -43,9 +43,9 @@ class Report:
     def violate(self, kind: str, room: str, detail: str) -> None:
         self.violations.append(Violation(kind=kind, room=room, detail=f"{_clock()} {detail}"))
 
-    def news(self) -> list[Violation]:
+    def new_violations(self) -> list[Violation]:
         """The violations since the last call."""
-        fresh, self._told = self.violations[self._told :], len(self.violations)
+        fresh, self._reported = self.violations[self._reported :], len(self.violations)
         return fresh
 
     def took(self, what: str, seconds: float) -> None:

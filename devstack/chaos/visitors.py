@@ -1,4 +1,4 @@
-"""People who join, ask for an agent, stay a while and leave, and who notice when theirs is taken away."""
+"""Visitors: people who join, request an agent, stay and leave, and notice when their agent is taken away."""
 
 import asyncio
 import random
@@ -12,9 +12,9 @@ from devstack.livekit_server import LiveKitServer
 from devstack.people import Person, member_token
 
 _LONGEST_STAY_S = 7.0
-#: One that came in just before may have been claimed for removal before somebody came.
+#: An agent met for a shorter time may have been claimed for removal before the person joined.
 _TOGETHER_S = 3.0
-_ASK_AGAIN_S = 0.3
+_RETRY_S = 0.3
 
 Request = Callable[[str, random.Random], Awaitable[bool]]
 
@@ -25,7 +25,7 @@ class Visit:
     def __init__(self, room: str, report: Report) -> None:
         self.room = room
         self.person = Person()
-        #: Whether an agent was promised to somebody who was in.
+        #: Whether an agent was promised to a person in the room.
         self.granted = False
         self._report = report
         self._met: dict[str, float] = {}
@@ -49,7 +49,7 @@ class Visit:
     def _miss(self, other: rtc.RemoteParticipant) -> None:
         met = self._met.pop(other.sid, None)
         if met is None or self._leaving or self._met:
-            # Not an agent, or there is another: one of two is taken out.
+            # Not an agent, or another one stays: of two agents one is removed.
             return
         together_s = time.monotonic() - met
         if self._report.is_lenient:
@@ -79,24 +79,24 @@ class Visitors:
         self.present: list[Visit] = []
 
     def resume(self, rooms: Sequence[str]) -> None:
-        """People come to these rooms from now on."""
+        """Let people join these rooms from now on."""
         self._rooms = rooms
         self._calm.clear()
         self._dismissed.clear()
         self._tasks = [
-            asyncio.create_task(self._visit_on(number, rng), name="visitor")
+            asyncio.create_task(self._keep_visiting(number, rng), name="visitor")
             for number, rng in enumerate(self._rngs)
         ]
 
     async def calm(self) -> list[Visit]:
-        """Nobody comes or goes any more; who is in."""
+        """Stop joins and leaves; return the visits in progress."""
         self._calm.set()
         async with self._settled:
             await self._settled.wait_for(lambda: self._in_flight == 0)
         return list(self.present)
 
     async def dismiss(self) -> None:
-        """Everybody leaves."""
+        """Let everybody leave."""
         self._dismissed.set()
         await asyncio.gather(*self._tasks)
 
@@ -105,14 +105,14 @@ class Visitors:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _visit_on(self, number: int, rng: random.Random) -> None:
+    async def _keep_visiting(self, number: int, rng: random.Random) -> None:
         while not self._calm.is_set():
             visit = Visit(rng.choice(self._rooms), self._report)
             try:
                 await self._arrive(visit, number, rng)
                 await self._stay(rng.uniform(1, _LONGEST_STAY_S))
             except rtc.ConnectError:
-                # The room closed while somebody joined, say.
+                # For example, the room closed during the join.
                 self._report.counts["joins failed"] += 1
                 continue
             finally:
@@ -129,7 +129,7 @@ class Visitors:
             while not (visit.granted or self._calm.is_set()):
                 visit.granted = await self._request(visit.room, rng)
                 if not visit.granted:
-                    await _either(_ASK_AGAIN_S, self._calm)
+                    await _either(_RETRY_S, self._calm)
         finally:
             self._in_flight -= 1
             async with self._settled:

@@ -1,4 +1,4 @@
-"""counts of people, and what is written for a webhook in fewer places"""
+"""people counts in rooms, and fewer writes per webhook"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -13,7 +13,7 @@ _LEFT = sa.text('left_at IS NOT NULL')
 
 
 def _rewritten(table, *, rowid):
-    """On SQLite the table is made anew, with or without a rowid, and its rows are copied."""
+    """On SQLite: recreate the table, with or without a rowid, and copy its rows."""
     sqlite = op.get_context().dialect.name == 'sqlite'
     return op.batch_alter_table(
         table, recreate='always' if sqlite else 'never', table_kwargs={'sqlite_with_rowid': rowid}

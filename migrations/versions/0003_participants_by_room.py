@@ -1,4 +1,4 @@
-"""participants by room: the key of their table does what an index of its own did"""
+"""participants keyed by room: the primary key replaces a separate index"""
 
 from alembic import op
 
@@ -10,7 +10,7 @@ depends_on = None
 
 
 def _key(*columns):
-    """On SQLite the table is made anew, and its rows are copied."""
+    """On SQLite: recreate the table and copy its rows."""
     sqlite = op.get_context().dialect.name == 'sqlite'
     rewritten = op.batch_alter_table(
         'participants', recreate='always' if sqlite else 'never', table_kwargs={'sqlite_with_rowid': False}

@@ -1,4 +1,4 @@
-"""The dashboard as an operator uses it, and a stream for it that a test speaks."""
+"""The dashboard as an operator uses it, and a fake stream for it."""
 
 import json
 import time
@@ -11,12 +11,12 @@ from playwright.async_api import Locator, Page, expect
 from devstack.service import API_KEY, Service
 from devstack.truth import eventually
 
-_SPOKEN_STREAM = """
+_FAKE_STREAM = """
 window.EventSource = class extends EventTarget {
   constructor() {
     super();
     window.stream = this;
-    // A stream that says nothing for long counts as lost, and a slow machine makes long of short.
+    // Repeats itself: the page treats a silent stream as lost, and a slow machine would cause that.
     this.timer = setInterval(() => this.last && this.say("changes", this.last), 1000);
   }
   close() { clearInterval(this.timer); }
@@ -78,13 +78,13 @@ class Dashboard:
     async def open_on(
         self, agents: list[dict[str, Any]], minutes: Mapping[int, dict[str, int]] = MappingProxyType({})
     ) -> None:
-        """Open it signed in, before these agents, so many minutes ago those figures, and no service."""
-        await self.page.add_init_script(_SPOKEN_STREAM)
+        """Open the page signed in, without a service: these agents, and figures by minutes ago."""
+        await self.page.add_init_script(_FAKE_STREAM)
         await self.page.route(
             "**/dashboard/session", lambda route: route.fulfill(json={"configured": True, "signedIn": True})
         )
         await self.open()
-        # Not wait_for_function: what it polls with inside the page is what the page's policy forbids.
+        # Not wait_for_function: the page's policy forbids its polling inside the page.
         await eventually(self._has_stream, "the page has opened its stream")
         at = _now_ms()
         minute = _MINUTE | {"at": at - at % 60_000}
@@ -101,7 +101,7 @@ class Dashboard:
         return has_stream
 
     async def beat(self, *alerts: dict[str, Any]) -> None:
-        """What the service says every two seconds, with these alerts."""
+        """Send the beat of the service, with these alerts."""
         await self.say("beat", at=_now_ms(), alerts=alerts, **self._beat)
 
     async def say(self, name: str, **message: Any) -> None:
@@ -111,7 +111,7 @@ class Dashboard:
 
 
 def agent(number: int, **fields: Any) -> dict[str, Any]:
-    """An active agent, as the stream tells of one."""
+    """An active agent as in the stream."""
     at = _now_ms()
     usual: dict[str, Any] = {
         "id": f"row-{number}",

@@ -34,7 +34,7 @@ async def dashboard(page: Page, service: Service) -> Dashboard:
     return Dashboard(page, service)
 
 
-async def test_an_agent_comes_goes_idle_counts_down_and_ends_without_a_reload(
+async def test_an_agent_becomes_active_idle_and_ended_without_a_reload(
     dashboard: Dashboard, caller: Caller, truth: RoomTruth, livekit_server: LiveKitServer
 ) -> None:
     await dashboard.open_signed_in()
@@ -53,20 +53,20 @@ async def test_an_agent_comes_goes_idle_counts_down_and_ends_without_a_reload(
     await expect(dashboard.row(truth.name)).to_contain_text("expired")
     assert await truth.has_none()
 
-    # By keyboard alone: what happened to it, and why.
+    # The timeline, by keyboard alone.
     await dashboard.page.get_by_role("button", name=truth.name, exact=True).focus()
     await dashboard.page.keyboard.press("Enter")
-    time_line = dashboard.page.get_by_role("dialog", name=truth.name)
-    await expect(time_line.locator(".what")).to_contain_text(["The last person left", "The agent joined"])
-    await expect(time_line).to_contain_text("its TTL passed")
+    timeline = dashboard.page.get_by_role("dialog", name=truth.name)
+    await expect(timeline.locator(".what")).to_contain_text(["The last person left", "The agent joined"])
+    await expect(timeline).to_contain_text("its TTL expired")
     await dashboard.page.keyboard.press("Escape")
-    await expect(time_line).to_be_hidden()
+    await expect(timeline).to_be_hidden()
     await expect(dashboard.page.get_by_role("button", name=truth.name, exact=True)).to_be_focused()
 
     assert await dashboard.page.evaluate("window.untouched")
 
 
-async def test_what_has_ended_leaves_the_list_and_an_empty_one_says_what_to_do(
+async def test_an_ended_agent_leaves_the_list_and_an_empty_list_gives_advice(
     dashboard: Dashboard,
 ) -> None:
     await dashboard.open_on([agent(1)])
@@ -78,11 +78,11 @@ async def test_what_has_ended_leaves_the_list_and_an_empty_one_says_what_to_do(
     await expect(dashboard.rows).to_have_count(0)
     await expect(dashboard.page.get_by_text("No agents right now.")).to_be_visible()
     await expect(dashboard.page.locator("#empty")).to_contain_text("POST /api/livekit/dispatch-agent")
-    await dashboard.page.get_by_label("Show").select_option("Ended lately")
+    await dashboard.page.get_by_label("Show").select_option("Recently ended")
     await expect(dashboard.row("room-00001")).to_contain_text("gone")
 
 
-async def test_a_restart_of_the_service_is_bridged(
+async def test_the_page_reconnects_after_a_restart_of_the_service(
     dashboard: Dashboard, service: Service, caller: Caller, truth: RoomTruth
 ) -> None:
     await dashboard.open_signed_in()
@@ -91,7 +91,7 @@ async def test_a_restart_of_the_service_is_bridged(
     await expect(dashboard.state(truth.name)).to_have_text("Idle", timeout=_LIFE_MS)
 
     await asyncio.to_thread(service.kill)
-    await expect(dashboard.connection).to_contain_text("Reconnecting. As of ")
+    await expect(dashboard.connection).to_contain_text("Reconnecting. Data as of ")
     await expect(dashboard.page.locator("#board")).to_have_class("stale")
     await truth.delete()
     await asyncio.to_thread(service.start)
@@ -102,7 +102,7 @@ async def test_a_restart_of_the_service_is_bridged(
     assert await dashboard.page.evaluate("window.untouched")
 
 
-async def test_an_agent_is_ended_only_after_the_question(
+async def test_an_agent_is_ended_only_after_confirmation(
     dashboard: Dashboard, caller: Caller, truth: RoomTruth, livekit_server: LiveKitServer
 ) -> None:
     await dashboard.open_signed_in()
@@ -126,10 +126,10 @@ async def test_an_agent_is_ended_only_after_the_question(
         await eventually(truth.has_none, "no agent and no dispatch", timeout_s=10)
 
 
-async def test_a_wrong_key_is_refused_and_the_right_one_is_kept_nowhere(dashboard: Dashboard) -> None:
+async def test_a_wrong_key_is_rejected_and_the_right_one_is_not_stored(dashboard: Dashboard) -> None:
     await dashboard.open()
     await dashboard.sign_in("a-key-that-is-none-of-ours")
-    await expect(dashboard.problem).to_have_text("This is none of the API keys.")
+    await expect(dashboard.problem).to_have_text("Unknown API key.")
     await expect(dashboard.rows).to_have_count(0)
 
     await dashboard.sign_in()
@@ -148,7 +148,7 @@ async def test_a_wrong_key_is_refused_and_the_right_one_is_kept_nowhere(dashboar
 
 
 @pytest.mark.parametrize("settings", [{"ALERT_MAX_AGENTS": "1"}])
-async def test_alerts_and_charts_tell_what_the_service_does(
+async def test_alerts_and_charts_show_the_services_data(
     dashboard: Dashboard, caller: Caller, truth: RoomTruth
 ) -> None:
     await dashboard.open_signed_in()
@@ -158,11 +158,11 @@ async def test_alerts_and_charts_tell_what_the_service_does(
         await caller.request_agent(room)
 
     alert = dashboard.alerts.get_by_role("alert")
-    await expect(alert).to_contain_text("Agents: 2; the limit is 1.", timeout=_LIFE_MS)
+    await expect(alert).to_contain_text("There are 2 agents; the limit is 1.", timeout=_LIFE_MS)
     await expect(alert).to_contain_text("raise ALERT_MAX_AGENTS")
     await expect(alert.locator("code")).to_have_text("too_many_agents")
-    for told in ("Agents dispatched in the last hour: 2 agents", "Reuse rate in the last hour: 50 %"):
-        await expect(dashboard.page.get_by_role("img", name=told)).to_be_visible(timeout=_LIFE_MS)
+    for name in ("Agents dispatched in the last hour: 2 agents", "Reuse rate in the last hour: 50 %"):
+        await expect(dashboard.page.get_by_role("img", name=name)).to_be_visible(timeout=_LIFE_MS)
     assert await violations(dashboard.page) == []
 
     for room in rooms:
@@ -170,7 +170,7 @@ async def test_alerts_and_charts_tell_what_the_service_does(
     await expect(dashboard.chart("Cleanups").locator("b")).to_have_text("2 done", timeout=_LIFE_MS)
 
 
-async def test_an_alert_stays_until_it_is_over(dashboard: Dashboard) -> None:
+async def test_an_alert_is_shown_until_it_is_resolved(dashboard: Dashboard) -> None:
     await dashboard.open_on([])
     since = int(time.time() * 1_000) - 120_000
     alert = {"name": "no_worker", "summary": "People wait.", "advice": "Start a worker.", "since": since}
@@ -181,7 +181,7 @@ async def test_an_alert_stays_until_it_is_over(dashboard: Dashboard) -> None:
     await expect(dashboard.alerts).to_be_hidden()
 
 
-async def test_the_hour_is_drawn_minute_by_minute(dashboard: Dashboard) -> None:
+async def test_the_charts_have_one_bar_for_each_minute(dashboard: Dashboard) -> None:
     hour = {59: {"created": 1}, 30: {"created": 4, "cleanups": 3, "cleanupFailures": 1}, 90: {"created": 7}}
     await dashboard.open_on([], hour)
     dispatched, cleanups = dashboard.chart("Agents dispatched"), dashboard.chart("Cleanups")
@@ -218,7 +218,7 @@ async def test_ten_thousand_agents_do_not_freeze_the_page(dashboard: Dashboard) 
     await expect(dashboard.rows).to_have_count(1)
 
 
-async def test_a_room_may_be_called_anything(dashboard: Dashboard) -> None:
+async def test_hostile_room_names_are_shown_as_text(dashboard: Dashboard) -> None:
     agents = [agent(number, room=name, agent=name) for number, name in enumerate(_HOSTILE_NAMES)]
     await dashboard.open_on(agents)
     for name in _HOSTILE_NAMES:
@@ -228,7 +228,7 @@ async def test_a_room_may_be_called_anything(dashboard: Dashboard) -> None:
     assert await dashboard.page.locator("main img, main script, #rows svg, dialog[open] img").count() == 0
 
 
-async def test_it_fits_a_phone_and_follows_its_light(dashboard: Dashboard) -> None:
+async def test_the_page_fits_a_phone_and_its_colour_scheme(dashboard: Dashboard) -> None:
     await dashboard.page.set_viewport_size(_PHONE)
     await dashboard.open_on([agent(1, room=_LONG_NAME), agent(2, state="unavailable", attempt=3)])
     await expect(dashboard.rows).to_have_count(2)
@@ -248,7 +248,7 @@ async def test_it_fits_a_phone_and_follows_its_light(dashboard: Dashboard) -> No
     assert box["x"] + box["width"] <= _PHONE["width"]
 
 
-async def test_without_api_keys_the_page_says_how_to_set_one(dashboard: Dashboard) -> None:
+async def test_without_api_keys_the_page_explains_how_to_set_one(dashboard: Dashboard) -> None:
     await dashboard.page.route(
         "**/dashboard/session", lambda route: route.fulfill(json={"configured": False, "signedIn": False})
     )
@@ -258,13 +258,13 @@ async def test_without_api_keys_the_page_says_how_to_set_one(dashboard: Dashboar
 
 
 async def _heights(chart: Locator, kind: str) -> dict[int, float]:
-    """How high the bars of a chart are, by the minute from the left; those of no height left out."""
+    """The heights of the visible bars of a chart, by minute from the left."""
     script = "(bars) => bars.map((bar) => Number(bar.getAttribute('height')))"
     heights: list[float] = await chart.locator(f"rect.{kind}").evaluate_all(script)
     return {slot: height for slot, height in enumerate(heights) if height}
 
 
 async def _brightness(page: Page) -> int:
-    """Of the page's ground, from 0 to 255."""
+    """The brightness of the page's background, from 0 to 255."""
     colour = await page.evaluate("getComputedStyle(document.body).backgroundColor")
     return max(int(part) for part in re.findall(r"\d+", colour)[:3])

@@ -213,12 +213,12 @@ async def test_outside_dev_the_page_asks_for_an_api_key_and_keeps_it_in_its_tab(
     demo: Demo, service: Service, truth: RoomTruth
 ) -> None:
     await demo.press(TEXT)
-    await expect(demo.notice).to_have_text("This service gives its tokens to holders of an API key.")
+    await expect(demo.notice).to_have_text("This service issues tokens only to holders of an API key.")
     await expect(demo.api_key).to_be_focused()
     assert await violations(demo.page) == []
     await demo.page.keyboard.type("a-key-that-is-none-of-ours")
     await demo.page.keyboard.press("Enter")
-    await expect(demo.notice).to_have_text("This is none of the service's API keys.")
+    await expect(demo.notice).to_have_text("This is not one of the service's API keys.")
     assert await truth.has_none()
 
     await demo.api_key.fill(API_KEY)

@@ -20,13 +20,13 @@ from devstack.workers import Worker, WorkerKind
 
 pytestmark = [pytest.mark.real, pytest.mark.browser]
 
-_FAILED = "That did not work"
-_LOST = "Connection lost, coming back…"
+_FAILED = "The connection failed"
+_LOST = "Connection lost, reconnecting…"
 _SERVICE_GONE = "The agent service cannot be reached."
 _LIVEKIT_GONE = "The call server cannot be reached."
 _NO_AGENT = "No agent is available right now."
 _NOT_ALLOWED = "You are not allowed into this room."
-_MICROPHONE_REFUSED = "The microphone may not be used."
+_MICROPHONE_REFUSED = "The browser blocks the microphone."
 _RETRY = "Try again"
 #: A key of which LiveKit knows nothing any more.
 _RETIRED = ("retired-key", "retired-secret-of-at-least-32-characters")

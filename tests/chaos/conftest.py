@@ -47,7 +47,7 @@ def session_worker(server: LiveKitServer, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture
 async def worker(session_worker: Worker) -> Worker:
-    """It dies of its own when a job is ended while its agent connects (see devstack/chaos/keeper.py)."""
+    """It dies when a job is ended while its agent connects (see devstack/chaos/worker_watchdog.py)."""
     if not session_worker.child.running:
         await asyncio.to_thread(session_worker.start)
     return session_worker

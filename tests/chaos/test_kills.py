@@ -1,11 +1,11 @@
-"""A short storm of `kill -9`; a long one is `python -m devstack.chaos`."""
+"""A short chaos run with `kill -9`; `python -m devstack.chaos` makes a long one."""
 
 from pathlib import Path
 
 import pytest
 
 from devstack.chaos.options import Database, Options
-from devstack.chaos.storm import rage
+from devstack.chaos.runner import run
 
 pytestmark = pytest.mark.real
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.real
 async def test_a_dozen_kills_under_load_break_no_promise(database: Database, tmp_path: Path) -> None:
     options = Options(kills=12, minutes=2, seed=2026, database=database, folder=tmp_path)
 
-    report = await rage(options)
+    report = await run(options)
 
     print(report.text())  # noqa: T201 - pytest shows it when it fails
     assert report.violations == []

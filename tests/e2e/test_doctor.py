@@ -1,4 +1,4 @@
-"""Doctor on the real stack: what is fine is fine, each fault is named, and no room of its own is left."""
+"""The doctor on the real stack: each fault is reported, and no room of its own is left."""
 
 import asyncio
 import os
@@ -28,7 +28,7 @@ Findings = dict[str, list[Finding]]
 
 @pytest.fixture
 def environ(livekit_server: LiveKitServer) -> dict[str, str]:
-    """Of a service that nobody has started."""
+    """The environment of a service that is not running."""
     return {
         "LIVEKIT_URL": livekit_server.url,
         "LIVEKIT_API_KEY": livekit_server.api_key,
@@ -45,7 +45,7 @@ async def _no_room_is_left(livekit_api: api.LiveKitAPI) -> AsyncIterator[None]:
 
 
 def running(environ: dict[str, str], service: Service) -> dict[str, str]:
-    """Of a service that runs."""
+    """The environment of a running service."""
     return environ | {
         "HOST": "127.0.0.1",
         "PORT": str(service.port),
@@ -71,13 +71,13 @@ async def examine(
 
 
 def fault_of(found: Findings, check: str) -> str:
-    """What is wrong there, and how to mend it; nothing else is wrong."""
+    """The only fault, and its fix."""
     faults = {name: one for name, listed in found.items() for one in listed if one.verdict is Verdict.FAULT}
     assert list(faults) == [check], found
     return f"{faults[check].message} -> {faults[check].fix}"
 
 
-async def test_nothing_is_wrong_with_a_stack_that_works(
+async def test_a_working_stack_has_no_fault(
     environ: dict[str, str], start_service: StartService, reusable_worker: Worker
 ) -> None:
     service = await start_service(agent_name=reusable_worker.agent_name)
@@ -85,9 +85,9 @@ async def test_nothing_is_wrong_with_a_stack_that_works(
 
     assert {one.verdict for listed in found.values() for one in listed} == {Verdict.OK}, found
     assert list(found) == list(checks.NAMES)
-    assert found["sharing"][0].message.startswith(f"process {service.child.pid} is at work")
-    assert "the service runs" in found["port"][0].message
-    assert "says how it is" in found["worker"][0].message
+    assert found["sharing"][0].message.endswith(f"open ({service.child.pid}): the service is running")
+    assert "the service is running" in found["port"][0].message
+    assert "reports its health" in found["worker"][0].message
 
 
 async def test_a_key_of_another_project(environ: dict[str, str]) -> None:
@@ -131,31 +131,31 @@ async def test_a_livekit_that_posts_no_webhooks(
     service = await start_service()
     relay.mode = Mode.DROP
     said = fault_of(await examine(running(environ, service), "delivery"), "delivery")
-    assert "no webhook of LiveKit's came" in said
+    assert "no webhook from LiveKit arrived" in said
     assert f"urls: [{service.base_url}/api/livekit/webhook]" in said
 
 
 async def test_webhooks_that_are_signed_with_another_key(
     environ: dict[str, str], start_service: StartService
 ) -> None:
-    """The service is another project's: it refuses what LiveKit posts, and what doctor posts."""
+    """The service is another project's: it rejects the webhooks of LiveKit and of the doctor."""
     service = await start_service(
         ready=False, LIVEKIT_API_KEY="other", LIVEKIT_API_SECRET="other-secret-of-at-least-32-characters"
     )
     await asyncio.to_thread(service.child.wait_for_line, "Listening", timeout_s=_BOUND_S)
     settings = running(environ, service)
-    assert "refuses webhooks" in fault_of(await examine(settings, "webhook"), "webhook")
+    assert "rejected a webhook with this key" in fault_of(await examine(settings, "webhook"), "webhook")
     said = fault_of(await examine(settings, "delivery"), "delivery")
     assert "signed with a key that the service does not know" in said
 
 
-async def test_an_agent_name_that_no_worker_has(environ: dict[str, str], plain_worker: Worker) -> None:
-    """The other one is taken all the same, and is without the helper."""
+async def test_an_agent_name_without_a_worker(environ: dict[str, str], plain_worker: Worker) -> None:
+    """The other name has a worker, without the helper."""
     wrong = plain_worker.agent_name.upper()
     environ["AGENT_NAME"] = f"{wrong},{plain_worker.agent_name}"
     found = await examine(environ, "worker", wait_s=4)
     assert [one.verdict for one in found["worker"]] == [Verdict.FAULT, Verdict.OK]
-    assert f"no worker is registered under the name {wrong}" in fault_of(found, "worker")
+    assert f"no worker is registered as {wrong}" in fault_of(found, "worker")
     assert "replaced, not reused" in found["worker"][1].message
 
 
@@ -169,7 +169,7 @@ async def test_a_worker_without_a_name(environ: dict[str, str], start_worker: St
 
 @pytest.fixture
 def _interruptible() -> Iterator[None]:
-    """A shell that starts the tests in the background has them ignore SIGINT, and all that they start."""
+    """If a shell runs the tests in the background, they and their children ignore SIGINT."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -179,7 +179,7 @@ def _interruptible() -> Iterator[None]:
 async def test_an_interrupted_doctor_leaves_no_room(
     environ: dict[str, str], livekit_api: api.LiveKitAPI
 ) -> None:
-    """By Ctrl-C, and by an orchestrator."""
+    """Interrupted by Ctrl-C and by an orchestrator."""
     doctors = [
         await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "app", "doctor", "--wait", "60"),

@@ -1,4 +1,4 @@
-"""The log of the real process under load: its own lines, other libraries', and the summaries."""
+"""The log of the real process under load, with other libraries' lines and the summaries."""
 
 import asyncio
 import json

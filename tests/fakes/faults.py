@@ -8,10 +8,10 @@ from typing import Protocol
 from app.errors import LiveKitRefused, LiveKitTimeout, LiveKitUnavailable, LiveKitUnreachable, ServiceError
 
 #: The outcomes that a client of LiveKit can meet.
-UNREACHABLE = LiveKitUnreachable("LiveKit cannot be reached")
+UNREACHABLE = LiveKitUnreachable("LiveKit is not reachable")
 UNAVAILABLE = LiveKitUnavailable("LiveKit answered 503 unavailable")
 TIMEOUT = LiveKitTimeout("LiveKit did not answer within 4.5 s")
-REFUSED = LiveKitRefused("LiveKit does not accept our API key and secret")
+REFUSED = LiveKitRefused("LiveKit rejected the API key and secret")
 
 
 class Fault(Protocol):

@@ -1,4 +1,4 @@
-"""The dashboard's page without a browser: it signs in, follows the stream, and acts."""
+"""The dashboard's page without a browser: sign-in, stream and actions."""
 
 import asyncio
 import json
@@ -12,7 +12,7 @@ from yarl import URL
 
 from integration.harness import API_KEY, BOUND_S, App
 
-#: What a browser says of a request that our own page makes.
+#: The header of a browser for requests of the dashboard's own page.
 _OWN = {"Sec-Fetch-Site": "same-origin"}
 
 
@@ -41,15 +41,15 @@ class Stream:
                 if name in names:
                     return message
 
-    async def beat(self, is_it: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
-        """The next beat that is the one that is waited for."""
+    async def beat(self, matches: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+        """The next beat that matches."""
         async with asyncio.timeout(BOUND_S):
-            while not is_it(beat := await self.next("beat")):
+            while not matches(beat := await self.next("beat")):
                 pass
         return beat
 
     async def until_state(self, room: str, state: str) -> dict[str, Any]:
-        """The agent of the room, as soon as a message has it in that state."""
+        """The agent of the room, once a message has it in that state."""
         while True:
             message = await self.next("snapshot", "changes")
             for agent in message["agents"]:
@@ -58,7 +58,7 @@ class Stream:
                     return found
 
     async def end(self) -> None:
-        """Return when the service has closed the stream."""
+        """Wait until the service closes the stream."""
         async with asyncio.timeout(BOUND_S):
             while await self._response.content.readline():
                 pass
@@ -83,7 +83,7 @@ class Page:
         host, port = "127.0.0.1", app.port
         self.origin = f"http://{host}:{port}"
         self._session = aiohttp.ClientSession(
-            # A browser keeps the cookies of an address as well.
+            # Like a browser, keep the cookies of an IP address too.
             self.origin,
             cookie_jar=aiohttp.CookieJar(unsafe=True),
             read_bufsize=1 << 24,
@@ -97,11 +97,11 @@ class Page:
 
     @property
     def cookie(self) -> str:
-        """The Cookie header that goes with every request."""
+        """The Cookie header of every request."""
         return "; ".join(f"{cookie.key}={cookie.value}" for cookie in self._session.cookie_jar)
 
-    def take_cookies_of(self, other: Self) -> None:
-        """As a browser has them when the same service is back at its address."""
+    def copy_cookies_of(self, other: Self) -> None:
+        """Keep the cookies, as a browser does when the service restarts at the same address."""
         for cookie in other._session.cookie_jar:
             self._session.cookie_jar.update_cookies({cookie.key: cookie}, URL(self.origin))
 

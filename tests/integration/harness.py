@@ -48,6 +48,11 @@ TOKEN = "/api/livekit/token"
 AGENTS = "/api/livekit/agents"
 
 
+def signing_with(keypair: Keypair) -> dict[str, Any]:
+    """The settings of a service that signs with this key."""
+    return {"livekit_api_key": keypair.key, "livekit_api_secret": keypair.secret}
+
+
 def member_token(
     room: str,
     *,
@@ -90,7 +95,8 @@ class World:
     def config(self) -> Config:
         return Config(
             livekit_url="ws://livekit.test",
-            livekit_key=KEYPAIR,
+            livekit_api_key=KEYPAIR.key,
+            livekit_api_secret=KEYPAIR.secret,
             webhook_keys=(SECOND_KEYPAIR,),
             agent_names=(AGENT, OTHER_AGENT),
             database_url=self.database.url,

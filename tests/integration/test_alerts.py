@@ -1,4 +1,4 @@
-"""Alerts of the real service on a fake LiveKit: raised by what happens, told once, over once."""
+"""Alerts of the real service on a fake LiveKit: each is raised once and resolved once."""
 
 import asyncio
 import json
@@ -20,30 +20,30 @@ on_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 
 
 async def raised(app: App) -> list[str]:
-    """What is raised after a look at this moment."""
+    """The raised alerts after a check now."""
     await app.service.alert_monitor.look()
     active = app.service.alert_monitor.active
     return [name for name, is_raised in active.items() if is_raised]
 
 
-async def all_over(app: App) -> bool:
-    """Whether nothing is raised any more, once what is better has stayed so for its minute."""
+async def all_resolved(app: App) -> bool:
+    """True if every alert is resolved after a good minute."""
     await raised(app)
     await app.advance(60)
     return not await raised(app)
 
 
-def told(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str, int]]:
+def logged(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str, int]]:
     lines = [record for record in caplog.records if vars(record).get("action") == "alert"]
     return [(record.message, vars(record)["alert"], record.levelno) for record in lines]
 
 
 def once(name: str) -> list[tuple[str, str, int]]:
-    return [("An alert is raised", name, logging.ERROR), ("An alert is over", name, logging.WARNING)]
+    return [("Alert raised", name, logging.ERROR), ("Alert resolved", name, logging.WARNING)]
 
 
 @on_sqlite
-async def test_nothing_is_raised_by_an_ordinary_visit(
+async def test_an_ordinary_visit_raises_no_alert(
     app: App, server: FakeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.start_worker(AGENT)
@@ -56,14 +56,14 @@ async def test_nothing_is_raised_by_an_ordinary_visit(
     server.leave("room")
     await app.pass_time(300)
     assert await raised(app) == []
-    assert told(caplog) == []
+    assert logged(caplog) == []
 
 
 @on_sqlite
-async def test_webhooks_that_never_come(
+async def test_no_webhooks(
     app: App, world: World, server: FakeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The commonest misconfiguration: everything works, but for what LiveKit would have to say by itself."""
+    """The most common misconfiguration: everything works except the webhooks."""
     server.start_worker(AGENT)
     world.post.lossy = True
     await app.advance(30)
@@ -78,13 +78,13 @@ async def test_webhooks_that_never_come(
     server.join("room", "bob")
     await app.settle()
 
-    assert await all_over(app)
-    assert told(caplog) == once("no_webhooks")
-    (record,) = [one for one in caplog.records if one.message == "An alert is raised"]
+    assert await all_resolved(app)
+    assert logged(caplog) == once("no_webhooks")
+    (record,) = [one for one in caplog.records if one.message == "Alert raised"]
     assert "  urls:\n    - https://your-service/api/livekit/webhook\n" in vars(record)["advice"]
 
 
-async def test_webhooks_that_another_replica_takes_are_not_missed(
+async def test_webhooks_that_another_replica_takes_raise_no_alert(
     start_app: StartApp, world: World, server: FakeServer
 ) -> None:
     taking, other = await start_app(), await start_app()
@@ -100,14 +100,14 @@ async def test_webhooks_that_another_replica_takes_are_not_missed(
 
 
 @on_sqlite
-async def test_nobody_takes_jobs(app: App, server: FakeServer, caplog: pytest.LogCaptureFixture) -> None:
+async def test_no_worker(app: App, server: FakeServer, caplog: pytest.LogCaptureFixture) -> None:
     await app.dispatch(agentName=OTHER_AGENT)
     server.join("room")
     for _ in range(3):
         assert await raised(app) == []
         await app.pass_time(6)
     assert await raised(app) == ["no_worker"]
-    # Tried again and again, in vain: the same alert.
+    # Each retry fails: still the same alert.
     for _ in range(6):
         await app.pass_time(3)
         assert await raised(app) == ["no_worker"]
@@ -116,13 +116,13 @@ async def test_nobody_takes_jobs(app: App, server: FakeServer, caplog: pytest.Lo
     for _ in range(4):
         await app.pass_time(6)
 
-    assert await all_over(app)
-    assert told(caplog) == once("no_worker")
+    assert await all_resolved(app)
+    assert logged(caplog) == once("no_worker")
 
 
 @on_sqlite
-async def test_the_watch_looks_at_once_when_nobody_takes_jobs(app: App, server: FakeServer) -> None:
-    """Its own round comes every 5 s of real time, which no test waits for."""
+async def test_the_monitor_checks_at_once_when_no_worker_takes_jobs(app: App, server: FakeServer) -> None:
+    """Its own check comes every 5 s of real time, which no test waits for."""
     await app.dispatch()
     server.join("room")
     await app.settle()
@@ -134,12 +134,12 @@ async def test_the_watch_looks_at_once_when_nobody_takes_jobs(app: App, server: 
 
 async def until_raised(app: App, name: str) -> None:
     async with asyncio.timeout(4):
-        while not app.service.alert_monitor.active[name]:  # noqa: ASYNC110 - the watch tells nobody but the log
+        while not app.service.alert_monitor.active[name]:  # noqa: ASYNC110 - the monitor has no event
             await asyncio.sleep(0.01)
 
 
 @on_sqlite
-async def test_creations_that_fail(app: App, world: World, caplog: pytest.LogCaptureFixture) -> None:
+async def test_creation_failing(app: App, world: World, caplog: pytest.LogCaptureFixture) -> None:
     world.livekit.faults.always("create_dispatch", FailBefore(REFUSED))
     for number in range(3):
         assert await raised(app) == []
@@ -149,11 +149,11 @@ async def test_creations_that_fail(app: App, world: World, caplog: pytest.LogCap
     world.livekit.faults.mend()
     await app.dispatch("room-4")
 
-    assert await all_over(app)
-    assert told(caplog) == once("creation_failing")
+    assert await all_resolved(app)
+    assert logged(caplog) == once("creation_failing")
 
 
-async def test_an_agent_that_cannot_be_removed(
+async def test_cleanup_stuck(
     start_app: StartApp, world: World, server: FakeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = await start_app(cleanup_interval_ms=10_000)
@@ -170,12 +170,12 @@ async def test_an_agent_that_cannot_be_removed(
     world.livekit.faults.mend()
     await app.pass_time(10)
 
-    assert await all_over(app)
-    assert told(caplog) == once("cleanup_stuck")
+    assert await all_resolved(app)
+    assert logged(caplog) == once("cleanup_stuck")
 
 
 @on_sqlite
-async def test_removals_that_fail(
+async def test_cleanup_failures(
     app: App, world: World, server: FakeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.start_worker(AGENT)
@@ -192,7 +192,7 @@ async def test_removals_that_fail(
 
     assert await raised(app) == ["cleanup_failures"]
 
-    # The two are tried again, and more rooms are left: 2 of 42 is below half of the limit.
+    # The two are retried, and more agents are removed: 2 of 42 is below half of the limit.
     await app.pass_time(60)
     for number in range(30):
         await app.dispatch(f"another-{number}")
@@ -200,12 +200,12 @@ async def test_removals_that_fail(
     for number in range(30):
         await app.end(f"another-{number}")
 
-    assert await all_over(app)
-    assert told(caplog) == once("cleanup_failures")
+    assert await all_resolved(app)
+    assert logged(caplog) == once("cleanup_failures")
 
 
 @on_sqlite
-async def test_more_agents_than_expected(
+async def test_too_many_agents(
     start_app: StartApp, server: FakeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = await start_app(alert_max_agents=2)
@@ -226,14 +226,12 @@ async def test_more_agents_than_expected(
         await app.end(f"room-{number}")
     await app.advance(6)
 
-    assert await all_over(app)
-    assert told(caplog) == once("too_many_agents")
+    assert await all_resolved(app)
+    assert logged(caplog) == once("too_many_agents")
 
 
 @on_sqlite
-async def test_log_lines_that_are_dropped(
-    start_app: StartApp, world: World, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_log_drops(start_app: StartApp, world: World, caplog: pytest.LogCaptureFixture) -> None:
     with log_of_the_process(world.clock, "INFO", rate_limit=100) as log:
         app = await start_app(log_counts=log.handler.counts)
         assert await raised(app) == []
@@ -244,12 +242,12 @@ async def test_log_lines_that_are_dropped(
 
         await app.advance(300)
 
-        assert await all_over(app)
-    assert told(caplog) == once("log_drops")
+        assert await all_resolved(app)
+    assert logged(caplog) == once("log_drops")
 
 
-async def test_a_database_that_fails(app: App, world: World, caplog: pytest.LogCaptureFixture) -> None:
-    # Two looks raise it, and the watch's own, of which the first comes at the start, would be one of them.
+async def test_database_failing(app: App, world: World, caplog: pytest.LogCaptureFixture) -> None:
+    # Two checks raise it; the monitor's own first check, at the start, would be one of them.
     await app.service.alert_monitor.close()
     world.database_faults.down = True
     assert await raised(app) == []
@@ -257,8 +255,8 @@ async def test_a_database_that_fails(app: App, world: World, caplog: pytest.LogC
 
     world.database_faults.down = False
 
-    assert await all_over(app)
-    assert told(caplog) == once("database_failing")
+    assert await all_resolved(app)
+    assert logged(caplog) == once("database_failing")
 
 
 @on_sqlite
@@ -273,12 +271,12 @@ async def test_a_database_that_can_only_be_read(app: App, world: World, server: 
     world.database_faults.read_only = False
     assert (await app.deliver(started)).status == 200
 
-    assert await all_over(app)
+    assert await all_resolved(app)
 
 
 @pytest.fixture
 async def channel() -> AsyncIterator[tuple[str, list[dict[str, Any]]]]:
-    """A receiver of posts: its URL, and what has come."""
+    """A receiver of posts: its URL, and what has arrived."""
     posts: list[dict[str, Any]] = []
 
     async def receive(request: web.Request) -> web.Response:
@@ -313,8 +311,8 @@ async def test_alerts_are_posted(
     server.start_worker(AGENT)
     for _ in range(4):
         await app.pass_time(6)
-    assert await all_over(app)
-    # A stop gives what waits a moment.
+    assert await all_resolved(app)
+    # A stop waits a moment for pending posts.
     await app.stop()
 
     first, last = posts
@@ -331,7 +329,7 @@ async def test_alerts_are_posted(
 
 
 @on_sqlite
-async def test_a_receiver_that_is_gone_is_nothing_to_the_service(
+async def test_an_unreachable_receiver_does_not_disturb_the_service(
     start_app: StartApp, server: FakeServer
 ) -> None:
     server.start_worker(AGENT)

@@ -1,4 +1,4 @@
-"""Posting alerts to a real server that is ill in every way; whatever it does, the service does not notice."""
+"""Posting alerts to a real server that fails in every way, without effect on the service."""
 
 import asyncio
 import json
@@ -23,7 +23,7 @@ BOUND_S = 10.0
 RAISED = AlertChange(
     alert=Alert(
         name="no_worker",
-        summary="People wait for an agent that no worker brings, in rooms: 1.",
+        summary="People are waiting for an agent that no worker provides, in 1 room.",
         advice="Start a worker <now> & look.",
         since_at=SINCE,
         rooms=("alice's room",),
@@ -58,13 +58,13 @@ async def hang(_: web.Request) -> web.StreamResponse:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(BOUND_S):
-        while not condition():  # noqa: ASYNC110 - what is waited for happens in another's counters
+        while not condition():  # noqa: ASYNC110 - the counters have no event
             await asyncio.sleep(0.005)
 
 
 @dataclass
 class Receiver:
-    """Behaves as scripted, one post after the other, and then takes everything."""
+    """Behaves as scripted, post by post, and then accepts everything."""
 
     url: str = ""
     script: list[Behaviour] = field(default_factory=list)
@@ -98,7 +98,7 @@ class Office:
     counters: Counters
 
     async def settled(self, **results: int) -> None:
-        """Wait until so many posts have come to these ends."""
+        """Wait until so many posts have these results."""
         await until(lambda: all(self.counters.alert_posts[name] >= count for name, count in results.items()))
         assert self.counters.alert_posts == {"sent": 0, "failed": 0, "dropped": 0} | results
 
@@ -107,7 +107,7 @@ class Office:
 async def office(receiver: Receiver) -> AsyncIterator[Office]:
     counters = Counters(mode=Mode.ENFORCE)
     timeout = aiohttp.ClientTimeout(total=0.2)
-    post = AlertNotifier(receiver.url, "replica1", counters, str, waits_s=(0, 0, 0), timeout=timeout)
+    post = AlertNotifier(receiver.url, "replica1", counters, str, first_wait_s=0, timeout=timeout)
     post.start()
     yield Office(post, counters)
     await post.close()
@@ -122,12 +122,12 @@ async def test_what_is_posted(office: Office, receiver: Receiver) -> None:
     assert raised == {
         "text": (
             "*Alert: no_worker* (replica1)\n"
-            "People wait for an agent that no worker brings, in rooms: 1.\n"
+            "People are waiting for an agent that no worker provides, in 1 room.\n"
             "Start a worker &lt;now&gt; &amp; look."
         ),
         "alert": "no_worker",
         "status": "raised",
-        "summary": "People wait for an agent that no worker brings, in rooms: 1.",
+        "summary": "People are waiting for an agent that no worker provides, in 1 room.",
         "advice": "Start a worker <now> & look.",
         "replica": "replica1",
         "since": "2027-01-15T08:00:00.000Z",
@@ -154,9 +154,7 @@ async def test_rooms_are_hashed_where_the_log_hashes_them(receiver: Receiver) ->
 @pytest.mark.parametrize(
     "ill", [answer(500), answer(503), answer(429), answer(408), reset, hang], ids=lambda f: f.__qualname__
 )
-async def test_a_receiver_that_is_ill_is_tried_again(
-    office: Office, receiver: Receiver, ill: Behaviour
-) -> None:
+async def test_a_failing_receiver_is_retried(office: Office, receiver: Receiver, ill: Behaviour) -> None:
     receiver.script = [ill, ill]
     office.post.send(RAISED)
 
@@ -169,21 +167,21 @@ async def test_a_receiver_that_is_ill_is_tried_again(
     [(answer(500), "HTTP 500"), (reset, "ServerDisconnectedError"), (hang, "TimeoutError")],
     ids=["500", "reset", "hang"],
 )
-async def test_it_is_given_up_in_the_end_and_the_next_one_is_posted(
+async def test_after_the_last_retry_the_next_alert_is_posted(
     office: Office, receiver: Receiver, ill: Behaviour, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    receiver.script = [ill] * 4
+    receiver.script = [ill] * 5
     office.post.send(RAISED)
     office.post.send(OVER)
 
     await office.settled(failed=1, sent=1)
-    assert [body["status"] for body in receiver.bodies] == ["raised"] * 4 + ["resolved"]
+    assert [body["status"] for body in receiver.bodies] == ["raised"] * 5 + ["resolved"]
     (record,) = [one for one in caplog.records if one.message == "An alert could not be posted"]
     assert vars(record)["reason"].startswith(reason.removesuffix("Error"))
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410])
-async def test_a_refusal_is_not_tried_again(office: Office, receiver: Receiver, status: int) -> None:
+async def test_a_rejection_is_not_retried(office: Office, receiver: Receiver, status: int) -> None:
     receiver.script = [answer(status)]
     office.post.send(RAISED)
 
@@ -193,7 +191,7 @@ async def test_a_refusal_is_not_tried_again(office: Office, receiver: Receiver, 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 async def test_a_redirect_is_not_followed(office: Office, receiver: Receiver, status: int) -> None:
-    """Whoever has the receiver could send us to where only we can go."""
+    """The receiver could send us to an address that only we can reach."""
     receiver.script = [answer(status, Location="/latest/meta-data")]
     office.post.send(RAISED)
 
@@ -212,7 +210,7 @@ async def test_a_redirect_is_not_followed(office: Office, receiver: Receiver, st
 async def test_the_url_is_in_no_log_line(url: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     counters = Counters(mode=Mode.ENFORCE)
-    post = AlertNotifier(url, "replica1", counters, str, waits_s=())
+    post = AlertNotifier(url, "replica1", counters, str, first_wait_s=0)
     post.start()
     post.send(RAISED)
     await Office(post, counters).settled(failed=1)
@@ -223,7 +221,7 @@ async def test_the_url_is_in_no_log_line(url: str, caplog: pytest.LogCaptureFixt
     assert not [line for line in lines if "a-secret" in line]
 
 
-async def test_a_full_queue_drops_and_blocks_nobody(
+async def test_a_full_queue_drops_alerts_without_blocking(
     office: Office, receiver: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:
     receiver.script = [hang]
@@ -233,7 +231,7 @@ async def test_a_full_queue_drops_and_blocks_nobody(
         office.post.send(OVER)
 
     assert office.counters.alert_posts["dropped"] == 3
-    assert caplog.text.count("Too many alerts wait to be posted") == 3
+    assert caplog.text.count("Too many alerts are waiting to be posted") == 3
 
 
 async def test_without_a_url_nothing_is_queued() -> None:
@@ -247,7 +245,7 @@ async def test_without_a_url_nothing_is_queued() -> None:
     assert counters.alert_posts == {"sent": 0, "failed": 0, "dropped": 0}
 
 
-async def test_a_stop_waits_for_a_receiver_but_not_for_ever(receiver: Receiver) -> None:
+async def test_a_stop_waits_a_bounded_time_for_the_receiver(receiver: Receiver) -> None:
     receiver.script = [hang]
     counters = Counters(mode=Mode.ENFORCE)
     post = AlertNotifier(receiver.url, "replica1", counters, str)
@@ -258,7 +256,7 @@ async def test_a_stop_waits_for_a_receiver_but_not_for_ever(receiver: Receiver) 
         await post.close()
 
 
-async def test_what_was_sent_right_before_a_stop_still_goes_out(receiver: Receiver) -> None:
+async def test_an_alert_sent_right_before_a_stop_is_posted(receiver: Receiver) -> None:
     counters = Counters(mode=Mode.ENFORCE)
     post = AlertNotifier(receiver.url, "replica1", counters, str)
     post.start()

@@ -1,4 +1,4 @@
-"""A backup made under writes is whole, and a service on it goes on with the TTLs that were running."""
+"""Backup under load, and restore: the service continues with the TTLs that were running."""
 
 import argparse
 import asyncio
@@ -34,7 +34,7 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def idle(app: App, server: FakeServer) -> App:
-    """A service whose agent is alone since this moment, 300 s before its TTL."""
+    """A service whose agent has just become idle, 300 s before its TTL."""
     server.start_worker("agent")
     await app.dispatch()
     server.join("room")
@@ -49,10 +49,10 @@ def contents(file: Path) -> dict[str, list[dict[str, Any]]]:
     return {table: database.query(f"SELECT * FROM {table} ORDER BY 1") for table in TABLES}  # noqa: S608 - our own names
 
 
-async def test_a_backup_made_while_writes_go_on_is_whole(
+async def test_a_backup_under_writes_is_consistent(
     app: App, server: FakeServer, file: Path, tmp_path: Path
 ) -> None:
-    """Every webhook that was answered before it began is in it, and no half of a commit."""
+    """The backup has every webhook answered before it began, and no partial commit."""
     server.start_worker("agent")
     await app.dispatch()
     done = asyncio.Event()
@@ -71,7 +71,7 @@ async def test_a_backup_made_while_writes_go_on_is_whole(
         await asyncio.to_thread(back_up, file, copy)
         rows = contents(copy)
         assert before <= {row["sid"] for row in rows["participants"]}
-        # A webhook and what it says are one transaction.
+        # A webhook and its participant are stored in one transaction.
         assert len(rows["webhook_events"]) >= len(rows["participants"])
         with closing(sqlite3.connect(copy)) as connection:
             assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
@@ -92,14 +92,14 @@ async def test_a_backup_is_one_private_file(file: Path, tmp_path: Path) -> None:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
 
 
-async def test_a_restored_service_goes_on_with_the_ttls_that_were_running(
+async def test_a_restored_service_continues_with_the_running_ttls(
     idle: App, world: World, server: FakeServer, file: Path, tmp_path: Path, start_app: StartApp
 ) -> None:
     due_at = (await idle.status())["ttlExpiresAt"]
     copy = tmp_path / "backup.db"
     back_up(file, copy)
     saved = contents(copy)
-    # What comes after the backup is lost with the file, and read from LiveKit again.
+    # Changes after the backup are lost with the file, and read from LiveKit again.
     await idle.dispatch("later")
     server.join("later", "bob")
     await idle.settle()
@@ -121,7 +121,7 @@ async def test_a_restored_service_goes_on_with_the_ttls_that_were_running(
     assert len(world.agents("later")) == 1
 
 
-async def test_nothing_is_restored_over_a_running_service(
+async def test_a_restore_over_a_running_service_is_rejected(
     idle: App, world: World, file: Path, tmp_path: Path
 ) -> None:
     copy = tmp_path / "backup.db"
@@ -137,10 +137,10 @@ async def test_nothing_is_restored_over_a_running_service(
     assert left == ["backup.db", "lifecycle.db", "lifecycle.db-shm", "lifecycle.db-wal"]
 
 
-async def test_the_log_of_a_service_that_was_killed_is_not_taken_for_the_backups(
+async def test_the_log_of_a_killed_service_is_not_applied_to_the_backup(
     idle: App, file: Path, tmp_path: Path
 ) -> None:
-    """A damaged file cannot be asked who is at work on it; its log goes where it goes."""
+    """SQLite cannot check who uses a damaged file; its log is moved with it."""
     copy = tmp_path / "backup.db"
     back_up(file, copy)
     await idle.stop()
@@ -160,11 +160,11 @@ async def test_the_log_of_a_service_that_was_killed_is_not_taken_for_the_backups
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "no database of this service"),
-        (b"nothing that SQLite knows, but long enough to be looked at" * 20, "no SQLite database"),
+        (b"", "not a database of this service"),
+        (b"nothing that SQLite knows, but long enough to be looked at" * 20, "not a SQLite database"),
     ],
 )
-async def test_what_is_no_backup_is_refused(
+async def test_a_file_that_is_not_a_backup_is_rejected(
     idle: App, file: Path, tmp_path: Path, content: bytes, said: str
 ) -> None:
     await idle.stop()
@@ -179,10 +179,10 @@ async def test_what_is_no_backup_is_refused(
 
 
 @pytest.mark.usefixtures("idle")
-async def test_a_backup_replaces_nothing(file: Path, tmp_path: Path) -> None:
+async def test_a_backup_does_not_overwrite_a_file(file: Path, tmp_path: Path) -> None:
     copy = tmp_path / "backup.db"
     back_up(file, copy)
-    with pytest.raises(BackupRefused, match="a backup replaces nothing"):
+    with pytest.raises(BackupRefused, match="a backup does not overwrite files"):
         back_up(file, copy)
 
 
@@ -199,19 +199,19 @@ def serve(_given: argparse.Namespace, _environ: Mapping[str, str]) -> int:
     raise AssertionError("nothing is served here")
 
 
-def test_the_commands_save_and_bring_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_commands_back_up_and_restore(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file, copy = tmp_path / "lifecycle.db", tmp_path / "backup.db"
     asyncio.run(make_database(file))
 
     assert execute("backup", "--to", str(copy), DATABASE_URL=str(file)) == 0
-    assert "and is sound" in capsys.readouterr().out
-    with closing(sqlite3.connect(file)) as at_work:
-        at_work.execute("PRAGMA journal_mode=WAL")
-        at_work.execute("SELECT * FROM rooms")
+    assert "and verified" in capsys.readouterr().out
+    with closing(sqlite3.connect(file)) as in_use:
+        in_use.execute("PRAGMA journal_mode=WAL")
+        in_use.execute("SELECT * FROM rooms")
         assert execute("restore", "--from", str(copy), DATABASE_URL=str(file)) == 1
-    assert capsys.readouterr().err.startswith("Nothing was restored: somebody is at work on")
+    assert capsys.readouterr().err.startswith("Restore failed, nothing was changed: the database")
     assert execute("restore", "--from", str(copy), DATABASE_URL=str(file)) == 0
-    assert f"What was there is {file}.replaced" in capsys.readouterr().out
+    assert f"The previous database is kept as {file}.replaced" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -222,11 +222,11 @@ def test_the_commands_save_and_bring_back(tmp_path: Path, capsys: pytest.Capture
         ("no.db", "there is no file"),
     ],
 )
-def test_a_database_that_is_no_file_is_refused(
+def test_a_database_that_is_not_a_file_is_rejected(
     url: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert execute("backup", "--to", str(tmp_path / "b.db"), DATABASE_URL=url) == 1
-    assert capsys.readouterr().err.startswith(f"There is no backup: {said}")
+    assert capsys.readouterr().err.startswith(f"Backup failed: {said}")
 
 
 async def make_database(file: Path) -> None:

@@ -255,7 +255,7 @@ async def test_an_expired_token_is_401(app: App) -> None:
     expired = member_token("room", valid_for=dt.timedelta(minutes=-5))
     answer = await app.call("GET", STATUS, params={"roomName": "room"}, auth=expired)
 
-    assert (answer.status, answer.body["message"]) == (401, "the token has expired")
+    assert (answer.status, answer.body["message"]) == (401, "The token has expired")
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", STATUS), ("DELETE", DISPATCH)])

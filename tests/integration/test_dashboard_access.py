@@ -1,4 +1,4 @@
-"""Who may see the dashboard, and who may act through it."""
+"""Access control of the dashboard."""
 
 from collections.abc import AsyncIterator
 from ipaddress import ip_network
@@ -24,7 +24,7 @@ async def page(app: App) -> AsyncIterator[Page]:
         yield page
 
 
-async def test_without_signing_in_there_is_the_empty_page_and_nothing_else(page: Page) -> None:
+async def test_without_a_sign_in_only_the_empty_page_is_served(page: Page) -> None:
     assert (await page.call("GET", "")).status == 200
     assert (await page.call("GET", "/session")).body == {"configured": True, "signedIn": False}
     for method, path in [("GET", "/stream"), ("GET", "/agents/AD_1"), ("POST", "/agents/end")]:
@@ -32,7 +32,7 @@ async def test_without_signing_in_there_is_the_empty_page_and_nothing_else(page:
         assert (answer.status, answer.body["code"]) == (401, "unauthenticated"), path
 
 
-async def test_a_key_lets_in_and_signing_out_lets_out(page: Page) -> None:
+async def test_a_key_signs_in_and_a_sign_out_ends_the_session(page: Page) -> None:
     assert (await page.sign_in()).status == 200
     assert (await page.call("GET", "/session")).body["signedIn"] is True
     assert (await page.call("DELETE", "/session")).status == 200
@@ -41,7 +41,7 @@ async def test_a_key_lets_in_and_signing_out_lets_out(page: Page) -> None:
 
 
 @pytest.mark.parametrize("key", ["wrong-key-of-some-length", "", member_token("room")])
-async def test_nothing_else_lets_in(page: Page, key: str) -> None:
+async def test_any_other_key_is_rejected(page: Page, key: str) -> None:
     answer = await page.sign_in(key)
     assert (answer.status, answer.body["code"]) == (401, "unauthenticated")
     assert "Set-Cookie" not in answer.headers
@@ -51,7 +51,7 @@ async def test_nothing_else_lets_in(page: Page, key: str) -> None:
 @pytest.mark.parametrize(
     ("body", "status"), [({}, 422), ({"apiKey": 1}, 422), ({"apiKey": API_KEY, "x": 1}, 422), ([], 422)]
 )
-async def test_a_malformed_sign_in_says_so(page: Page, body: Any, status: int) -> None:
+async def test_a_malformed_sign_in_is_rejected(page: Page, body: Any, status: int) -> None:
     assert (await page.call("POST", "/session", body)).status == status
 
 
@@ -64,13 +64,13 @@ async def test_a_sign_in_is_logged_without_the_key(page: Page, caplog: pytest.Lo
     assert "wrong-key" not in caplog.text
 
 
-async def test_a_body_that_is_too_large_is_not_read(page: Page) -> None:
+async def test_a_body_over_the_limit_is_413(page: Page) -> None:
     assert (await page.sign_in("k" * 5_000)).status == 413
     await page.sign_in()
     assert (await page.end("r" * 5_000)).status == 413
 
 
-async def test_the_cookie_is_out_of_reach_of_scripts_other_sites_and_the_api(page: Page) -> None:
+async def test_the_cookie_is_limited_to_the_dashboard(page: Page) -> None:
     cookie = (await page.sign_in()).headers["Set-Cookie"]
     attributes = {part.strip().lower() for part in cookie.split(";")[1:]}
     assert attributes >= {"httponly", "samesite=strict", "path=/dashboard", f"max-age={LIFETIME_S}"}
@@ -89,7 +89,7 @@ async def test_the_cookie_is_out_of_reach_of_scripts_other_sites_and_the_api(pag
         ({}, {"X-Forwarded-Proto": "https"}, False),
     ],
 )
-async def test_the_cookie_is_for_https_only_where_the_browser_comes_by_it(
+async def test_the_cookie_is_secure_if_the_browser_uses_https(
     start_app: StartApp, settings: dict[str, Any], headers: dict[str, str], *, secure: bool
 ) -> None:
     async with Page(await start_app(**settings)) as page:
@@ -128,7 +128,7 @@ async def test_only_our_own_page_changes_anything(
         assert {answer.status for answer in answers} == {200 if allowed else 403}
 
 
-async def test_another_sites_page_ends_no_agent(page: Page, app: App, server: FakeServer) -> None:
+async def test_another_sites_page_cannot_end_an_agent(page: Page, app: App, server: FakeServer) -> None:
     server.start_worker("agent")
     await app.dispatch()
     await page.sign_in()
@@ -138,12 +138,12 @@ async def test_another_sites_page_ends_no_agent(page: Page, app: App, server: Fa
     assert await app.state() == "starting"
 
 
-async def test_guessing_is_slowed_down_whether_the_guess_is_right_or_wrong(page: Page, world: World) -> None:
+async def test_sign_in_attempts_are_limited_even_with_the_right_key(page: Page, world: World) -> None:
     for _ in range(SIGN_INS_PER_MINUTE):
         assert (await page.sign_in("wrong-key-of-some-length")).status == 401
-    refused = await page.sign_in()
-    assert (refused.status, refused.body["code"]) == (429, "rate_limited")
-    world.clock.advance(int(refused.headers["Retry-After"]))
+    limited = await page.sign_in()
+    assert (limited.status, limited.body["code"]) == (429, "rate_limited")
+    world.clock.advance(int(limited.headers["Retry-After"]))
     assert (await page.sign_in()).status == 200
 
 
@@ -152,7 +152,7 @@ async def test_a_session_survives_a_restart(page: Page, app: App, start_app: Sta
     await app.stop()
     again = await start_app()
     async with Page(again) as returned:
-        returned.take_cookies_of(page)
+        returned.copy_cookies_of(page)
         assert (await returned.call("GET", "/session")).body["signedIn"] is True
 
 
@@ -162,12 +162,12 @@ async def test_a_session_ends_when_its_key_is_removed(app: App, start_app: Start
         await app.stop()
         rotated = await start_app(api_keys=(_OTHER_KEY,))
         async with Page(rotated) as returned:
-            returned.take_cookies_of(page)
+            returned.copy_cookies_of(page)
             assert (await returned.call("GET", "/session")).body["signedIn"] is False
             assert (await returned.call("GET", "/stream")).status == 401
 
 
-async def test_a_session_expires_under_an_open_page(page: Page, world: World) -> None:
+async def test_a_session_expires_while_a_page_is_open(page: Page, world: World) -> None:
     await page.sign_in()
     world.clock.advance(LIFETIME_S - 1)
     async with page.stream() as stream:
@@ -177,20 +177,20 @@ async def test_a_session_expires_under_an_open_page(page: Page, world: World) ->
     assert (await page.call("GET", "/stream")).status == 401
 
 
-async def test_without_api_keys_nobody_signs_in(start_app: StartApp) -> None:
+async def test_without_api_keys_every_sign_in_is_rejected(start_app: StartApp) -> None:
     async with Page(await start_app(api_keys=())) as page:
         assert (await page.call("GET", "/session")).body == {"configured": False, "signedIn": False}
         assert (await page.sign_in()).status == 401
         assert (await page.sign_in("")).status == 401
 
 
-async def test_the_cookie_is_no_key_to_the_api_nor_the_key_to_the_dashboard(page: Page, app: App) -> None:
+async def test_the_api_rejects_the_cookie_and_the_dashboard_the_key(page: Page, app: App) -> None:
     cookie = (await page.sign_in()).headers["Set-Cookie"].partition(";")[0]
     assert (await app.call("GET", "/api/livekit/agents", auth=None, headers={"Cookie": cookie})).status == 401
     assert (await app.call("GET", "/dashboard/agents/AD_1", auth=API_KEY)).status == 401
 
 
-async def test_the_page_lets_nothing_foreign_in(page: Page) -> None:
+async def test_the_page_has_a_strict_content_security_policy(page: Page) -> None:
     for path in ("", "/", "/static/dashboard.js", "/static/dashboard.css"):
         headers = (await page.call("GET", path)).headers
         policy = headers["Content-Security-Policy"].split("; ")
@@ -201,7 +201,7 @@ async def test_the_page_lets_nothing_foreign_in(page: Page) -> None:
 
 
 @pytest.mark.parametrize("name", ["routes.py", "..%2froutes.py", "index.html", "missing.js", "%00"])
-async def test_there_are_no_other_files_to_get(page: Page, name: str) -> None:
+async def test_other_files_are_404(page: Page, name: str) -> None:
     assert (await page.call("GET", f"/static/{name}")).status == 404
 
 

@@ -1,4 +1,4 @@
-"""What an open dashboard is told: everything at first, then what changes, and how things stand."""
+"""The stream of the dashboard: a snapshot, then changes and beats."""
 
 import asyncio
 import socket
@@ -27,8 +27,8 @@ _LAST_CHUNK = b"0\r\n\r\n"
 
 
 @pytest.fixture(autouse=True)
-def _more_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same, in less time."""
+def _fast_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Poll more often, to save time."""
     monkeypatch.setattr(feed_module, "_POLL_EVERY_S", 0.1)
 
 
@@ -40,7 +40,7 @@ async def page(app: App) -> AsyncIterator[Page]:
 
 
 @pytest.mark.usefixtures("worker")
-async def test_the_life_of_an_agent_is_told_as_it_happens(app: App, page: Page, server: FakeServer) -> None:
+async def test_the_stream_follows_the_states_of_an_agent(app: App, page: Page, server: FakeServer) -> None:
     async with page.stream() as stream:
         assert (await stream.next("snapshot"))["agents"] == []
 
@@ -64,20 +64,20 @@ async def test_the_life_of_an_agent_is_told_as_it_happens(app: App, page: Page, 
 
 
 @pytest.mark.usefixtures("worker")
-async def test_who_comes_later_is_told_of_all_there_is_and_of_what_ended_lately(app: App, page: Page) -> None:
+async def test_the_snapshot_has_live_and_recently_ended_agents(app: App, page: Page) -> None:
     await app.dispatch("living")
     await app.dispatch("ended")
     await app.advance(1)
     await app.end("ended")
     async with page.stream() as stream:
         snapshot = await stream.next("snapshot")
-        told = {agent["room"]: agent["state"] for agent in snapshot["agents"]}
-        assert told in ({"living": "idle", "ended": "ending"}, {"living": "idle", "ended": "ended"})
+        states = {agent["room"]: agent["state"] for agent in snapshot["agents"]}
+        assert states in ({"living": "idle", "ended": "ending"}, {"living": "idle", "ended": "ended"})
 
 
 @pytest.mark.parametrize("database", ["postgres"], indirect=True)
 @pytest.mark.usefixtures("worker")
-async def test_changes_of_another_replica_are_told_as_well(
+async def test_the_stream_has_changes_of_another_replica(
     page: Page, start_app: StartApp, server: FakeServer
 ) -> None:
     other = await start_app()
@@ -95,22 +95,22 @@ async def test_changes_of_another_replica_are_told_as_well(
 async def test_many_changes_at_once_are_one_message(app: App, page: Page) -> None:
     async with page.stream() as stream:
         await stream.next("snapshot")
-        # Four changes of state each, within far less than the pause between two messages.
+        # Many changes, in far less time than the pause between two messages.
         feed = app.service.feed
         dispatches = [(await app.dispatch(f"room-{number}")).body["dispatchId"] for number in range(3)]
         row, _ = await app.service.queries.history(dispatches[0])
         for version in range(1, 500):
             feed.note(replace(row, version=row.version + version))
-        told: list[dict[str, Any]] = []
-        while not told or told[-1]["version"] < row.version + 499:
+        received: list[dict[str, Any]] = []
+        while not received or received[-1]["version"] < row.version + 499:
             message = await stream.next("changes")
-            told += [agent for agent in message["agents"] if agent["id"] == row.id]
-        assert len(told) <= 4
+            received += [agent for agent in message["agents"] if agent["id"] == row.id]
+        assert len(received) <= 4
 
 
 @sqlite_only
 @pytest.mark.usefixtures("worker")
-async def test_how_things_stand_is_told_when_nothing_changes(app: App, page: Page) -> None:
+async def test_beats_are_sent_without_changes(app: App, page: Page) -> None:
     await app.dispatch()
     async with page.stream() as stream:
         first = await stream.next("beat")
@@ -121,7 +121,7 @@ async def test_how_things_stand_is_told_when_nothing_changes(app: App, page: Pag
 
 
 @sqlite_only
-async def test_a_database_that_does_not_answer_is_told(page: Page, world: World) -> None:
+async def test_a_beat_reports_a_database_outage(page: Page, world: World) -> None:
     async with page.stream() as stream:
         assert (await stream.next("beat"))["problem"] is None
         world.database_faults.down = True
@@ -132,7 +132,7 @@ async def test_a_database_that_does_not_answer_is_told(page: Page, world: World)
 
 @sqlite_only
 @pytest.mark.usefixtures("worker")
-async def test_what_livekit_does_not_answer_is_told(app: App, page: Page, world: World) -> None:
+async def test_a_beat_reports_a_livekit_outage(app: App, page: Page, world: World) -> None:
     world.livekit.faults.always("list_rooms", FailBefore(REFUSED))
     await app.sweep()
     async with page.stream() as stream:
@@ -140,14 +140,14 @@ async def test_what_livekit_does_not_answer_is_told(app: App, page: Page, world:
 
 
 @sqlite_only
-async def test_alerts_are_told(start_app: StartApp, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_beat_has_the_current_alerts(start_app: StartApp, monkeypatch: pytest.MonkeyPatch) -> None:
     alert = Alert(name="no_worker", summary="No worker takes jobs.", advice="Start one.", since_at=5_000_000)
     monkeypatch.setattr(Alerts, "current", lambda _: (alert,))
     async with Page(await start_app()) as page:
         await page.sign_in()
         async with page.stream() as stream:
-            (told,) = (await stream.next("beat"))["alerts"]
-    assert told == {
+            (card,) = (await stream.next("beat"))["alerts"]
+    assert card == {
         "name": "no_worker",
         "summary": "No worker takes jobs.",
         "advice": "Start one.",
@@ -157,7 +157,7 @@ async def test_alerts_are_told(start_app: StartApp, monkeypatch: pytest.MonkeyPa
 
 @sqlite_only
 @pytest.mark.usefixtures("worker")
-async def test_the_charts_count_what_was_done(app: App, page: Page) -> None:
+async def test_the_beat_counts_the_current_minute(app: App, page: Page) -> None:
     async with page.stream() as stream:
         await stream.next("beat")
         await app.dispatch("one")
@@ -171,21 +171,21 @@ async def test_the_charts_count_what_was_done(app: App, page: Page) -> None:
 
 
 @sqlite_only
-async def test_only_so_many_pages_are_served(app: App, page: Page) -> None:
+async def test_the_number_of_open_pages_is_limited(app: App, page: Page) -> None:
     async with AsyncExitStack() as open_pages:
         for _ in range(MAX_PAGES):
             stream = await open_pages.enter_async_context(page.stream())
             await stream.next("snapshot")
-        refused = await page.call("GET", "/stream")
-        assert (refused.status, refused.body["code"]) == (503, "busy")
-        assert "Retry-After" in refused.headers
+        rejected = await page.call("GET", "/stream")
+        assert (rejected.status, rejected.body["code"]) == (503, "busy")
+        assert "Retry-After" in rejected.headers
     await _until_pages(app, 0)
     async with page.stream() as stream:
         await stream.next("snapshot")
 
 
 @sqlite_only
-async def test_a_page_that_takes_nothing_is_cut_off(
+async def test_a_page_that_reads_nothing_is_disconnected(
     app: App, page: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feed_module, "_PUBLISH_EVERY_S", 0.001)
@@ -206,15 +206,14 @@ async def test_a_page_that_takes_nothing_is_cut_off(
             for number in range(1_000):
                 feed.note(_dispatch(number, version))
             await asyncio.sleep(0.002)
-        # What was left for it went with the connection, and was not kept until it takes it. Where the kernel
-        # has ended the connection first, only who sends something hears of it.
+        # The connection was aborted with its unsent data. If the kernel has reset it, only a send shows that.
         with suppress(ConnectionError):
             await loop.sock_sendall(silent, b"\r\n")
         assert not (await _read_all(silent)).endswith(_LAST_CHUNK)
 
 
 @sqlite_only
-async def test_an_open_page_does_not_hold_up_a_stop(app: App, page: Page) -> None:
+async def test_an_open_page_does_not_delay_a_stop(app: App, page: Page) -> None:
     async with page.stream() as stream:
         await stream.next("snapshot")
         stopping = asyncio.create_task(app.runner.cleanup())
@@ -223,7 +222,7 @@ async def test_an_open_page_does_not_hold_up_a_stop(app: App, page: Page) -> Non
 
 
 @sqlite_only
-async def test_nothing_is_kept_up_to_date_for_nobody(app: App, page: Page) -> None:
+async def test_without_an_open_page_the_feed_stops(app: App, page: Page) -> None:
     async with page.stream() as stream:
         await stream.next("snapshot")
     await _until_pages(app, 0)
@@ -232,7 +231,7 @@ async def test_nothing_is_kept_up_to_date_for_nobody(app: App, page: Page) -> No
 
 
 @pytest.mark.usefixtures("worker")
-async def test_the_time_line_says_what_happened_why_and_when(
+async def test_the_timeline_has_events_descriptions_and_times(
     app: App, page: Page, server: FakeServer
 ) -> None:
     server.join("room")
@@ -241,17 +240,17 @@ async def test_the_time_line_says_what_happened_why_and_when(
     server.leave("room")
     await app.settle()
     line = (await page.call("GET", f"/agents/{dispatch_id}")).body
-    told = [(entry["event"], entry["fromState"], entry["toState"]) for entry in line["entries"]]
-    assert told[0] == ("intent", None, "creating")
-    assert told[-1] == ("people_out", "active", "idle")
+    moves = [(entry["event"], entry["fromState"], entry["toState"]) for entry in line["entries"]]
+    assert moves[0] == ("intent", None, "creating")
+    assert moves[-1] == ("people_out", "active", "idle")
     last = line["entries"][-1]
-    assert last["what"] == "The last person left"
+    assert last["what"] == "The last person left the room"
     assert last["at"] == app.world.clock.now() // 1_000
     assert (line["succeeds"], line["endReason"]) == (None, None)
 
 
 @sqlite_only
-async def test_the_time_line_leads_to_the_dispatch_before(app: App, page: Page, server: FakeServer) -> None:
+async def test_the_timeline_links_to_the_previous_dispatch(app: App, page: Page, server: FakeServer) -> None:
     worker = server.start_worker("agent")
     server.join("room")
     first = (await app.dispatch()).body["dispatchId"]
@@ -262,19 +261,21 @@ async def test_the_time_line_leads_to_the_dispatch_before(app: App, page: Page, 
     second = (await app.status())["dispatchId"]
     assert second != first
     line = (await page.call("GET", f"/agents/{second}")).body
-    assert line["entries"][0]["what"].startswith("It took over from an earlier dispatch. The agent was lost")
+    assert line["entries"][0]["what"].startswith(
+        "This dispatch took over from an earlier one. The agent was lost"
+    )
     before = (await page.call("GET", f"/agents/{line['succeeds']}")).body
     assert before["agent"]["dispatchId"] == first
     assert before["endReason"] == "the agent died"
 
 
 @sqlite_only
-async def test_a_dispatch_that_is_not_there_is_404(page: Page) -> None:
+async def test_an_unknown_dispatch_is_404(page: Page) -> None:
     assert (await page.call("GET", "/agents/AD_nothing")).status == 404
 
 
 @pytest.mark.usefixtures("worker")
-async def test_ending_an_agent_is_the_same_as_a_delete(
+async def test_ending_an_agent_does_the_same_as_a_delete(
     app: App, page: Page, server: FakeServer, world: World
 ) -> None:
     await app.dispatch()
@@ -289,12 +290,12 @@ async def test_ending_an_agent_is_the_same_as_a_delete(
     assert ended["endReason"] == "requested"
     assert not world.dispatches("room")
     assert not world.agents("room")
-    assert (await page.end("room")).body == {"message": "There was no agent any more"}
+    assert (await page.end("room")).body == {"message": "The agent had already ended"}
 
 
 @sqlite_only
 @pytest.mark.usefixtures("worker")
-async def test_an_end_that_livekit_does_not_answer_says_so(app: App, page: Page, world: World) -> None:
+async def test_an_end_that_livekit_rejects_is_an_error(app: App, page: Page, world: World) -> None:
     await app.dispatch()
     world.livekit.faults.everywhere(FailBefore(REFUSED))
     answer = await page.end("room")
@@ -316,7 +317,7 @@ def _dispatch(number: int, version: int) -> Dispatch:
 
 async def _until_pages(app: App, count: int) -> None:
     async with asyncio.timeout(BOUND_S):
-        while app.service.feed.pages != count:  # noqa: ASYNC110 - nothing tells a test of it
+        while app.service.feed.pages != count:  # noqa: ASYNC110 - there is no event to wait for
             await asyncio.sleep(0.01)
 
 

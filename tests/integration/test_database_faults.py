@@ -1,4 +1,4 @@
-"""A database that is full, read-only, damaged, too new or away: 503 while it runs, a clear word at start."""
+"""A database that is full, read-only, damaged, too new or down: 503 at run time, a clear error at start."""
 
 import asyncio
 import itertools
@@ -23,42 +23,42 @@ ON_POSTGRES = pytest.mark.parametrize("database", ["postgres"], indirect=True)
 
 
 def joined(world: World, name: str) -> SignedWebhook:
-    """Somebody comes in, and this is what LiveKit says of it."""
+    """A person joins; returns LiveKit's webhook."""
     world.livekit.server.join("room", name)
     return world.post.take()[-1]
 
 
-# While it runs
+# At run time
 
 
 @ON_SQLITE
 async def test_a_full_disk_is_503_until_there_is_space(app: App, world: World) -> None:
     world.database_faults.full = True
-    taken = 0
+    stored = 0
     for number in itertools.count():
         webhook = joined(world, f"person-{number}")
         answer = await app.deliver(webhook)
         if answer.status != 200:
             break
-        taken += 1
+        stored += 1
 
-    assert (answer.status, answer.body["message"]) == (503, "the database cannot take it (SQLITE_FULL)")
-    # What can be read is still told, and a sweep survives.
+    assert (answer.status, answer.body["message"]) == (503, "The database is not available (SQLITE_FULL)")
+    # Reads still work, and a sweep survives.
     assert await app.state() == "none"
     assert (await app.call("GET", "/readyz")).status == 200
     await app.service.sweeper.sweep()
 
     world.database_faults.full = False
     assert (await app.deliver(webhook)).status == 200
-    assert len(world.rows("participants")) == taken + 1
+    assert len(world.rows("participants")) == stored + 1
 
 
 @ON_SQLITE
-async def test_a_read_only_file_is_503_until_it_is_not(app: App, world: World) -> None:
+async def test_a_read_only_file_is_503_until_it_is_writable(app: App, world: World) -> None:
     world.database_faults.read_only = True
     webhook = joined(world, "alice")
 
-    assert (await app.deliver(webhook)).body["message"] == "the database cannot take it (SQLITE_READONLY)"
+    assert (await app.deliver(webhook)).body["message"] == "The database is not available (SQLITE_READONLY)"
     assert (await app.dispatch()).code == "database_unavailable"
     assert (await app.call("GET", "/healthz")).status == 200
 
@@ -78,17 +78,17 @@ async def test_a_standby_is_503_until_it_is_the_primary(
         answer = await app.deliver(webhook)
     finally:
         database.execute(f"ALTER DATABASE {database.name} RESET default_transaction_read_only")
-    assert (answer.status, answer.body["message"]) == (503, "the database cannot take it (25006)")
+    assert (answer.status, answer.body["message"]) == (503, "The database is not available (25006)")
 
     database.cut_off()
     assert (await app.deliver(webhook)).status == 200
 
 
 @ON_POSTGRES
-async def test_a_restart_of_postgres_goes_unnoticed(
+async def test_callers_do_not_notice_a_restart_of_postgres(
     app: App, world: World, database: PostgresDatabase
 ) -> None:
-    """Every connection in the pool is dead; each kind of use finds that out for itself."""
+    """Every connection in the pool is dead; each kind of use has to replace it."""
     for use in range(3):
         webhook = joined(world, f"person-{use}")
         database.cut_off()
@@ -105,7 +105,7 @@ async def test_a_restart_of_postgres_goes_unnoticed(
 
 @ON_SQLITE
 async def test_a_full_disk_does_not_end_the_process(world: World, tmp_path: Path) -> None:
-    """The kernel lets its files grow no further, and then again."""
+    """The kernel limits the size of its files, and then lifts the limit."""
     file = tmp_path / "limited.db"
     async with running(DATABASE_URL=f"sqlite:///{file}") as service:
         written = max(len(read(path)) for path in SqliteDatabase(file).files())
@@ -134,7 +134,7 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def full_file(start_app: StartApp, world: World, file: Path, server: FakeServer) -> Path:
-    """With more pages than one, so that the damage may be anywhere."""
+    """A file with several pages, so that the damage may be anywhere."""
     world.database = SqliteDatabase(file)
     app = await start_app()
     for number in range(200):
@@ -166,7 +166,7 @@ def cut_short(file: Path) -> None:
 
 @ON_SQLITE
 @pytest.mark.parametrize("damage", [no_database, a_hole_in_the_middle, cut_short])
-async def test_a_damaged_file_is_refused_by_name_with_the_way_out(
+async def test_a_damaged_file_is_rejected_with_its_path_and_the_fix(
     full_file: Path, damage: Callable[[Path], None]
 ) -> None:
     damage(full_file)
@@ -174,35 +174,35 @@ async def test_a_damaged_file_is_refused_by_name_with_the_way_out(
 
     said = refusal(await run(DATABASE_URL=f"sqlite:///{full_file}"))
 
-    assert said.startswith(f"the file {full_file} is damaged")
-    assert "Restore a backup; or move it away" in said
+    assert said.startswith(f"The file {full_file} is damaged")
+    assert "Restore a backup. Or move the file away" in said
     assert read(full_file) == before
 
 
-async def test_a_database_of_a_newer_version_is_refused(bare: Database) -> None:
+async def test_a_database_of_a_newer_version_is_rejected(bare: Database) -> None:
     bare.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)")
     bare.execute("INSERT INTO alembic_version VALUES ('9999')")
 
     said = refusal(await run(DATABASE_URL=bare.url))
 
-    assert "written by a newer version of this service; run that one, or restore a backup" in said
+    assert "written by a newer version of this service. Run that version, or restore a backup" in said
     assert isinstance(bare, PostgresDatabase) or str(bare.url.removeprefix("sqlite+aiosqlite:///")) in said
 
 
-async def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
+async def test_the_error_names_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
     said = refusal(await run(DATABASE_URL=f"sqlite:///{tmp_path}"))
 
-    assert f"the database {tmp_path} cannot be opened: unable to open database file" in said
+    assert f"The database {tmp_path} cannot be opened: unable to open database file" in said
 
 
-async def test_a_postgres_that_is_away_is_named_without_its_password() -> None:
+async def test_the_error_about_a_postgres_that_is_down_hides_the_password() -> None:
     said = refusal(await run(DATABASE_URL="postgresql://user:pass-word@127.0.0.1:1/name"))
 
-    assert "the database cannot be opened: " in said
+    assert "The database cannot be opened: " in said
     assert "pass-word" not in said
 
 
-async def test_a_postgres_that_does_not_know_us_says_so(postgres: PostgresServer) -> None:
+async def test_the_error_about_a_rejected_sign_in_has_postgress_reason(postgres: PostgresServer) -> None:
     with closing(postgres.create()) as known:
         url = known.url.replace("user=postgres", "user=nobody")
         said = refusal(await run(DATABASE_URL=url))
@@ -212,7 +212,7 @@ async def test_a_postgres_that_does_not_know_us_says_so(postgres: PostgresServer
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def bare(request: pytest.FixtureRequest, file: Path) -> Iterator[Database]:
-    """A database of this test's own, without tables."""
+    """A database without tables, for one test."""
     if request.param == "sqlite":
         yield SqliteDatabase(file)
         return
@@ -222,7 +222,7 @@ def bare(request: pytest.FixtureRequest, file: Path) -> Iterator[Database]:
 
 
 def refusal(ended: Ended) -> str:
-    """Why a start was refused, in one line."""
+    """The reason of a failed start, from the one log line."""
     assert (ended.code, ended.err) == (1, ""), ended
     (line,) = ended.out.splitlines()
     said = json.loads(line)

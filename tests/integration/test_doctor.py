@@ -1,4 +1,4 @@
-"""What doctor says of set-ups that are broken in one way each; tests/e2e has those with a real LiveKit."""
+"""The doctor on set-ups with one fault each; tests/e2e has those with a real LiveKit."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from app.clock import SteadyClock
 from devstack.ports import free_port
 from fakes.databases import PostgresServer, SqliteDatabase
 from integration.conftest import StartApp
-from integration.harness import API_KEY, KEYPAIR, SECOND_KEYPAIR, WEBHOOK
+from integration.harness import API_KEY, KEYPAIR, SECOND_KEYPAIR, WEBHOOK, signing_with
 from integration.process import run
 
 _LIST_ROOMS = "/twirp/livekit.RoomService/ListRooms"
@@ -45,12 +45,12 @@ def environ(tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def database(tmp_path: Path) -> SqliteDatabase:
-    """Of the apps here too, which are only asked over HTTP."""
+    """Also for the apps here, which are only used over HTTP."""
     return SqliteDatabase(tmp_path / "app.db")
 
 
 async def examine(environ: dict[str, str], *only: str) -> Findings:
-    """What the named checks find, and no other."""
+    """The findings of the named checks alone."""
     skip = [name for name in checks.NAMES if name not in only] if only else []
     found: Findings = {}
     async for check, finding in checks.examine(environ, SteadyClock(), skip=skip, wait_s=1):
@@ -60,7 +60,7 @@ async def examine(environ: dict[str, str], *only: str) -> Findings:
 
 
 def fault_of(found: Findings, check: str) -> str:
-    """What is wrong there, and how to mend it; nothing else is wrong."""
+    """The only fault, and its fix."""
     faults = {name: one for name, listed in found.items() for one in listed if one.verdict is Verdict.FAULT}
     assert list(faults) == [check], found
     assert faults[check].fix
@@ -74,7 +74,7 @@ def only(found: Findings, check: str) -> Finding:
 
 @asynccontextmanager
 async def server(answer: Callable[[web.Request], Awaitable[web.Response]]) -> AsyncIterator[str]:
-    """Something on the way that answers every request so; gives its address."""
+    """A server that answers every request like this; yields its address."""
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", answer)
     runner = web.AppRunner(app, access_log=None)
@@ -88,7 +88,7 @@ async def server(answer: Callable[[web.Request], Awaitable[web.Response]]) -> As
 
 @asynccontextmanager
 async def livekit(*, ahead_s: float = 0) -> AsyncIterator[str]:
-    """A LiveKit that lets nobody in and whose clock is off."""
+    """A LiveKit that rejects every request and whose clock is off."""
 
     async def answer(request: web.Request) -> web.Response:
         assert request.path == _LIST_ROOMS
@@ -106,7 +106,7 @@ async def refuse(_request: web.Request) -> web.Response:
 # Environment
 
 
-async def test_an_incomplete_environment_is_told_in_full_with_examples(environ: dict[str, str]) -> None:
+async def test_every_problem_of_the_environment_is_a_fault_with_an_example(environ: dict[str, str]) -> None:
     del environ["AGENT_NAME"]
     environ["LIVEKIT_URL"] = "livekit.example.com"
 
@@ -136,21 +136,21 @@ async def test_a_deployment_in_dev_is_a_warning(environ: dict[str, str]) -> None
 
 async def test_a_livekit_that_does_not_resolve(environ: dict[str, str]) -> None:
     found = await examine(environ | {"LIVEKIT_URL": "wss://livekit.invalid"}, "livekit")
-    assert "livekit.invalid, which does not resolve" in fault_of(found, "livekit")
+    assert "livekit.invalid, does not resolve" in fault_of(found, "livekit")
 
 
-async def test_a_livekit_that_nobody_has_started(environ: dict[str, str]) -> None:
+async def test_a_livekit_that_is_not_running(environ: dict[str, str]) -> None:
     found = await examine(environ, "livekit", "clock", "keys", "rooms", "worker")
     assert "nothing listens at ws://127.0.0.1:1" in fault_of(found, "livekit")
     for name in ("clock", "keys", "rooms", "worker"):
         assert only(found, name).verdict is Verdict.SKIPPED
-        assert "before livekit is mended" in only(found, name).message
+        assert "until livekit is fixed" in only(found, name).message
 
 
-async def test_an_http_server_that_is_no_livekit(environ: dict[str, str]) -> None:
+async def test_an_http_server_that_is_not_livekit(environ: dict[str, str]) -> None:
     async with server(refuse) as address:
         found = await examine(environ | {"LIVEKIT_URL": f"http://{address}"}, "livekit")
-    assert "is an HTTP server, but no LiveKit" in fault_of(found, "livekit")
+    assert "answers HTTP but is not a LiveKit server (room service: 404)" in fault_of(found, "livekit")
 
 
 async def test_tls_where_there_is_none(environ: dict[str, str]) -> None:
@@ -160,13 +160,13 @@ async def test_tls_where_there_is_none(environ: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(("ahead_s", "said"), [(-3600, "ahead of"), (3600, "behind")])
-async def test_a_clock_that_is_off_is_told_before_the_keys_are_suspected(
+async def test_a_clock_that_is_off_is_reported_before_the_keys(
     environ: dict[str, str], ahead_s: float, said: str
 ) -> None:
     async with livekit(ahead_s=ahead_s) as url:
         found = await examine(environ | {"LIVEKIT_URL": url}, "livekit", "clock", "keys")
     assert f"s {said} LiveKit's" in fault_of(found, "clock")
-    assert "before clock is mended" in only(found, "keys").message
+    assert "until clock is fixed" in only(found, "keys").message
 
 
 async def test_a_clock_that_is_a_little_off_is_a_warning(environ: dict[str, str]) -> None:
@@ -180,7 +180,7 @@ async def test_a_clock_that_is_a_little_off_is_a_warning(environ: dict[str, str]
 
 @pytest.fixture
 async def migrated(environ: dict[str, str], start_app: StartApp, tmp_path: Path) -> Path:
-    """A database that a service has made and left."""
+    """A database of a service that has stopped."""
     app = await start_app()
     await app.stop()
     file = tmp_path / "app.db"
@@ -191,7 +191,7 @@ async def migrated(environ: dict[str, str], start_app: StartApp, tmp_path: Path)
 _DATABASE = ("database", "sharing", "migrations")
 
 
-async def test_a_database_that_is_still_to_be_made_is_fine_and_is_not_made(
+async def test_a_database_that_does_not_exist_yet_is_ok_and_is_not_created(
     environ: dict[str, str], tmp_path: Path
 ) -> None:
     environ["DATABASE_URL"] = str(tmp_path / "new" / "lifecycle.db")
@@ -200,17 +200,15 @@ async def test_a_database_that_is_still_to_be_made_is_fine_and_is_not_made(
     assert os.listdir(tmp_path) == []  # noqa: PTH208 - pathlib has none that is async either
 
 
-async def test_a_database_that_a_service_has_made_is_fine_and_stays_as_it_is(
-    environ: dict[str, str], migrated: Path
-) -> None:
+async def test_a_database_of_a_service_is_ok_and_unchanged(environ: dict[str, str], migrated: Path) -> None:
     before = SqliteDatabase(migrated).stored()
     found = await examine(environ, *_DATABASE)
     assert {only(found, name).verdict for name in _DATABASE} == {Verdict.OK}
-    assert only(found, "migrations").message == "the schema is this version's"
+    assert only(found, "migrations").message == "the schema is up to date"
     assert SqliteDatabase(migrated).stored() == before
 
 
-async def test_an_older_schema_is_upgraded_on_trial_and_stays_as_it_is(
+async def test_an_older_schema_is_upgraded_on_trial_and_unchanged(
     environ: dict[str, str], tmp_path: Path
 ) -> None:
     file = tmp_path / "lifecycle.db"
@@ -233,14 +231,14 @@ async def test_a_damaged_file(environ: dict[str, str], tmp_path: Path) -> None:
     file = tmp_path / "lifecycle.db"
     file.write_bytes(b"not a database at all, whatever its name says" * 100)
     found = await examine(environ, *_DATABASE)
-    assert "damaged, or no SQLite database" in fault_of(found, "database")
+    assert "damaged or not an SQLite database" in fault_of(found, "database")
     assert only(found, "migrations").verdict is Verdict.SKIPPED
 
 
-async def test_a_folder_that_takes_no_file(environ: dict[str, str]) -> None:
-    # Where not even root can make one.
+async def test_a_folder_that_is_not_writable(environ: dict[str, str]) -> None:
+    # Not even root can create a file there.
     found = await examine(environ | {"DATABASE_URL": "/proc/lifecycle.db"}, "database")
-    assert "cannot be made in /proc" in fault_of(found, "database")
+    assert "cannot be created in /proc" in fault_of(found, "database")
 
 
 async def test_a_file_that_another_program_has_locked(environ: dict[str, str], migrated: Path) -> None:
@@ -249,18 +247,16 @@ async def test_a_file_that_another_program_has_locked(environ: dict[str, str], m
     assert f"is locked by another program (process {pid})" in fault_of(found, "database")
 
 
-async def test_one_process_at_work_on_the_file_is_the_service(
-    environ: dict[str, str], migrated: Path
-) -> None:
+async def test_one_process_with_the_file_open_is_the_service(environ: dict[str, str], migrated: Path) -> None:
     with open_in_another_process(migrated) as pid:
         found = await examine(environ, *_DATABASE)
     assert only(found, "sharing").verdict is Verdict.OK
-    assert only(found, "sharing").message.startswith(f"process {pid} is at work on")
+    assert (
+        only(found, "sharing").message == f"one process has {migrated} open ({pid}): the service is running"
+    )
 
 
-async def test_two_processes_at_work_on_the_file_are_one_too_many(
-    environ: dict[str, str], migrated: Path
-) -> None:
+async def test_two_processes_with_the_file_open_are_a_fault(environ: dict[str, str], migrated: Path) -> None:
     with open_in_another_process(migrated) as one, open_in_another_process(migrated) as other:
         found = await examine(environ, *_DATABASE)
     said = fault_of(found, "sharing")
@@ -270,7 +266,7 @@ async def test_two_processes_at_work_on_the_file_are_one_too_many(
 
 
 @pytest.mark.parametrize("is_migrated", [True, False])
-async def test_a_postgres_is_written_to_and_upgraded_on_trial_alone(
+async def test_postgres_is_written_to_and_upgraded_on_trial_only(
     environ: dict[str, str], postgres: PostgresServer, *, is_migrated: bool
 ) -> None:
     with closing(postgres.create()) as database:
@@ -282,11 +278,11 @@ async def test_a_postgres_is_written_to_and_upgraded_on_trial_alone(
         found = await examine(environ, *_DATABASE, "disk")
 
         assert {one.verdict for listed in found.values() for one in listed} == {Verdict.OK}, found
-        assert ("is this version's" in only(found, "migrations").message) is is_migrated
+        assert ("is up to date" in only(found, "migrations").message) is is_migrated
         assert database.query(tables) == before
 
 
-async def test_a_postgres_that_is_away_is_told_without_its_password(environ: dict[str, str]) -> None:
+async def test_an_unreachable_postgres_is_reported_without_its_password(environ: dict[str, str]) -> None:
     environ["DATABASE_URL"] = "postgresql://somebody:hunter2@127.0.0.1:1/lifecycle"
     said = fault_of(await examine(environ, *_DATABASE), "database")
     assert "cannot be opened" in said
@@ -296,41 +292,39 @@ async def test_a_postgres_that_is_away_is_told_without_its_password(environ: dic
 # Port and webhook
 
 
-async def test_a_port_that_something_else_has(environ: dict[str, str]) -> None:
+async def test_a_port_in_use_by_another_program(environ: dict[str, str]) -> None:
     async with server(refuse) as address:
         port = address.rpartition(":")[2]
         found = await examine(environ | {"PORT": port}, "port")
-    assert f"port {port} is taken by something else" in fault_of(found, "port")
+    assert f"port {port} is in use by another program" in fault_of(found, "port")
 
 
-async def test_a_port_that_the_service_itself_has_is_fine(
-    environ: dict[str, str], start_app: StartApp
-) -> None:
+async def test_a_port_in_use_by_the_service_is_ok(environ: dict[str, str], start_app: StartApp) -> None:
     app = await start_app()
     port = app.port
     found = await examine(environ | {"PORT": str(port)}, "port")
     assert only(found, "port").verdict is Verdict.OK
-    assert "the service runs" in only(found, "port").message
+    assert "the service is running" in only(found, "port").message
 
 
 async def test_a_host_of_another_machine(environ: dict[str, str]) -> None:
     found = await examine(environ | {"HOST": "192.0.2.1"}, "port")
-    assert "192.0.2.1 is no address of this machine" in fault_of(found, "port")
+    assert "192.0.2.1 is not an address of this machine" in fault_of(found, "port")
 
 
-async def test_a_webhook_is_taken_by_the_service(environ: dict[str, str], start_app: StartApp) -> None:
+async def test_the_service_accepts_the_webhook(environ: dict[str, str], start_app: StartApp) -> None:
     app = await start_app()
     environ["PUBLIC_URL"] = f"http://127.0.0.1:{app.port}"
     assert only(await examine(environ, "webhook"), "webhook").verdict is Verdict.OK
     assert (await app.listed()) == []
 
 
-async def test_a_service_with_other_keys_refuses_the_webhook(
+async def test_a_service_with_other_keys_rejects_the_webhook(
     environ: dict[str, str], start_app: StartApp
 ) -> None:
-    app = await start_app(livekit_key=SECOND_KEYPAIR, webhook_keys=())
+    app = await start_app(**signing_with(SECOND_KEYPAIR), webhook_keys=())
     environ["PUBLIC_URL"] = f"http://127.0.0.1:{app.port}"
-    assert "refuses webhooks signed with our key" in fault_of(await examine(environ, "webhook"), "webhook")
+    assert "rejected a webhook with this key" in fault_of(await examine(environ, "webhook"), "webhook")
 
 
 async def _no_endpoint(request: web.Request) -> web.Response:
@@ -355,11 +349,11 @@ async def _landing_page(_request: web.Request) -> web.Response:
     [
         (_no_endpoint, "there is no webhook endpoint at"),
         (_redirect, "export PUBLIC_URL=https://secure.example.com"),
-        (_bad_gateway, "no service behind it"),
-        (_landing_page, "it is not this service"),
+        (_bad_gateway, "the proxy there has no service"),
+        (_landing_page, "is not this service"),
     ],
 )
-async def test_what_is_in_the_way_of_a_webhook_is_named(
+async def test_what_prevents_a_webhook_is_named(
     environ: dict[str, str], answer: Callable[[web.Request], Awaitable[web.Response]], said: str
 ) -> None:
     async with server(answer) as address:
@@ -367,7 +361,7 @@ async def test_what_is_in_the_way_of_a_webhook_is_named(
     assert said in fault_of(found, "webhook")
 
 
-async def test_a_public_url_where_nobody_listens(environ: dict[str, str]) -> None:
+async def test_a_public_url_where_nothing_listens(environ: dict[str, str]) -> None:
     found = await examine(environ | {"PUBLIC_URL": "http://127.0.0.1:1"}, "webhook")
     assert "nothing listens at http://127.0.0.1:1/api/livekit/webhook" in fault_of(found, "webhook")
 
@@ -375,20 +369,20 @@ async def test_a_public_url_where_nobody_listens(environ: dict[str, str]) -> Non
 # The command
 
 
-async def test_the_command_tells_a_line_each_in_plain_ascii(environ: dict[str, str]) -> None:
+async def test_the_command_prints_a_line_per_finding_in_ascii(environ: dict[str, str]) -> None:
     ended = await run("doctor", "--skip", "worker", **environ)
 
     assert (ended.code, ended.err) == (1, "")
     assert ended.out.isascii()
     lines = ended.out.splitlines()
     assert "fault   livekit     nothing listens at ws://127.0.0.1:1" in lines
-    assert "skipped worker      not looked at, as asked" in lines
+    assert "skipped worker      skipped as requested" in lines
     assert lines[-1] == "1 fault, no warnings"
     for secret in (KEYPAIR.secret, API_KEY):
         assert secret not in ended.out
 
 
-async def test_the_command_ends_with_0_where_there_is_no_fault(environ: dict[str, str]) -> None:
+async def test_the_command_exits_with_0_without_a_fault(environ: dict[str, str]) -> None:
     others = (word for name in checks.NAMES[1:] for word in ("--skip", name))
     ended = await run("doctor", "--json", *others, **environ)
     assert (ended.code, ended.err) == (0, "")

@@ -1,4 +1,4 @@
-"""How the serving process ends when it cannot serve: with a code for scripts, and a reason for people."""
+"""How the service ends when it cannot run: with an exit code and a reason."""
 
 import json
 import socket
@@ -7,7 +7,7 @@ from pathlib import Path
 from integration.process import run
 
 
-async def test_a_wrong_environment_is_2_and_every_problem_is_told() -> None:
+async def test_an_invalid_environment_exits_with_2_and_prints_every_problem() -> None:
     ended = await run("serve", LIVEKIT_URL="", AGENT_TTL_SECONDS="soon")
 
     assert (ended.code, ended.out) == (2, "")
@@ -15,7 +15,7 @@ async def test_a_wrong_environment_is_2_and_every_problem_is_told() -> None:
     assert "AGENT_TTL_SECONDS" in ended.err
 
 
-async def test_a_port_that_is_taken_is_1_and_named(tmp_path: Path) -> None:
+async def test_a_port_in_use_exits_with_1_and_is_named(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         ended = await run("serve", PORT=str(port), DATABASE_URL=str(tmp_path / "lifecycle.db"))

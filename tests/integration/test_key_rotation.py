@@ -16,14 +16,14 @@ from fakes.webhooks import SignedWebhook, render, sign
 from integration.conftest import StartApp
 from integration.harness import KEYPAIR as OLD
 from integration.harness import SECOND_KEYPAIR as NEW
-from integration.harness import STATUS, TOKEN, App, World, member_token
+from integration.harness import STATUS, TOKEN, App, World, member_token, signing_with
 
 #: The settings at each step, and who signs what is in use while a replica changes over to them.
 _STEPS: dict[str, tuple[dict[str, Any], tuple[Keypair, ...]]] = {
-    "before": ({"livekit_key": OLD, "webhook_keys": ()}, (OLD,)),
-    "both are known": ({"livekit_key": OLD, "webhook_keys": (NEW,)}, (OLD,)),
-    "the new one is used": ({"livekit_key": NEW, "webhook_keys": (OLD,)}, (OLD, NEW)),
-    "the old one is forgotten": ({"livekit_key": NEW, "webhook_keys": ()}, (NEW,)),
+    "before": ({**signing_with(OLD), "webhook_keys": ()}, (OLD,)),
+    "both are known": ({**signing_with(OLD), "webhook_keys": (NEW,)}, (OLD,)),
+    "the new one is used": ({**signing_with(NEW), "webhook_keys": (OLD,)}, (OLD, NEW)),
+    "the old one is forgotten": ({**signing_with(NEW), "webhook_keys": ()}, (NEW,)),
 }
 
 
@@ -47,7 +47,7 @@ async def accepts(app: App, world: World, server: FakeServer, signer: Keypair) -
 
 @pytest.mark.parametrize("database", ["postgres"], indirect=True)
 @pytest.mark.usefixtures("worker")
-async def test_nobody_is_refused_while_replicas_change_over(
+async def test_no_caller_is_rejected_while_replicas_change_keys(
     start_app: StartApp, world: World, server: FakeServer
 ) -> None:
     steps = list(_STEPS.values())
@@ -69,7 +69,7 @@ async def test_nobody_is_refused_while_replicas_change_over(
 
 
 @pytest.mark.parametrize("database", ["postgres"], indirect=True)
-async def test_a_token_that_one_replica_makes_is_good_for_the_other_at_every_step(
+async def test_a_token_of_one_replica_is_accepted_by_the_other_at_every_step(
     start_app: StartApp,
 ) -> None:
     """Also for the one that has not changed over yet."""
@@ -87,7 +87,7 @@ async def test_a_token_that_one_replica_makes_is_good_for_the_other_at_every_ste
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
-async def test_api_keys_are_changed_without_a_caller_being_refused(start_app: StartApp) -> None:
+async def test_api_keys_are_changed_without_rejecting_a_caller(start_app: StartApp) -> None:
     old, new = "an-api-key-of-last-year", "an-api-key-of-this-year"
     for keys, good, bad in (((old,), {old}, {new}), ((old, new), {old, new}, set()), ((new,), {new}, {old})):
         app = await start_app(api_keys=keys)

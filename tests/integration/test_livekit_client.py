@@ -1,4 +1,4 @@
-"""What the client makes of answers that a real server gives only in a race; tests/contract has the rest."""
+"""The client with answers that a real server gives only in a race; tests/contract has the rest."""
 
 import asyncio
 import datetime as dt
@@ -21,19 +21,19 @@ from integration.harness import KEYPAIR
 
 @dataclass
 class MuteRoom:
-    """A room service that never answers a removal, as LiveKit does not when its participant is leaving."""
+    """A room service that never answers a removal, like LiveKit for a leaving participant."""
 
-    #: Identities that are in the room.
+    #: The identities in the room.
     present: list[str] = field(default_factory=list)
-    #: What its answers say that the time is.
+    #: The Date header of its answers.
     date: str = ""
 
     async def remove(self, _request: web.Request) -> web.Response:
         await asyncio.Event().wait()
-        raise AssertionError("an event that nobody sets")
+        raise AssertionError("this event is never set")
 
     async def ask(self, _request: web.Request) -> web.Response:
-        """The participant leaves in the middle of it (livekit-server 1.13.5, seen in the chaos run)."""
+        """The participant leaves during the call (livekit-server 1.13.5, seen in the chaos run)."""
         return web.json_response({"code": "not_found", "msg": "participant does not exist"}, status=404)
 
     async def list_participants(self, _request: web.Request) -> web.Response:
@@ -68,11 +68,11 @@ async def client(room: MuteRoom, clock: FakeClock) -> AsyncIterator[LiveKitClien
     await runner.cleanup()
 
 
-async def test_an_agent_that_leaves_while_it_is_removed_counts_as_removed(client: LiveKitClient) -> None:
+async def test_an_agent_that_leaves_during_its_removal_counts_as_removed(client: LiveKitClient) -> None:
     assert await client.remove_participant("room", "agent-AJ_1")
 
 
-async def test_an_agent_that_is_still_in_after_no_answer_does_not(
+async def test_an_agent_that_stays_after_a_timeout_does_not_count_as_removed(
     client: LiveKitClient, room: MuteRoom
 ) -> None:
     room.present.append("agent-AJ_1")
@@ -80,25 +80,23 @@ async def test_an_agent_that_is_still_in_after_no_answer_does_not(
         await client.remove_participant("room", "agent-AJ_1")
 
 
-async def test_an_agent_that_leaves_while_it_is_asked_is_silent(client: LiveKitClient) -> None:
+async def test_an_agent_that_leaves_during_its_probe_is_silent(client: LiveKitClient) -> None:
     assert await client.probe("room", "agent-AJ_1") is Probe.SILENT
 
 
 @pytest.mark.parametrize("ahead_s", [-3_600, 0, 3_600])
-async def test_its_answers_tell_livekits_time(
+async def test_livekits_time_is_read_from_its_answers(
     client: LiveKitClient, room: MuteRoom, clock: FakeClock, ahead_s: int
 ) -> None:
-    told = dt.datetime.fromtimestamp(START_US // SECOND_US + ahead_s, dt.UTC)
-    room.date = format_datetime(told, usegmt=True)
+    date = dt.datetime.fromtimestamp(START_US // SECOND_US + ahead_s, dt.UTC)
+    room.date = format_datetime(date, usegmt=True)
     await client.list_participants("room")
     clock.advance(7)
 
     assert client.now() == START_US + (ahead_s + 7) * SECOND_US
 
 
-async def test_a_date_that_is_none_changes_nothing(
-    client: LiveKitClient, room: MuteRoom, clock: FakeClock
-) -> None:
+async def test_an_invalid_date_is_ignored(client: LiveKitClient, room: MuteRoom, clock: FakeClock) -> None:
     room.date = "yesterday"
     await client.list_participants("room")
 

@@ -1,4 +1,4 @@
-"""LiveKit fails in every way in which it can: callers hear the truth, and nothing is made twice."""
+"""Faults of LiveKit: callers get the right error, and nothing is created twice."""
 
 import asyncio
 
@@ -13,7 +13,7 @@ READS = ["find_room", "list_dispatches", "list_participants", "probe"]
 
 
 async def settled(app: App, world: World) -> None:
-    """Let everything pass that is tried again, and find one dispatch with one agent that we know of."""
+    """Let all retries run, and check for one known dispatch with one agent."""
     for _ in range(4):
         await app.pass_time(16)
     assert len(world.dispatches("room")) == 1
@@ -32,7 +32,7 @@ async def settled(app: App, world: World) -> None:
     ],
     ids=["unreachable", "unavailable", "timeout", "refused"],
 )
-async def test_a_livekit_that_is_down_is_told_and_changes_nothing(
+async def test_an_outage_of_livekit_is_reported_and_changes_nothing(
     app: App,
     world: World,
     livekit: FakeLiveKit,
@@ -55,10 +55,10 @@ async def test_a_livekit_that_is_down_is_told_and_changes_nothing(
 @pytest.mark.usefixtures("worker")
 @pytest.mark.parametrize("method", READS)
 @pytest.mark.parametrize("error", [UNREACHABLE, UNAVAILABLE, TIMEOUT, REFUSED], ids=lambda error: error.code)
-async def test_an_agent_that_cannot_be_looked_at_is_left_as_it_is(
+async def test_an_agent_that_cannot_be_inspected_is_not_changed(
     app: App, world: World, livekit: FakeLiveKit, method: str, error: LiveKitUnavailable
 ) -> None:
-    """Never guess: one question without an answer is no evidence against an agent."""
+    """A call without an answer is no evidence against an agent."""
     await app.dispatch()
     await app.advance(6)
     before, agents = world.tables(), world.agents("room")
@@ -75,7 +75,7 @@ async def test_an_agent_that_cannot_be_looked_at_is_left_as_it_is(
 @pytest.mark.usefixtures("worker")
 @pytest.mark.parametrize("method", ["ensure_room", "list_dispatches", "create_dispatch"])
 @pytest.mark.parametrize("fault", [FailBefore(UNAVAILABLE), FailAfter(UNAVAILABLE), FailAfter(TIMEOUT)])
-async def test_a_creation_that_fails_once_makes_one_agent_in_the_end(
+async def test_a_creation_that_fails_once_still_creates_one_agent(
     app: App, world: World, livekit: FakeLiveKit, method: str, fault: FailBefore | FailAfter
 ) -> None:
     livekit.faults.script(method, fault)
@@ -93,10 +93,10 @@ async def test_a_creation_that_fails_once_makes_one_agent_in_the_end(
 @pytest.mark.parametrize(
     "fault", [FailBefore(UNAVAILABLE), FailAfter(UNAVAILABLE), FailAfter(TIMEOUT)], ids=repr
 )
-async def test_a_creation_that_fails_every_time_is_settled_in_the_background(
+async def test_a_creation_that_keeps_failing_is_finished_in_the_background(
     app: App, world: World, livekit: FakeLiveKit, fault: FailBefore | FailAfter
 ) -> None:
-    """Whoever asked hears that it may have been done; the row's deadline finds out."""
+    """The caller gets a retryable error; the row's deadline finds out what happened."""
     livekit.faults.always("create_dispatch", fault)
     first = await app.dispatch()
     if first.status != 200:
@@ -108,7 +108,7 @@ async def test_a_creation_that_fails_every_time_is_settled_in_the_background(
 
 @pytest.mark.usefixtures("worker")
 @pytest.mark.parametrize("error", [UNREACHABLE, REFUSED], ids=lambda error: error.code)
-async def test_a_creation_that_was_surely_not_made_is_over(
+async def test_a_rejected_creation_ends_its_dispatch(
     app: App, world: World, livekit: FakeLiveKit, error: LiveKitUnavailable
 ) -> None:
     livekit.faults.always("create_dispatch", FailBefore(error))
@@ -123,11 +123,11 @@ async def test_a_creation_that_was_surely_not_made_is_over(
 
 
 @pytest.mark.usefixtures("worker")
-async def test_a_call_after_a_lost_creation_finds_what_was_made(
+async def test_a_call_after_a_lost_answer_finds_the_created_dispatch(
     app: App, world: World, livekit: FakeLiveKit
 ) -> None:
     livekit.faults.script("create_dispatch", FailAfter(TIMEOUT))
-    livekit.faults.script("list_dispatches", None, FailBefore(UNAVAILABLE), FailBefore(UNAVAILABLE))
+    livekit.faults.script("list_dispatches", FailBefore(UNAVAILABLE), FailBefore(UNAVAILABLE))
     assert (await app.dispatch()).status == 503
     assert await app.state() == "creating"
 
@@ -140,7 +140,7 @@ async def test_a_call_after_a_lost_creation_finds_what_was_made(
 @pytest.mark.usefixtures("worker")
 @pytest.mark.parametrize("method", ["delete_dispatch", "remove_participant"])
 @pytest.mark.parametrize("fault", [FailBefore(UNAVAILABLE), FailAfter(TIMEOUT)], ids=repr)
-async def test_a_replacement_that_fails_half_way_leaves_one_agent_in_the_end(
+async def test_a_replacement_that_fails_half_way_still_leaves_one_agent(
     app: App, world: World, livekit: FakeLiveKit, method: str, fault: FailBefore | FailAfter
 ) -> None:
     await app.dispatch()
@@ -160,7 +160,7 @@ async def test_a_replacement_that_fails_half_way_leaves_one_agent_in_the_end(
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
-async def test_a_livekit_that_hangs_is_a_504_in_bounded_time(app: App, livekit: FakeLiveKit) -> None:
+async def test_a_hanging_livekit_is_a_504_in_bounded_time(app: App, livekit: FakeLiveKit) -> None:
     stuck = livekit.faults.hang("find_room")
     waiting = asyncio.create_task(app.dispatch())
     await stuck.reached.wait()
@@ -173,7 +173,9 @@ async def test_a_livekit_that_hangs_is_a_504_in_bounded_time(app: App, livekit: 
 
 
 @pytest.mark.usefixtures("worker")
-async def test_webhooks_are_taken_while_livekit_is_down(app: App, world: World, livekit: FakeLiveKit) -> None:
+async def test_webhooks_are_accepted_while_livekit_is_down(
+    app: App, world: World, livekit: FakeLiveKit
+) -> None:
     await app.dispatch()
     await app.advance(1)
     livekit.faults.everywhere(FailBefore(UNREACHABLE))

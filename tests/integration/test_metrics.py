@@ -1,4 +1,4 @@
-"""Metrics tell the truth: what has happened, no more and no less, in the form that Prometheus reads."""
+"""Metrics count exactly what has happened, in the formats that Prometheus reads."""
 
 import asyncio
 import os
@@ -46,7 +46,7 @@ on_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 
 
 async def samples(app: App) -> dict[str, float]:
-    """All that is not 0, as `name{label values}` without our prefix."""
+    """All samples but those of 0, as `name{label values}` without our prefix."""
     await app.service.alert_monitor.look()
     _, _, text = await app.scrape()
     return {
@@ -283,8 +283,8 @@ def is_detail(key: str) -> bool:
 
 
 @on_sqlite
-async def test_what_was_not_called_for(app: App, world: World, server: FakeServer) -> None:
-    """Lost webhooks, an agent that others dispatched, and one that is one too many."""
+async def test_drift(app: App, world: World, server: FakeServer) -> None:
+    """Lost webhooks, an agent that others dispatched, and an extra agent."""
     server.start_worker(AGENT)
     world.post.lossy = True
     server.create_dispatch("room", AGENT)
@@ -307,9 +307,7 @@ async def test_what_was_not_called_for(app: App, world: World, server: FakeServe
 
 
 @on_sqlite
-async def test_in_observe_nothing_is_removed_and_that_is_counted(
-    start_app: StartApp, server: FakeServer
-) -> None:
+async def test_in_observe_suppressed_actions_are_counted(start_app: StartApp, server: FakeServer) -> None:
     app = await start_app(mode=Mode.OBSERVE)
     server.start_worker(AGENT)
     await app.dispatch()
@@ -395,7 +393,7 @@ async def test_agents_are_absent_while_the_database_cannot_be_read(app: App, wor
     assert named(await samples(app), "agents{") == {}
 
 
-async def test_replicas_say_the_same_of_the_agents(start_app: StartApp, server: FakeServer) -> None:
+async def test_replicas_report_the_same_agents(start_app: StartApp, server: FakeServer) -> None:
     server.start_worker(AGENT)
     one = await start_app()
     await one.dispatch("a")
@@ -410,7 +408,7 @@ async def test_replicas_say_the_same_of_the_agents(start_app: StartApp, server: 
 
 
 @on_sqlite
-async def test_the_process_is_there_too(app: App) -> None:
+async def test_process_metrics_are_included(app: App) -> None:
     _, _, text = await app.scrape()
 
     families = {family.name: family.samples for family in text_string_to_metric_families(text)}
@@ -424,7 +422,7 @@ async def test_the_process_is_there_too(app: App) -> None:
 
 
 @on_sqlite
-async def test_a_scraper_gets_the_form_that_it_asks_for(app: App) -> None:
+async def test_a_scraper_gets_the_format_that_it_asks_for(app: App) -> None:
     _, content_type, text = await app.scrape(accept=f"{OPENMETRICS},text/plain;q=0.5")
     assert content_type.startswith("application/openmetrics-text; version=1.0.0")
     assert text.endswith("# EOF\n")
@@ -449,7 +447,7 @@ async def test_who_may_read(start_app: StartApp) -> None:
 
 
 @on_sqlite
-async def test_the_documented_metrics_are_those_that_there_are(app: App, server: FakeServer) -> None:
+async def test_the_documented_metrics_are_the_exported_ones(app: App, server: FakeServer) -> None:
     """With their types and labels."""
     server.start_worker(AGENT)
     await app.dispatch()
@@ -483,7 +481,7 @@ async def test_every_label_of_every_sample_is_documented(app: App, world: World,
 
 
 @on_sqlite
-async def test_no_name_of_anybody_is_in_it(app: App, server: FakeServer) -> None:
+async def test_no_name_of_a_room_or_person_is_exported(app: App, server: FakeServer) -> None:
     server.start_worker(AGENT)
     await app.dispatch("a-secret-room")
     await app.advance(1)
@@ -497,8 +495,8 @@ async def test_no_name_of_anybody_is_in_it(app: App, server: FakeServer) -> None
 
 
 @on_sqlite
-async def test_promtool_finds_nothing_wrong(app: App, world: World, server: FakeServer) -> None:
-    """Of the plain form: it does not read the other one, which has a parser of its own above."""
+async def test_promtool_accepts_the_text_format(app: App, world: World, server: FakeServer) -> None:
+    """The plain format alone: promtool does not read OpenMetrics, which has its own test above."""
     promtool = shutil.which("promtool")
     if promtool is None:
         hint = "no promtool on PATH; get it with: apt-get install --no-install-recommends prometheus"

@@ -1,4 +1,4 @@
-"""The migrations make what the models say, and can be undone and done again."""
+"""The migrations create the schema of the tables, and can be reverted and repeated."""
 
 import asyncio
 import sys
@@ -31,7 +31,7 @@ _POSTGRES_DDL = """
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def bare(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    """A database of this test's own, without tables."""
+    """A database without tables, for one test."""
     if request.param == "sqlite":
         yield SqliteDatabase(tmp_path / "migrated.db")
         return
@@ -42,7 +42,7 @@ def bare(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
 
 @pytest.fixture
 def other(bare: Database, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    """Another of the same kind."""
+    """A second database of the same kind."""
     if isinstance(bare, SqliteDatabase):
         yield SqliteDatabase(tmp_path / "created.db")
         return
@@ -67,7 +67,7 @@ async def run(engine: AsyncEngine, do: str, revision: str) -> None:
 
 
 def ddl(database: Database) -> set[tuple[str, str]]:
-    """Each line of each table and index: their order, spacing and quotes mean nothing."""
+    """Each line of each table and index, without order, spacing and quotes."""
     rows = database.query(_POSTGRES_DDL if isinstance(database, PostgresDatabase) else _SQLITE_DDL)
     lines = {
         (row["name"], " ".join(line.strip(" ,").split())) for row in rows for line in row["line"].splitlines()
@@ -75,7 +75,7 @@ def ddl(database: Database) -> set[tuple[str, str]]:
     return {(name, line) for name, line in lines if not name.startswith("alembic_version")}
 
 
-async def test_the_migrations_make_exactly_the_models(
+async def test_the_migrations_create_exactly_the_tables(
     engine: AsyncEngine, bare: Database, other: Database
 ) -> None:
     await migrations.upgrade(engine)
@@ -90,9 +90,7 @@ async def test_the_migrations_make_exactly_the_models(
     assert any("ux_dispatches_live" in line for _, line in migrated)
 
 
-async def test_people_are_counted_for_a_database_from_before_the_count(
-    engine: AsyncEngine, bare: Database
-) -> None:
+async def test_the_migration_counts_people_in_existing_rooms(engine: AsyncEngine, bare: Database) -> None:
     await run(engine, "upgrade", "0001")
     bare.execute(
         "INSERT INTO rooms VALUES ('full', 'RM_full', 1, NULL, 1, 1), ('empty', 'RM_empty', 1, NULL, 1, 1),"
@@ -122,7 +120,7 @@ async def test_alembic_finds_no_difference(engine: AsyncEngine) -> None:
         await connection.run_sync(check)
 
 
-async def test_they_can_be_undone_and_done_again(engine: AsyncEngine, bare: Database) -> None:
+async def test_migrations_can_be_reverted_and_repeated(engine: AsyncEngine, bare: Database) -> None:
     await migrations.upgrade(engine)
     before = ddl(bare)
 
@@ -141,7 +139,7 @@ async def test_upgrading_twice_changes_nothing(engine: AsyncEngine, bare: Databa
     assert ddl(bare) == before
 
 
-async def test_a_database_of_a_newer_version_is_refused(engine: AsyncEngine, bare: Database) -> None:
+async def test_a_database_of_a_newer_version_is_rejected(engine: AsyncEngine, bare: Database) -> None:
     await migrations.upgrade(engine)
     bare.execute("UPDATE alembic_version SET version_num = '9999'")
 
@@ -149,8 +147,8 @@ async def test_a_database_of_a_newer_version_is_refused(engine: AsyncEngine, bar
         await migrations.upgrade(engine)
 
 
-async def test_whoever_migrates_second_waits_for_the_first(bare: Database) -> None:
-    """Alembic keeps its context per process, so that the two are in two processes."""
+async def test_a_second_migrating_process_waits_for_the_first(bare: Database) -> None:
+    """Alembic keeps its context per process, so this takes two processes."""
     script = (
         "import asyncio, sys; from app.database.engine import create_engine;"
         "from app.database import migrations; asyncio.run(migrations.upgrade(create_engine(sys.argv[1])))"
@@ -164,7 +162,9 @@ async def test_whoever_migrates_second_waits_for_the_first(bare: Database) -> No
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
-async def test_the_folder_of_the_database_is_made(start_app: StartApp, world: World, tmp_path: Path) -> None:
+async def test_the_folder_of_the_database_is_created(
+    start_app: StartApp, world: World, tmp_path: Path
+) -> None:
     database = SqliteDatabase(tmp_path / "new" / "folder" / "lifecycle.db")
     world.database = database
     await start_app()

@@ -32,7 +32,8 @@ from integration.harness import AGENT, API_KEY, KEYPAIR, OTHER_AGENT, WEBHOOK, A
 
 _CONFIG = Config(
     livekit_url="ws://livekit.test",
-    livekit_key=KEYPAIR,
+    livekit_api_key=KEYPAIR.key,
+    livekit_api_secret=KEYPAIR.secret,
     agent_names=(AGENT, OTHER_AGENT),
     database_url="",
     cleanup_interval_ms=60_000,

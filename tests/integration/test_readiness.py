@@ -84,7 +84,7 @@ async def test_not_ready_while_the_database_fails(app: App, world: World) -> Non
     assert answer.status == 503
     assert answer.body == READY | {
         "ready": False,
-        "database": "the database cannot take it (OperationalError)",
+        "database": "The database is not available (OperationalError)",
     }
 
     world.database_faults.down = False

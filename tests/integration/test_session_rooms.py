@@ -1,5 +1,7 @@
 """Rooms by cookie: a frontend that names neither room nor identity finds both again after a refresh."""
 
+import base64
+import json
 from collections.abc import Mapping
 from http.cookies import Morsel, SimpleCookie
 from typing import Any
@@ -8,12 +10,14 @@ import jwt
 import pytest
 
 from app.config.settings import SessionRoomsBy
-from app.web.browser_sessions import MAX_AGE_S
+from app.lifecycle import SECOND_US
+from app.web.browser_sessions import MAX_AGE_S, SessionRooms
+from fakes.clock import FakeClock
 from fakes.faults import UNREACHABLE, FailBefore
 from fakes.livekit import FakeLiveKit
 from fakes.server import FakeServer
 from integration.conftest import StartApp
-from integration.harness import AGENT, KEYPAIR, SECOND_KEYPAIR, TOKEN, Answer, App, World
+from integration.harness import AGENT, KEYPAIR, SECOND_KEYPAIR, TOKEN, Answer, App, World, signing_with
 
 NAME = "agent_lifecycle_room"
 PAGE = "https://app.example.com"
@@ -119,19 +123,27 @@ async def test_a_room_that_is_named_is_never_the_cookies(app: App) -> None:
 
 
 def changed(cookie: str) -> list[str]:
-    version, made_at, room, identity, signature = cookie.split(".")
+    payload, signature = cookie.split(".")
+    made_at_s, room, identity = json.loads(base64.urlsafe_b64decode(payload + "=="))
     other = "0" * 16
+
+    def encoded(*values: object) -> str:
+        return (
+            base64.urlsafe_b64encode(json.dumps(values, separators=(",", ":")).encode()).decode().rstrip("=")
+        )
+
+    assert encoded(made_at_s, room, identity) == payload
     return [
         "",
         "nonsense",
         "ü" * 4,
         cookie[:-1],
         f"{cookie}A",
-        f"{version}.{made_at}.{other}.{identity}.{signature}",
-        f"{version}.{made_at}.{room}.{other}.{signature}",
-        ".".join((version, str(int(made_at) + 1), room, identity, signature)),
-        f"2.{made_at}.{room}.{identity}.{signature}",
-        ".".join((version, made_at, room, identity, "A" * 43)),
+        payload,
+        f"{encoded(made_at_s, other, identity)}.{signature}",
+        f"{encoded(made_at_s, room, other)}.{signature}",
+        f"{encoded(made_at_s + 1, room, identity)}.{signature}",
+        ".".join((payload, "A" * 43)),
     ]
 
 
@@ -162,14 +174,24 @@ async def test_it_ends_a_day_after_it_was_made_however_often_it_was_used(app: Ap
     assert cookie_of(late) != cookie_of(first)
 
 
+@pytest.mark.parametrize(("ahead_s", "taken"), [(60, True), (61, False)])
+async def test_a_cookie_of_a_replica_whose_clock_is_a_minute_ahead_is_taken(
+    app: App, world: World, livekit: FakeLiveKit, *, ahead_s: int, taken: bool
+) -> None:
+    clock = FakeClock(world.clock.now() + ahead_s * SECOND_US)
+    made = await SessionRooms(livekit, clock, [KEYPAIR.secret]).visit(None, None, None)
+    assert (who_where(await come(app, made.cookie))[1] == made.room_name) == taken
+
+
 async def test_it_outlives_a_change_of_keys_and_not_the_old_keys_end(start_app: StartApp, app: App) -> None:
     first = await come(app)
-    rotated = await start_app(
-        session_rooms=SessionRoomsBy.COOKIE, livekit_key=SECOND_KEYPAIR, webhook_keys=(KEYPAIR,)
-    )
+    settings: dict[str, Any] = {"session_rooms": SessionRoomsBy.COOKIE, **signing_with(SECOND_KEYPAIR)}
+    rotated = await start_app(**settings, webhook_keys=(KEYPAIR,))
     answer = await rotated.call("POST", TOKEN, json_body={}, headers={"Cookie": f"{NAME}={cookie_of(first)}"})
     assert "Set-Cookie" not in answer.headers
-    ended = await start_app(session_rooms=SessionRoomsBy.COOKIE, livekit_key=SECOND_KEYPAIR, webhook_keys=())
+    ended = await start_app(
+        session_rooms=SessionRoomsBy.COOKIE, **signing_with(SECOND_KEYPAIR), webhook_keys=()
+    )
     answer = await ended.call("POST", TOKEN, json_body={}, headers={"Cookie": f"{NAME}={cookie_of(first)}"})
     assert "Set-Cookie" in answer.headers
 

@@ -82,7 +82,7 @@ async def test_every_page_of_the_list_is_read(app: App, server: FakeServer) -> N
 
 
 async def test_a_key_that_is_refused_is_told(app: App) -> None:
-    with pytest.raises(StatusUnknown, match="refuses the API key"):
+    with pytest.raises(StatusUnknown, match="rejected the API key"):
         await ask(url_of(app), "not-a-key-of-this-service")
 
 
@@ -98,5 +98,7 @@ async def test_the_command_prints_the_table_and_says_ready_by_its_exit_code(
 
 
 async def test_a_service_that_does_not_run_is_told() -> None:
-    with pytest.raises(StatusUnknown, match=r"nothing answers at http://127.0.0.1:1: is the service running"):
+    with pytest.raises(
+        StatusUnknown, match=r"no answer at http://127.0.0.1:1: check that the service runs there"
+    ):
         await ask("http://127.0.0.1:1", API_KEY)

@@ -1,4 +1,4 @@
-"""Transactions on a Postgres that collides, restarts, hangs or goes away; and being alone with something."""
+"""Transactions on a Postgres that collides, restarts, hangs or is down; and advisory locks."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -22,7 +22,7 @@ from fakes.wire import Wire
 
 @pytest.fixture
 def bare(postgres: PostgresServer) -> Iterator[PostgresDatabase]:
-    """A database of this test's own."""
+    """A database for one test."""
     with closing(postgres.create()) as database:
         database.execute("CREATE TABLE notes (id INTEGER PRIMARY KEY, text VARCHAR(20))")
         database.execute("INSERT INTO notes VALUES (1, 'one'), (2, 'two')")
@@ -50,7 +50,7 @@ def note(connection: Connection, number: int, words: str) -> None:
 
 
 class Tries:
-    """Work that fails with `sqlstate` the first times, after it has written."""
+    """Work that fails with `sqlstate` in the first attempts, after it has written."""
 
     def __init__(self, sqlstate: str, failures: int) -> None:
         self.sqlstate = sqlstate
@@ -67,14 +67,12 @@ class Tries:
 
 
 @pytest.mark.parametrize("sqlstate", ["40001", "40P01", "23505"])
-async def test_a_collision_is_tried_again_and_leaves_nothing_behind(
-    transactions: Transactions, sqlstate: str
-) -> None:
+async def test_a_collision_is_retried_and_leaves_no_rows(transactions: Transactions, sqlstate: str) -> None:
     assert await transactions.write(Tries(sqlstate, failures=2)) == 3
     assert await transactions.read(count) == 3
 
 
-async def test_collisions_without_end_are_an_outage(transactions: Transactions) -> None:
+async def test_repeated_collisions_are_an_outage(transactions: Transactions) -> None:
     tries = Tries("40001", failures=100)
 
     with pytest.raises(DatabaseUnavailable, match="40001"):
@@ -85,9 +83,7 @@ async def test_collisions_without_end_are_an_outage(transactions: Transactions) 
 
 
 @pytest.mark.parametrize("sqlstate", ["53100", "53300", "57014", "58030", "25006"])
-async def test_what_another_try_does_not_help_is_an_outage_at_once(
-    transactions: Transactions, sqlstate: str
-) -> None:
+async def test_an_outage_is_not_retried(transactions: Transactions, sqlstate: str) -> None:
     tries = Tries(sqlstate, failures=100)
 
     with pytest.raises(DatabaseUnavailable, match=sqlstate):
@@ -96,12 +92,12 @@ async def test_what_another_try_does_not_help_is_an_outage_at_once(
     assert tries.made == 1
 
 
-async def test_what_will_never_do_is_no_outage(transactions: Transactions) -> None:
+async def test_a_wrong_statement_is_not_an_outage(transactions: Transactions) -> None:
     with pytest.raises(ProgrammingError):
         await transactions.write(lambda connection: connection.execute(text("SELECT nonsense")).all())
 
 
-async def test_two_that_wait_for_each_other_both_get_through(
+async def test_two_deadlocked_transactions_both_succeed(
     transactions: Transactions, bare: PostgresDatabase
 ) -> None:
     both_began = asyncio.Barrier(2)
@@ -124,7 +120,7 @@ async def test_two_that_wait_for_each_other_both_get_through(
     assert texts in ({"by 1"}, {"by 2"})
 
 
-async def test_a_lock_that_is_held_too_long_is_an_outage(transactions: Transactions) -> None:
+async def test_a_lock_held_too_long_is_an_outage(transactions: Transactions) -> None:
     held, done = asyncio.Event(), asyncio.Event()
 
     def hold(connection: Connection) -> None:
@@ -140,7 +136,7 @@ async def test_a_lock_that_is_held_too_long_is_an_outage(transactions: Transacti
     await holding
 
 
-# Ways in
+# Forms of the URL
 
 
 @pytest.mark.parametrize(
@@ -152,7 +148,7 @@ async def test_a_lock_that_is_held_too_long_is_an_outage(transactions: Transacti
         "postgresql://postgres@{quoted}:5432/?dbname={name}&keepalives_idle=5",
     ],
 )
-async def test_libpqs_forms_of_an_address_are_taken(bare: PostgresDatabase, form: str) -> None:
+async def test_libpqs_forms_of_a_url_are_accepted(bare: PostgresDatabase, form: str) -> None:
     folder = str(bare.socket_folder)
     address = form.format(name=bare.name, folder=folder, quoted=quote(folder, safe=""))
     transactions = Transactions(create_engine(parse_database_url(address)))
@@ -162,7 +158,7 @@ async def test_libpqs_forms_of_an_address_are_taken(bare: PostgresDatabase, form
 
 
 @pytest.mark.parametrize(("wish", "limit"), [("", "5s"), ("&statement_timeout=9s", "9s")])
-async def test_an_addresss_own_limits_come_first(bare: PostgresDatabase, wish: str, limit: str) -> None:
+async def test_limits_in_the_url_take_precedence(bare: PostgresDatabase, wish: str, limit: str) -> None:
     transactions = Transactions(create_engine(bare.url + wish))
 
     def shown(connection: Connection) -> object:
@@ -175,7 +171,7 @@ async def test_an_addresss_own_limits_come_first(bare: PostgresDatabase, wish: s
 # Connections that end
 
 
-async def test_a_connection_that_ends_in_the_middle_is_tried_again(
+async def test_a_connection_lost_before_the_commit_is_retried(
     transactions: Transactions, bare: PostgresDatabase
 ) -> None:
     made = 0
@@ -193,10 +189,10 @@ async def test_a_connection_that_ends_in_the_middle_is_tried_again(
     assert {row["text"] for row in bare.query("SELECT text FROM notes")} == {"try 2"}
 
 
-async def test_a_connection_that_ends_at_the_commit_is_not_tried_again(
+async def test_a_connection_lost_at_the_commit_is_not_retried(
     transactions: Transactions, bare: PostgresDatabase
 ) -> None:
-    """Whether it was committed nobody knows: whoever asked may ask again, and will find out."""
+    """Whether it was committed is unknown; the caller has to retry and will find out."""
     made = 0
 
     def work(connection: Connection) -> None:
@@ -223,15 +219,13 @@ def over(wire: Wire, bare: PostgresDatabase) -> AsyncEngine:
     return create_engine(f"postgresql+asyncpg://postgres@/{bare.name}?host={wire.folder}")
 
 
-async def test_a_server_that_says_nothing_is_an_outage_and_no_hang(
-    wire: Wire, bare: PostgresDatabase
-) -> None:
+async def test_a_server_that_does_not_answer_is_an_outage(wire: Wire, bare: PostgresDatabase) -> None:
     engine = over(wire, bare)
-    transactions = Transactions(engine, patience_s=0.5)
+    transactions = Transactions(engine, timeout_s=0.5)
     async with wire.listening(), asyncio.timeout(60):
         assert await transactions.read(count) == 2
         wire.freeze()
-        # On a connection from before, and on a new one.
+        # On an existing connection, and on a new one.
         for _ in range(2):
             with pytest.raises(DatabaseUnavailable, match="Timeout"):
                 await transactions.read(count)
@@ -240,7 +234,7 @@ async def test_a_server_that_says_nothing_is_an_outage_and_no_hang(
         await engine.dispose()
 
 
-async def test_a_server_that_is_away_is_an_outage_until_it_is_back(
+async def test_a_server_that_is_down_is_an_outage_until_it_is_back(
     wire: Wire, bare: PostgresDatabase
 ) -> None:
     engine = over(wire, bare)
@@ -255,10 +249,10 @@ async def test_a_server_that_is_away_is_an_outage_until_it_is_back(
         await engine.dispose()
 
 
-# Being alone
+# Advisory locks
 
 
-async def test_one_is_alone_at_a_time_for_each_name(transactions: Transactions) -> None:
+async def test_one_process_at_a_time_holds_the_lock_of_a_name(transactions: Transactions) -> None:
     async with transactions.exclusive("round") as first, transactions.exclusive("round") as second:
         assert (first, second) == (True, False)
         async with transactions.exclusive("another") as other:
@@ -267,15 +261,15 @@ async def test_one_is_alone_at_a_time_for_each_name(transactions: Transactions) 
         assert again
 
 
-async def test_whoever_fails_is_alone_no_longer(transactions: Transactions) -> None:
+async def test_an_error_in_the_block_releases_the_lock(transactions: Transactions) -> None:
     with pytest.raises(LookupError):
         async with transactions.exclusive("round"):
             raise LookupError
-    async with transactions.exclusive("round") as alone:
-        assert alone
+    async with transactions.exclusive("round") as locked:
+        assert locked
 
 
-async def test_whoever_loses_the_connection_is_alone_no_longer_and_hears_nothing_of_it(
+async def test_a_lost_connection_releases_the_lock_without_an_error(
     transactions: Transactions, bare: PostgresDatabase
 ) -> None:
     async with transactions.exclusive("round") as first:
@@ -285,7 +279,7 @@ async def test_whoever_loses_the_connection_is_alone_no_longer_and_hears_nothing
             assert second
 
 
-async def test_a_round_leaves_no_lock_behind(transactions: Transactions, bare: PostgresDatabase) -> None:
+async def test_no_lock_is_left_after_the_block(transactions: Transactions, bare: PostgresDatabase) -> None:
     for _ in range(20):
         async with transactions.exclusive("round"):
             pass
@@ -295,7 +289,7 @@ async def test_a_round_leaves_no_lock_behind(transactions: Transactions, bare: P
     assert bare.query(locks) == []
 
 
-async def test_a_file_has_one_process_that_is_always_alone(tmp_path: Path) -> None:
+async def test_on_sqlite_the_lock_is_always_held(tmp_path: Path) -> None:
     transactions = Transactions(create_engine(f"sqlite+aiosqlite:///{tmp_path / 'one.db'}"))
     async with transactions.exclusive("round") as first, transactions.exclusive("round") as second:
         assert (first, second) == (True, True)

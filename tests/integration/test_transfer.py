@@ -1,4 +1,4 @@
-"""The move from one database to another: what runs goes on there, at the same deadlines."""
+"""The copy of one database into another, with all deadlines."""
 
 import os
 from pathlib import Path
@@ -15,7 +15,7 @@ from integration.process import run
 
 @pytest.fixture
 def database(tmp_path: Path) -> Database:
-    """Here it is where the way begins."""
+    """The source."""
     return SqliteDatabase(tmp_path / "lifecycle.db")
 
 
@@ -27,7 +27,7 @@ def target(migrated_postgres: PostgresDatabase) -> PostgresDatabase:
 
 @pytest.fixture
 async def idle(app: App, server: FakeServer) -> App:
-    """A service whose agent is alone since this moment, 300 s before its TTL; and that is stopped."""
+    """A stopped service whose agent has just become idle, 300 s before its TTL."""
     server.start_worker("agent")
     await app.dispatch()
     server.join("room")
@@ -46,7 +46,7 @@ def contents(database: Database) -> dict[str, list[dict[str, object]]]:
 
 
 @pytest.mark.usefixtures("idle")
-async def test_every_row_arrives_as_it_was(world: World, target: PostgresDatabase) -> None:
+async def test_every_row_is_copied_unchanged(world: World, target: PostgresDatabase) -> None:
     before = contents(world.database)
 
     counts = await transfer(world.database.url, target.url)
@@ -57,7 +57,7 @@ async def test_every_row_arrives_as_it_was(world: World, target: PostgresDatabas
 
 
 @pytest.mark.usefixtures("idle")
-async def test_a_running_ttl_is_acted_on_by_the_service_on_the_new_database(
+async def test_a_running_ttl_expires_on_the_new_database(
     world: World, target: PostgresDatabase, start_app: StartApp
 ) -> None:
     world.clock.advance(200)
@@ -72,13 +72,13 @@ async def test_a_running_ttl_is_acted_on_by_the_service_on_the_new_database(
     await moved.pass_time(1)
     assert world.agents("room") == []
     assert await moved.state() == "none"
-    # Who is in was moved as well, and new history is numbered on from the old.
+    # Presence was copied too, and the ids of new history continue after the old ones.
     assert await moved.state("busy") == "active"
     assert len(world.agents("busy")) == 1
 
 
 @pytest.mark.usefixtures("idle")
-async def test_there_is_a_way_back(world: World, target: PostgresDatabase, tmp_path: Path) -> None:
+async def test_the_copy_can_be_copied_back(world: World, target: PostgresDatabase, tmp_path: Path) -> None:
     await transfer(world.database.url, target.url)
     back = SqliteDatabase(tmp_path / "back.db")
 
@@ -88,19 +88,17 @@ async def test_there_is_a_way_back(world: World, target: PostgresDatabase, tmp_p
 
 
 @pytest.mark.usefixtures("idle")
-async def test_a_target_with_rows_is_refused(world: World, target: PostgresDatabase) -> None:
+async def test_a_target_with_rows_is_rejected(world: World, target: PostgresDatabase) -> None:
     await transfer(world.database.url, target.url)
     before = contents(target)
 
-    with pytest.raises(TransferRefused, match=r"not empty: there are rows in .*dispatches"):
+    with pytest.raises(TransferRefused, match=r"not empty: it has rows in .*dispatches"):
         await transfer(world.database.url, target.url)
 
     assert contents(target) == before
 
 
-async def test_a_source_that_a_service_runs_on_is_refused(
-    app: App, world: World, target: PostgresDatabase
-) -> None:
+async def test_a_source_in_use_is_rejected(app: App, world: World, target: PostgresDatabase) -> None:
     with pytest.raises(TransferRefused, match="stop the service first"):
         await transfer(world.database.url, target.url)
 
@@ -108,9 +106,7 @@ async def test_a_source_that_a_service_runs_on_is_refused(
     assert (await app.call("GET", "/readyz")).status == 200
 
 
-async def test_a_source_that_is_missing_is_refused_and_not_made(
-    target: PostgresDatabase, tmp_path: Path
-) -> None:
+async def test_a_missing_source_is_rejected_and_not_created(target: PostgresDatabase, tmp_path: Path) -> None:
     with pytest.raises(TransferRefused, match="there is no file"):
         await transfer(f"sqlite+aiosqlite:///{tmp_path / 'nothing.db'}", target.url)
 
@@ -126,7 +122,7 @@ async def test_a_database_is_not_copied_into_itself(world: World) -> None:
 
 
 @pytest.mark.usefixtures("idle")
-async def test_the_command_copies_and_says_what_to_do_next(world: World, target: PostgresDatabase) -> None:
+async def test_the_command_copies_and_prints_the_next_step(world: World, target: PostgresDatabase) -> None:
     assert isinstance(world.database, SqliteDatabase)
     ended = await run("copy-database", "--from", f"sqlite:///{world.database.path}", DATABASE_URL=target.url)
 
@@ -136,16 +132,16 @@ async def test_the_command_copies_and_says_what_to_do_next(world: World, target:
     assert contents(target) == contents(world.database)
 
 
-async def test_a_command_that_cannot_says_why_in_one_line(tmp_path: Path) -> None:
+async def test_a_failed_command_prints_its_reason_in_one_line(tmp_path: Path) -> None:
     ended = await run(
         "copy-database", "--from", f"sqlite:///{tmp_path}/no.db", "--to", f"sqlite:///{tmp_path}/new.db"
     )
 
     assert (ended.code, ended.out) == (1, "")
-    assert ended.err == f"Nothing was copied: there is no file {tmp_path}/no.db\n"
+    assert ended.err == f"Copy failed, nothing was copied: there is no file {tmp_path}/no.db\n"
 
 
-async def test_a_command_without_its_source_says_how_it_is_used() -> None:
+async def test_a_command_without_its_source_prints_its_usage() -> None:
     ended = await run("copy-database")
 
     assert ended.code == 2

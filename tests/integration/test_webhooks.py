@@ -1,4 +1,4 @@
-"""The webhook endpoint: whose it is, what it says, and that nothing more of it is kept."""
+"""The webhook endpoint: verification, storage of presence, and nothing personal in the tables."""
 
 import dataclasses
 import json
@@ -16,18 +16,18 @@ from fakes.webhooks import SECRETS, SignedWebhook, sign
 from integration.conftest import StartApp
 from integration.harness import KEYPAIR, SECOND_KEYPAIR, WEBHOOK, Answer, App, World, member_token
 
-TAKEN = {"success": True}
+OK = {"success": True}
 
 
 @pytest.fixture
 def joined(server: FakeServer, world: World) -> SignedWebhook:
-    """The webhook of somebody's join, not delivered yet."""
+    """The webhook of a person's join, not yet delivered."""
     server.join("room")
     return world.post.take()[-1]
 
 
 async def post(app: App, body: bytes, keypair: Keypair = KEYPAIR) -> Answer:
-    """Deliver any body, well signed."""
+    """Deliver any body with a valid signature."""
     authorization = sign(body, keypair)
     return await app.deliver(
         SignedWebhook(event="any", room_name="room", body=body, authorization=authorization)
@@ -45,29 +45,29 @@ def error(code: str, message: str, *, retryable: bool = False) -> dict[str, Any]
     return {"success": False, "code": code, "message": message, "retryable": retryable}
 
 
-def told(answer: Answer) -> dict[str, Any]:
-    """What it says of the error, whichever request it was."""
-    told = dict(answer.body)
-    assert told.pop("requestId") == answer.headers["X-Request-Id"]
-    return told
+def error_of(answer: Answer) -> dict[str, Any]:
+    """The body of an error without its request id."""
+    body = dict(answer.body)
+    assert body.pop("requestId") == answer.headers["X-Request-Id"]
+    return body
 
 
 async def test_a_webhook_is_stored_when_it_is_answered(app: App, world: World, joined: SignedWebhook) -> None:
     answer = await app.deliver(joined)
 
-    assert (answer.status, answer.body) == (200, TAKEN)
+    assert (answer.status, answer.body) == (200, OK)
     assert [row["kind"] for row in world.rows("participants")] == ["person"]
 
 
-# Whose it is
+# Verification
 
 
 async def test_no_header_is_401(app: App, world: World, joined: SignedWebhook) -> None:
     answer = await app.call("POST", WEBHOOK, data=joined.body, auth=None)
 
     assert answer.status == 401
-    assert told(answer) == error(
-        "unauthenticated", "LiveKit signs its webhooks in the Authorization header; there is none"
+    assert error_of(answer) == error(
+        "unauthenticated", "The Authorization header with LiveKit's signature is missing"
     )
     assert answer.headers["WWW-Authenticate"] == "Bearer"
     assert world.rows("participants") == []
@@ -77,9 +77,9 @@ async def test_a_signature_of_another_secret_is_401(app: App, joined: SignedWebh
     forged = Keypair(key=KEYPAIR.key, secret="a-guess-of-at-least-32-characters!")
     answer = await post(app, joined.body, forged)
 
-    assert (answer.status, told(answer)) == (
+    assert (answer.status, error_of(answer)) == (
         401,
-        error("unauthenticated", "the token is not a valid LiveKit token"),
+        error("unauthenticated", "The token is not a valid LiveKit token"),
     )
 
 
@@ -87,9 +87,9 @@ async def test_an_unknown_key_is_401(app: App, joined: SignedWebhook) -> None:
     stranger = Keypair(key="stranger", secret=KEYPAIR.secret)
     answer = await post(app, joined.body, stranger)
 
-    assert (answer.status, told(answer)) == (
+    assert (answer.status, error_of(answer)) == (
         401,
-        error("unauthenticated", "the token is signed with a key that is not ours"),
+        error("unauthenticated", "Unknown API key in the token's issuer"),
     )
 
 
@@ -103,7 +103,10 @@ async def test_an_altered_body_is_401(app: App, world: World, joined: SignedWebh
     altered = dataclasses.replace(joined, body=joined.body.replace(b"room", b"moor"))
     answer = await app.deliver(altered)
 
-    assert (answer.status, told(answer)) == (401, error("unauthenticated", "the token signs another body"))
+    assert (answer.status, error_of(answer)) == (
+        401,
+        error("unauthenticated", "The token signs another body"),
+    )
     assert world.rows("rooms") == []
 
 
@@ -111,10 +114,10 @@ async def test_an_expired_token_is_401(app: App, joined: SignedWebhook) -> None:
     expired = sign(joined.body, KEYPAIR, valid_for_s=-120)
     answer = await app.deliver(dataclasses.replace(joined, authorization=expired))
 
-    assert (answer.status, told(answer)) == (401, error("unauthenticated", "the token has expired"))
+    assert (answer.status, error_of(answer)) == (401, error("unauthenticated", "The token has expired"))
 
 
-async def test_clocks_may_differ_a_little(app: App, joined: SignedWebhook) -> None:
+async def test_clocks_may_differ_by_half_a_minute(app: App, joined: SignedWebhook) -> None:
     late = sign(joined.body, KEYPAIR, valid_for_s=-30)
     answer = await app.deliver(dataclasses.replace(joined, authorization=late))
 
@@ -124,17 +127,20 @@ async def test_clocks_may_differ_a_little(app: App, joined: SignedWebhook) -> No
 async def test_a_participants_token_signs_no_webhook(app: App, joined: SignedWebhook) -> None:
     answer = await app.deliver(dataclasses.replace(joined, authorization=member_token("room")))
 
-    assert (answer.status, told(answer)) == (401, error("unauthenticated", "the token does not sign a body"))
+    assert (answer.status, error_of(answer)) == (
+        401,
+        error("unauthenticated", "The token does not sign a body"),
+    )
 
 
-async def test_the_second_key_is_as_good_as_the_first(app: App, world: World, joined: SignedWebhook) -> None:
+async def test_the_second_key_is_accepted(app: App, world: World, joined: SignedWebhook) -> None:
     answer = await post(app, joined.body, SECOND_KEYPAIR)
 
     assert answer.status == 200
     assert len(world.rows("participants")) == 1
 
 
-# What it says
+# Content
 
 
 @pytest.mark.parametrize(
@@ -151,12 +157,10 @@ async def test_the_second_key_is_as_good_as_the_first(app: App, world: World, jo
         event(id=""),
     ],
 )
-async def test_what_says_nothing_about_who_is_in_is_200_and_ignored(
-    app: App, world: World, body: bytes
-) -> None:
+async def test_an_event_without_presence_is_200_and_ignored(app: App, world: World, body: bytes) -> None:
     answer = await post(app, body)
 
-    assert (answer.status, answer.body) == (200, TAKEN)
+    assert (answer.status, answer.body) == (200, OK)
     assert not any(world.tables().values())
 
 
@@ -219,7 +223,7 @@ async def test_an_overlong_field_that_is_stored_is_400(app: App, field: str, val
 async def test_a_body_over_a_mebibyte_is_413(app: App) -> None:
     answer = await post(app, b" " * (1024 * 1024 + 1))
 
-    assert (answer.status, told(answer)) == (413, error("too_large", "The body exceeds 1048576 bytes"))
+    assert (answer.status, error_of(answer)) == (413, error("too_large", "The body exceeds 1048576 bytes"))
 
 
 async def test_a_body_that_does_not_say_how_long_it_is_is_413_at_a_mebibyte(app: App) -> None:
@@ -291,7 +295,7 @@ async def test_a_repetition_changes_nothing(
     assert world.tables() == before
 
 
-async def test_a_leave_that_overtakes_its_join_wins(app: App, world: World, server: FakeServer) -> None:
+async def test_a_leave_that_arrives_before_its_join_wins(app: App, world: World, server: FakeServer) -> None:
     server.join("room")
     server.leave("room")
     started, joined, left = world.post.take()
@@ -303,7 +307,7 @@ async def test_a_leave_that_overtakes_its_join_wins(app: App, world: World, serv
 
 
 @pytest.mark.usefixtures("worker")
-async def test_events_of_an_old_room_do_not_touch_the_new_one(
+async def test_events_of_an_old_instance_do_not_change_the_new_one(
     app: App,
     world: World,
     server: FakeServer,
@@ -328,15 +332,15 @@ async def test_events_of_an_old_room_do_not_touch_the_new_one(
 # What is kept
 
 
-async def test_a_database_that_fails_is_503_and_the_webhook_can_come_again(
+async def test_a_database_outage_is_503_and_the_webhook_can_be_retried(
     app: App, world: World, joined: SignedWebhook
 ) -> None:
     world.database_faults.down = True
     answer = await app.deliver(joined)
 
     assert answer.status == 503
-    assert told(answer) == error(
-        "database_unavailable", "the database cannot take it (OperationalError)", retryable=True
+    assert error_of(answer) == error(
+        "database_unavailable", "The database is not available (OperationalError)", retryable=True
     )
     assert int(answer.headers["Retry-After"]) > 0
 

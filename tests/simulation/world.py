@@ -138,7 +138,8 @@ class World:
     def config(self) -> Config:
         return Config(
             livekit_url="ws://livekit.test",
-            livekit_key=KEYPAIR,
+            livekit_api_key=KEYPAIR.key,
+            livekit_api_secret=KEYPAIR.secret,
             agent_names=AGENT_NAMES,
             database_url="",
             agent_ttl_s=TTL_S,
@@ -411,9 +412,14 @@ class World:
         return dispatch is None or dispatch.id in self.server.deleted
 
     def _may_be_deaf(self, room: FakeRoom, agent: FakeAgent) -> bool:
-        """A plain agent cannot be asked: it may be, when somebody left, or where nobody is in."""
+        """A plain agent cannot be asked: it may be, when somebody left, or where nobody is in.
+
+        When an agent of others joined, the service knows by LiveKit's clock only, to a second.
+        """
+        tracked = self.database.rows("SELECT id FROM dispatches WHERE agent_identity = ?", agent.identity)
+        joined_at = self.server.by_our_clock(agent.joined_at) - (0 if tracked else SECOND_US)
         left_at = max(self.server.last_person_at.get(room.sid, 0), self._last_leave(room.sid))
-        return not room.people or left_at >= self.server.by_our_clock(agent.joined_at)
+        return not room.people or left_at >= joined_at
 
     @staticmethod
     def _is_good(agent: FakeAgent) -> bool:

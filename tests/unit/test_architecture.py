@@ -27,6 +27,7 @@ HOMES = {
     "livekit": {"livekit", "web/tokens.py", "cli/doctor"},
     "google.protobuf": {"livekit", "web/tokens.py"},
     "jwt": {"livekit"},
+    "itsdangerous": {"web"},
     "aiohttp.web": {"web", "__main__.py"},
     "aiohttp_sse": {"web"},
     "time": {"clock.py"},

@@ -19,7 +19,7 @@ class Machine:
 
 
 @pytest.mark.parametrize("jump_ns", [HOUR_NS, -HOUR_NS])
-def test_a_jump_of_the_machines_clock_is_not_time_that_has_passed(jump_ns: int) -> None:
+def test_a_jump_of_the_wall_clock_does_not_move_the_clock(jump_ns: int) -> None:
     machine = Machine()
     clock = SteadyClock(lambda: machine.wall_ns, lambda: machine.monotonic_ns)
     started_at = clock.now()
@@ -28,6 +28,6 @@ def test_a_jump_of_the_machines_clock_is_not_time_that_has_passed(jump_ns: int) 
     assert clock.now() - started_at == 5_000_000
 
 
-def test_it_begins_at_the_wall_time() -> None:
+def test_the_clock_starts_at_the_wall_time() -> None:
     machine = Machine()
     assert SteadyClock(lambda: machine.wall_ns, lambda: machine.monotonic_ns).now() == 1_800_000_000_000_000

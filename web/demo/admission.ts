@@ -4,15 +4,15 @@ import type { Tab } from "./tab";
 const KEY = "demo.api-key";
 
 const MISSING: Message = {
-  sentence: "This service gives its tokens to holders of an API key.",
-  nextStep: "Enter one of its API_KEYS. It stays in this tab, and goes when the tab is closed.",
+  sentence: "This service issues tokens only to holders of an API key.",
+  nextStep: "Enter one of its API_KEYS. This tab keeps the key until you close it.",
 };
 const WRONG: Message = {
-  sentence: "This is none of the service's API keys.",
-  nextStep: "Enter another.",
+  sentence: "This is not one of the service's API keys.",
+  nextStep: "Enter another one.",
 };
 
-/** This tab's tokens, from the service's own endpoint; outside `dev` that takes an API key. */
+/** This tab's tokens, from the service's own endpoint; outside `dev` it requires an API key. */
 export class Admission {
   readonly #tab: Tab;
   #refusal: Message | null = null;
@@ -21,7 +21,7 @@ export class Admission {
     this.#tab = tab;
   }
 
-  /** What to say to whoever has to enter a key; null where none is wanted. */
+  /** The message for a person who must enter a key; null if no key is needed. */
   get refusal(): Message | null {
     return this.#refusal;
   }

@@ -2,12 +2,12 @@ import { problemOf, type AgentStatus } from "../src";
 import { element } from "./element";
 
 const POLL_MS = 3_000;
-/** LiveKit's webhook about who came or left is at the service by then. */
+/** By then LiveKit's webhook about a join or leave has reached the service. */
 const SETTLE_MS = 700;
 
 const STATES: Readonly<Record<string, string>> = {
   none: "none",
-  creating: "asked for",
+  creating: "requested",
   starting: "on its way",
   active: "in the room",
   idle: "waiting for you",
@@ -15,7 +15,7 @@ const STATES: Readonly<Record<string, string>> = {
   ending: "ending",
 };
 
-/** What the service says about the agent, asked now and then, counted down in between. */
+/** The agent's status from the service, polled, with a countdown in between. */
 export class AgentPanel {
   readonly #ask: () => Promise<AgentStatus | null>;
   #status: AgentStatus | null = null;
@@ -24,7 +24,7 @@ export class AgentPanel {
   #polls = 0;
   readonly #onTick: () => void;
 
-  /** `onTick` is called whenever there may be something else to read in `waitingText`. */
+  /** `onTick` is called whenever `waitingText` may have changed. */
   constructor(ask: () => Promise<AgentStatus | null>, onTick: () => void) {
     this.#ask = ask;
     this.#onTick = onTick;
@@ -35,7 +35,7 @@ export class AgentPanel {
     this.#show();
   }
 
-  /** What one who has left wants to know. */
+  /** What a person who has left wants to know. */
   get waitingText(): string {
     if (this.#status === null) return "";
     const leftMs = this.#leftMs();
@@ -43,10 +43,10 @@ export class AgentPanel {
     if (this.#status.participantCount) return "The agent stays with the others.";
     return this.#status.hasAgent
       ? "The agent waits for you."
-      : "The agent has ended; joining brings a new one.";
+      : "The agent has ended; you get a new one when you join.";
   }
 
-  /** Ask soon, since something has changed, and go on asking for as long as there is something to see. */
+  /** Poll soon, because something has changed, and keep polling as long as there is something to show. */
   look(): void {
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => void this.#poll(), SETTLE_MS);
@@ -62,9 +62,9 @@ export class AgentPanel {
       this.#take(status);
     } catch (error) {
       if (poll !== this.#polls) return;
-      // A token that has run out does not get better; the next join brings another.
+      // An expired token stays expired; the next join brings a new one.
       again &&= problemOf(error).retryable;
-      // What was true is not known any more.
+      // The last status is no longer reliable.
       this.#take(null);
     }
     clearTimeout(this.#timer);

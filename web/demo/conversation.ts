@@ -11,7 +11,7 @@ interface Line {
 const KEPT_LINES = 100;
 const NEAR_END_PX = 80;
 
-/** The conversation on the page; it outlives a refresh with the tab. */
+/** The conversation on the page; the tab keeps it across a refresh. */
 export class Conversation {
   readonly #tab: Tab;
   readonly #key: string;
@@ -29,7 +29,7 @@ export class Conversation {
     this.#lines = parse(tab.read(this.#key));
     for (const line of this.#lines) this.#show(line);
     this.#scroll.addEventListener("scroll", () => (this.#atEnd = this.#isNearEnd()));
-    // What comes up beside the conversation, or a phone's keyboard, is not to cover its end.
+    // Nothing that appears, such as a phone's keyboard, may cover the end of the conversation.
     new ResizeObserver(() => this.#atEnd && this.#scrollToEnd()).observe(scroll);
     this.#scrollToEnd();
   }
@@ -43,7 +43,7 @@ export class Conversation {
     this.#put({ id: utterance.id, kind: utterance.from, who, text: utterance.text });
   }
 
-  /** A line about the conversation, between those of the conversation. */
+  /** Add a line about the conversation between its utterances. */
   mark(text: string): void {
     this.#put({ id: crypto.randomUUID(), kind: "mark", who: "", text });
   }
@@ -55,7 +55,7 @@ export class Conversation {
     else this.#lines.push(line);
     this.#lines = this.#lines.slice(-KEPT_LINES);
     this.#show(line);
-    // Who reads further up is not to be torn away.
+    // Do not scroll away from a person who reads further up.
     if (atEnd || line.kind === "me") this.#scrollToEnd();
     this.#tab.write(this.#key, JSON.stringify(this.#lines));
   }
@@ -79,7 +79,7 @@ export class Conversation {
     item.className = line.kind === "mark" ? "mark" : `said ${line.kind}`;
     const who = document.createElement("b");
     who.textContent = line.who;
-    // One's own side of the page says who it is; a voice needs to hear it.
+    // The side of the page shows who spoke; a screen reader needs the name.
     if (line.kind === "me") who.className = "unseen";
     item.replaceChildren(...(line.who ? [who, line.text] : [line.text]));
   }

@@ -1,4 +1,4 @@
-/** An element that the page is known to have. */
+/** An element that the page must have. */
 export function element<T extends HTMLElement = HTMLElement>(id: string): T {
   const found = document.getElementById(id);
   if (!found) throw new Error(`the page has no #${id}`);

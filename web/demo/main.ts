@@ -38,7 +38,7 @@ function show(): void {
   shown = state;
   if (state.phase !== before) {
     if (state.phase === "ready") greet(state);
-    // Left for good; anything else, a refresh begins again.
+    // The person left for good; in all other cases a refresh joins again.
     if (before && (state.phase === "ended" || state.phase === "idle")) tab.mode = null;
     if (before) panel.look();
   }
@@ -49,11 +49,11 @@ function show(): void {
 
 let greeted: string | null = null;
 
-/** Say whose company this is; once for each agent that we were given. */
+/** Announce the agent, once for each dispatch. */
 function greet(state: ConnectionState): void {
   if (greeted === state.dispatchId) return;
   greeted = state.dispatchId;
-  conversation.mark(state.reused ? "The agent that was here goes on with you" : "A new agent has joined");
+  conversation.mark(state.reused ? "The agent from before continues with you" : "A new agent has joined");
 }
 
 function onClick(id: string, act: () => void): void {
@@ -94,9 +94,9 @@ element("composer").addEventListener("submit", (event) => {
   if (!text || connection.getSnapshot().phase !== "ready") return;
   message.value = "";
   connection.sendText(text).catch(() => {
-    // What could not be sent is not to be written again.
+    // Keep the text, so that nobody has to type it again.
     message.value ||= text;
-    conversation.mark("That could not be sent");
+    conversation.mark("Your message could not be sent");
   });
 });
 

@@ -1,13 +1,13 @@
 import { claimIdentity, randomName, remembered, sessionIdentity, tabStorage } from "../src";
 
-/** How somebody joined; kept so that a refresh joins the same way again. */
+/** How the person joined; stored so that a refresh joins the same way. */
 export type Mode = "voice" | "text";
 
 const ROOM_NAME = /^[A-Za-z0-9_\-.:@#~+=](?:[A-Za-z0-9_\-.:@#~+= ]{0,126}[A-Za-z0-9_\-.:@#~+=])?$/;
 const ROOM = "demo.room";
 const MODE = "demo.mode";
 
-/** What this tab remembers over a refresh, and forgets when it is closed. */
+/** What this tab remembers across a refresh, and forgets when it is closed. */
 export class Tab {
   readonly identity: string;
   readonly roomName: string;
@@ -24,12 +24,12 @@ export class Tab {
     this.roomName = ROOM_NAME.test(asked)
       ? asked
       : remembered(ROOM, () => `demo-${randomName().slice(0, 6)}`);
-    // A tab that was duplicated has the first one's memory, but is somebody else, who has said nothing yet.
+    // A duplicated tab has the first one's memory, but is a different person, who has said nothing yet.
     if (identity !== kept) {
       this.mode = null;
       this.forget(this.conversationKey);
     }
-    // In the address, so that a copied link leads others here.
+    // In the address, so that a copied link leads to this room.
     history.replaceState(null, "", this.link);
   }
 
@@ -63,7 +63,7 @@ export class Tab {
     try {
       this.#storage?.setItem(key, value);
     } catch {
-      // Full: then a refresh shows less.
+      // Full: a refresh then shows less.
     }
   }
 }

@@ -9,7 +9,7 @@ const AGENT_STATES: Readonly<Record<string, string>> = {
   speaking: "The agent is speaking",
 };
 
-/** Put a state of the connection on the page. */
+/** Show a state of the connection on the page. */
 export function showConnection(
   state: ConnectionState,
   conversationEmpty: boolean,
@@ -26,7 +26,7 @@ export function showConnection(
   showDetail(state, conversationEmpty, waiting);
 
   element("welcome").hidden = !conversationEmpty;
-  // After a failure it is tried again as it was, or given up.
+  // After a failure the person can retry or give up.
   element("join").hidden = !atRest || failed;
   element("key").hidden = !(failed && refusal);
   element("composer").hidden = atRest;
@@ -44,7 +44,7 @@ export function showDetail(state: ConnectionState, conversationEmpty: boolean, w
   say("detail", state.phase === "ended" ? waiting : detail(state, conversationEmpty));
 }
 
-/** What the button in the notice does, if there is one. */
+/** The action of the notice's button, if there is one. */
 export type NoticeAction = "connect" | "startAudio";
 
 interface Notice {
@@ -65,7 +65,7 @@ function showNotice(notice: Notice | null): void {
 function noticeFor(state: ConnectionState): Notice | null {
   if (state.problem) {
     const message = english.problems[state.problem.code];
-    // Where we try again by ourselves, or the buttons to join are at hand, another would be in the way.
+    // No button while retries are automatic or the join buttons are visible.
     const offer = state.phase === "failed" || state.phase === "waiting-for-agent";
     return offer ? { message, action: "connect" } : { message };
   }
@@ -74,7 +74,7 @@ function noticeFor(state: ConnectionState): Notice | null {
   if (state.audioBlocked) {
     const message = {
       sentence: "The sound is off.",
-      nextStep: "This browser waits for your click to play it.",
+      nextStep: "This browser plays no sound before you click.",
     };
     return { message, action: "startAudio" };
   }
@@ -94,26 +94,26 @@ function title(state: ConnectionState): string {
 }
 
 function detail(state: ConnectionState, conversationEmpty: boolean): string {
-  if (state.retryAt !== null) return "It did not work yet; the next try follows in a moment.";
+  if (state.retryAt !== null) return "Not connected yet; retrying in a moment.";
   switch (state.phase) {
     case "idle":
-      return conversationEmpty ? "The agent joins when you do." : "Join to go on where you were.";
+      return conversationEmpty ? "The agent joins when you do." : "Join to continue where you left off.";
     case "failed":
       return "You are not in the room.";
     case "waiting-for-agent":
       return state.problem ? "You are in the room." : "This takes a second or two.";
     case "reconnecting":
-      return "The agent waits for you; there is nothing to do.";
+      return "The agent waits for you; you need not do anything.";
     case "ready":
       return state.microphone === "on"
-        ? "Your microphone is on. This example only reads; a real agent listens, too."
+        ? "Your microphone is on. This example only reads text; a real agent also listens."
         : "Write something below.";
     default:
       return "This takes a second or two.";
   }
 }
 
-/** Only what has changed: a screen reader reads a text anew that is set anew. */
+/** Sets only changed texts: a screen reader reads every text that is set again. */
 function say(id: string, text: string): void {
   const target = element(id);
   if (target.textContent !== text) target.textContent = text;

@@ -13,16 +13,16 @@ export interface AgentConnectionOptions {
   readonly createLink: RoomLinkFactory;
   readonly microphone?: boolean;
   readonly backoff?: Backoff;
-  /** How often the service is asked what keeps the agent. */
+  /** How often the service is asked for the agent's status. */
   readonly watchMs?: number;
-  /** After this long without an agent the person is told, whatever the service says. */
+  /** After this long without an agent the person is informed, whatever the service reports. */
   readonly patienceMs?: number;
   readonly surroundings?: Surroundings;
 }
 
 /**
- * Keeps one person in one room with one agent: asks the service for the agent, then joins, waits for it, comes
- * back when the network was lost, and undoes what is half done when told to leave.
+ * Keeps one person in one room with one agent: requests the agent from the service, joins, waits for it,
+ * reconnects after a lost network, and undoes unfinished steps on `disconnect()`.
  *
  * `subscribe` and `getSnapshot` are what React's `useSyncExternalStore` takes; snapshots are immutable.
  */
@@ -34,11 +34,11 @@ export class AgentConnection {
   readonly #hearers = new Set<(utterance: Utterance) => void>();
   #state: ConnectionState = initialState;
   #stay: Stay | null = null;
-  /** What an earlier stay has left to do; the next one begins after it. */
+  /** The cleanup of an earlier stay; the next stay begins after it. */
   #undoing: Promise<void> = Promise.resolve();
   #lastToken: string | null = null;
   #microphoneWanted: boolean;
-  /** Runs while we wait for an agent. */
+  /** Runs while this connection waits for an agent. */
   #watch: AbortController | null = null;
 
   constructor(options: AgentConnectionOptions) {
@@ -55,13 +55,13 @@ export class AgentConnection {
 
   readonly getSnapshot = (): ConnectionState => this.#state;
 
-  /** Hear what is said in the room; gives the function that stops it. */
+  /** Subscribe to what is said in the room; returns the function that unsubscribes. */
   readonly onUtterance = (hearer: (utterance: Utterance) => void): (() => void) => {
     this.#hearers.add(hearer);
     return () => this.#hearers.delete(hearer);
   };
 
-  /** Go in; when on the way, do not wait for the next try; when waiting for an agent, ask for it again. */
+  /** Connect; while connecting, retry at once; while waiting for an agent, request it again. */
   connect(): void {
     if (isAtRest(this.#state.phase)) {
       this.#apply({ type: "connect" });
@@ -74,20 +74,20 @@ export class AgentConnection {
     }
   }
 
-  /** Leave, from whatever point; resolves when nothing of this stay is left but the agent's own TTL. */
+  /** Leave, at any point; resolves when nothing of this stay is left but the agent's TTL. */
   async disconnect(): Promise<void> {
     this.#end({ type: "leave" });
     await this.#undoing;
   }
 
-  /** End the agent for everybody in the room, and leave. Rejects with a ProblemError, and then we are still in. */
+  /** End the agent for everybody, and leave. Rejects with a ProblemError, and then the person stays in. */
   async endAgent(): Promise<void> {
     const token = this.#stay?.credentials?.participantToken;
     if (token) await this.#options.desk.endAgent(token);
     await this.disconnect();
   }
 
-  /** What the service knows about the agent; null before we first had credentials for the room. */
+  /** What the service knows about the agent; null before the first credentials for the room. */
   async agentStatus(): Promise<AgentStatus | null> {
     return this.#lastToken ? await this.#options.desk.status(this.#lastToken) : null;
   }
@@ -98,14 +98,14 @@ export class AgentConnection {
     if (link) await this.#switchMicrophone(link, on);
   }
 
-  /** Say something in writing. Rejects when it could not be sent. */
+  /** Send a text. Rejects when it could not be sent. */
   async sendText(text: string): Promise<void> {
     const link = this.#stay?.link;
-    if (!link) throw new Error("there is no room to say it in");
+    if (!link) throw new Error("not connected to a room");
     this.#hear(await link.sendText(text));
   }
 
-  /** To be called from a click, when `audioBlocked`. */
+  /** Call this from a click when `audioBlocked`. */
   async startAudio(): Promise<void> {
     await this.#stay?.link?.startAudio();
   }
@@ -116,7 +116,7 @@ export class AgentConnection {
     stay.entering = this.#undoing.then(() => this.#tryToEnter(stay));
   }
 
-  /** Again and again: credentials, the agent, the room; until in, given up, or told to leave. */
+  /** Retries credentials, agent and room until joined, given up, or aborted. */
   async #tryToEnter(stay: Stay): Promise<void> {
     const { signal } = stay.abort;
     for (let tried = 1; !signal.aborted; tried++) {
@@ -135,7 +135,7 @@ export class AgentConnection {
     }
   }
 
-  /** Not at once: LiveKit may be restarting, or the page on its way out. */
+  /** Waits first: LiveKit may be restarting, or the page may be closing. */
   async #comeBack(stay: Stay): Promise<void> {
     await this.#pause(this.#backoff.firstMs, stay);
     await this.#tryToEnter(stay);
@@ -153,13 +153,13 @@ export class AgentConnection {
     if (signal.aborted) return;
     stay.credentials = credentials;
     this.#lastToken = credentials.participantToken;
-    // Never cut short: a dispatch whose answer we do not hear is one that we could not give back.
+    // Never aborted: without the answer, the dispatch could not be given back.
     const granted = await this.#options.desk.requestAgent(credentials.participantToken);
     stay.owesAgent ||= !granted.reused;
     if (signal.aborted) return;
     this.#apply({ type: "granted", dispatchId: granted.dispatchId, reused: granted.reused });
     const link = this.#options.createLink((news) => {
-      // What an abandoned link still has to say is not about us any more.
+      // News of an abandoned link no longer concerns this connection.
       if (this.#stay === stay && stay.link === link) this.#take(news, stay, link);
     });
     stay.link = link;
@@ -223,7 +223,7 @@ export class AgentConnection {
     if (this.#stay?.link === link) this.#apply({ type: "noticed", facts: { microphone } });
   }
 
-  /** The service tries again by itself; that a person wants it is a reason to do so at once. */
+  /** The service retries by itself; a person's request makes it retry at once. */
   async #askAgain(stay: Stay): Promise<void> {
     try {
       const credentials = await this.#options.fetchCredentials(stay.abort.signal);
@@ -247,7 +247,7 @@ export class AgentConnection {
       onEnded: async () => {
         const stay = this.#stay;
         if (!stay || stay.served) return false;
-        // Whoever it had come for has given it back, not knowing of us.
+        // The person it was dispatched for has given it back without knowing about this one.
         stay.served = true;
         await this.#askAgain(stay);
         return true;
@@ -272,9 +272,9 @@ export class AgentConnection {
   async #undo(stay: Stay): Promise<void> {
     await stay.link?.leave().catch(() => undefined);
     await stay.entering;
-    // The join may have been under way: then the link was told to leave, and its failure is nobody's problem.
+    // If the join was in progress, the link was told to leave, and its failure does not matter.
     if (stay.owesAgent && stay.credentials) {
-      // Where this fails, the agent's TTL does it.
+      // If this fails, the agent's TTL ends it.
       await this.#options.desk.giveBack(stay.credentials.participantToken).catch(() => undefined);
     }
   }

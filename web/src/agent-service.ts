@@ -1,6 +1,6 @@
 import { ProblemError, type Problem } from "./problems.js";
 
-/** With what one enters the room, and shows the service that one may. */
+/** Credentials for the room; the service accepts the token too. */
 export interface Credentials {
   readonly serverUrl: string;
   readonly participantToken: string;
@@ -22,29 +22,29 @@ export interface AgentStatus {
   readonly ttlExpiresAt?: string | null;
 }
 
-/** What a connection asks the service for; the token is that of the room's credentials. */
+/** The service's calls that a connection needs; `token` is the one from the room's credentials. */
 export interface AgentDesk {
-  /** Gives the room an agent that answers: the one that is there, or a new one. */
+  /** Gives the room an agent that answers: the existing one, or a new one. */
   requestAgent(token: string): Promise<Granted>;
   status(token: string): Promise<AgentStatus>;
-  /** Ends the agent now, whoever is in the room. */
+  /** Ends the agent now, even with people in the room. */
   endAgent(token: string): Promise<void>;
-  /** Ends the agent unless people are in with it, as LiveKit says at that moment. */
+  /** Ends the agent unless LiveKit reports people in the room at that moment. */
   giveBack(token: string): Promise<void>;
 }
 
 export interface AgentServiceOptions {
   readonly roomName: string;
   readonly agentName?: string;
-  /** An IANA name that the agent is told. */
+  /** An IANA name that is passed to the agent. */
   readonly timezone?: string;
-  /** Where the service is; the page's own origin unless told otherwise. */
+  /** The service's address; default: the page's own origin. */
   readonly baseUrl?: string;
   readonly timeoutMs?: number;
   readonly fetch?: typeof fetch;
 }
 
-/** Asks the service about the agent of one room. Every failure is thrown as a ProblemError. */
+/** Client of the service for the agent of one room. Throws every failure as a ProblemError. */
 export class AgentService implements AgentDesk {
   readonly #options: AgentServiceOptions;
 
@@ -97,8 +97,8 @@ export interface TokenEndpointOptions {
 }
 
 /**
- * Fetches credentials from LiveKit's standard token endpoint. No agent is asked for in the token: that is
- * `AgentService.requestAgent`, whose answer says whether one is there.
+ * Fetches credentials from LiveKit's standard token endpoint. The token requests no agent: that is the task
+ * of `AgentService.requestAgent`, whose answer tells whether there is one.
  */
 export function tokenEndpoint(options: TokenEndpointOptions): (signal: AbortSignal) => Promise<Credentials> {
   return async (signal) => {
@@ -134,7 +134,7 @@ async function callJson(url: string, call: Call): Promise<unknown> {
     method: call.method,
     headers: { ...(call.body !== undefined && { "Content-Type": "application/json" }), ...call.headers },
     signal: call.signal ? AbortSignal.any([call.signal, bound]) : bound,
-    // A request under way is to arrive even when the page goes.
+    // A request in flight must arrive even when the page closes.
     keepalive: true,
     ...(call.body !== undefined && { body: JSON.stringify(call.body) }),
   };
@@ -154,7 +154,7 @@ async function callJson(url: string, call: Call): Promise<unknown> {
     throw new ProblemError({
       code: "misconfigured",
       retryable: false,
-      detail: `${url} answered no JSON object`,
+      detail: `${url} did not answer with a JSON object`,
     });
   }
   return answer;
@@ -166,7 +166,7 @@ interface ErrorBody {
   readonly retryable?: boolean;
 }
 
-/** What an answer other than success means; the service's `code` says more than the status. */
+/** The problem behind an error response; the service's `code` is more precise than the status. */
 export function problemIn(response: Response, answer: unknown): Problem {
   const body = (typeof answer === "object" && answer !== null ? answer : {}) as ErrorBody;
   const { status } = response;
@@ -180,13 +180,13 @@ export function problemIn(response: Response, answer: unknown): Problem {
     return { code: "livekit-unreachable", retryable: body.retryable ?? true, ...problem };
   }
   if (body.code === "livekit_refused") return { code: "misconfigured", retryable: false, ...problem };
-  // A proxy in front of the service answers 502, 503 and 504 without our body.
+  // A proxy in front of the service answers 502, 503 and 504 without the service's body.
   if (status >= 500 || status === 408)
     return { code: "service-unreachable", retryable: body.retryable ?? true, ...problem };
   return { code: "misconfigured", retryable: false, ...problem };
 }
 
-/** `Retry-After` as seconds or as a date; nothing where it is absent or unreadable. */
+/** `Retry-After` in seconds or as a date; empty if it is absent or unreadable. */
 function retryAfter(header: string | null): { retryAfterMs?: number } {
   if (!header) return {};
   const ms = /^\d+$/.test(header) ? Number(header) * 1000 : Date.parse(header) - Date.now();

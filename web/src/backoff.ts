@@ -1,9 +1,9 @@
 export interface Backoff {
-  /** How many tries there are in all. */
+  /** Total number of tries. */
   readonly tries: number;
   readonly firstMs: number;
   readonly longestMs: number;
-  /** Beyond this the person decides, not we. */
+  /** Above this, the person decides instead of an automatic retry. */
   readonly longestRetryAfterMs: number;
 }
 
@@ -15,10 +15,10 @@ export const defaultBackoff: Backoff = {
 };
 
 /**
- * How long to wait after try number `tried` (1 is the first), or null when there is to be no other.
+ * How long to wait after try number `tried` (1 is the first), or null when there is no further try.
  *
- * @param random from 0 to 1; between half and the whole of the delay is waited, so that pages that failed
- *   together do not come back together.
+ * @param random from 0 to 1; the wait is between half and all of the delay, so that pages that failed
+ *   together do not retry together.
  */
 export function delayAfter(
   tried: number,

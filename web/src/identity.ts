@@ -1,18 +1,19 @@
 const IDENTITY = "agent-lifecycle.identity";
-/** So long a page that is being refreshed may take to go. */
+/** How long a page that is being refreshed may take to release its lock. */
 const HANDOVER_MS = 1_000;
 
 /**
- * Who this tab is to LiveKit: made up once, and kept for as long as the tab lives, so that a refresh is the
- * same person coming back and not a stranger.
+ * This tab's LiveKit identity: generated once and kept as long as the tab lives, so that after a refresh the
+ * person is the same one and not a stranger.
  */
 export function sessionIdentity(prefix = "user", storage: Storage | null = tabStorage()): string {
   return remembered(IDENTITY, () => `${prefix}-${randomName()}`, storage);
 }
 
 /**
- * The same, and no other tab's: one that was duplicated has the first one's storage, and would put it out of the
- * room. It is held until the page goes. Where the browser has no locks, as on http, it is `sessionIdentity`.
+ * Like `sessionIdentity`, but unique to this tab: a duplicated tab has the first one's storage, and would
+ * push it out of the room. The page holds the identity until it closes. Where the browser has no locks, as on
+ * http, this is `sessionIdentity`.
  */
 export async function claimIdentity(
   prefix = "user",
@@ -32,17 +33,17 @@ function isFree(identity: string, locks: LockManager): Promise<boolean> {
       resolve(true);
       return new Promise<never>(() => {});
     };
-    // A refusal for any other reason says nothing about a second tab.
+    // A failure for any other reason tells nothing about a second tab.
     locks.request(`${IDENTITY}.${identity}`, { signal }, hold).catch(() => resolve(!signal.aborted));
   });
 }
 
-/** A room of this tab's own, for as long as the tab lives: a refresh leads back into it. */
+/** This tab's own room, kept as long as the tab lives: a refresh returns to it. */
 export function sessionRoom(prefix = "room", storage: Storage | null = tabStorage()): string {
   return remembered("agent-lifecycle.room", () => `${prefix}-${randomName()}`, storage);
 }
 
-/** The value kept under `key` for this tab, or a new one from `make`, kept from now on. */
+/** The value stored under `key` for this tab, or a new one from `make`, which is then stored. */
 export function remembered(key: string, make: () => string, storage: Storage | null = tabStorage()): string {
   const kept = storage?.getItem(key);
   if (kept) return kept;
@@ -50,7 +51,7 @@ export function remembered(key: string, make: () => string, storage: Storage | n
   try {
     storage?.setItem(key, made);
   } catch {
-    // Full or forbidden: then it lasts as long as the page.
+    // Full or forbidden: the value then lasts as long as the page.
   }
   return made;
 }

@@ -22,23 +22,23 @@ const CHAT_TOPIC = "lk.chat";
 const TRANSCRIPTION_TOPIC = "lk.transcription";
 const AGENT_STATE = "lk.agent.state";
 const AGENT_NAME = "lk.agent_name";
-/** What stands in for an agent, such as its avatar, is no agent of its own. */
+/** A participant that publishes for an agent, such as its avatar, is not an agent itself. */
 const ON_BEHALF_OF = "lk.publish_on_behalf";
-/** An agent that is no AgentSession says no state: it counts as ready after this. */
+/** An agent without an AgentSession reports no state: it counts as ready after this time. */
 const SILENT_AGENT_MS = 3_000;
 
 export interface LiveKitLinkOptions {
-  /** Which agent to look for; any, unless told. */
+  /** The agent to look for; default: any. */
   readonly agentName?: string;
   /**
-   * A Room of somebody else's, who sees to its sound and its texts, as LiveKit's own components do. Without it
-   * there is a new one, whose sound is played and whose texts are passed on.
+   * A Room whose owner handles its sound and texts, as LiveKit's own components do. Without it the link makes
+   * a new Room, plays its sound and passes on its texts.
    */
   readonly room?: Room;
   readonly connectOptions?: RoomConnectOptions;
 }
 
-/** The real RoomLink, on livekit-client. */
+/** The RoomLink on livekit-client. */
 export class LiveKitLink implements RoomLink {
   readonly #room: Room;
   readonly #isShared: boolean;
@@ -108,7 +108,7 @@ export class LiveKitLink implements RoomLink {
     this.#on(RoomEvent.Reconnecting, interrupted);
     this.#on(RoomEvent.Reconnected, () => this.#tellAll());
     this.#on(RoomEvent.Disconnected, (reason) => {
-      // A room of our own says so too when the page goes, and that is nobody's wish to leave.
+      // The link's own Room reports this too when the page closes, which is no request to leave.
       const left = this.#isShared && reason === DisconnectReason.CLIENT_INITIATED;
       this.#tell(left ? { type: "left" } : { type: "closed", problem: closedProblem(reason) });
       this.#stop();
@@ -139,7 +139,7 @@ export class LiveKitLink implements RoomLink {
     this.#stops.push(() => this.#room.off(event, listener));
   }
 
-  /** What is left behind has nothing more to say; the Room may be used again, by another link. */
+  /** An abandoned link reports nothing more; another link may reuse the Room. */
   #stop(): void {
     this.#left = true;
     clearTimeout(this.#silenceTimer);
@@ -166,12 +166,12 @@ export class LiveKitLink implements RoomLink {
   #isAgent(participant: RemoteParticipant): boolean {
     const { isAgent, attributes } = participant;
     if (!isAgent || attributes[ON_BEHALF_OF] !== undefined) return false;
-    // The attribute is LiveKit's own; servers older than it tell no name, and then any agent will do.
+    // LiveKit sets the attribute; older servers do not, and then any agent matches.
     const name = attributes[AGENT_NAME];
     return this.#agentName === undefined || name === undefined || name === this.#agentName;
   }
 
-  /** In the room is not enough: what is said before its session has started, nobody hears. */
+  /** Presence is not enough: before its session has started, the agent hears nothing. */
   #isReady(agent: RemoteParticipant): boolean {
     const state = agent.attributes[AGENT_STATE];
     if (state !== undefined) return state !== "initializing";
@@ -191,7 +191,7 @@ export class LiveKitLink implements RoomLink {
         this.#tell({ type: "utterance", utterance: { id, from, identity, text, final: false } });
       }
     } catch {
-      // Its sender left in the middle; what has come stays.
+      // The sender left in the middle; the received part stays.
     }
     const final = attributes["lk.transcription_final"] !== "false";
     if (text) this.#tell({ type: "utterance", utterance: { id, from, identity, text, final } });
@@ -202,7 +202,7 @@ export class LiveKitLink implements RoomLink {
     return this.#room.remoteParticipants.get(identity)?.isAgent ? "agent" : "other";
   }
 
-  /** `wanted` where somebody has turned it on or off; a track also goes with its room. */
+  /** `wanted` if somebody turned it on or off; a track also ends with its room. */
   #tellMicrophone(track: TrackPublication, wanted?: boolean): void {
     if (track.source !== Track.Source.Microphone || !(track instanceof LocalTrackPublication)) return;
     const state = wanted ? "on" : "off";

@@ -1,4 +1,4 @@
-/** What can be wrong, by the difference it makes to the person in front of the page. */
+/** The kinds of problem, as far as they differ for the person in front of the page. */
 export type ProblemCode =
   | "no-agent"
   | "service-unreachable"
@@ -15,13 +15,13 @@ export interface Problem {
   readonly code: ProblemCode;
   /** Whether the same request may succeed a little later. */
   readonly retryable: boolean;
-  /** How long the service asks us to stay away. */
+  /** The wait that the service demands before a retry. */
   readonly retryAfterMs?: number;
-  /** For a developer's eyes; not translated. */
+  /** For developers; not translated. */
   readonly detail?: string;
 }
 
-/** A problem on its way from where it was met to whoever tells the person. */
+/** Carries a problem from where it occurred to the code that shows it. */
 export class ProblemError extends Error {
   readonly problem: Problem;
 
@@ -32,7 +32,7 @@ export class ProblemError extends Error {
   }
 }
 
-/** The problem behind anything that was thrown; what nobody foresaw counts as misconfigured. */
+/** The problem behind any thrown value; an unexpected error counts as misconfigured. */
 export function problemOf(error: unknown): Problem {
   if (error instanceof ProblemError) return error.problem;
   return { code: "misconfigured", retryable: false, detail: String(error) };

@@ -12,32 +12,32 @@ export interface Utterance {
   readonly final: boolean;
 }
 
-/** Comes from the moment of joining to that of leaving: `joined` first, then who is there. */
+/** News between joining and leaving: `joined` first, then who is there. */
 export type RoomNews =
   /** In the room, for the first time or after an interruption. */
   | { readonly type: "joined" }
   | { readonly type: "interrupted" }
   | { readonly type: "agent"; readonly ready: boolean; readonly state: string | null }
-  /** Out for good; `problem` is retryable where joining again may help. */
+  /** Disconnected for good; `problem` is retryable if joining again may help. */
   | { readonly type: "closed"; readonly problem: Problem }
-  /** Out, because something else on this page has left the room. */
+  /** Disconnected, because something else on this page left the room. */
   | { readonly type: "left" }
   | { readonly type: "audio"; readonly blocked: boolean }
-  /** `wanted` where it was turned on or off by something else on this page, such as LiveKit's own buttons. */
+  /** `wanted` if something else on this page, such as LiveKit's own buttons, turned it on or off. */
   | { readonly type: "microphone"; readonly state: Microphone; readonly wanted?: boolean }
   | { readonly type: "utterance"; readonly utterance: Utterance };
 
-/** One stay in one room. Made by `RoomLinkFactory`, joined once, left once. */
+/** One stay in one room. `RoomLinkFactory` makes it; it is joined once and left once. */
 export interface RoomLink {
   /** Rejects with a ProblemError. */
   join(credentials: Credentials): Promise<void>;
-  /** Also ends a join under way. */
+  /** Also ends a join in progress. */
   leave(): Promise<void>;
   /** Rejects with a ProblemError: microphone-refused or microphone-missing. */
   setMicrophone(on: boolean): Promise<void>;
-  /** Gives the utterance as others will see it. */
+  /** Resolves to the utterance as others see it. */
   sendText(text: string): Promise<Utterance>;
-  /** To be called from a click. */
+  /** Call this from a click. */
   startAudio(): Promise<void>;
 }
 

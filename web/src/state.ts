@@ -6,33 +6,33 @@ export type Phase =
 export type Microphone = "off" | "starting" | "on" | "refused" | "missing";
 
 export type ConnectionEvent =
-  /** The person wants in, or wants the agent asked for again. */
+  /** The person wants to join, or to request the agent again. */
   | { readonly type: "connect" }
   /** The service has an agent in the room, or on its way there. */
   | { readonly type: "granted"; readonly dispatchId: string | null; readonly reused: boolean }
-  /** We are in the room, for the first time or again. */
+  /** Joined the room, for the first time or again. */
   | { readonly type: "joined" }
   | { readonly type: "agent-ready" }
   | { readonly type: "agent-gone" }
-  /** Nobody comes, though we wait. */
+  /** No agent joins, although the person waits. */
   | { readonly type: "no-agent"; readonly problem: Problem }
-  /** The network to the room was lost; we come back by ourselves. */
+  /** The network to the room was lost; the connection returns by itself. */
   | { readonly type: "interrupted" }
-  /** A try failed; the next one follows at `retryAt`. */
+  /** A try failed; the next one is at `retryAt`. */
   | { readonly type: "retrying"; readonly problem: Problem; readonly retryAt: number }
-  /** LiveKit put us out for a reason that coming back would not mend. */
+  /** LiveKit removed the person for a reason that rejoining would not fix. */
   | { readonly type: "dismissed"; readonly problem: Problem }
   | { readonly type: "failed"; readonly problem: Problem }
   | { readonly type: "leave" }
-  /** Something to show that changes no phase. */
+  /** Something to show that does not change the phase. */
   | { readonly type: "noticed"; readonly facts: Partial<Facts> };
 
-/** What is known beside the phase. */
+/** What is known besides the phase. */
 export interface Facts {
   readonly microphone: Microphone;
   /** LiveKit's `lk.agent.state`: listening, thinking, speaking, ... */
   readonly agentState: string | null;
-  /** The browser wants a click before it plays the agent's voice. */
+  /** The browser needs a click before it plays the agent's voice. */
   readonly audioBlocked: boolean;
 }
 
@@ -42,15 +42,15 @@ export interface ConnectionState extends Facts {
   /** When the next try begins, in milliseconds since the epoch. */
   readonly retryAt: number | null;
   readonly dispatchId: string | null;
-  /** Whether the agent was there before we asked; null before the answer. */
+  /** Whether the agent was there before the request; null before the answer. */
   readonly reused: boolean | null;
 }
 
 type Move = Exclude<ConnectionEvent["type"], "noticed">;
 
 /**
- * Where each event leads. What is not in the table does not happen: an event that comes too late, from a try
- * that was given up, changes nothing.
+ * Where each event leads. An event that is not in the table changes nothing: it comes too late, from a try
+ * that was given up.
  */
 export const TABLE: Readonly<Record<Phase, Readonly<Partial<Record<Move, Phase>>>>> = {
   idle: {
@@ -111,17 +111,17 @@ export const initialState: ConnectionState = {
   audioBlocked: false,
 };
 
-/** The phases in which we are in the room, or on our way back into it. */
+/** Whether the person is in the room in this phase, or returning to it. */
 export function isInRoom(phase: Phase): boolean {
   return phase === "waiting-for-agent" || phase === "ready" || phase === "reconnecting";
 }
 
-/** The phases in which nothing runs, and `connect` begins anew. */
+/** Whether nothing runs in this phase; `connect` then starts again. */
 export function isAtRest(phase: Phase): boolean {
   return phase === "idle" || phase === "ended" || phase === "failed";
 }
 
-/** The only way in which the state changes. An event without a row gives the same object back. */
+/** The only place that changes the state. An event without a row returns the same object. */
 export function reduce(state: ConnectionState, event: ConnectionEvent): ConnectionState {
   if (event.type === "noticed") return { ...state, ...event.facts };
   const phase = TABLE[state.phase][event.type];
@@ -137,7 +137,7 @@ export function reduce(state: ConnectionState, event: ConnectionEvent): Connecti
   return next;
 }
 
-/** While we only try again, what went wrong stays on show until a try succeeds. */
+/** During retries the problem stays visible until a try succeeds. */
 function problemKept(state: ConnectionState, event: ConnectionEvent): Problem | null {
   return event.type === "granted" ? state.problem : null;
 }

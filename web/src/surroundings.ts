@@ -1,4 +1,4 @@
-/** Time and chance, for tests to take over. */
+/** Time and randomness, replaceable in tests. */
 export interface Surroundings {
   now(): number;
   /** Resolves after the time, or at once when the signal aborts. */

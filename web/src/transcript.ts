@@ -2,7 +2,7 @@ import type { Utterance } from "./room-link.js";
 
 const KEPT = 200;
 
-/** What was said, the oldest first; an utterance that comes again under its id is replaced. */
+/** What was said, oldest first; a new utterance with a known id replaces the old one. */
 export class Transcript {
   readonly #listeners = new Set<() => void>();
   #utterances: readonly Utterance[] = [];

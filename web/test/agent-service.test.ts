@@ -123,7 +123,7 @@ function storageWith(kept = new Map<string, string>()): Storage {
   } as Partial<Storage> as Storage;
 }
 
-/** A browser's locks; who waits for one that is held waits until their signal says so. */
+/** A browser's locks; a request for a held lock waits until its signal aborts. */
 function locksOf(held = new Set<string>()): LockManager {
   const request = async (name: string, { signal }: LockOptions, hold: () => unknown) => {
     if (held.has(name)) throw signal?.reason;
@@ -154,7 +154,7 @@ describe("the identity", () => {
     const copied = storageWith(new Map(kept));
     const second = await claimIdentity("user", copied, locksOf(held));
     expect(second).not.toBe(first);
-    // The page that held it has gone with a refresh.
+    // The page that held it closed with a refresh.
     held.clear();
     expect(await claimIdentity("user", copied, locksOf(held))).toBe(second);
     expect(await claimIdentity("user", storageWith(kept), locksOf(held))).toBe(first);

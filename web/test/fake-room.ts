@@ -8,7 +8,7 @@ import {
 } from "livekit-client";
 import { vi } from "vitest";
 
-/** A real Room without a network: it says that it is connected, and who is in. */
+/** A real Room without a network: it reports that it is connected, and its participants. */
 export class FakeRoom extends Room {
   readonly calls: string[] = [];
   refusal: Error | null = null;
@@ -43,7 +43,7 @@ export class FakeRoom extends Room {
   letAgentIn(attributes: Record<string, string>): RemoteParticipant {
     const number = this.remoteParticipants.size + 1;
     const agent = new RemoteParticipant(
-      // What a participant says to the server is nothing that these tests look at.
+      // These tests ignore what a participant sends to the server.
       {} as ConstructorParameters<typeof RemoteParticipant>[0],
       `PA_${number}`,
       `agent-${number}`,

@@ -6,7 +6,7 @@ import type { RoomLink, RoomNews, Utterance } from "../src/room-link";
 import type { Phase } from "../src/state";
 import type { Surroundings } from "../src/surroundings";
 
-/** A clock that stands still until it is moved. */
+/** A manual clock. */
 export class FakeWorld implements Surroundings {
   #now = 1_000_000;
   readonly slept: number[] = [];
@@ -46,7 +46,7 @@ export class FakeWorld implements Surroundings {
 
 export class FakeDesk implements AgentDesk {
   readonly calls: string[] = [];
-  /** Answers to come, one a call; then `reused: false` for ever. */
+  /** The next answers, one per call; after them always `reused: false`. */
   readonly answers: (Granted | Problem | Promise<Granted>)[] = [];
   statusAnswer: AgentStatus = { hasAgent: true, state: "starting", participantCount: 0 };
 
@@ -73,7 +73,7 @@ export class FakeDesk implements AgentDesk {
 
 export class FakeLink implements RoomLink {
   readonly calls: string[] = [];
-  /** A join that stays under way until `leave`. */
+  /** A join that stays in progress until `leave`. */
   static hanging = false;
   static readonly problems: Problem[] = [];
   microphoneProblem: Problem | null = null;
@@ -142,7 +142,7 @@ export function setUp(options: Partial<AgentConnectionOptions> = {}) {
   return { connection, world, desk, links, link, phases, fetchCredentials };
 }
 
-/** Let everything that is not waiting for time to pass happen. */
+/** Run everything that does not wait for the clock. */
 export async function settle(): Promise<void> {
   for (let turn = 0; turn < 30; turn++) await Promise.resolve();
 }

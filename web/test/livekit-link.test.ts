@@ -103,7 +103,7 @@ describe("the microphone", () => {
     room.microphone.mockRejectedValueOnce(error);
     const failure = await link.setMicrophone(true).catch((thrown: unknown) => thrown);
     expect(problemOf(failure).code).toBe(code);
-    // And when LiveKit's own button asked for it.
+    // And when LiveKit's own button turned it on.
     room.emit(RoomEvent.MediaDevicesError, error, "audioinput");
     expect(news.at(-1)).toEqual({ type: "microphone", state });
   });

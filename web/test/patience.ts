@@ -1,4 +1,4 @@
 import { configure } from "@testing-library/dom";
 
-// How long `waitFor` looks before it fails; it looks often, and goes on at once.
+// How long `waitFor` polls before it fails; it polls often, and continues at once.
 configure({ asyncUtilTimeout: 20_000 });

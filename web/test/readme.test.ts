@@ -3,13 +3,13 @@ import readme from "../README.md?raw";
 import type { UseAgentSessionOptions } from "../src/components-react";
 import type { Livekit, LivekitAudio, UseLivekitOptions } from "../src/react";
 
-/** The names in the first column of a table, without what a method takes. */
+/** The names in the first column of a table, without the arguments of a method. */
 function documented(table: string): string[] {
   const printed = readme.split(`<!-- ${table} -->`)[1]?.split(`<!-- /${table} -->`)[0] ?? "";
   return [...printed.matchAll(/^\| `([\w.]+)/gm)].map((row) => row[1] ?? "");
 }
 
-// The compiler sees to it that each of these has every name and no other.
+// The compiler ensures that each of these has every name and no other.
 const takes: Record<keyof UseLivekitOptions, true> = {
   roomName: true,
   identity: true,

@@ -1,4 +1,4 @@
-"""Keeps an AgentSession answering when its user leaves and comes back: `start` for `session.start`."""
+"""Keeps an AgentSession answering when its user leaves and comes back: `start` replaces `session.start`."""
 
 from reusable_agent.farewell import LEAVING_ATTRIBUTE, Leaving
 from reusable_agent.options import UnsuitableOptionsError

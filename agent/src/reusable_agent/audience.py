@@ -1,4 +1,4 @@
-"""Who the session listens to: it is linked to somebody for as long as anybody is in the room."""
+"""The session's audience: links the session to a person as long as anybody is in the room."""
 
 import asyncio
 from typing import Any
@@ -13,8 +13,8 @@ from reusable_agent.options import Terms
 class Audience:
     """The people in a room, and which one of them the session hears.
 
-    RoomIO stays linked to one identity for ever; a stranger who comes later is never heard. Here whoever is
-    in the room is linked when the linked one has gone, and with several people the one who speaks is.
+    RoomIO stays linked to one identity forever and never hears a person who joins later. This class links
+    another person in the room when the linked one has left. With several people it links the one who speaks.
     """
 
     def __init__(self, session: AgentSession[Any], room: rtc.Room, terms: Terms) -> None:
@@ -39,7 +39,7 @@ class Audience:
         return [one for one in self._room.remote_participants.values() if self.is_person(one)]
 
     def is_person(self, participant: rtc.Participant) -> bool:
-        """Whether it is somebody to answer, and neither another agent nor this agent's own avatar."""
+        """Whether the agent answers this participant: not another agent, and not this agent's own avatar."""
         if self._terms.only_identity not in (None, participant.identity):
             return False
         if participant.attributes.get(ATTRIBUTE_PUBLISH_ON_BEHALF) == self._room.local_participant.identity:
@@ -47,7 +47,7 @@ class Audience:
         return participant.kind in self._terms.kinds
 
     def _on_change(self, _: rtc.RemoteParticipant) -> None:
-        # RoomIO handles the same event, and it may come after us: first let it link or unlink.
+        # RoomIO handles the same event, perhaps later than this handler: let it link or unlink first.
         asyncio.get_running_loop().call_soon(self._relink)
 
     def _relink(self) -> None:
@@ -65,6 +65,6 @@ class Audience:
         if self._closed or not speaking:
             return
         linked = self._session.room_io.linked_participant
-        # Who is heard already keeps the floor; a second voice must not cut off a sentence.
+        # The person who is heard stays linked while speaking: a second voice must not cut off a sentence.
         if linked is None or linked.identity not in speaking:
             self._session.room_io.set_participant(speaking[0])

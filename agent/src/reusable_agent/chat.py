@@ -1,4 +1,4 @@
-"""Typed text: whatever anybody in the room writes on `lk.chat` is answered."""
+"""Chat input: answers what anybody in the room writes on `lk.chat`."""
 
 import asyncio
 import contextlib
@@ -13,14 +13,14 @@ from livekit.agents.types import TOPIC_CHAT
 from reusable_agent.audience import Audience
 from reusable_agent.options import Terms
 
-# Someone who publishes nothing is announced to the others in batches, up to 3 s after the fact.
+# LiveKit announces a participant who publishes nothing in batches, up to 3 s late.
 _ANNOUNCE_TIMEOUT_S = 6.0
 
 _log = logging.getLogger(__name__)
 
 
 class Chat:
-    """Answers in place of RoomIO's own chat input, which hears only the one participant it is linked to."""
+    """Replaces RoomIO's chat input, which reads only the one participant it is linked to."""
 
     def __init__(self, session: AgentSession[Any], room: rtc.Room, terms: Terms, audience: Audience) -> None:
         self._session = session
@@ -31,14 +31,14 @@ class Chat:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def open(self) -> None:
-        """Take texts from now on; they are kept until `ready`, so that none written early is lost."""
+        """Accept texts from now on; early ones are kept until `ready`, so that none is lost."""
         try:
             self._room.register_text_stream_handler(TOPIC_CHAT, self._on_stream)
         except ValueError:
-            _log.warning("this room has a handler for %s already, which goes on answering it", TOPIC_CHAT)
+            _log.warning("this room already has a handler for %s, which stays in place", TOPIC_CHAT)
 
     def ready(self) -> None:
-        """The session has started: answer."""
+        """Begin to answer: the session has started."""
         self._started.set()
 
     def close(self) -> None:
@@ -60,15 +60,15 @@ class Chat:
             if self._audience.is_person(sender):
                 await self._answer(room_io.TextInputEvent(text=text, info=reader.info, participant=sender))
         except TimeoutError:
-            _log.warning("a text of someone who is not in the room is left unanswered")
-        except Exception:  # noqa: BLE001 - a caller's callback may raise; the next text is still to be answered
-            _log.exception("a text could not be answered")
+            _log.warning("ignored a text: its sender is not in the room")
+        except Exception:  # noqa: BLE001 - a caller's callback may raise; later texts must still be answered
+            _log.exception("could not answer a text")
 
     async def _sender(self, identity: str) -> rtc.RemoteParticipant:
         known = self._room.remote_participants.get(identity)
         if known is not None:
             return known
-        # Nobody would read an answer given before RoomIO knows of a first person.
+        # Nobody would receive an answer before RoomIO knows a first person.
         async with asyncio.timeout(_ANNOUNCE_TIMEOUT_S):
             return await utils.wait_for_participant(self._room, identity=identity)
 
@@ -80,8 +80,8 @@ class Chat:
             return
         self._session.reset_away_timer()
         if len(self._audience.people()) <= 1:
-            # As without this package: who writes again does not want to hear the old answer out. Among
-            # several people one must not cut off the answer to another, so their questions queue up.
+            # As without this package: a new text interrupts the answer to the last one. With several people
+            # nobody may cut off the answer to another person, so their questions queue up.
             with contextlib.suppress(RuntimeError):
                 await self._session.interrupt()
         self._session.generate_reply(user_input=event.text)

@@ -1,4 +1,4 @@
-"""The end of a session: the process says why it goes, and goes."""
+"""The end of a session: the agent publishes why it leaves, and leaves."""
 
 import asyncio
 import contextlib
@@ -15,12 +15,12 @@ _ANNOUNCE_TIMEOUT_S = 2.0
 
 _log = logging.getLogger(__name__)
 
-# Set for all that the entrypoint starts, and not for the code of livekit-agents that ends a job from outside.
+# True in everything that the entrypoint starts, but not in livekit-agents' code that ends a job from outside.
 _inside_entrypoint: ContextVar[bool] = ContextVar("inside_entrypoint", default=False)
 
 
 class Leaving(StrEnum):
-    """Why an agent leaves its room, as the attribute `agent-lifecycle.leaving` says it."""
+    """Why an agent leaves its room: the values of the attribute `agent-lifecycle.leaving`."""
 
     FINISHED = "finished"
     WORKER_SHUTDOWN = "worker_shutdown"
@@ -28,9 +28,9 @@ class Leaving(StrEnum):
 
 
 class Farewell:
-    """Takes the agent out of its room once its session is closed, whoever closed it.
+    """Removes the agent from its room once its session is closed, whoever closed it.
 
-    A closed session in a process that stays is the worst of both: present for everybody, deaf for ever.
+    An agent with a closed session that stays in the room is the worst case: present, but deaf forever.
     """
 
     def __init__(self, session: AgentSession[Any], ctx: JobContext, on_close: Callable[[], None]) -> None:
@@ -45,19 +45,19 @@ class Farewell:
     def watch(self) -> None:
         _inside_entrypoint.set(True)
         self._session.on("close", self._on_session_close)
-        # Whether a job ends by the agent's own wish or by the worker's is told to nobody before the room is
-        # left; the wish passes through here.
+        # livekit-agents does not tell, before the agent leaves the room, whether the agent or the worker ends
+        # the job. The agent's own request passes through here.
         self._ctx.shutdown = self._on_shutdown  # type: ignore[method-assign]
 
     async def announce(self, why: Leaving) -> None:
-        """Put the reason where participant_left will carry it."""
+        """Publish the reason as an attribute, which participant_left then carries."""
         if not self._ctx.room.isconnected():
             return
         try:
             async with asyncio.timeout(_ANNOUNCE_TIMEOUT_S):
                 await self._ctx.room.local_participant.set_attributes({LEAVING_ATTRIBUTE: why})
-        except Exception:  # noqa: BLE001 - the agent has to leave, with or without a word
-            _log.warning("could not announce why the agent leaves (%s)", why, exc_info=True)
+        except Exception:  # noqa: BLE001 - the agent must leave, with or without an announcement
+            _log.warning("could not publish why the agent leaves (%s)", why, exc_info=True)
 
     def _on_shutdown(self, reason: str = "user requested") -> None:
         self._own_decision = True
@@ -67,7 +67,7 @@ class Farewell:
         self._on_close()
         why = self._reason(event)
         if self._ctx.room.isconnected():
-            _log.info("the agent session closed (%s), the agent leaves: %s", event.reason.value, why)
+            _log.info("the agent session closed (%s); the agent leaves: %s", event.reason.value, why)
         self._leaving = asyncio.get_running_loop().create_task(self._leave(why))
 
     def _reason(self, event: CloseEvent) -> Leaving:

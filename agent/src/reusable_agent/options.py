@@ -1,4 +1,4 @@
-"""The caller's room options, changed in what a session that outlives its user needs."""
+"""Room options of the caller, adapted for a session that outlives its user."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -9,19 +9,19 @@ from livekit.agents.job import DEFAULT_PARTICIPANT_KINDS
 
 
 class UnsuitableOptionsError(ValueError):
-    """The options ask for what a reusable agent cannot do; the message says which and why."""
+    """Options that a reusable agent cannot support; the message names them and the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Terms:
-    """What is left of the caller's options for this package to do.
+    """The caller's options, as far as this package handles them.
 
     Attributes:
         room_options: for `session.start`.
         chat: whether typed text is answered.
         on_text: the caller's own callback for typed text; None for the default answer.
         kinds: the kinds of participants that count as people.
-        only_identity: the one person the caller wants to listen to; None for everybody.
+        only_identity: the one person whom the agent hears; None for everybody.
     """
 
     room_options: room_io.RoomOptions
@@ -32,21 +32,20 @@ class Terms:
 
 
 def terms_of(given: NotGivenOr[room_io.RoomOptions]) -> Terms:
-    """Split the caller's options into what LiveKit does with them and what is done here.
+    """Split the caller's options into those for LiveKit and those for this package.
 
-    `close_on_disconnect` becomes False without a complaint: True is its default, and nobody can tell a
-    default from a wish.
+    `close_on_disconnect` silently becomes False: True is its default, and an explicit True looks the same.
 
     Raises:
-        UnsuitableOptionsError: they contradict an agent that stays.
+        UnsuitableOptionsError: the options contradict an agent that stays.
     """
     options = given if isinstance(given, room_io.RoomOptions) else room_io.RoomOptions()
     if given is not NOT_GIVEN and options is not given:
         raise UnsuitableOptionsError(f"room_options must be RoomOptions, not {type(given).__name__}")
     if options.delete_room_on_close:
         raise UnsuitableOptionsError(
-            "delete_room_on_close=True would throw people out at every redeploy of the worker; "
-            "leave it False, and delete the room yourself where a conversation really ends"
+            "delete_room_on_close=True would remove people from the room at every redeploy of the worker; "
+            "leave it False, and delete the room yourself when a conversation really ends"
         )
     text = options.get_text_input_options()
     own = text.text_input_cb if text is not None else None

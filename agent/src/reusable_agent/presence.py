@@ -1,4 +1,4 @@
-"""What the agent's participant tells others: which dispatch it came from, and whether its session is open."""
+"""What the agent publishes about itself: its dispatch, and whether its session is open."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ _log = logging.getLogger(__name__)
 
 
 class Presence:
-    """Answers the health probe from the moment the agent is in the room until it is out of it."""
+    """Answers the health probe as long as the agent is in the room."""
 
     def __init__(self, session: AgentSession[Any], ctx: JobContext) -> None:
         self._session = session
@@ -29,7 +29,7 @@ class Presence:
         self._on_connection(rtc.ConnectionState.CONN_DISCONNECTED)
 
     def close(self) -> None:
-        """From now on the answer is `closed`."""
+        """Answer `closed` from now on."""
         self._closed = True
 
     def _on_connection(self, _: rtc.ConnectionState.ValueType) -> None:
@@ -42,8 +42,8 @@ class Presence:
         task.add_done_callback(self._tasks.discard)
 
     def _health(self, _: rtc.RpcInvocationData) -> str:
-        # A session that says goodbye takes no questions any more, though its close event is still to come.
-        leaving = self._closed or self._session._is_closing()  # noqa: SLF001 - nothing public tells it
+        # A session that is closing accepts no more input, although its close event has not fired yet.
+        leaving = self._closed or self._session._is_closing()  # noqa: SLF001 - there is no public API for it
         return json.dumps({"session": "closed" if leaving else "open"})
 
     async def _introduce(self) -> None:

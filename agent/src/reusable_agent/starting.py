@@ -1,4 +1,4 @@
-"""The one call that takes the place of `session.start(...)`."""
+"""`start`, the replacement for `session.start(...)`."""
 
 from typing import Any, TypeVar, cast
 
@@ -22,7 +22,7 @@ async def start(
     room_options: NotGivenOr[room_io.RoomOptions] = NOT_GIVEN,
     **others: Any,
 ) -> RunResult[Any] | None:
-    """Start `session` in `room` so that it goes on answering whoever comes, for as long as the room lasts.
+    """Start `session` in `room` so that it answers whoever joins, as long as the room exists.
 
     Takes what `AgentSession.start` takes and returns what it returns. Call it in a job's entrypoint, once.
 
@@ -31,11 +31,11 @@ async def start(
     """
     for name in ("room_input_options", "room_output_options"):
         if name in others:
-            raise UnsuitableOptionsError(f"{name} is deprecated and not taken here; use room_options")
+            raise UnsuitableOptionsError(f"{name} is deprecated and not supported here; use room_options")
     terms = terms_of(room_options)
     ctx = get_job_context()
     if ctx.is_fake_job():
-        # The worker's console: there is no room to stay in, and nobody who could leave it.
+        # The worker's console: there is no room and no participant who could leave.
         return cast(
             "RunResult[Any] | None",
             await session.start(agent, room=room, room_options=room_options, **others),

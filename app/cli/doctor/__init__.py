@@ -1,1 +1,1 @@
-"""What a newcomer gets wrong, looked for in order, each fault with what to do about it."""
+"""The doctor: checks for common misconfigurations, in order, with a fix for each."""

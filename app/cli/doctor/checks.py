@@ -1,4 +1,4 @@
-"""The checks in their order: what has to be right before the next can be looked at."""
+"""The checks of the doctor, in order: each may need earlier ones to pass."""
 
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from app.livekit.client import LiveKitClient
 class Check:
     name: str
     run: Callable[[CheckContext], Findings]
-    #: Without these, what it finds would be another fault's symptom.
+    #: If one of these has a fault, this check would only find its symptom.
     needs: tuple[str, ...] = ()
 
 
@@ -49,11 +49,11 @@ NAMES = tuple(check.name for check in CHECKS)
 async def examine(
     environ: Mapping[str, str], clock: Clock, *, skip: Collection[str] = (), wait_s: float
 ) -> AsyncIterator[tuple[str, Finding]]:
-    """The findings as they come, each with the name of its check."""
+    """Yield each finding with the name of its check."""
     try:
         config = load_config(environ)
     except ConfigError as error:
-        # Of the other checks every one would be about settings that nobody has chosen.
+        # All other checks need valid settings.
         for finding in problems(error):
             yield CHECKS[0].name, finding
         return
@@ -66,15 +66,15 @@ async def examine(
             clock=clock,
             wait_s=wait_s,
         )
-        #: By check, the one whose fault has to be mended first.
+        #: By check, the one whose fault must be fixed first.
         causes: dict[str, str] = {}
         for check in CHECKS:
             cause = next((causes[name] for name in check.needs if name in causes), None)
             if check.name in skip:
-                yield check.name, skipped("not looked at, as asked")
+                yield check.name, skipped("skipped as requested")
             elif cause:
                 causes[check.name] = cause
-                yield check.name, skipped(f"not looked at before {cause} is mended")
+                yield check.name, skipped(f"not checked until {cause} is fixed")
             else:
                 async for finding in _run(check, context):
                     if finding.verdict is Verdict.FAULT:
@@ -87,4 +87,4 @@ async def _run(check: Check, context: CheckContext) -> Findings:
         async for finding in check.run(context):
             yield finding
     except (aiohttp.ClientError, ServiceError, TimeoutError, OSError) as error:
-        yield fault(f"could not be looked at ({type(error).__name__})", "run doctor again")
+        yield fault(f"the check failed ({type(error).__name__})", "run doctor again")

@@ -1,4 +1,4 @@
-"""What is examined: the settings, the machine they are for, and the ways to ask others about them."""
+"""The context of a check: the settings, the environment, and the clients to LiveKit and HTTP."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from app.livekit.interface import LiveKit
 
 
 class LiveKitRooms(LiveKit, Protocol):
-    """LiveKit with the one act that the service itself never needs."""
+    """LiveKit with the one call that only the doctor needs."""
 
     async def delete_room(self, room_name: str) -> bool: ...
 
@@ -26,23 +26,23 @@ class CheckContext:
     http: aiohttp.ClientSession
     livekit: LiveKitRooms
     clock: Clock
-    #: How long a worker has to answer a dispatch.
+    #: How long an agent may take to join.
     wait_s: float
 
     @property
     def database_file(self) -> Path | None:
-        """None: the database is a server."""
+        """None for a database server."""
         return sqlite_path(self.config.database_url)
 
     @property
     def livekit_http_url(self) -> str:
-        """Where LiveKit's API is, beside its WebSocket."""
+        """The base URL of LiveKit's API."""
         scheme, _, rest = self.config.livekit_url.partition("://")
         return f"{'https' if scheme in ('wss', 'https') else 'http'}://{rest}"
 
     @property
     def local_url(self) -> str:
-        """Where the service is for whoever is on the same machine."""
+        """The base URL of the service on this machine."""
         host = self.config.host
         if host in ("0.0.0.0", "::", ""):  # noqa: S104 - compared with, not listened on
             host = "127.0.0.1"

@@ -1,4 +1,4 @@
-"""The database: can it be written, does nobody else write to its file, is its schema known."""
+"""Checks of the database: writable, not shared by two services, with a known schema."""
 
 import asyncio
 import sqlite3
@@ -13,7 +13,7 @@ from app.database.engine import create_engine
 from app.database.migrations import MigrationError, Standing
 from app.errors import ServiceError
 
-#: A service commits within milliseconds; whoever holds the lock for so long is none.
+#: The service commits within milliseconds: a lock that is held longer is another program's.
 _PATIENCE_S = 3.0
 _FAILURES = "docs/operations.md, When the database fails"
 
@@ -32,15 +32,17 @@ async def check_database(context: CheckContext) -> Findings:
     try:
         await migrations.try_to_write(engine)
     except (MigrationError, ServiceError) as error:
-        yield fault(str(error), "check DATABASE_URL: address, user, password, database, rights; " + _FAILURES)
+        yield fault(
+            str(error), "check DATABASE_URL: address, user, password, database, permissions; " + _FAILURES
+        )
     else:
-        yield ok(f"{file or 'Postgres'} can be written")
+        yield ok(f"{file or 'Postgres'} is writable")
     finally:
         await engine.dispose()
 
 
 async def check_sharing(context: CheckContext) -> Findings:
-    """SQLite takes one service; two would take each other's agents for strays."""
+    """SQLite allows one service; two would take each other's agents for strays."""
     file = context.database_file
     if file is None:
         yield ok("Postgres may be shared by several replicas")
@@ -49,19 +51,19 @@ async def check_sharing(context: CheckContext) -> Findings:
     if len(holders) > 1:
         numbers = " ".join(map(str, holders))
         yield fault(
-            f"{len(holders)} processes have {file} open ({numbers}), and only one service may",
-            f"ps -fp {','.join(map(str, holders))}   and stop all but one; for several replicas use Postgres",
+            f"{len(holders)} processes have {file} open ({numbers}), but only one service may use it",
+            f"ps -fp {','.join(map(str, holders))}   and stop all but one; several replicas need Postgres",
         )
     elif holders:
-        yield ok(f"process {holders[0]} is at work on {file}, and nobody else: the service runs")
+        yield ok(f"one process has {file} open ({holders[0]}): the service is running")
     else:
-        yield ok(f"nobody else is at work on {file}")
+        yield ok(f"no other process has {file} open")
 
 
 async def check_migrations(context: CheckContext) -> Findings:
     file = context.database_file
     if file and not file.exists():
-        yield ok("the tables are made at the first start")
+        yield ok("the tables will be created at the first start")
         return
     engine = create_engine(context.config.database_url)
     try:
@@ -69,7 +71,7 @@ async def check_migrations(context: CheckContext) -> Findings:
     except (MigrationError, ServiceError) as error:
         yield fault(
             str(error),
-            "run the version that wrote it, or restore a backup:  python -m app restore --from <backup>",
+            "run the version that wrote it or restore a backup:  python -m app restore --from <backup>",
         )
     else:
         yield ok(_STANDINGS[standing])
@@ -78,14 +80,14 @@ async def check_migrations(context: CheckContext) -> Findings:
 
 
 _STANDINGS = {
-    Standing.EMPTY: "the tables are made at the first start",
-    Standing.CURRENT: "the schema is this version's",
-    Standing.BEHIND: "the schema is an older version's; the next start upgrades it, as a trial has shown",
+    Standing.EMPTY: "the tables will be created at the first start",
+    Standing.CURRENT: "the schema is up to date",
+    Standing.BEHIND: "the schema is of an older version; the next start upgrades it (a trial run succeeded)",
 }
 
 
 def holders_of(file: Path) -> list[int]:
-    """The other processes that have the file open, as far as this system shows them to this user."""
+    """The other processes that have the file open, as far as this user can see them."""
     wanted = file.stat() if file.exists() else None
     if wanted is None or not Path("/proc/self").exists():
         return []
@@ -94,7 +96,7 @@ def holders_of(file: Path) -> list[int]:
         try:
             seen = handle.stat()
         except OSError:
-            # It has ended meanwhile, or is another user's.
+            # The process has ended, or is another user's.
             continue
         if (seen.st_dev, seen.st_ino) == (wanted.st_dev, wanted.st_ino):
             found.add(int(handle.parts[2]))
@@ -102,7 +104,7 @@ def holders_of(file: Path) -> list[int]:
 
 
 def _examine_folder(file: Path) -> Finding:
-    """What the service would do at its first start, without leaving anything behind."""
+    """Try what the service does at its first start, without leaving anything behind."""
     folder = next(parent for parent in file.absolute().parents if parent.exists())
     try:
         with tempfile.TemporaryFile(dir=folder) as trial:
@@ -110,16 +112,16 @@ def _examine_folder(file: Path) -> Finding:
             trial.flush()
     except OSError as error:
         return fault(
-            f"{file} does not exist, and cannot be made in {folder}: {error.strerror}",
-            f"chown <user of the service> {folder}   or set DATABASE_URL to a place that can be written",
+            f"{file} does not exist and cannot be created in {folder}: {error.strerror}",
+            f"chown <user of the service> {folder}   or set DATABASE_URL to a writable place",
         )
-    return ok(f"{file} does not exist yet, and can be made")
+    return ok(f"{file} does not exist yet and can be created")
 
 
 def _examine_file(file: Path) -> Finding | None:
-    """Whether SQLite takes it for a database and gets its lock; what is wrong with it, if anything."""
+    """The fault, if SQLite cannot open the file as a database or lock it."""
     if not file.is_file():
-        return fault(f"{file} is no file", "set DATABASE_URL to the path of the file itself")
+        return fault(f"{file} is not a file", "set DATABASE_URL to the path of a file")
     address = f"{file.absolute().as_uri()}?mode=rw"
     try:
         with closing(sqlite3.connect(address, uri=True, timeout=_PATIENCE_S)) as connection:
@@ -137,14 +139,15 @@ def _refusal(file: Path, error: sqlite3.Error) -> Finding:
         holders = holders_of(file)
         who = f" (process {', '.join(map(str, holders))})" if holders else ""
         return fault(
-            f"{file} is locked by another program{who}", f"fuser -v {file}   and close what holds it"
+            f"{file} is locked by another program{who}",
+            f"fuser -v {file}   and stop the program that holds it",
         )
     if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
         return fault(
-            f"{file} is damaged, or no SQLite database",
-            "python -m app restore --from <backup>   or move it away to start with an empty one",
+            f"{file} is damaged or not an SQLite database",
+            "python -m app restore --from <backup>   or move it away to start with an empty database",
         )
     return fault(
-        f"{file} cannot be written: {error}",
+        f"{file} is not writable: {error}",
         f"chown <user of the service> {file} {file.absolute().parent}   or mount it writable; {_FAILURES}",
     )

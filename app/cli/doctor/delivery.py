@@ -1,35 +1,31 @@
-"""LiveKit's webhooks: a room is opened, and the service asked whether it heard of it."""
+"""Check of webhook delivery: opens a room and waits for its webhook at the service."""
 
 import asyncio
 from collections import Counter
 from http import HTTPStatus
 
-import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.cli.doctor.context import CheckContext
 from app.cli.doctor.findings import Finding, Findings, fault, ok, skipped, warning
-from app.cli.doctor.network import WEBHOOK_PATH, is_our_service
+from app.cli.doctor.network import TIMEOUT, WEBHOOK_PATH, is_our_service
 from app.cli.doctor.worker import scratch_room
 
 _METRIC = "agent_lifecycle_webhooks_total"
 _REFUSED = "unauthenticated"
 _LOOK_EVERY_S = 0.2
-#: LiveKit posts at once, and after a failure again within a second or two.
+#: LiveKit posts at once, and retries within a second or two.
 _PATIENCE_S = 5.0
-_TIMEOUT = aiohttp.ClientTimeout(total=8)
 
 
 async def check_delivery(context: CheckContext) -> Findings:
     base_url = context.config.public_url or context.local_url
     if await is_our_service(context.http, base_url) is None:
-        yield skipped(f"the service does not run at {base_url}", "start it, and run doctor again")
+        yield skipped(f"the service is not running at {base_url}", "start it and run doctor again")
         return
     before = await _webhooks(context, base_url)
     if before is None:
-        yield skipped(
-            f"{base_url}/metrics says nothing without a key", "METRICS_PUBLIC=true lets doctor look"
-        )
+        yield skipped(f"{base_url}/metrics needs an API key", "set METRICS_PUBLIC=true to let doctor read it")
         return
     async with scratch_room(context):
         yield await _await_webhook(context, base_url, before)
@@ -46,26 +42,26 @@ async def _await_webhook(context: CheckContext, base_url: str, before: Counter[s
         return _silence(context, base_url)
     if set(came) == {_REFUSED}:
         return fault(
-            f"webhooks come to {base_url}, but are signed with a key that the service does not know",
-            "webhook.api_key in LiveKit's YAML has to be LIVEKIT_API_KEY, or one of LIVEKIT_WEBHOOK_KEYS",
+            f"webhooks arrive at {base_url}, but are signed with a key that the service does not know",
+            "set webhook.api_key in LiveKit's YAML to LIVEKIT_API_KEY or to a key in LIVEKIT_WEBHOOK_KEYS",
         )
-    return ok(f"LiveKit's webhooks come to {base_url}")
+    return ok(f"LiveKit's webhooks arrive at {base_url}")
 
 
 def _silence(context: CheckContext, base_url: str) -> Finding:
-    message = f"a room was opened, and no webhook of LiveKit's came to {base_url}"
+    message = f"a room was opened, but no webhook from LiveKit arrived at {base_url}"
     url = f"{context.config.public_url or 'https://<this service>'}{WEBHOOK_PATH}"
     fix = (
-        f"LiveKit's YAML:  webhook: {{api_key: {context.config.livekit_key.key}, urls: [{url}]}}"
+        f"add to LiveKit's YAML:  webhook: {{api_key: {context.config.livekit_key.key}, urls: [{url}]}}"
         "   (LiveKit Cloud: Settings, Webhooks)"
     )
-    # Of several replicas another one may have taken it.
+    # With several replicas, another one may have received it.
     return fault(message, fix) if context.database_file else warning(message, fix)
 
 
 async def _webhooks(context: CheckContext, base_url: str) -> Counter[str] | None:
-    """How many webhooks the service has seen, by what became of them; None when it does not tell."""
-    async with context.http.get(f"{base_url}/metrics", timeout=_TIMEOUT) as response:
+    """The service's count of webhooks by result; None if it does not show its metrics."""
+    async with context.http.get(f"{base_url}/metrics", timeout=TIMEOUT) as response:
         text = await response.text()
     if response.status != HTTPStatus.OK:
         return None

@@ -1,4 +1,4 @@
-"""The environment: is it complete, and does it mean what was meant."""
+"""Check of the environment: complete, without misspelt names, and safe for a deployment."""
 
 from collections.abc import Mapping
 
@@ -15,7 +15,7 @@ _EXAMPLES: Mapping[str, str] = {
     "API_KEYS": 'export API_KEYS="$(openssl rand -hex 24)"',
     "LIVEKIT_WEBHOOK_KEYS": "export LIVEKIT_WEBHOOK_KEYS=<key>:<secret>",
 }
-#: Variables by which platforms give themselves away.
+#: Variables that platforms set.
 _PLATFORMS = ("RAILWAY_ENVIRONMENT_NAME", "RAILWAY_PROJECT_ID", "DYNO", "KUBERNETES_SERVICE_HOST")
 
 
@@ -25,10 +25,10 @@ def problems(error: ConfigError) -> list[Finding]:
 
 async def check_environment(context: CheckContext) -> Findings:
     for text in context.config.warnings:
-        yield warning(text, "correct the name, or unset it")
+        yield warning(text, "correct the name or unset it")
     if not context.config.api_keys:
         yield warning(
-            "API_KEYS is not set: nobody can list agents, see the dashboard or ask for tokens",
+            "API_KEYS is not set: nobody can list agents, open the dashboard or request tokens",
             _EXAMPLES["API_KEYS"],
         )
     platform = next((name for name in _PLATFORMS if context.environ.get(name)), None)

@@ -1,4 +1,4 @@
-"""What a check has found: a verdict, one sentence, and what to do where something is to be done."""
+"""Findings of a check: a verdict, a message and a fix."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -7,11 +7,11 @@ from enum import StrEnum
 
 class Verdict(StrEnum):
     OK = "ok"
-    #: It works, but not as well or not as long as one would expect.
+    #: It works, but not as well or as long as expected.
     WARNING = "warning"
     #: It does not work.
     FAULT = "fault"
-    #: Not looked at: somebody said so, or something else has to be mended first.
+    #: Not checked: as requested, or until something else is fixed.
     SKIPPED = "skipped"
 
 
@@ -19,11 +19,11 @@ class Verdict(StrEnum):
 class Finding:
     verdict: Verdict
     message: str
-    #: Something to copy, or to change; None where nothing is to be done.
+    #: A command or setting to copy, or a change to make; None if there is nothing to do.
     fix: str | None = None
 
 
-#: What the body of a check is: it says one thing or several.
+#: What a check yields: one finding or several.
 Findings = AsyncIterator[Finding]
 
 

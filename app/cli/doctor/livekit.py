@@ -1,4 +1,4 @@
-"""LiveKit: is there one, are its clock and ours together, does it know our keys, do its rooms stay open."""
+"""Checks of LiveKit: reachable, clock in sync, keys accepted, rooms open long enough."""
 
 import socket
 import ssl
@@ -14,18 +14,17 @@ from livekit import api
 
 from app.cli.doctor.context import CheckContext
 from app.cli.doctor.findings import Finding, Findings, fault, ok, warning
+from app.cli.doctor.network import TIMEOUT, unreachable
 from app.livekit.jwt import LEEWAY_S
 
 _LIST_ROOMS = "/twirp/livekit.RoomService/ListRooms"
-_PATIENCE_S = 8
-_TIMEOUT = aiohttp.ClientTimeout(total=_PATIENCE_S)
-#: A Date header is in whole seconds, and the way takes its time.
+#: A Date header has whole seconds, and the request takes some time.
 _UNNOTICED_S = 5
 _NAMES_SHOWN = 3
 
 
 class _TwirpError(msgspec.Struct):
-    """How a LiveKit says no, and hardly anybody else does."""
+    """The error format of LiveKit, which hardly any other server uses."""
 
     code: str
     msg: str = ""
@@ -53,12 +52,12 @@ async def check_livekit(context: CheckContext) -> Findings:
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         yield _unreachable(url, error)
         return
-    # Nobody has signed the question: a LiveKit refuses it in its own way.
+    # The request is unsigned: LiveKit rejects it in its own format.
     if answer.status == HTTPStatus.UNAUTHORIZED and answer.is_twirp:
         yield ok(f"LiveKit answers at {url}")
         return
     yield fault(
-        f"{url} is an HTTP server, but no LiveKit: its room service answered {answer.status}",
+        f"{url} answers HTTP but is not a LiveKit server (room service: {answer.status})",
         "set LIVEKIT_URL to the LiveKit server itself, without a path: wss://<project>.livekit.cloud,"
         " or ws://<host>:7880",
     )
@@ -69,15 +68,15 @@ async def check_clock(context: CheckContext) -> Findings:
     answer = await _ask(context, None)
     here_s = (before + context.clock.now()) / 2_000_000
     if answer.date is None:
-        yield ok("LiveKit does not tell its time; nothing to compare with")
+        yield ok("not comparable: LiveKit's answers have no Date")
         return
     ahead_s = round(here_s - parsedate_to_datetime(answer.date).timestamp())
     apart = f"this machine's clock is {abs(ahead_s)} s {'ahead of' if ahead_s > 0 else 'behind'} LiveKit's"
-    fix = "turn on NTP where it is off:  timedatectl set-ntp true"
+    fix = "turn on NTP on the machine that is wrong:  timedatectl set-ntp true"
     if abs(ahead_s) > LEEWAY_S:
-        yield fault(f"{apart}: tokens and webhooks are refused beyond {LEEWAY_S} s", fix)
+        yield fault(f"{apart}: beyond {LEEWAY_S} s tokens and webhooks are rejected", fix)
     elif abs(ahead_s) > _UNNOTICED_S:
-        yield warning(f"{apart}; beyond {LEEWAY_S} s tokens and webhooks are refused", fix)
+        yield warning(f"{apart}; beyond {LEEWAY_S} s tokens and webhooks are rejected", fix)
     else:
         yield ok("this machine's clock and LiveKit's agree")
 
@@ -91,21 +90,21 @@ async def check_keys(context: CheckContext) -> Findings:
 
 
 async def check_rooms(context: CheckContext) -> Findings:
-    """Rooms that somebody else made may close long before an agent's TTL is over."""
+    """Rooms that others created may close long before an agent's TTL expires."""
     rooms = await context.livekit.list_rooms()
     enough_s, ttl_s = context.config.room_timeout_s, context.config.agent_ttl_s
     short = [room for room in rooms if room.departure_timeout_s < ttl_s]
     if not short:
-        yield ok(f"{len(rooms)} rooms are open, none of them closes before an agent's TTL of {ttl_s} s")
+        yield ok(f"{len(rooms)} rooms are open; none closes before the TTL of {ttl_s} s")
         return
     shortest_s = min(room.departure_timeout_s for room in short)
     names = ", ".join(room.name for room in short[:_NAMES_SHOWN])
     which = "" if context.config.log_redact else f" ({names})"
     yield warning(
-        f"{len(short)} of {len(rooms)} rooms{which} close {shortest_s} s after the last person left, and"
-        f" their agents with them: before the TTL of {ttl_s} s",
-        "ask for the agent before you join, take tokens from /api/livekit/token, or put"
-        f' "roomConfig": {{"departureTimeout": {enough_s}}} into the tokens that make these rooms',
+        f"{len(short)} of {len(rooms)} rooms{which} close {shortest_s} s after the last person leaves, with"
+        f" their agents, before the TTL of {ttl_s} s",
+        "request the agent before you join, get tokens from /api/livekit/token, or put"
+        f' "roomConfig": {{"departureTimeout": {enough_s}}} into the tokens that create these rooms',
     )
 
 
@@ -121,7 +120,7 @@ async def _ask(context: CheckContext, token: str | None) -> _Answer:
         context.livekit_http_url + _LIST_ROOMS,
         json={},
         headers=headers,
-        timeout=_TIMEOUT,
+        timeout=TIMEOUT,
         allow_redirects=False,
     ) as response:
         text = (await response.content.read(64 * 1024)).decode("utf-8", "replace")
@@ -130,48 +129,37 @@ async def _ask(context: CheckContext, token: str | None) -> _Answer:
 
 def _unreachable(url: str, error: Exception) -> Finding:
     parts = urlsplit(url)
-    host, address = parts.hostname or "", parts.netloc.rpartition("@")[2]
     other = "ws" if parts.scheme in ("wss", "https") else "wss"
-    if isinstance(error, aiohttp.ClientConnectorDNSError | socket.gaierror):
+    export = f"export LIVEKIT_URL={other}://{parts.netloc.rpartition('@')[2]}"
+    if not isinstance(error, aiohttp.ClientConnectorError | TimeoutError | ssl.SSLError | socket.gaierror):
         return fault(
-            f"LIVEKIT_URL names {host}, which does not resolve",
-            f"correct the name, or this machine's DNS:  getent hosts {host}",
+            f"{url} does not answer HTTP ({type(error).__name__})",
+            f"use wss:// for a server with TLS and ws:// for one without:  {export}",
         )
-    if isinstance(error, ssl.SSLError | aiohttp.ClientSSLError):
-        return fault(
-            f"there is no TLS, or no good certificate, at {url}",
-            f"if it is meant to be without:  export LIVEKIT_URL={other}://{address}",
-        )
-    if isinstance(error, TimeoutError):
-        return fault(
-            f"nothing answers at {url} within {_PATIENCE_S} s", f"look for a firewall on the way to {host}"
-        )
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return fault(
-            f"nothing listens at {url}",
-            "start LiveKit, or correct LIVEKIT_URL; inside a container 127.0.0.1 is the container itself",
-        )
-    return fault(
-        f"{url} does not speak HTTP as LIVEKIT_URL says ({type(error).__name__})",
-        f"a server behind TLS needs wss://, one without ws://:  export LIVEKIT_URL={other}://{address}",
+    return unreachable(
+        "LIVEKIT_URL",
+        url,
+        error,
+        no_tls=f"if the server has no TLS:  {export}",
+        not_listening="start LiveKit or correct LIVEKIT_URL; in a container 127.0.0.1 is the container",
     )
 
 
 def _refusal(answer: _Answer) -> Finding:
-    """LiveKit's own words may repeat the token: they are read, and not shown."""
+    """LiveKit's message may repeat the token, so that it is not shown."""
     if "invalid API key" in answer.text:
         return fault(
             "LiveKit does not know LIVEKIT_API_KEY",
-            "take key and secret of the project that LIVEKIT_URL names: LiveKit Cloud, Settings, Keys; or"
+            "use the key and secret of the project in LIVEKIT_URL (LiveKit Cloud: Settings, Keys) or from"
             " `keys:` in the server's YAML",
         )
     if "expired" in answer.text or "not valid yet" in answer.text:
         return fault(
-            "LiveKit refuses our token for its time", "set this machine's clock and LiveKit's by NTP"
+            "LiveKit rejected the token because of its time", "set this machine's clock and LiveKit's by NTP"
         )
     if answer.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         return fault(
             "LiveKit knows LIVEKIT_API_KEY, but LIVEKIT_API_SECRET is not its secret",
-            "copy the secret again, without quotes or a space at its end; where it is lost, make a new key",
+            "copy the secret again, without quotes or trailing spaces; if it is lost, create a new key",
         )
-    return fault(f"LiveKit answered {answer.status} to a good question", "look into LiveKit's log")
+    return fault(f"LiveKit answered {answer.status} to a valid request", "check LiveKit's log")

@@ -1,4 +1,4 @@
-"""The service's address: is its port its own, and does a webhook reach it where LiveKit sends it."""
+"""Checks of the network: the service's port, and webhooks to PUBLIC_URL."""
 
 import asyncio
 import errno
@@ -16,33 +16,35 @@ from app.cli.doctor.findings import Finding, Findings, fault, ok, skipped
 from app.livekit import webhooks
 
 WEBHOOK_PATH = "/api/livekit/webhook"
-#: What no LiveKit sends: the service answers 200 and ignores it.
+#: No LiveKit sends this: the service answers 200 and ignores it.
 _TRIAL_EVENT = "agent_lifecycle_doctor"
 _PATIENCE_S = 8
-_TIMEOUT = aiohttp.ClientTimeout(total=_PATIENCE_S)
+TIMEOUT = aiohttp.ClientTimeout(total=_PATIENCE_S)
 
 
 async def check_port(context: CheckContext) -> Findings:
     host, port = context.config.host, context.config.port
     problem = await asyncio.to_thread(_try_to_listen, host, port)
     if problem is None:
-        yield ok(f"{host}:{port} is free for the service")
+        yield ok(f"{host}:{port} is free")
     elif problem.errno == errno.EADDRINUSE:
         yield await _examine_listener(context)
     elif problem.errno in (errno.EACCES, errno.EPERM):
         yield fault(
-            f"this user may not listen on port {port}", "export PORT=8080   (ports below 1024 are root's)"
+            f"this user may not listen on port {port}", "export PORT=8080   (ports below 1024 need root)"
         )
     else:
-        yield fault(f"HOST {host} is no address of this machine ({problem.strerror})", "export HOST=0.0.0.0")
+        yield fault(
+            f"HOST {host} is not an address of this machine ({problem.strerror})", "export HOST=0.0.0.0"
+        )
 
 
 async def check_webhook(context: CheckContext) -> Findings:
-    """Send ourselves what LiveKit would, signed as LiveKit signs."""
+    """Send the service a webhook as LiveKit would, with LiveKit's signature."""
     public_url = context.config.public_url
     if public_url is None:
         yield skipped(
-            "PUBLIC_URL is not set, so that nobody can say whether webhooks reach the service",
+            "PUBLIC_URL is not set: whether webhooks reach the service is unknown",
             "export PUBLIC_URL=https://<where LiveKit reaches this service>",
         )
         return
@@ -54,18 +56,24 @@ async def check_webhook(context: CheckContext) -> Findings:
     url = public_url + WEBHOOK_PATH
     try:
         async with context.http.post(
-            url, data=body, headers=headers, timeout=_TIMEOUT, allow_redirects=False
+            url, data=body, headers=headers, timeout=TIMEOUT, allow_redirects=False
         ) as response:
             text = (await response.content.read(64 * 1024)).decode("utf-8", "replace")
             yield _judge(url, response.status, text, response.headers.get("Location", ""))
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        yield _unreached(url, error)
+        yield unreachable(
+            "PUBLIC_URL",
+            url,
+            error,
+            no_tls="renew the certificate or use http://: LiveKit rejects it too",
+            not_listening="start the service or correct PUBLIC_URL; LiveKit must be able to reach it",
+        )
 
 
 async def is_our_service(http: aiohttp.ClientSession, base_url: str) -> str | None:
-    """How the service there is, in its own words; None when it is none of ours."""
+    """The readiness of the service there; None if it is not this service."""
     try:
-        async with http.get(f"{base_url}/readyz", timeout=_TIMEOUT, allow_redirects=False) as response:
+        async with http.get(f"{base_url}/readyz", timeout=TIMEOUT, allow_redirects=False) as response:
             report = await response.json(content_type=None)
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
         return None
@@ -82,10 +90,10 @@ async def _examine_listener(context: CheckContext) -> Finding:
     port = context.config.port
     state = await is_our_service(context.http, context.local_url)
     if state:
-        return ok(f"the service runs on port {port} and {state}")
+        return ok(f"the service is running on port {port} and {state}")
     return fault(
-        f"port {port} is taken by something else",
-        f"ss -ltnp 'sport = :{port}'   shows by what; or choose another:  export PORT={port + 1}",
+        f"port {port} is in use by another program",
+        f"ss -ltnp 'sport = :{port}'   shows the program; or use another port:  export PORT={port + 1}",
     )
 
 
@@ -93,7 +101,7 @@ def _try_to_listen(host: str, port: int) -> OSError | None:
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind) as trial:
-            # As aiohttp does it: a port that somebody has just left counts as free.
+            # Like aiohttp: a port that was closed a moment ago counts as free.
             trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             trial.bind(address)
             trial.listen()
@@ -104,33 +112,36 @@ def _try_to_listen(host: str, port: int) -> OSError | None:
 
 def _judge(url: str, status: int, text: str, location: str) -> Finding:
     if status == HTTPStatus.OK and _says_success(text):
-        return ok(f"a webhook signed with our key is taken at {url}")
+        return ok(f"{url} accepts a webhook signed with LIVEKIT_API_KEY")
     if location:
         target = urlsplit(location)
         base = f"{target.scheme}://{target.netloc}" if target.netloc else "https://..."
         return fault(
-            f"{url} redirects: a webhook's POST may arrive there as a GET, and be lost",
-            f"export PUBLIC_URL={base}   and the same in LiveKit's webhook.urls",
+            f"{url} redirects: webhooks are lost, since the POST may become a GET",
+            f"export PUBLIC_URL={base}   and change LiveKit's webhook.urls likewise",
         )
     if status == HTTPStatus.UNAUTHORIZED:
         return fault(
-            f"the service at {url} refuses webhooks signed with our key: it has others, or another time",
-            "give it this LIVEKIT_API_KEY and LIVEKIT_API_SECRET, or add them to its LIVEKIT_WEBHOOK_KEYS",
+            f"the service at {url} rejected a webhook with this key: it has other keys or another time",
+            "set this LIVEKIT_API_KEY and LIVEKIT_API_SECRET there, or add them to its LIVEKIT_WEBHOOK_KEYS",
         )
     if status in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
         return fault(
             f"there is no webhook endpoint at {url} ({status})",
-            f"PUBLIC_URL is the service's address without {WEBHOOK_PATH}; look whether it is this service's",
+            f"set PUBLIC_URL to the address of this service, without {WEBHOOK_PATH}",
         )
     if status in (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT):
         return fault(
-            f"{url} answered {status}: there is a proxy, and no service behind it that takes webhooks now",
-            "start the service, or look at /readyz; the proxy has to send to $PORT",
+            f"{url} answered {status}: the proxy there has no service that accepts webhooks now",
+            "start the service or check /readyz; the proxy must forward to $PORT",
         )
     if status == HTTPStatus.OK:
-        return fault(f"{url} answers, but it is not this service", "set PUBLIC_URL to this service's address")
+        return fault(
+            f"{url} answers but is not this service", "set PUBLIC_URL to the address of this service"
+        )
     return fault(
-        f"{url} answered {status} to a webhook", "look into the log of the service, or of the proxy before it"
+        f"{url} answered {status} to a webhook",
+        "check the log of the service and of the proxy in front of it",
     )
 
 
@@ -142,24 +153,18 @@ def _says_success(text: str) -> bool:
     return isinstance(answer, dict) and answer.get("success") is True
 
 
-def _unreached(url: str, error: Exception) -> Finding:
+def unreachable(setting: str, url: str, error: Exception, *, no_tls: str, not_listening: str) -> Finding:
+    """Why the URL of a setting cannot be reached, with the given fixes for two of the reasons."""
     host = urlsplit(url).hostname or ""
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
+    if isinstance(error, aiohttp.ClientConnectorDNSError | socket.gaierror):
         return fault(
-            f"PUBLIC_URL names {host}, which does not resolve",
-            f"correct the name, or this machine's DNS:  getent hosts {host}",
+            f"the host of {setting}, {host}, does not resolve",
+            f"correct the name or this machine's DNS:  getent hosts {host}",
         )
     if isinstance(error, ssl.SSLError | aiohttp.ClientSSLError):
-        return fault(
-            f"there is no TLS, or no good certificate, at {url}",
-            "LiveKit refuses it too: renew the certificate, or use http://",
-        )
+        return fault(f"no TLS or no valid certificate at {url}", no_tls)
     if isinstance(error, TimeoutError):
         return fault(
-            f"nothing answers at {url} within {_PATIENCE_S} s",
-            f"look for a firewall on the way to {host}",
+            f"no answer from {url} within {_PATIENCE_S} s", f"check for a firewall between here and {host}"
         )
-    return fault(
-        f"nothing listens at {url}",
-        "start the service, or correct PUBLIC_URL; LiveKit has to reach it from where it runs",
-    )
+    return fault(f"nothing listens at {url}", not_listening)

@@ -1,13 +1,14 @@
-"""How findings are told: a line each for a person or a log, or all of them as JSON."""
+"""The doctor's report: a line for each finding, or all of them as JSON."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import asdict
 
 import msgspec
 
 from app.cli.doctor.findings import Finding, Verdict
 from app.logs.formats import printable
 
-#: For a terminal: a sign, and its colour (ECMA-48, SGR).
+#: For a terminal: a sign and its colour (ECMA-48, SGR).
 _SIGNS = {
     Verdict.OK: ("\u2713", "32"),
     Verdict.WARNING: ("!", "33"),
@@ -17,41 +18,27 @@ _SIGNS = {
 _CHECK_WIDTH, _VERDICT_WIDTH = 12, 8
 
 
-class JsonFinding(msgspec.Struct, kw_only=True):
-    check: str
-    verdict: Verdict
-    message: str
-    fix: str | None
-
-
-class JsonReport(msgspec.Struct, kw_only=True):
-    healthy: bool
-    findings: list[JsonFinding]
-
-
 def line(check: str, finding: Finding, *, colour: bool) -> str:
-    """One finding: its line, and under it what to do."""
+    """One finding: its line, and the fix below."""
     sign = f"{finding.verdict:<{_VERDICT_WIDTH}}"
     if colour:
         mark, code = _SIGNS[finding.verdict]
         sign = f"\033[{code}m{mark}\033[0m "
-    told = f"{sign}{check:<{_CHECK_WIDTH}}{printable(finding.message)}"
-    return told if finding.fix is None else f"{told}\n{' ' * _VERDICT_WIDTH}fix: {printable(finding.fix)}"
+    text = f"{sign}{check:<{_CHECK_WIDTH}}{printable(finding.message)}"
+    return text if finding.fix is None else f"{text}\n{' ' * _VERDICT_WIDTH}fix: {printable(finding.fix)}"
 
 
-def summary(verdicts: Iterable[Verdict]) -> str:
-    listed = list(verdicts)
-    faults, warnings = listed.count(Verdict.FAULT), listed.count(Verdict.WARNING)
+def summary(verdicts: Sequence[Verdict]) -> str:
+    faults, warnings = verdicts.count(Verdict.FAULT), verdicts.count(Verdict.WARNING)
     return f"{_counted(faults, 'fault')}, {_counted(warnings, 'warning')}"
 
 
-def to_json(findings: Iterable[tuple[str, Finding]]) -> str:
-    listed = [
-        JsonFinding(check=check, verdict=one.verdict, message=one.message, fix=one.fix)
-        for check, one in findings
-    ]
-    healthy = all(one.verdict is not Verdict.FAULT for one in listed)
-    return msgspec.json.format(msgspec.json.encode(JsonReport(healthy=healthy, findings=listed))).decode()
+def to_json(findings: Sequence[tuple[str, Finding]]) -> str:
+    report = {
+        "healthy": all(finding.verdict is not Verdict.FAULT for _, finding in findings),
+        "findings": [{"check": check, **asdict(finding)} for check, finding in findings],
+    }
+    return msgspec.json.format(msgspec.json.encode(report)).decode()
 
 
 def _counted(number: int, noun: str) -> str:

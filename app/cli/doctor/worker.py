@@ -1,4 +1,4 @@
-"""The workers: one dispatch to each agent name, in a room that nobody else is in."""
+"""Check of the workers: one dispatch for each agent name, each in an empty room."""
 
 import asyncio
 import secrets
@@ -12,11 +12,11 @@ from app.livekit.interface import Probe
 from app.state.presence import Participant, ParticipantKind
 
 _LOOK_EVERY_S = 0.2
-#: An agent is connected a moment before its helper can answer.
+#: An agent connects a moment before its helper can answer.
 _LOOKS_AT_A_PLAIN_ONE = 5
-#: LiveKit closes the room by itself after this, should even the deletion of it be interrupted.
+#: LiveKit closes the room after this, if its deletion is interrupted.
 _ROOM_CLOSES_AFTER_S = 60
-#: Tells our dispatches in scratch rooms from the service's own.
+#: Distinguishes these dispatches from the service's own.
 _ROW_ID = "doctor"
 
 
@@ -28,7 +28,7 @@ async def check_workers(context: CheckContext) -> Findings:
 
 @asynccontextmanager
 async def scratch_room(context: CheckContext) -> AsyncIterator[str]:
-    """A room for one trial; it is deleted with whoever is in it, however the trial ends."""
+    """A room for one trial, which is deleted with everybody in it, however the trial ends."""
     name = f"doctor-{secrets.token_hex(6)}"
     try:
         await context.livekit.ensure_room(name, _ROOM_CLOSES_AFTER_S)
@@ -48,11 +48,11 @@ async def _try_worker(context: CheckContext, agent_name: str) -> Finding:
                     return await trial.watch()
             return trial.failure()
     except ServiceError as error:
-        return fault(f"{agent_name} could not be dispatched: {error}", "look into LiveKit's log")
+        return fault(f"{agent_name} could not be dispatched: {error}", "check LiveKit's log")
 
 
 class _Trial:
-    """What becomes of one dispatch, as far as it has been seen."""
+    """One dispatch, and what has been seen of it."""
 
     def __init__(self, context: CheckContext, room_name: str, agent_name: str) -> None:
         self._context = context
@@ -63,18 +63,18 @@ class _Trial:
         self._probe: Probe | None = None
 
     async def watch(self) -> Finding:
-        """Returns when an agent is in and answers, and not before."""
+        """Return once an agent has joined and answers."""
         looks_at_a_plain_one = 0
         while True:
             await self._look()
             if self._probe in (Probe.OPEN, Probe.CLOSED):
-                return ok(f"a worker brought {self._agent_name}, and the agent says how it is")
+                return ok(f"a worker started {self._agent_name}, and the agent reports its health")
             if self._probe is Probe.ALIVE:
                 looks_at_a_plain_one += 1
             if looks_at_a_plain_one >= _LOOKS_AT_A_PLAIN_ONE:
                 return ok(
-                    f"a worker brought {self._agent_name}, but the agent cannot say how it is: it is"
-                    " replaced, not reused, when its user comes back (docs/agents.md)"
+                    f"a worker started {self._agent_name}, but the agent does not report its health: it is"
+                    " replaced, not reused, when its user returns (docs/agents.md)"
                 )
             await asyncio.sleep(_LOOK_EVERY_S)
 
@@ -84,7 +84,7 @@ class _Trial:
         self._agents = [one for one in participants if one.kind is ParticipantKind.AGENT]
         ours = next((one for one in self._agents if one.agent_name == self._agent_name), None)
         if ours and ours.identity:
-            # It may leave while it is asked.
+            # It may leave during the probe.
             with suppress(LiveKitUnavailable):
                 self._probe = await livekit.probe(self._room_name, ours.identity)
         else:
@@ -92,28 +92,28 @@ class _Trial:
             self._is_taken = any(one.agent_identities for one in listed)
 
     def failure(self) -> Finding:
-        """Why no agent has answered."""
+        """The fault: why no agent has answered."""
         name, wait_s = self._agent_name, self._context.wait_s
         decorator = f'@server.rtc_session(agent_name="{name}")'
         if any(one.agent_name == name for one in self._agents):
             return fault(
-                f"a worker brought {name}, but nothing reached the agent within {wait_s:g} s",
-                "a worker needs LiveKit's media ports too, at the address that LiveKit tells: rtc.udp_port or"
-                " port_range_start, rtc.tcp_port, rtc.node_ip or use_external_ip in its YAML",
+                f"a worker started {name}, but the agent was not reachable within {wait_s:g} s",
+                "open LiveKit's media ports to the worker, at the address that LiveKit announces:"
+                " rtc.udp_port or port_range_start, rtc.tcp_port, rtc.node_ip or use_external_ip in its YAML",
             )
         if any(not one.agent_name for one in self._agents):
             return fault(
-                f"no worker is registered under the name {name}, but one without a name: LiveKit sends that"
-                " into every room by itself",
-                f"give your worker the name:  {decorator}",
+                f"no worker is registered as {name}, but one without a name, which LiveKit dispatches to"
+                " every room",
+                f"set the name of your worker:  {decorator}",
             )
         if self._is_taken:
             return fault(
-                f"a worker took the dispatch to {name}, but no agent joined within {wait_s:g} s",
-                "look into the worker's log; an entrypoint has to connect:  await ctx.connect()",
+                f"a worker accepted the dispatch to {name}, but no agent joined within {wait_s:g} s",
+                "check the worker's log; the entrypoint must connect:  await ctx.connect()",
             )
         return fault(
-            f"no worker is registered under the name {name} (waited {wait_s:g} s)",
-            "start your worker with the same LIVEKIT_URL and key, and check its agent_name: names have to be"
-            f" exactly equal:  {decorator}",
+            f"no worker is registered as {name} (waited {wait_s:g} s)",
+            "start your worker with the same LIVEKIT_URL and key, and check that its agent_name is exactly"
+            f" equal:  {decorator}",
         )

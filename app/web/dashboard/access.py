@@ -1,4 +1,4 @@
-"""Who may look and act: the session cookie, and whether a request comes from our own page."""
+"""Access control of the dashboard: the session cookie, and the check for requests of other sites."""
 
 import logging
 from ipaddress import ip_address
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 COOKIE = "lifecycle_dashboard"
 PATH = "/dashboard"
 
-#: Tries to sign in from one address: enough for a typing error, far too few to guess.
+#: Sign-in attempts from one address: enough for typing errors, far too few for guessing.
 SIGN_INS_PER_MINUTE = 10
 
 
@@ -37,46 +37,46 @@ class DashboardAccess:
         return self._sessions.read(request.cookies.get(COOKIE))
 
     def require_session(self, request: web.Request) -> Session:
-        """Raises: Unauthenticated: nobody is signed in, or no longer."""
+        """Raises: Unauthenticated: there is no valid session."""
         session = self.session(request)
         if session is None:
-            raise Unauthenticated("sign in to the dashboard first")
+            raise Unauthenticated("Not signed in to the dashboard")
         return session
 
     def require_own_page(self, request: web.Request) -> None:
-        """Let only our own page change anything, whatever cookie comes along.
+        """Reject a change that does not come from the dashboard's page, even with a valid cookie.
 
         Raises:
-            Forbidden: another site's page sends this, or nothing says whose page does.
+            Forbidden: another site's page sent the request, or its origin is unknown.
         """
         site = request.headers.get("Sec-Fetch-Site")
         if site is not None:
             own = site == "same-origin"
         else:
-            # Browsers leave it out where the page came over plain http from another machine.
+            # Browsers omit this header if the page came over plain http from another machine.
             origin = urlsplit(request.headers.get("Origin", "")).netloc
             own = bool(origin) and origin in (request.host, urlsplit(self._public_url).netloc)
         if not own:
-            raise Forbidden("only the dashboard's own page may do this")
+            raise Forbidden("Only the dashboard's own page may do this")
 
-    def let_in(self, request: web.Request, response: web.StreamResponse, api_key: str) -> None:
-        """Set the cookie for whoever knows a key.
+    def sign_in(self, request: web.Request, response: web.StreamResponse, api_key: str) -> None:
+        """Check the API key and set the cookie.
 
         Raises:
-            RateLimited: this address tries too often; the key was not looked at.
-            Unauthenticated: the key is none of API_KEYS.
+            RateLimited: too many attempts from this address; the key was not checked.
+            Unauthenticated: the key is not in API_KEYS.
         """
         address = client_address(
             request.remote, request.headers.getall("X-Forwarded-For", []), self._trusted_proxies
         )
         quota = self._sign_ins.take(neighbourhood(address), SIGN_INS_PER_MINUTE)
         if quota.retry_after_s:
-            raise RateLimited("too many tries to sign in; wait a little", retry_after_s=quota.retry_after_s)
+            raise RateLimited("Too many sign-in attempts; retry later", retry_after_s=quota.retry_after_s)
         value = self._sessions.open(api_key)
         if value is None:
-            logger.warning("A key was refused at the dashboard", extra={"action": "sign_in"})
-            raise Unauthenticated("this is none of the API keys")
-        logger.info("Somebody has signed in to the dashboard", extra={"action": "sign_in"})
+            logger.warning("Dashboard rejected an API key", extra={"action": "sign_in"})
+            raise Unauthenticated("Unknown API key")
+        logger.info("Dashboard accepted a sign-in", extra={"action": "sign_in"})
         response.set_cookie(
             COOKIE,
             value,
@@ -87,17 +87,17 @@ class DashboardAccess:
             secure=self._is_secure(request),
         )
 
-    def let_out(self, response: web.StreamResponse) -> None:
+    def sign_out(self, response: web.StreamResponse) -> None:
         response.del_cookie(COOKIE, path=PATH, httponly=True, samesite="Strict")
 
     def _is_secure(self, request: web.Request) -> bool:
-        """Whether the browser reaches us by https."""
+        """Whether the browser uses https."""
         if request.secure or self._public_url.startswith("https:"):
             return True
         forwarded = request.headers.get("X-Forwarded-Proto", "").partition(",")[0].strip()
-        return forwarded == "https" and self._comes_by_proxy(request)
+        return forwarded == "https" and self._is_from_trusted_proxy(request)
 
-    def _comes_by_proxy(self, request: web.Request) -> bool:
+    def _is_from_trusted_proxy(self, request: web.Request) -> bool:
         try:
             address = ip_address(request.remote or "")
         except ValueError:

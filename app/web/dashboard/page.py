@@ -1,4 +1,4 @@
-"""The page's own files: no build step, nothing from elsewhere, and no script or style but these."""
+"""The static files of the page: no build step, no third-party resources, no inline script or style."""
 
 from pathlib import Path
 
@@ -8,15 +8,15 @@ from app.errors import NotFound
 
 FOLDER = Path(__file__).resolve().parent / "static"
 
-#: Trusted Types let no text become markup or script, whatever a room is called.
+#: Trusted Types keep text, such as a room's name, from becoming markup or script.
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
     "require-trusted-types-for 'script'; trusted-types 'none'"
 )
-#: Beyond those that every answer has: app/web/security_headers.py.
+#: In addition to app/web/security_headers.py.
 _HEADERS = {
-    # Asked for anew each time, and answered with 304 as long as it is the same: an update shows at once.
+    # Browsers revalidate each time and get a 304 for an unchanged file: an update shows at once.
     "Cache-Control": "no-cache",
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
 }
@@ -30,5 +30,5 @@ async def show_page(_request: web.Request) -> web.StreamResponse:
 async def send_file(request: web.Request) -> web.StreamResponse:
     name = request.match_info["name"]
     if name not in _FILES:
-        raise NotFound("the dashboard has no such file")
+        raise NotFound("The dashboard has no such file")
     return web.FileResponse(FOLDER / name, headers=_HEADERS)

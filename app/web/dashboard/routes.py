@@ -1,4 +1,4 @@
-"""The dashboard over HTTP: the page, signing in and out, the live stream, time lines, and ending an agent."""
+"""The dashboard's HTTP routes: the page, sign-in and sign-out, the stream, timelines, ending an agent."""
 
 import asyncio
 from contextlib import suppress
@@ -11,15 +11,15 @@ from app.clock import Clock
 from app.config.settings import Config
 from app.dashboard import messages
 from app.dashboard.subscriber import Subscriber
+from app.lifecycle import SECOND_US
 from app.web.bodies import json_response, parse_body, read_body
 from app.web.dashboard import page
 from app.web.dashboard.access import PATH, DashboardAccess
 from app.web.keys import SERVICE
 
 _BODY_LIMIT = 4 * 1024
-#: How long a page may take nothing of what is sent to it.
+#: How long a page may read nothing of the stream.
 _SEND_TIMEOUT_S = 10.0
-_SECOND_US = 1_000_000
 
 
 class SignIn(msgspec.Struct, rename="camel", forbid_unknown_fields=True, kw_only=True):
@@ -27,7 +27,7 @@ class SignIn(msgspec.Struct, rename="camel", forbid_unknown_fields=True, kw_only
 
 
 class SessionState(msgspec.Struct, rename="camel", kw_only=True):
-    #: False: API_KEYS is not set, so that nobody can sign in.
+    #: False: API_KEYS is not set, so nobody can sign in.
     configured: bool
     signed_in: bool
 
@@ -42,7 +42,7 @@ class EndedAgent(msgspec.Struct, rename="camel", kw_only=True):
 
 
 def mount_dashboard(app: web.Application, config: Config, clock: Clock) -> None:
-    """Add the page and what it calls, and see that open streams do not hold up a stop."""
+    """Add the routes, and close open streams at a stop."""
     dashboard = _Dashboard(DashboardAccess(config, clock), clock)
     app.add_routes(
         [
@@ -57,68 +57,68 @@ def mount_dashboard(app: web.Application, config: Config, clock: Clock) -> None:
             web.post(f"{PATH}/agents/end", dashboard.end_agent),
         ]
     )
-    app.on_shutdown.append(_dismiss_pages)
+    app.on_shutdown.append(_close_streams)
 
 
-async def _dismiss_pages(app: web.Application) -> None:
-    app[SERVICE].feed.dismiss()
+async def _close_streams(app: web.Application) -> None:
+    app[SERVICE].feed.close_streams()
 
 
 class _Dashboard:
-    def __init__(self, gate: DashboardAccess, clock: Clock) -> None:
-        self._gate = gate
+    def __init__(self, access: DashboardAccess, clock: Clock) -> None:
+        self._access = access
         self._clock = clock
 
     async def show_session(self, request: web.Request) -> web.Response:
-        signed_in = self._gate.session(request) is not None
-        return json_response(SessionState(configured=self._gate.configured, signed_in=signed_in))
+        signed_in = self._access.session(request) is not None
+        return json_response(SessionState(configured=self._access.configured, signed_in=signed_in))
 
     async def sign_in(self, request: web.Request) -> web.Response:
-        self._gate.require_own_page(request)
+        self._access.require_own_page(request)
         fields = parse_body(await read_body(request, _BODY_LIMIT), SignIn)
         response = json_response(SessionState(configured=True, signed_in=True))
-        self._gate.let_in(request, response, fields.api_key)
+        self._access.sign_in(request, response, fields.api_key)
         return response
 
     async def sign_out(self, request: web.Request) -> web.Response:
-        self._gate.require_own_page(request)
-        response = json_response(SessionState(configured=self._gate.configured, signed_in=False))
-        self._gate.let_out(response)
+        self._access.require_own_page(request)
+        response = json_response(SessionState(configured=self._access.configured, signed_in=False))
+        self._access.sign_out(response)
         return response
 
     async def show_timeline(self, request: web.Request) -> web.Response:
-        self._gate.require_session(request)
+        self._access.require_session(request)
         queries = request.app[SERVICE].queries
         return json_response(messages.timeline(*await queries.history(request.match_info["dispatch_id"])))
 
     async def end_agent(self, request: web.Request) -> web.Response:
-        """The same as a DELETE of the agent by an API key."""
-        self._gate.require_own_page(request)
-        self._gate.require_session(request)
+        """Do the same as a DELETE of the agent with an API key."""
+        self._access.require_own_page(request)
+        self._access.require_session(request)
         fields = parse_body(await read_body(request, _BODY_LIMIT), EndAgent)
         ended = await request.app[SERVICE].dispatcher.end(fields.room_name, fields.agent_name)
-        message = "The agent was ended" if ended else "There was no agent any more"
+        message = "The agent was ended" if ended else "The agent had already ended"
         return json_response(EndedAgent(message=message))
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
-        session = self._gate.require_session(request)
-        left_s = (session.expires_at - self._clock.now()) / _SECOND_US
+        session = self._access.require_session(request)
+        left_s = (session.expires_at - self._clock.now()) / SECOND_US
         async with (
-            request.app[SERVICE].feed.watch() as subscriber,
+            request.app[SERVICE].feed.subscribe() as subscriber,
             sse_response(request, send_timeout=_SEND_TIMEOUT_S) as response,
         ):
-            # The session has run out, or the page has gone.
+            # The session has expired, or the page has closed.
             with suppress(TimeoutError, ConnectionResetError):
                 async with asyncio.timeout(left_s):
                     await _forward(subscriber, response)
         if subscriber.lags and request.transport:
-            # It takes nothing: whatever is left for it to read would hold the connection for ever.
+            # The page reads nothing: unsent data would keep the connection open for ever.
             request.transport.abort()
         return response
 
 
 async def _forward(subscriber: Subscriber, response: EventSourceResponse) -> None:
-    """Pass events on until the watcher is closed or the page takes nothing more."""
+    """Forward events until the subscriber is closed or the page stops reading."""
     while event := await subscriber.next():
         try:
             async with asyncio.timeout(_SEND_TIMEOUT_S):

@@ -1,7 +1,8 @@
-"""The documentation over HTTP: the OpenAPI document, and a page that shows it, all from here."""
+"""The documentation over HTTP: the OpenAPI document, and Swagger UI to read it in, all from here."""
 
 import hashlib
 from collections.abc import Sequence
+from importlib.metadata import distribution
 from pathlib import Path
 
 import msgspec
@@ -12,45 +13,47 @@ from app.web.endpoints import AnyEndpoint
 from app.web.openapi import PATH, build_document
 
 _FILES = Path(__file__).parent
-_ASSETS = {"docs.css": "text/css", "docs.js": "text/javascript"}
-_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
+_SWAGGER_UI = Path(str(distribution("flask-swagger-ui").locate_file("flask_swagger_ui/dist")))
+_ASSETS = {
+    path.name: path
+    for path in (
+        *(_FILES / name for name in ("docs.css", "docs.js")),
+        *(_SWAGGER_UI / name for name in ("swagger-ui.css", "swagger-ui-bundle.js")),
+    )
+}
+_HEADERS = {
+    # Kept by browsers, but asked for again each time: a new version shows at once.
+    "Cache-Control": "no-cache",
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+}
 
 
 def docs_routes(endpoints: Sequence[AnyEndpoint]) -> list[web.RouteDef]:
     document = msgspec.json.encode(build_document(endpoints))
-    page = (_FILES / "docs.html").read_bytes()
-    assets = {name: (_FILES / name).read_bytes() for name in _ASSETS}
+    tag = hashlib.sha256(document).hexdigest()[:32]
 
     async def show_document(request: web.Request) -> web.Response:
-        return _revalidated(request, document, "application/json")
+        if any(known.value == tag for known in request.if_none_match or ()):
+            response = web.Response(status=304, headers=_HEADERS)
+        else:
+            response = web.Response(body=document, content_type="application/json", headers=_HEADERS)
+        response.etag = tag
+        return response
 
-    async def show_page(request: web.Request) -> web.Response:
-        return _revalidated(request, page, "text/html")
+    async def show_page(_request: web.Request) -> web.FileResponse:
+        return web.FileResponse(_FILES / "docs.html", headers=_HEADERS)
 
-    async def send_asset(request: web.Request) -> web.Response:
-        name = request.match_info["name"]
-        if name not in assets:
+    async def send_asset(request: web.Request) -> web.FileResponse:
+        path = _ASSETS.get(request.match_info["name"])
+        if path is None:
             raise NotFound("the documentation has no such file")
-        return _revalidated(request, assets[name], _ASSETS[name])
+        return web.FileResponse(path, headers=_HEADERS)
 
     return [
         web.get(PATH, show_document),
         web.get("/docs", show_page),
         web.get("/docs/{name}", send_asset),
     ]
-
-
-def _revalidated(request: web.Request, body: bytes, content_type: str) -> web.Response:
-    """Kept by browsers, but asked for again each time: a new version shows at once."""
-    tag = hashlib.sha256(body).hexdigest()[:32]
-    if any(known.value == tag for known in request.if_none_match or ()):
-        response = web.Response(status=304)
-    else:
-        response = web.Response(body=body, content_type=content_type, charset="utf-8")
-    response.etag = tag
-    response.headers["Cache-Control"] = "no-cache"
-    response.headers["Content-Security-Policy"] = _POLICY
-    return response

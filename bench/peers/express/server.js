@@ -1,5 +1,5 @@
-// The original design's server: Express and LiveKit's own SDK. Node server.js PORT [DATABASE]
-// Without a database, who is in stands in a Map and is gone with the process.
+// The original design's server: Express and LiveKit's own SDK. Usage: node server.js PORT [DATABASE]
+// Without a database, participants are kept in a Map and are lost with the process.
 import express from "express";
 import { WebhookReceiver } from "livekit-server-sdk";
 

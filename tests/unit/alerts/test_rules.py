@@ -1,4 +1,4 @@
-"""Alerts fire and resolve at exactly their thresholds, once; figures and times are made up here."""
+"""Alerts are raised and resolved once, exactly at their thresholds; figures and times are made up."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,14 +18,15 @@ from app.alerts.rules import (
     WEBHOOK_PATIENCE_US,
     rules_for,
 )
-from app.config.settings import Config, Keypair
+from app.config.settings import Config
 from app.lifecycle import SECOND_US, Dispatch, State
 from app.state.views import AlertFacts
 
 START_US = 1_800_000_000 * SECOND_US
 CONFIG = Config(
     livekit_url="ws://livekit.test",
-    livekit_key=Keypair(key="devkey", secret="dev-secret-of-at-least-32-characters"),
+    livekit_api_key="devkey",
+    livekit_api_secret="dev-secret-of-at-least-32-characters",
     agent_names=("agent",),
     database_url="sqlite://",
 )
@@ -43,27 +44,27 @@ CALM = Figures(
 
 
 class Desk:
-    """The alerts of one process, and the figures as they stand."""
+    """The alerts of one process, and the current figures."""
 
     def __init__(self, config: Config = CONFIG) -> None:
         self.alerts = Alerts(rules_for(config, START_US))
         self.figures = CALM
-        self.told: list[AlertChange] = []
+        self.seen: list[AlertChange] = []
         self.look()
 
     def look(self, after_us: int = 0, *, facts: Mapping[str, Any] | None = None, **changes: Any) -> set[str]:
-        """Let time pass, change figures, and look; the names of what is raised then."""
+        """Let time pass, change figures and check; returns the names of the raised alerts."""
         figures = replace(self.figures, at=self.figures.at + after_us, **changes)
         if facts is not None and figures.facts:
             figures = replace(figures, facts=replace(figures.facts, **facts))
         self.figures = figures
-        self.told += self.alerts.look(figures)
+        self.seen += self.alerts.look(figures)
         return {alert.name for alert in self.alerts.current()}
 
     @property
     def changes(self) -> list[tuple[str, bool]]:
-        """Each alert by name, and whether it is over."""
-        return [(one.alert.name, one.resolved_at is not None) for one in self.told]
+        """Each change: the alert's name, and whether it was resolved."""
+        return [(one.alert.name, one.resolved_at is not None) for one in self.seen]
 
 
 @pytest.fixture
@@ -84,44 +85,44 @@ def row(**fields: Any) -> Dispatch:
     return replace(dispatch, **fields)
 
 
-def raised_once_and_over_once(desk: Desk, name: str) -> bool:
+def raised_once_and_resolved_once(desk: Desk, name: str) -> bool:
     return desk.changes == [(name, False), (name, True)]
 
 
-def test_in_calm_nothing_is_said(desk: Desk) -> None:
+def test_no_alert_without_a_problem(desk: Desk) -> None:
     for _ in range(1_000):
         assert desk.look(5 * SECOND_US) == set()
-    assert desk.told == []
+    assert desk.seen == []
 
 
 # Too many agents
 
 
 @pytest.mark.parametrize("state", [State.STARTING, State.ACTIVE, State.IDLE, State.ENDING])
-def test_more_agents_than_the_limit(desk: Desk, state: State) -> None:
+def test_too_many_agents_above_the_limit(desk: Desk, state: State) -> None:
     assert desk.look(1, facts={"agents": {state: 20}}) == set()
     assert desk.look(1, facts={"agents": {state: 21}}) == {"too_many_agents"}
     assert desk.look(1, facts={"agents": {state: 30}}) == {"too_many_agents"}
-    assert desk.alerts.current()[0].summary == "Agents: 30; the limit is 20."
+    assert desk.alerts.current()[0].summary == "There are 30 agents; the limit is 20."
 
 
 @pytest.mark.parametrize("state", [State.CREATING, State.UNAVAILABLE])
-def test_what_has_no_agent_does_not_count_as_one(desk: Desk, state: State) -> None:
+def test_dispatches_without_an_agent_do_not_count(desk: Desk, state: State) -> None:
     assert desk.look(1, facts={"agents": {state: 100}}) == set()
 
 
-def test_it_is_over_after_a_minute_at_nine_tenths_and_not_before(desk: Desk) -> None:
+def test_too_many_agents_resolves_after_a_minute_at_nine_tenths(desk: Desk) -> None:
     desk.look(1, facts={"agents": {"active": 21}})
     assert desk.look(2 * QUIET_US, facts={"agents": {"active": 19}}) == {"too_many_agents"}
     assert desk.look(QUIET_US, facts={"agents": {"active": 18}}) == {"too_many_agents"}
     assert desk.look(QUIET_US - 1) == {"too_many_agents"}
     assert desk.look(1) == set()
-    assert raised_once_and_over_once(desk, "too_many_agents")
-    assert desk.told[0].alert.since_at == START_US + 1
-    assert desk.told[1].resolved_at == desk.figures.at
+    assert raised_once_and_resolved_once(desk, "too_many_agents")
+    assert desk.seen[0].alert.since_at == START_US + 1
+    assert desk.seen[1].resolved_at == desk.figures.at
 
 
-def test_a_number_that_goes_up_and_down_around_the_limit_is_one_alert(desk: Desk) -> None:
+def test_a_number_that_crosses_the_limit_often_is_one_alert(desk: Desk) -> None:
     for _ in range(50):
         desk.look(QUIET_US - 1, facts={"agents": {"active": 21}})
         desk.look(QUIET_US - 1, facts={"agents": {"active": 5}})
@@ -131,52 +132,52 @@ def test_a_number_that_goes_up_and_down_around_the_limit_is_one_alert(desk: Desk
 # Removals
 
 
-def test_the_share_of_removals_that_fail(desk: Desk) -> None:
+def test_cleanup_failures_above_the_percentage(desk: Desk) -> None:
     assert desk.look(1, cleanups=20, cleanup_failures=2) == set()
     assert desk.look(1, cleanups=29, cleanup_failures=3) == {"cleanup_failures"}
 
 
-def test_few_removals_say_nothing(desk: Desk) -> None:
+def test_few_removals_raise_no_alert(desk: Desk) -> None:
     assert desk.look(1, cleanups=MIN_CLEANUPS - 1, cleanup_failures=MIN_CLEANUPS - 1) == set()
     assert desk.look(1, cleanups=MIN_CLEANUPS, cleanup_failures=MIN_CLEANUPS - 1) == {"cleanup_failures"}
 
 
-def test_removals_count_for_ten_minutes_and_no_longer(desk: Desk) -> None:
+def test_removals_count_for_ten_minutes(desk: Desk) -> None:
     desk.look(1, cleanups=10, cleanup_failures=2)
     assert desk.look(CLEANUP_WINDOW_US - 2) == {"cleanup_failures"}
     # Out of the window from here on; then a minute of quiet.
     assert desk.look(2) == {"cleanup_failures"}
     assert desk.look(QUIET_US) == set()
-    assert raised_once_and_over_once(desk, "cleanup_failures")
+    assert raised_once_and_resolved_once(desk, "cleanup_failures")
 
 
-def test_the_share_is_good_again_at_half_of_the_limit(desk: Desk) -> None:
+def test_cleanup_failures_resolve_at_half_the_percentage(desk: Desk) -> None:
     desk.look(1, cleanups=10, cleanup_failures=2)
     assert desk.look(2 * QUIET_US, cleanups=39) == {"cleanup_failures"}
     desk.look(1, cleanups=40)
     assert desk.look(QUIET_US) == set()
 
 
-def test_a_dispatch_that_cannot_be_removed(desk: Desk) -> None:
+def test_cleanup_stuck(desk: Desk) -> None:
     assert desk.look(1, facts={"stuck": (row(cleanup_failures=3),)}) == {"cleanup_stuck"}
     assert desk.alerts.current()[0].rooms == ("room",)
     desk.look(1, facts={"stuck": ()})
     assert desk.look(QUIET_US) == set()
-    assert raised_once_and_over_once(desk, "cleanup_stuck")
+    assert raised_once_and_resolved_once(desk, "cleanup_stuck")
 
 
 # The log
 
 
-def test_the_share_of_log_lines_that_are_dropped(desk: Desk) -> None:
+def test_log_drops_above_the_percentage(desk: Desk) -> None:
     assert desk.look(1, log_lines=1_000, log_drops=50) == set()
     assert desk.look(1, log_lines=1_001, log_drops=51) == {"log_drops"}
     desk.look(LOG_WINDOW_US)
     assert desk.look(QUIET_US) == set()
-    assert raised_once_and_over_once(desk, "log_drops")
+    assert raised_once_and_resolved_once(desk, "log_drops")
 
 
-def test_few_lines_say_nothing(desk: Desk) -> None:
+def test_few_log_lines_raise_no_alert(desk: Desk) -> None:
     assert desk.look(1, log_lines=MIN_LINES - 1, log_drops=100) == set()
     assert desk.look(1, log_lines=MIN_LINES) == {"log_drops"}
 
@@ -184,17 +185,17 @@ def test_few_lines_say_nothing(desk: Desk) -> None:
 # Creations and workers
 
 
-def test_creations_that_fail_in_a_row(desk: Desk) -> None:
+def test_creation_failing_after_failures_in_a_row(desk: Desk) -> None:
     assert desk.look(1, failed_creations_in_a_row=2) == set()
     assert desk.look(1, failed_creations_in_a_row=3) == {"creation_failing"}
     assert desk.look(CREATIONS_STALE_US - 1) == {"creation_failing"}
     desk.look(1, failed_creations_in_a_row=0)
     assert desk.look(QUIET_US) == set()
-    assert raised_once_and_over_once(desk, "creation_failing")
+    assert raised_once_and_resolved_once(desk, "creation_failing")
 
 
-def test_failures_that_nobody_has_repeated_for_half_an_hour_are_over(desk: Desk) -> None:
-    """The night after an outage, in which nobody calls and nothing can succeed."""
+def test_creation_failing_resolves_half_an_hour_after_the_last_failure(desk: Desk) -> None:
+    """In the night after an outage nobody calls, so that nothing can succeed."""
     desk.look(1, failed_creations_in_a_row=3)
     desk.look(CREATIONS_STALE_US)
     assert desk.look(QUIET_US) == set()
@@ -202,7 +203,7 @@ def test_failures_that_nobody_has_repeated_for_half_an_hour_are_over(desk: Desk)
     assert desk.look(1, failed_creations_in_a_row=4) == {"creation_failing"}
 
 
-def test_people_wait_for_an_agent(desk: Desk) -> None:
+def test_no_worker_while_people_wait(desk: Desk) -> None:
     waiting = row(state=State.UNAVAILABLE, participant_count=1)
     assert desk.look(1, facts={"unserved": (waiting,)}) == {"no_worker"}
     # Each try takes it out of the state for some seconds.
@@ -210,10 +211,10 @@ def test_people_wait_for_an_agent(desk: Desk) -> None:
     assert desk.look(6 * SECOND_US, facts={"unserved": (waiting,)}) == {"no_worker"}
     desk.look(1, facts={"unserved": ()})
     assert desk.look(QUIET_US) == set()
-    assert raised_once_and_over_once(desk, "no_worker")
+    assert raised_once_and_resolved_once(desk, "no_worker")
 
 
-def test_a_few_rooms_are_told_each_once(desk: Desk) -> None:
+def test_an_alert_lists_up_to_five_rooms_once_each(desk: Desk) -> None:
     rooms = [row(state=State.UNAVAILABLE, room_name=f"room-{number // 2}") for number in range(40)]
     desk.look(1, facts={"unserved": tuple(rooms)})
     assert desk.alerts.current()[0].rooms == tuple(f"room-{number}" for number in range(5))
@@ -222,38 +223,38 @@ def test_a_few_rooms_are_told_each_once(desk: Desk) -> None:
 # Webhooks
 
 
-def test_somebody_joined_and_no_webhook_has_come(desk: Desk) -> None:
+def test_no_webhooks_a_minute_after_a_join(desk: Desk) -> None:
     joined_at = START_US + MINUTE_US
     assert desk.look(MINUTE_US, facts={"last_webhook_at": None}, newest_join_at=joined_at) == set()
     assert desk.look(WEBHOOK_PATIENCE_US - 1) == set()
     assert desk.look(1) == {"no_webhooks"}
-    # Nobody is in any more, and it is still the matter.
+    # Everybody has left, and the problem remains.
     assert desk.look(10 * MINUTE_US) == {"no_webhooks"}
     desk.look(1, facts={"last_webhook_at": desk.figures.at})
     assert desk.look(QUIET_US) == set()
-    assert raised_once_and_over_once(desk, "no_webhooks")
+    assert raised_once_and_resolved_once(desk, "no_webhooks")
 
 
-def test_webhooks_that_have_stopped_are_noticed_too(desk: Desk) -> None:
+def test_no_webhooks_after_webhooks_have_stopped(desk: Desk) -> None:
     last_at = START_US
     on_time = last_at + WEBHOOK_PATIENCE_US
     assert desk.look(5 * MINUTE_US, newest_join_at=on_time) == set()
     assert desk.look(0, newest_join_at=on_time + 1) == {"no_webhooks"}
 
 
-def test_a_join_from_before_the_start_proves_nothing(desk: Desk) -> None:
-    """Its webhook came while nobody was up to take it."""
+def test_a_join_before_the_start_raises_no_alert(desk: Desk) -> None:
+    """Its webhook came while the service was down."""
     before = {"last_webhook_at": None}
     assert desk.look(MINUTE_US, facts=before, newest_join_at=START_US + START_MARGIN_US - 1) == set()
     assert desk.look(10 * MINUTE_US) == set()
     assert desk.look(0, newest_join_at=START_US + START_MARGIN_US) == {"no_webhooks"}
 
 
-def test_a_quiet_service_does_not_miss_webhooks(desk: Desk) -> None:
+def test_a_quiet_service_raises_no_alert_about_webhooks(desk: Desk) -> None:
     assert desk.look(24 * 60 * MINUTE_US, facts={"last_webhook_at": None}) == set()
 
 
-def test_the_advice_is_the_yaml_to_add() -> None:
+def test_the_advice_of_no_webhooks_is_the_yaml_to_add() -> None:
     desk = Desk(replace(CONFIG, public_url="https://lifecycle.example.com"))
     joined_at = START_US + MINUTE_US
     desk.look(10 * MINUTE_US, facts={"last_webhook_at": None}, newest_join_at=joined_at)
@@ -267,7 +268,7 @@ def test_the_advice_is_the_yaml_to_add() -> None:
 # The database
 
 
-def test_a_database_that_fails_twice_in_a_row(desk: Desk) -> None:
+def test_database_failing_at_the_second_failure_in_a_row(desk: Desk) -> None:
     facts = desk.figures.facts
     desk.figures = replace(desk.figures, facts=None)
     assert desk.look(1) == set()
@@ -275,11 +276,11 @@ def test_a_database_that_fails_twice_in_a_row(desk: Desk) -> None:
     desk.figures = replace(desk.figures, facts=facts)
     desk.look(1)
     assert desk.look(QUIET_US) == set()
-    assert raised_once_and_over_once(desk, "database_failing")
+    assert raised_once_and_resolved_once(desk, "database_failing")
 
 
-def test_a_commit_that_was_not_taken_stays_bad_until_one_is(desk: Desk) -> None:
-    """A full disk can be read, and a quiet service does not try again."""
+def test_a_failed_commit_counts_until_one_succeeds(desk: Desk) -> None:
+    """A full disk can be read, and a quiet service does not commit again."""
     assert desk.look(1, last_commit_failed=True) == set()
     assert desk.look(1) == {"database_failing"}
     assert desk.look(100 * MINUTE_US) == {"database_failing"}
@@ -287,13 +288,13 @@ def test_a_commit_that_was_not_taken_stays_bad_until_one_is(desk: Desk) -> None:
     assert desk.look(QUIET_US) == set()
 
 
-def test_single_failures_are_none(desk: Desk) -> None:
+def test_single_database_failures_raise_no_alert(desk: Desk) -> None:
     for _ in range(10):
         assert desk.look(1, last_commit_failed=True) == set()
         assert desk.look(1, last_commit_failed=False) == set()
 
 
-def test_what_only_the_database_knows_stays_as_it_was_while_it_is_away(desk: Desk) -> None:
+def test_alerts_from_the_database_stay_while_it_is_down(desk: Desk) -> None:
     away = replace(desk.figures, facts=None)
     desk.look(1, facts={"agents": {"active": 21}, "stuck": (row(),), "unserved": (row(),)})
     known = {"too_many_agents", "cleanup_stuck", "no_worker"}
@@ -305,13 +306,13 @@ def test_what_only_the_database_knows_stays_as_it_was_while_it_is_away(desk: Des
 # All of them
 
 
-def test_several_are_told_oldest_first(desk: Desk) -> None:
+def test_alerts_are_listed_oldest_first(desk: Desk) -> None:
     desk.look(1, facts={"agents": {"active": 21}})
     desk.look(1, failed_creations_in_a_row=3)
     assert [alert.name for alert in desk.alerts.current()] == ["too_many_agents", "creation_failing"]
 
 
-def test_the_thresholds_are_the_configurations() -> None:
+def test_the_thresholds_come_from_the_settings() -> None:
     desk = Desk(
         replace(
             CONFIG,

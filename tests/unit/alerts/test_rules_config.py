@@ -1,4 +1,4 @@
-"""Where alerts may be posted: wherever the operator says, but not to what gives away a machine's secrets."""
+"""ALERT_WEBHOOK_URL: any web address except a cloud's metadata service, which gives away secrets."""
 
 import pytest
 
@@ -31,7 +31,7 @@ REQUIRED = {
         "user:password@169.254.169.254:80",
     ],
 )
-def test_a_metadata_service_is_refused_without_showing_the_url(host: str) -> None:
+def test_a_metadata_service_is_rejected_without_showing_the_url(host: str) -> None:
     with pytest.raises(ConfigError) as refused:
         load_config(REQUIRED | {"ALERT_WEBHOOK_URL": f"http://{host}/a-secret"})
     assert refused.value.problems == ["ALERT_WEBHOOK_URL must not be a cloud's metadata service"]
@@ -47,13 +47,13 @@ def test_a_metadata_service_is_refused_without_showing_the_url(host: str) -> Non
         "http://[fd00::1]/hook",
     ],
 )
-def test_any_other_is_taken_as_it_is(url: str) -> None:
+def test_any_other_address_is_accepted_unchanged(url: str) -> None:
     assert load_config(REQUIRED | {"ALERT_WEBHOOK_URL": url}).alert_webhook_url == url
 
 
 @pytest.mark.parametrize(
     "url", ["hooks.slack.com/services", "ftp://example.com", "file:///etc/passwd", "https://"]
 )
-def test_what_is_no_web_address_is_refused(url: str) -> None:
+def test_anything_but_a_web_address_is_rejected(url: str) -> None:
     with pytest.raises(ConfigError):
         load_config(REQUIRED | {"ALERT_WEBHOOK_URL": url})

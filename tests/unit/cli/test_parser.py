@@ -1,4 +1,4 @@
-"""Every command explains itself, and one that is given wrongly says how it is used."""
+"""The command line: help, defaults from the environment, and errors."""
 
 import argparse
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ def serve(_given: argparse.Namespace, _environ: Mapping[str, str]) -> int:
 
 
 @pytest.mark.parametrize("command", ["", "serve", "doctor", "status", "backup", "restore", "copy-database"])
-def test_help_tells_what_the_exit_codes_mean(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_explains_the_exit_codes(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         command_line({}, serve).parse_args([*command.split(), "--help"])
     assert stopped.value.code == 0
@@ -30,7 +30,7 @@ def test_secrets_and_addresses_come_from_the_environment() -> None:
     assert (given.url, given.api_key) == ("http://127.0.0.1:9000", "first-key-of-the-service")
 
 
-def test_without_a_key_the_status_says_where_one_comes_from(capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_without_a_key_explains_how_to_get_one(capsys: pytest.CaptureFixture[str]) -> None:
     given = command_line({}, serve).parse_args(["status"])
     assert given.run(given, {}) == 2
     assert "set API_KEYS" in capsys.readouterr().err
@@ -48,7 +48,7 @@ def test_without_a_key_the_status_says_where_one_comes_from(capsys: pytest.Captu
         ("launch", "invalid choice: 'launch'"),
     ],
 )
-def test_a_wrong_command_line_is_2_and_says_why(
+def test_an_invalid_command_line_exits_with_2_and_a_reason(
     arguments: str, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as stopped:

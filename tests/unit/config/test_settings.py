@@ -1,4 +1,4 @@
-"""The environment: every variable's default, good values, bad ones; all problems at once, no secret."""
+"""The settings: each variable's default, valid and invalid values; all problems at once, no secrets."""
 
 from ipaddress import ip_network
 from pathlib import Path
@@ -29,7 +29,7 @@ def problems(environ: dict[str, str]) -> list[str]:
     return error.value.problems
 
 
-#: Variable, field, default, and texts with what they are read as.
+#: Variable, field, default, and texts with their values.
 SETTINGS: list[tuple[str, str, Any, dict[str, Any]]] = [
     ("HOST", "host", "0.0.0.0", {"127.0.0.1": "127.0.0.1", "::": "::"}),  # noqa: S104 - the default
     ("PORT", "port", 8080, {"0": 0, "65535": 65_535, " 80 ": 80}),
@@ -166,12 +166,12 @@ def test_a_variable_that_is_unset_or_empty_has_its_default(name: str, field: str
     ("name", "field", "text", "value"),
     [(name, field, text, value) for name, field, _, good in SETTINGS for text, value in good.items()],
 )
-def test_a_good_value_is_read(name: str, field: str, text: str, value: object) -> None:
+def test_a_valid_value_is_read(name: str, field: str, text: str, value: object) -> None:
     assert getattr(load(**{name: text}), field) == value
 
 
 @pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in BAD.items() for text in texts])
-def test_a_bad_value_is_a_problem_of_that_name(name: str, text: str) -> None:
+def test_an_invalid_value_is_a_problem_with_its_name(name: str, text: str) -> None:
     (problem,) = problems({**NEEDED, name: text})
     assert problem.startswith(f"{name} ")
 
@@ -183,23 +183,23 @@ def test_four_variables_are_required(name: str, text: str | None) -> None:
     assert problems(environ if text is None else {**environ, name: text}) == [f"{name} is required"]
 
 
-def test_in_dev_rooms_are_kept_by_cookie_unless_told_otherwise() -> None:
+def test_in_dev_rooms_are_kept_by_cookie_by_default() -> None:
     assert load(LIFECYCLE_ENV="dev").session_rooms is SessionRoomsBy.COOKIE
     assert load(LIFECYCLE_ENV="dev", SESSION_ROOMS="off").session_rooms is SessionRoomsBy.OFF
 
 
-def test_in_dev_there_is_a_demo_page_unless_told_otherwise() -> None:
+def test_in_dev_there_is_a_demo_page_by_default() -> None:
     assert load(LIFECYCLE_ENV="dev").demo_page
     assert not load(LIFECYCLE_ENV="dev", DEMO_PAGE="false").demo_page
 
 
-def test_all_problems_are_told_together() -> None:
+def test_all_problems_are_reported_together() -> None:
     found = problems({"PORT": "x", "AGENT_RESTART": "x", "DATABASE_URL": "mysql://h"})
     assert {problem.split()[0] for problem in found} == {*NEEDED, "PORT", "AGENT_RESTART", "DATABASE_URL"}
 
 
 def test_every_field_of_the_configuration_has_a_variable() -> None:
-    ours = {field for _, field, _, _ in SETTINGS} | {"livekit_key", "warnings"}
+    ours = {field for _, field, _, _ in SETTINGS} | {"livekit_api_key", "livekit_api_secret", "warnings"}
     assert set(Config.__dataclass_fields__) == ours
 
 
@@ -237,23 +237,26 @@ def test_no_secret_is_in_the_representation() -> None:
         ("CORS_ORIGIN", "CORS_ORIGINS"),
         ("DATABASE_URI", "DATABASE_URL"),
         ("API_KEY", "API_KEYS"),
+        ("RATE_LIMIT_PER_MIN", "RATE_LIMIT_PER_MINUTE"),
+        ("ENABLE_LOG_AGGREGATE", "ENABLE_LOG_AGGREGATION"),
         ("LOG_LEVELS", "LOG_LEVEL"),
     ],
 )
-def test_a_variable_with_one_of_our_prefixes_that_is_not_known_is_a_warning(name: str, nearest: str) -> None:
+def test_an_unknown_variable_with_one_of_our_prefixes_is_a_warning(name: str, nearest: str) -> None:
     (warning,) = load(**{name: "a-value"}).warnings
     assert name in warning
     assert f"did you mean {nearest}?" in warning
     assert "a-value" not in warning
 
 
-def test_a_name_that_resembles_none_has_no_hint() -> None:
+def test_a_name_that_resembles_no_setting_has_no_hint() -> None:
     (warning,) = load(LIFECYCLE_XYZZY_PLUGH_FROTZ_BLORPLE="x").warnings
     assert "did you mean" not in warning
 
 
-def test_other_peoples_variables_are_no_warning() -> None:
+def test_variables_of_other_programs_give_no_warning() -> None:
     assert load(PATH="/bin", RAILWAY_SERVICE="x", LIVEKIT_LOG_LEVEL="debug").warnings == ()
+    assert load(API_URL="x", ENABLE_BETA="1", RATE_SHEET="x", HOSTNAME="x").warnings == ()
 
 
 @pytest.mark.parametrize(
@@ -273,7 +276,7 @@ def test_other_peoples_variables_are_no_warning() -> None:
         ("/var/lib/file.db", "sqlite+aiosqlite:////var/lib/file.db"),
     ],
 )
-def test_a_database_is_a_file_or_a_postgres_in_any_of_its_usual_forms(text: str, url: str) -> None:
+def test_a_database_url_is_a_file_or_postgres_in_any_usual_form(text: str, url: str) -> None:
     assert parse_database_url(text) == url
 
 
@@ -281,21 +284,21 @@ def test_a_database_is_a_file_or_a_postgres_in_any_of_its_usual_forms(text: str,
     ("text", "problem"),
     [
         ("mysql://host/name", "must be sqlite"),
-        ("postgresql://host:port/name", "a host that is not like name:port"),
-        ("postgresql://host:70000/name", "a host that is not like name:port"),
+        ("postgresql://host:port/name", "a host that is not of the form name:port"),
+        ("postgresql://host:70000/name", "a host that is not of the form name:port"),
         ("postgresql://host/name?sslmode=on", "sslmode"),
         ("postgresql://host/name?nothing", "a query"),
         ("postgresql://host/name?connect_timeout=soon", "connect_timeout"),
         ("postgresql://u:se#cret@host/name", "%23"),
     ],
 )
-def test_a_database_url_that_cannot_be_is_refused_without_showing_it(text: str, problem: str) -> None:
+def test_an_invalid_database_url_is_rejected_without_showing_it(text: str, problem: str) -> None:
     with pytest.raises(ValueError, match=problem) as refused:
         parse_database_url(text)
     assert "cret" not in str(refused.value)
 
 
-def test_a_volume_of_railways_holds_the_database() -> None:
+def test_the_default_database_is_on_railways_volume() -> None:
     assert (
         load(RAILWAY_VOLUME_MOUNT_PATH="/volume").database_url == "sqlite+aiosqlite:////volume/lifecycle.db"
     )
@@ -309,7 +312,7 @@ def test_the_policy_is_in_microseconds() -> None:
     assert policy.interval_us == SECOND_US // 2
 
 
-def test_a_room_outlives_the_ttl_of_its_agent() -> None:
+def test_a_room_stays_open_longer_than_the_ttl() -> None:
     config = load(AGENT_TTL_SECONDS="900")
     assert config.room_timeout_s > config.agent_ttl_s
 
@@ -324,13 +327,12 @@ def test_a_configuration_does_not_change() -> None:
         config.port = 1  # type: ignore[misc]
 
 
-def test_reading_touches_no_file(tmp_path: Path) -> None:
+def test_load_config_touches_no_file(tmp_path: Path) -> None:
     load(DATABASE_URL=str(tmp_path / "folder" / "file.db"))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_readmes_table_has_every_variable_and_no_other() -> None:
-    """The settings, and the one that says where Railway's volume is."""
     readme = (Path(__file__).parents[3] / "README.md").read_text()
     section = readme.partition("## Environment")[2].partition("\n## ")[0].partition("\n### ")[0]
     listed = [line.split("`")[1] for line in section.splitlines() if line.startswith("| `")]

@@ -1,4 +1,4 @@
-"""The figures of the charts come from the counters that Prometheus is told."""
+"""The figures of the charts, from Prometheus counters."""
 
 from prometheus_client import CollectorRegistry, Counter
 
@@ -6,7 +6,7 @@ from app.dashboard.figures import read_totals
 from app.dashboard.history import Totals
 
 
-def test_a_figure_is_the_sum_over_the_labels_it_does_not_name() -> None:
+def test_a_figure_is_summed_over_its_other_labels() -> None:
     registry = CollectorRegistry()
     cleanups = Counter("agent_lifecycle_cleanups", "-", ["result"], registry=registry)
     cleanups.labels("removed").inc(3)
@@ -19,5 +19,5 @@ def test_a_figure_is_the_sum_over_the_labels_it_does_not_name() -> None:
     assert read_totals(registry) == Totals(cleanups=3, cleanup_failures=2, log_lines=15, log_dropped=5)
 
 
-def test_a_figure_that_nobody_counts_is_nothing() -> None:
+def test_a_figure_without_samples_is_zero() -> None:
     assert read_totals(CollectorRegistry()) == Totals()

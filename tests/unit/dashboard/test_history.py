@@ -1,15 +1,15 @@
-"""The last hour, minute by minute."""
+"""The last hour in minutes."""
 
 from app.dashboard.history import MINUTE_US, MINUTES, MinuteHistory, Totals
 
 _START = 1_000_000 * MINUTE_US
 
 
-def test_what_was_counted_before_the_first_reading_is_not_the_hours() -> None:
+def test_counts_before_the_first_reading_are_ignored() -> None:
     assert MinuteHistory().record(_START, Totals(created=70)).counts == Totals()
 
 
-def test_readings_within_a_minute_add_up_to_it() -> None:
+def test_readings_within_a_minute_add_up() -> None:
     hour = MinuteHistory()
     hour.record(_START, Totals())
     hour.record(_START + 10, Totals(created=2, drift=1))
@@ -18,7 +18,7 @@ def test_readings_within_a_minute_add_up_to_it() -> None:
     assert (minute.at, minute.counts) == (_START, Totals(created=5, drift=1))
 
 
-def test_an_increase_belongs_to_the_minute_in_which_it_was_read() -> None:
+def test_an_increase_counts_for_the_minute_of_its_reading() -> None:
     hour = MinuteHistory()
     hour.record(_START, Totals())
     hour.record(_START + MINUTE_US + 7, Totals(reused=3))

@@ -1,4 +1,4 @@
-"""The mirror of the dispatches: in whatever order they come, bounded."""
+"""The mirror of the dispatches: any order of updates, bounded."""
 
 from dataclasses import replace
 
@@ -28,37 +28,37 @@ def _ended(number: int, ended_at: int) -> Dispatch:
 def test_an_older_version_changes_nothing() -> None:
     mirror = Mirror()
     newer = _dispatch(version=3, state=State.IDLE)
-    mirror.take_all([newer, _dispatch(version=2), newer])
+    mirror.apply_all([newer, _dispatch(version=2), newer])
     assert list(mirror) == [newer]
     assert mirror.drain() == [newer]
 
 
-def test_what_has_ended_does_not_come_back() -> None:
+def test_an_ended_dispatch_stays_ended() -> None:
     mirror = Mirror()
-    mirror.take_all([_ended(0, 5), _dispatch(version=8)])
+    mirror.apply_all([_ended(0, 5), _dispatch(version=8)])
     assert [one.state for one in mirror] == [State.ENDED]
 
 
-def test_changes_are_told_once_as_they_stand_now() -> None:
+def test_drain_returns_each_change_once_in_its_current_version() -> None:
     mirror = Mirror()
-    mirror.take(_dispatch(version=1))
-    mirror.take(_dispatch(version=2, state=State.IDLE))
+    mirror.apply(_dispatch(version=1))
+    mirror.apply(_dispatch(version=2, state=State.IDLE))
     assert [one.state for one in mirror.drain()] == [State.IDLE]
     assert mirror.drain() == []
 
 
-def test_the_latest_ended_are_kept() -> None:
+def test_the_most_recently_ended_dispatches_are_kept() -> None:
     mirror = Mirror()
     for number in range(MAX_ENDED + 20):
-        mirror.take(_ended(number, ended_at=1_000 - number))
+        mirror.apply(_ended(number, ended_at=1_000 - number))
     kept = {one.id for one in mirror}
     assert kept == {f"row-{number}" for number in range(MAX_ENDED)}
 
 
-def test_more_live_ones_than_can_be_shown_are_left_out_until_there_is_room() -> None:
+def test_live_dispatches_over_the_limit_are_left_out_until_one_ends() -> None:
     mirror = Mirror()
-    mirror.take_all(_dispatch(number) for number in range(MAX_LIVE + 5))
+    mirror.apply_all(_dispatch(number) for number in range(MAX_LIVE + 5))
     assert len(list(mirror)) == MAX_LIVE
-    mirror.take(_ended(0, 5))
-    mirror.take(_dispatch(MAX_LIVE + 1))
+    mirror.apply(_ended(0, 5))
+    mirror.apply(_dispatch(MAX_LIVE + 1))
     assert f"row-{MAX_LIVE + 1}" in {one.id for one in mirror}

@@ -1,4 +1,4 @@
-"""One open page's events: in order, and never more than a few of them."""
+"""The events of one open page: in order and bounded."""
 
 from app.dashboard.subscriber import MAX_WAITING, Subscriber
 
@@ -10,7 +10,7 @@ async def test_events_come_in_order() -> None:
     assert [await subscriber.next(), await subscriber.next()] == [b"one", b"two"]
 
 
-async def test_one_that_does_not_keep_up_is_closed_and_holds_nothing_more() -> None:
+async def test_a_subscriber_that_does_not_keep_up_is_closed_and_emptied() -> None:
     subscriber = Subscriber()
     for number in range(MAX_WAITING):
         subscriber.offer(b"%d" % number)
@@ -22,7 +22,7 @@ async def test_one_that_does_not_keep_up_is_closed_and_holds_nothing_more() -> N
     assert await subscriber.next() is None
 
 
-async def test_a_watcher_that_was_closed_does_not_lag() -> None:
+async def test_a_closed_subscriber_does_not_lag() -> None:
     subscriber = Subscriber()
     subscriber.offer(b"one")
     subscriber.close()

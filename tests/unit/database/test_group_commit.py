@@ -1,4 +1,4 @@
-"""The group commit, on a store that keeps lists."""
+"""The group commit, on a store of lists."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -26,7 +26,7 @@ def new_unit() -> UnitOfWork:
 
 
 class ListStore:
-    """Commits into a list; waits where it is held, and refuses what is called bad."""
+    """Commits into a list; waits while it is not free, and rejects changes named `bad`."""
 
     def __init__(self) -> None:
         self.batches: list[list[str]] = []
@@ -35,14 +35,14 @@ class ListStore:
         self.free = asyncio.Event()
         self.free.set()
 
-    async def commit(self, changes: Sequence[Change], _ledger: UnitOfWork) -> list[Outcome]:
+    async def commit(self, changes: Sequence[Change], _new_unit: object) -> list[Outcome]:
         self.tries += 1
         await self.free.wait()
         if self.down:
             raise DatabaseUnavailable("the disk is full")
         names = [cast("Due", item).row_id for item in changes]
         if "bad" in names:
-            raise ValueError("no table takes this")
+            raise ValueError("no table stores this")
         self.batches.append(names)
         return [Outcome(drift={name: 1}) for name in names]
 
@@ -86,7 +86,7 @@ async def _turn() -> None:
         await asyncio.sleep(0)
 
 
-async def test_a_submission_hears_what_became_of_its_own_changes() -> None:
+async def test_a_submission_gets_the_outcomes_of_its_own_changes() -> None:
     async with running() as bench:
         outcomes = await asyncio.gather(bench.submit(1, 2), bench.submit(3))
     assert [[dict(outcome.drift) for outcome in own] for own in outcomes] == [
@@ -95,7 +95,7 @@ async def test_a_submission_hears_what_became_of_its_own_changes() -> None:
     ]
 
 
-async def test_what_queued_while_a_commit_ran_is_the_next_commit() -> None:
+async def test_submissions_during_a_commit_are_the_next_commit() -> None:
     async with running() as bench:
         bench.store.free.clear()
         tasks = [bench.submit(0)]
@@ -109,14 +109,14 @@ async def test_what_queued_while_a_commit_ran_is_the_next_commit() -> None:
     assert bench.committed == ["0", "1", "2", "3", "4", "5"]
 
 
-async def test_a_batch_has_a_limit_and_the_order_stays() -> None:
+async def test_a_batch_has_a_size_limit_and_keeps_the_order() -> None:
     async with running() as bench:
         await asyncio.gather(*(bench.submit(number) for number in range(BATCH_SIZE + 10)))
     assert [len(batch) for batch in bench.store.batches] == [BATCH_SIZE, 10]
     assert bench.committed == [str(number) for number in range(BATCH_SIZE + 10)]
 
 
-async def test_a_bad_submission_does_not_fail_its_neighbours(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_bad_submission_does_not_fail_the_rest_of_its_batch(caplog: pytest.LogCaptureFixture) -> None:
     async with running() as bench:
         results = await asyncio.gather(
             bench.submit("a"), bench.submit("b", "bad", "c"), bench.submit("d"), return_exceptions=True
@@ -124,11 +124,11 @@ async def test_a_bad_submission_does_not_fail_its_neighbours(caplog: pytest.LogC
     assert isinstance(results[1], ValueError)
     assert bench.store.batches == [["a"], ["d"]]
     assert bench.committed == ["a", "d"]
-    assert "A change cannot be stored" in caplog.text
+    assert "Unexpected error while storing a change" in caplog.text
 
 
-async def test_a_database_that_is_down_fails_the_batch_and_is_not_asked_for_each_of_it() -> None:
-    """A hundred one-by-one retries would keep every caller waiting for a hundred time-outs."""
+async def test_an_outage_fails_the_batch_in_one_attempt() -> None:
+    """A hundred retries one by one would make every caller wait for a hundred timeouts."""
     async with running() as bench:
         bench.store.down = True
         results = await asyncio.gather(*(bench.submit(n) for n in range(100)), return_exceptions=True)
@@ -140,7 +140,7 @@ async def test_a_database_that_is_down_fails_the_batch_and_is_not_asked_for_each
     assert bench.committed == ["after"]
 
 
-async def test_a_full_queue_is_busy_and_takes_nothing() -> None:
+async def test_a_full_queue_raises_busy_and_stores_nothing_more() -> None:
     async with running(queue_limit=2) as bench:
         bench.store.free.clear()
         tasks = [bench.submit("running")]
@@ -155,7 +155,7 @@ async def test_a_full_queue_is_busy_and_takes_nothing() -> None:
     assert bench.committed == ["running", "one", "two"]
 
 
-async def test_closing_commits_what_is_queued_and_takes_nothing_more() -> None:
+async def test_close_commits_the_queue_and_accepts_nothing_more() -> None:
     async with running() as bench:
         bench.store.free.clear()
         tasks = [bench.submit(number) for number in range(3)]
@@ -171,18 +171,18 @@ async def test_closing_commits_what_is_queued_and_takes_nothing_more() -> None:
     assert bench.committed == ["0", "1", "2"]
 
 
-async def test_closing_an_idle_writer_ends_it() -> None:
+async def test_close_ends_an_idle_group_commit() -> None:
     async with running() as bench:
         await _turn()
         await asyncio.wait_for(bench.writer.close(), 1)
     assert bench.store.tries == 0
 
 
-async def test_closing_one_that_never_started_does_nothing() -> None:
+async def test_close_before_start_does_nothing() -> None:
     await Bench().writer.close()
 
 
-async def test_whoever_stops_waiting_does_not_take_the_commit_along() -> None:
+async def test_a_cancelled_caller_does_not_cancel_the_commit() -> None:
     async with running() as bench:
         bench.store.free.clear()
         gone, stays = bench.submit("gone"), bench.submit("stays")
@@ -195,7 +195,7 @@ async def test_whoever_stops_waiting_does_not_take_the_commit_along() -> None:
     assert bench.committed == ["gone", "stays"]
 
 
-async def test_a_failure_that_nobody_waits_for_any_more_is_no_warning() -> None:
+async def test_a_failure_without_a_waiter_logs_no_warning() -> None:
     async with running() as bench:
         bench.store.free.clear()
         bench.store.down = True
@@ -211,18 +211,18 @@ async def test_a_failure_that_nobody_waits_for_any_more_is_no_warning() -> None:
     assert bench.committed == ["after"]
 
 
-async def test_the_followers_hear_of_a_commit_before_its_submitter() -> None:
+async def test_on_commit_is_called_before_the_submitter_gets_its_outcome() -> None:
     async with running() as bench:
         await bench.submit("one")
         assert bench.committed == ["one"]
 
 
-async def test_a_follower_that_fails_does_not_end_the_writer(caplog: pytest.LogCaptureFixture) -> None:
-    """Without it nothing would ever be stored again, and every caller would wait for ever."""
+async def test_a_failing_on_commit_does_not_stop_the_group_commit(caplog: pytest.LogCaptureFixture) -> None:
+    """Otherwise nothing would be stored again, and every caller would wait for ever."""
     bench = Bench()
 
     def fail(_change: Change, _outcome: Outcome) -> None:
-        raise RuntimeError("nobody foresaw this")
+        raise RuntimeError("unexpected")
 
     bench.writer = GroupCommit(cast("Store", bench.store), new_unit, fail, bench._metered)
     bench.writer.start()
@@ -233,4 +233,4 @@ async def test_a_follower_that_fails_does_not_end_the_writer(caplog: pytest.LogC
     assert all(task.exception() is None for task in done)
     await bench.writer.close()
     assert bench.store.batches == [["one", "two"]]
-    assert caplog.text.count("What follows from a commit failed") == 2
+    assert caplog.text.count("Unexpected error while processing a commit") == 2

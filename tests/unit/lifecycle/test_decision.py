@@ -1,4 +1,4 @@
-"""Deadlines, counts, attempts and restarts: what the table alone does not say."""
+"""Deadlines, counts, attempts and restarts: what the table alone does not define."""
 
 from dataclasses import replace
 from itertools import product
@@ -97,16 +97,16 @@ def _invariants(dispatch: Dispatch) -> None:
 # Deadlines
 
 
-def test_a_dispatch_is_born_with_a_lease_and_a_ttl() -> None:
+def test_a_new_dispatch_has_a_lease_and_a_ttl() -> None:
     assert (CREATING.retry_at, CREATING.ttl_expires_at) == (NOW + POLICY.lease_us, NOW + TTL)
     assert CREATING.due_at == NOW + POLICY.lease_us
 
 
-def test_a_dispatch_born_into_a_room_with_people_has_no_ttl() -> None:
+def test_a_new_dispatch_in_a_room_with_people_has_no_ttl() -> None:
     assert open_dispatch(replace(INTENT, participant_count=1), NOW, POLICY).ttl_expires_at is None
 
 
-def test_the_join_deadline_begins_with_the_dispatch_and_is_not_put_off() -> None:
+def test_the_join_deadline_starts_with_the_dispatch_and_does_not_move() -> None:
     later = _after(STARTING, Event.REUSED, _people(1), _people(0), now=NOW + 5 * SECOND_US)
     assert STARTING.join_deadline_at == later.join_deadline_at == NOW + JOIN
 
@@ -117,27 +117,27 @@ def test_the_ttl_runs_from_the_last_leave() -> None:
     assert left.ttl_expires_at == left.due_at == NOW + 40 * SECOND_US + TTL
 
 
-def test_a_call_sets_the_ttl_anew() -> None:
+def test_a_call_restarts_the_ttl() -> None:
     reused = _after(IDLE, Event.REUSED, now=NOW + 100 * SECOND_US)
     assert reused.ttl_expires_at == NOW + 100 * SECOND_US + TTL
 
 
-def test_nothing_else_moves_the_ttl() -> None:
-    """The duplicate of a webhook, or LiveKit's late answer, keeps no agent longer."""
+def test_other_events_do_not_move_the_ttl() -> None:
+    """A duplicate webhook or LiveKit's late answer keeps no agent longer."""
     assert _after(IDLE, Event.DISPATCHED, AGENT_IN, now=NOW + 100 * SECOND_US).ttl_expires_at == NOW + TTL
 
 
-def test_no_ttl_runs_while_people_are_in() -> None:
+def test_no_ttl_runs_while_people_are_in_the_room() -> None:
     assert ACTIVE.ttl_expires_at is None
     assert ACTIVE.due_at is None
     assert _after(STARTING, _people(2)).ttl_expires_at is None
 
 
-def test_a_dispatch_that_nobody_joins_has_a_ttl_too() -> None:
+def test_a_dispatch_that_no_person_joins_has_a_ttl() -> None:
     assert STARTING.ttl_expires_at == IDLE.ttl_expires_at == NOW + TTL
 
 
-def test_activity_is_people_and_calls_and_nothing_else() -> None:
+def test_only_people_and_calls_count_as_activity() -> None:
     later = NOW + SECOND_US
     assert _after(IDLE, _people(1), now=later).last_activity_at == later
     assert _after(IDLE, Event.REUSED, now=later).last_activity_at == later
@@ -147,18 +147,18 @@ def test_activity_is_people_and_calls_and_nothing_else() -> None:
 # LiveKit's answer and the agent, in either order
 
 
-def test_the_agent_may_be_faster_than_livekits_answer() -> None:
+def test_the_agent_may_join_before_livekits_answer() -> None:
     early = _after(CREATING, AGENT_IN)
     assert early.state is State.CREATING
     answered = _after(early, Signal(event=Event.DISPATCHED, dispatch_id="AD_1", dispatched_at=NOW))
     assert answered == replace(IDLE, version=answered.version)
 
 
-def test_livekits_answer_brings_its_id_and_its_time() -> None:
+def test_livekits_answer_sets_the_dispatch_id_and_its_time() -> None:
     assert (STARTING.dispatch_id, STARTING.dispatched_at) == ("AD_1", NOW)
 
 
-def test_an_answer_that_comes_while_it_is_ending_keeps_the_id_for_the_removal() -> None:
+def test_an_answer_during_ending_stores_the_dispatch_id_for_the_removal() -> None:
     ending = _after(CREATING, Event.END_REQUESTED)
     answered = _after(ending, Signal(event=Event.DISPATCHED, dispatch_id="AD_1"))
     assert (answered.state, answered.dispatch_id) == (State.ENDING, "AD_1")
@@ -167,7 +167,7 @@ def test_an_answer_that_comes_while_it_is_ending_keeps_the_id_for_the_removal() 
 # The join watchdog
 
 
-def test_three_dispatches_without_an_agent_make_it_unavailable_with_an_alert() -> None:
+def test_the_third_dispatch_without_an_agent_is_followed_by_unavailable_and_an_alert() -> None:
     waiting = replace(STARTING, participant_count=1)
     states = []
     for _ in range(3):
@@ -185,7 +185,7 @@ def test_three_dispatches_without_an_agent_make_it_unavailable_with_an_alert() -
     ]
 
 
-def test_an_unavailable_one_is_tried_again_while_people_wait_and_less_often_each_time() -> None:
+def test_an_unavailable_dispatch_is_retried_with_growing_waits_while_people_wait() -> None:
     waiting, waits = replace(STARTING, participant_count=1, attempt=3), []
     for _ in range(6):
         unavailable = _successor(waiting, Event.UNTAKEN)
@@ -197,38 +197,38 @@ def test_an_unavailable_one_is_tried_again_while_people_wait_and_less_often_each
     assert waits == [1, 2, 4, 8, 10, 10]
 
 
-def test_the_operator_is_told_once_and_not_at_each_further_try() -> None:
+def test_the_alert_is_raised_once_and_not_for_each_retry() -> None:
     last = replace(STARTING, participant_count=1, attempt=3)
     assert Effect.ALERT in _decide(last, Event.UNTAKEN).effects
     assert Effect.ALERT not in _decide(replace(last, attempt=4), Event.UNTAKEN).effects
 
 
-def test_a_crash_loop_is_tried_again_at_the_longest_wait() -> None:
+def test_a_crash_loop_is_retried_at_the_longest_wait() -> None:
     looping = replace(ACTIVE, restarts=3, restarts_since=NOW)
     assert _successor(looping, Event.AGENT_LOST).due_at == NOW + POLICY.longest_wait_us
 
 
-def test_a_dispatch_that_is_slow_to_bring_its_agent_is_looked_at_once() -> None:
-    """As soon as LiveKit shows whether a worker has taken the job."""
+def test_a_starting_dispatch_gets_one_check_of_its_job() -> None:
+    """The check is due as soon as LiveKit shows whether a worker took the job."""
     at = NOW + POLICY.job_visible_us
     assert STARTING.due_at == at
-    looked = _decide(STARTING, Event.RETRY_DUE, now=at)
-    assert (looked.dispatch.state, looked.effects) == (State.STARTING, (Effect.CHECK_JOB,))
-    assert looked.dispatch.due_at == NOW + JOIN
+    checked = _decide(STARTING, Event.RETRY_DUE, now=at)
+    assert (checked.dispatch.state, checked.effects) == (State.STARTING, (Effect.CHECK_JOB,))
+    assert checked.dispatch.due_at == NOW + JOIN
 
 
-def test_an_unavailable_one_that_nobody_waits_for_ends_at_its_ttl() -> None:
+def test_an_unavailable_dispatch_in_an_empty_room_ends_at_its_ttl() -> None:
     unavailable = _successor(replace(STARTING, attempt=3), Event.JOIN_OVERDUE)
     assert (unavailable.retry_at, unavailable.due_at) == (None, NOW + TTL)
     ended = _after(unavailable, Event.TTL_EXPIRED)
     assert (ended.state, ended.end_reason) == (State.ENDED, EndReason.EXPIRED)
 
 
-def test_an_agent_that_came_clears_the_failed_attempts() -> None:
+def test_an_agents_join_resets_the_attempts() -> None:
     assert _after(replace(STARTING, attempt=3), AGENT_IN).attempt == 1
 
 
-def test_a_successor_keeps_what_the_caller_asked_for() -> None:
+def test_a_successor_keeps_the_callers_fields() -> None:
     asked = replace(STARTING, timezone="Europe/Berlin", timezone_offset_min=60)
     successor = _successor(asked, Event.JOIN_OVERDUE)
     assert (successor.timezone, successor.timezone_offset_min) == ("Europe/Berlin", 60)
@@ -236,8 +236,8 @@ def test_a_successor_keeps_what_the_caller_asked_for() -> None:
     assert (successor.dispatch_id, successor.agent_identity, successor.version) == (None, None, 0)
 
 
-def test_a_successor_does_not_begin_the_ttl_anew() -> None:
-    """Otherwise an agent that nobody wants could live for ever by dying often enough."""
+def test_a_successor_does_not_restart_the_ttl() -> None:
+    """Otherwise an unwanted agent that keeps dying would live for ever."""
     assert _successor(STARTING, Event.JOIN_OVERDUE, now=NOW + JOIN).ttl_expires_at == NOW + TTL
 
 
@@ -256,14 +256,14 @@ def test_a_successor_does_not_begin_the_ttl_anew() -> None:
         (Restart.NEVER, Event.REFUTED, State.CREATING),
     ],
 )
-def test_agent_restart_says_which_leaves_are_made_good(
+def test_agent_restart_decides_which_leaves_cause_a_restart(
     restart: Restart, event: Event, successor: State | None
 ) -> None:
     decision = _decide(ACTIVE, event, policy=replace(POLICY, restart=restart))
     assert (decision.successor.state if decision.successor else None) is successor
 
 
-def test_a_fourth_restart_within_five_minutes_is_one_too_many() -> None:
+def test_a_fourth_restart_within_five_minutes_makes_the_dispatch_unavailable() -> None:
     agent = ACTIVE
     for number in (1, 2, 3):
         agent = replace(_successor(agent, Event.AGENT_LOST, now=NOW + number * SECOND_US), state=State.ACTIVE)
@@ -274,7 +274,7 @@ def test_a_fourth_restart_within_five_minutes_is_one_too_many() -> None:
     assert decision.effects == (Effect.REMOVE, Effect.ALERT)
 
 
-def test_restarts_count_anew_when_their_window_has_passed() -> None:
+def test_the_restart_count_resets_after_its_window() -> None:
     looping = replace(ACTIVE, restarts=3, restarts_since=NOW)
     inside = _successor(looping, Event.AGENT_LOST, now=NOW + POLICY.restart_window_us)
     assert inside.state is State.UNAVAILABLE
@@ -282,7 +282,7 @@ def test_restarts_count_anew_when_their_window_has_passed() -> None:
     assert (outside.state, outside.restarts) == (State.CREATING, 1)
 
 
-def test_an_agent_that_dies_with_nobody_in_is_replaced_when_somebody_comes() -> None:
+def test_an_agent_that_dies_in_an_empty_room_is_replaced_when_a_person_joins() -> None:
     decision = _decide(IDLE, Event.AGENT_LOST)
     dormant = decision.successor
     assert dormant is not None
@@ -292,7 +292,7 @@ def test_an_agent_that_dies_with_nobody_in_is_replaced_when_somebody_comes() -> 
     assert (woken.dispatch.state, woken.effects) == (State.CREATING, (Effect.CREATE,))
 
 
-def test_a_restart_that_its_people_leave_waits_for_the_next() -> None:
+def test_a_restart_becomes_unavailable_when_the_last_person_leaves() -> None:
     restarting = _successor(ACTIVE, Event.AGENT_LOST)
     assert _after(restarting, _people(0)).state is State.UNAVAILABLE
 
@@ -300,13 +300,13 @@ def test_a_restart_that_its_people_leave_waits_for_the_next() -> None:
 # Removal
 
 
-def test_a_claim_of_the_ttl_asks_before_it_deletes() -> None:
+def test_a_ttl_claim_checks_the_room_before_the_deletion() -> None:
     decision = _decide(IDLE, Event.TTL_EXPIRED)
     assert decision.effects == (Effect.EXPIRE,)
     assert decision.dispatch.due_at == NOW + POLICY.lease_us
 
 
-def test_a_claim_that_a_crash_interrupted_is_taken_up_after_its_lease_and_asks_again() -> None:
+def test_an_interrupted_claim_is_retried_after_its_lease_with_the_same_check() -> None:
     at = NOW + TTL + POLICY.lease_us
     again = _decide(EXPIRED, Event.RETRY_DUE, now=at)
     assert again.effects == (Effect.EXPIRE,)
@@ -314,13 +314,13 @@ def test_a_claim_that_a_crash_interrupted_is_taken_up_after_its_lease_and_asks_a
     assert _decide(_after(ACTIVE, Event.END_REQUESTED), Event.RETRY_DUE).effects == (Effect.REMOVE,)
 
 
-def test_people_found_before_the_deletion_heal_the_claim() -> None:
+def test_people_found_before_the_deletion_cancel_the_claim() -> None:
     healed = _after(EXPIRED, Signal(event=Event.OCCUPIED, people=2))
     assert (healed.state, healed.participant_count, healed.end_reason) == (State.ACTIVE, 2, None)
     assert healed.due_at is None
 
 
-def test_a_failed_removal_of_an_expired_one_goes_back_to_idle_with_a_later_deadline() -> None:
+def test_a_failed_removal_after_the_ttl_returns_to_idle_with_a_later_deadline() -> None:
     at = NOW + TTL + SECOND_US
     failed = _after(EXPIRED, Event.REMOVE_FAILED, now=at)
     assert (failed.state, failed.cleanup_failures, failed.end_reason) == (State.IDLE, 1, None)
@@ -329,8 +329,8 @@ def test_a_failed_removal_of_an_expired_one_goes_back_to_idle_with_a_later_deadl
     assert due_event(failed, at + INTERVAL) is Event.TTL_EXPIRED
 
 
-def test_a_failed_removal_of_one_without_an_agent_is_tried_again_as_it_is() -> None:
-    """There is nothing to reuse meanwhile."""
+def test_a_failed_removal_without_an_agent_stays_ending_and_is_retried() -> None:
+    """Without an agent there is nothing to reuse in the meantime."""
     expired = _after(STARTING, Event.TTL_EXPIRED)
     failed = _after(expired, Event.REMOVE_FAILED)
     assert (failed.state, failed.end_reason, failed.due_at) == (
@@ -340,7 +340,7 @@ def test_a_failed_removal_of_one_without_an_agent_is_tried_again_as_it_is() -> N
     )
 
 
-def test_people_found_before_the_deletion_of_one_without_an_agent_wait_for_it_again() -> None:
+def test_people_found_before_the_deletion_without_an_agent_return_it_to_starting() -> None:
     expired = _after(STARTING, Event.TTL_EXPIRED)
     healed = _after(expired, Signal(event=Event.OCCUPIED, people=1))
     assert (healed.state, healed.join_deadline_at) == (State.STARTING, NOW + JOIN)
@@ -356,26 +356,26 @@ def test_a_claim_for_any_other_reason_stands(event: Event, reason: EndReason) ->
         assert kept.due_at == NOW + SECOND_US + INTERVAL
 
 
-def test_people_who_came_while_their_agent_was_deleted_get_another() -> None:
+def test_people_who_joined_during_the_removal_get_another_agent() -> None:
     claimed = _after(EXPIRED, _people(1))
     assert claimed.state is State.ENDING
     assert _successor(claimed, Event.REMOVED).state is State.CREATING
 
 
 @pytest.mark.parametrize("reason", [reason for reason in EndReason if reason is not EndReason.EXPIRED])
-def test_a_removal_for_any_other_reason_brings_no_comeback(reason: EndReason) -> None:
-    """A DELETE takes the agent from people; a replacement has been stored already."""
+def test_a_removal_for_any_other_reason_has_no_successor(reason: EndReason) -> None:
+    """A DELETE removes the agent even with people in the room; a replacement is already stored."""
     claimed = replace(_after(ACTIVE, Event.END_REQUESTED), end_reason=reason)
     assert _decide(claimed, Event.REMOVED).successor is None
 
 
-def test_a_delete_overrules_a_claim_of_the_ttl() -> None:
-    wished = _after(EXPIRED, Event.END_REQUESTED)
-    assert (wished.state, wished.end_reason) == (State.ENDING, EndReason.REQUESTED)
-    assert _after(wished, Signal(event=Event.OCCUPIED, people=1)).state is State.ENDING
+def test_an_end_request_overrides_a_ttl_claim() -> None:
+    requested = _after(EXPIRED, Event.END_REQUESTED)
+    assert (requested.state, requested.end_reason) == (State.ENDING, EndReason.REQUESTED)
+    assert _after(requested, Signal(event=Event.OCCUPIED, people=1)).state is State.ENDING
 
 
-def test_a_claimed_one_keeps_its_reason_when_its_room_finishes() -> None:
+def test_a_claimed_dispatch_keeps_its_reason_when_its_room_finishes() -> None:
     ended = _after(EXPIRED, Event.ROOM_FINISHED)
     assert (ended.state, ended.end_reason, ended.ended_at) == (State.ENDED, EndReason.EXPIRED, NOW)
 
@@ -400,22 +400,24 @@ def test_a_claimed_one_keeps_its_reason_when_its_room_finishes() -> None:
         ),
     ],
 )
-def test_a_deadline_is_due_from_its_microsecond_on(dispatch: Dispatch, at: int, event: Event) -> None:
+def test_a_deadline_is_due_at_its_microsecond_and_not_before(
+    dispatch: Dispatch, at: int, event: Event
+) -> None:
     assert due_event(dispatch, at) is event
     if dispatch.due_at == at:
         assert due_event(dispatch, at - 1) is None
 
 
 @pytest.mark.parametrize("dispatch", [ACTIVE, _after(ACTIVE, Event.ROOM_FINISHED)])
-def test_nothing_is_ever_due_for_one_that_waits_for_nothing(dispatch: Dispatch) -> None:
+def test_no_event_is_due_without_a_deadline(dispatch: Dispatch) -> None:
     assert due_event(dispatch, NOW + 10**15) is None
 
 
-# All of it, in any order
+# Any sequence of signals
 
 
 def _consistent(signal: Signal) -> Signal:
-    """As the docket makes them: people are in after PEOPLE_IN and OCCUPIED, nobody after PEOPLE_OUT."""
+    """As DispatchSet makes signals: people are in after PEOPLE_IN and OCCUPIED, nobody after PEOPLE_OUT."""
     match signal.event:
         case Event.PEOPLE_IN | Event.OCCUPIED:
             return replace(signal, people=max(1, signal.people or 0))
@@ -443,7 +445,7 @@ SIGNALS = st.builds(
     restart=st.sampled_from(Restart),
     people=st.integers(0, 2),
 )
-def test_whatever_happens_the_invariants_hold(
+def test_the_invariants_hold_for_any_sequence_of_signals(
     steps: list[tuple[Signal, int]], restart: Restart, people: int
 ) -> None:
     """A walk follows a dispatch to its end, and then its successor."""
@@ -464,10 +466,8 @@ def test_whatever_happens_the_invariants_hold(
 
 
 @given(steps=st.lists(SIGNALS, max_size=20), people=st.integers(0, 2))
-def test_whatever_happened_time_alone_ends_a_dispatch_that_nobody_is_in_for(
-    steps: list[Signal], people: int
-) -> None:
-    """Acting on each deadline, and having every effect succeed, leads to the end or to people being in."""
+def test_deadlines_alone_end_any_dispatch_in_an_empty_room(steps: list[Signal], people: int) -> None:
+    """If all deadlines fire and all effects succeed, the dispatch ends or has people in its room."""
     dispatch, now = open_dispatch(replace(INTENT, participant_count=people), NOW, POLICY), NOW
     for signal in steps:
         dispatch = decide(dispatch, signal, now, POLICY).dispatch
@@ -485,7 +485,7 @@ def test_whatever_happened_time_alone_ends_a_dispatch_that_nobody_is_in_for(
         if decision.dispatch.state is State.ENDING and not decision.successor:
             decision = decide(decision.dispatch, Signal(event=Event.REMOVED), now, POLICY)
         dispatch = decision.successor or decision.dispatch
-    raise AssertionError(f"still {dispatch.state} after sixty deadlines")
+    raise AssertionError(f"the dispatch is still {dispatch.state} after sixty deadlines")
 
 
 @pytest.mark.parametrize(("event", "state"), list(product(Event, State)))

@@ -1,4 +1,4 @@
-"""docs/lifecycle.md against the code. Its table: `python tests/unit/lifecycle/test_lifecycle_doc.py`."""
+"""docs/lifecycle.md against the code. Run this file with Python to rewrite the table."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ BEGIN, END = "<!-- table: begin -->\n", "<!-- table: end -->\n"
 
 
 def render_table() -> str:
-    """One row for each event, one column for each state; an empty cell: ignored there."""
+    """One row for each event, one column for each state; an empty cell means that the event is ignored."""
     states = [state for state in State if state is not State.ENDED]
     lines = [
         "| event | " + " | ".join(f"in `{state}`" for state in states) + " |",
@@ -38,12 +38,12 @@ def _documented(begin: str, end: str) -> str:
     return DOC.read_text(encoding="utf-8").partition(begin)[2].partition(end)[0]
 
 
-def test_the_documented_table_is_the_one_in_the_code() -> None:
-    assert _documented(BEGIN, END) == render_table(), f"write it anew: python {Path(__file__).name}"
+def test_the_documented_table_matches_the_code() -> None:
+    assert _documented(BEGIN, END) == render_table(), f"rewrite it: python {Path(__file__).name}"
 
 
-def test_nothing_happens_to_one_that_has_ended() -> None:
-    """Which is why the table has no column for it."""
+def test_no_event_changes_an_ended_dispatch() -> None:
+    """Therefore the table has no column for `ended`."""
     assert not any(State.ENDED in rules for rules in TABLE.values())
 
 
@@ -53,8 +53,8 @@ def test_the_diagram_has_every_state_and_no_other() -> None:
     assert {name for arrow in arrows for name in arrow if name != "[*]"} == set(State)
 
 
-def test_the_diagram_has_every_arrow_that_a_rule_names_outright() -> None:
-    """Those whose goal depends on the row are the reader's to follow."""
+def test_the_diagram_has_every_transition_with_a_fixed_target() -> None:
+    """Targets that depend on the row are not in the diagram."""
     diagram = set(re.findall(r"^ *(\w+) --> (\w+)", _documented("```mermaid\n", "```"), re.MULTILINE))
     named = {
         (state, rule.to)

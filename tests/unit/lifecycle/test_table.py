@@ -1,4 +1,4 @@
-"""Every event in every state, against one table written out by hand."""
+"""Every event in every state, against a table written by hand."""
 
 from dataclasses import replace
 from itertools import product
@@ -22,9 +22,9 @@ EFFECTS = {
     "a": Effect.ALERT,
 } | {"j": Effect.CHECK_JOB}
 
-#: A cell is the state it leads to, the effects, and after `>` the state of the successor; `.` is ignored.
-#: The row is as its state implies: an active one has a person in, an idle one nobody, both their agent; an
-#: unavailable one succeeds another; an ending or ended one has expired, and had no agent. `_U` is waited for.
+#: A cell is the target state, the effects, and after `>` the state of the successor; `.` means ignored.
+#: The row follows from its state: active has a person and its agent, idle its agent alone, unavailable
+#: succeeds another row, ending and ended have expired and had no agent. `_U` has a person who waits.
 EXPECTED = """
 event           C    S    A    I    U    _U   E    X
 dispatched      S    S    A    I    S    S    E    .
@@ -49,7 +49,7 @@ removed         .    .    .    .    .    .    X    .
 remove_failed   .    .    .    .    .    .    E    .
 """
 
-#: The reason that an event gives where it ends a dispatch or claims it.
+#: The end reason that an event sets when it ends or claims a dispatch.
 REASONS = {
     Event.NOT_DISPATCHED: EndReason.GONE,
     Event.AGENT_LEFT: EndReason.AGENT_LEFT,
@@ -104,7 +104,7 @@ def _signal(event: Event) -> Signal:
     return Signal(event=event, people=people, agent_identity=identity, successor_id="next")
 
 
-def test_the_expected_table_has_every_event_and_every_state() -> None:
+def test_the_expected_table_covers_every_event_and_state() -> None:
     assert {event for event, _ in CELLS} == set(Event)
     assert {column.removeprefix("_") for _, column in CELLS} == {COLUMNS[state] for state in State}
 
@@ -129,20 +129,18 @@ def test_each_event_in_each_state_does_what_the_table_says(
 
 
 @pytest.mark.parametrize(("event", "state", "waited_for"), PAIRS)
-def test_an_end_or_a_claim_has_the_reason_of_its_event(
-    event: Event, state: State, *, waited_for: bool
-) -> None:
+def test_an_end_or_claim_has_the_reason_of_its_event(event: Event, state: State, *, waited_for: bool) -> None:
     before = _row(state, waited_for=waited_for)
     after = decide(before, _signal(event), NOW, POLICY).dispatch
     if after.version == before.version or after.state not in (State.ENDING, State.ENDED):
         return
     entered_by_this = before.state is not State.ENDING
-    wish = event is Event.END_REQUESTED
-    assert after.end_reason == (REASONS[event] if entered_by_this or wish else before.end_reason)
+    requested = event is Event.END_REQUESTED
+    assert after.end_reason == (REASONS[event] if entered_by_this or requested else before.end_reason)
 
 
 @pytest.mark.parametrize(("event", "state", "waited_for"), PAIRS)
-def test_the_version_grows_by_one_with_whatever_is_not_ignored(
+def test_the_version_grows_by_one_unless_the_event_is_ignored(
     event: Event, state: State, *, waited_for: bool
 ) -> None:
     before = _row(state, waited_for=waited_for)
@@ -166,7 +164,7 @@ def test_the_version_grows_by_one_with_whatever_is_not_ignored(
         (Event.REMOVED, State.ENDING, 1, None, State.ENDED, State.CREATING),
     ],
 )
-def test_a_goal_that_depends_on_the_row_is_read_from_it(
+def test_a_goal_is_resolved_from_the_row(
     event: Event,
     state: State,
     people: int,

@@ -1,4 +1,4 @@
-"""The quick way to verify a JWT and PyJWT's own: whatever the quick one takes, PyJWT takes, and alike."""
+"""The fast path of JWT verification: whatever it accepts, PyJWT accepts with the same claims."""
 
 import base64
 import hmac
@@ -45,7 +45,7 @@ def outcome(token: str) -> dict[str, Any] | None:
         return None
 
 
-def test_what_livekit_writes_goes_the_quick_way() -> None:
+def test_livekits_tokens_take_the_fast_path() -> None:
     token = api.AccessToken(KEY, SECRET).with_sha256("abc").with_ttl(timedelta(minutes=5)).to_jwt()
     quick = verify_usual(token, KEYS)
     assert quick == verify_any(token, KEYS)
@@ -53,7 +53,7 @@ def test_what_livekit_writes_goes_the_quick_way() -> None:
     assert quick["sha256"] == "abc"
 
 
-def test_what_the_javascript_sdk_writes_goes_the_quick_way() -> None:
+def test_tokens_of_the_javascript_sdk_take_the_fast_path() -> None:
     token = token_of(json.dumps(claims(video={"room": "lobby", "roomJoin": True})), '{"alg":"HS256"}')
     assert verify_usual(token, KEYS) == verify_any(token, KEYS)
 
@@ -69,7 +69,7 @@ def test_what_the_javascript_sdk_writes_goes_the_quick_way() -> None:
         (USUAL_HEADER, {"odd": float("nan")}),
     ],
 )
-def test_a_good_one_of_another_form_is_taken_all_the_same(header: str, changes: dict[str, object]) -> None:
+def test_a_valid_token_of_another_form_is_accepted(header: str, changes: dict[str, object]) -> None:
     token = token_of(json.dumps(claims(**changes)), header)
     assert verify_usual(token, KEYS) is None
     assert verify_jwt(token, KEYS)["iss"] == KEY
@@ -87,7 +87,7 @@ def test_a_good_one_of_another_form_is_taken_all_the_same(header: str, changes: 
         {"exp": True},
     ],
 )
-def test_what_pyjwt_refuses_is_refused(changes: dict[str, object]) -> None:
+def test_a_token_that_pyjwt_rejects_is_rejected(changes: dict[str, object]) -> None:
     token = token_of(json.dumps(claims(**changes)))
     assert verify_usual(token, KEYS) is None
     with pytest.raises(Unauthenticated):
@@ -98,7 +98,7 @@ def test_what_pyjwt_refuses_is_refused(changes: dict[str, object]) -> None:
     ("claim", "shift_s"),
     [("exp", -LEEWAY_S - MINUTES_S), ("nbf", LEEWAY_S + MINUTES_S), ("iat", LEEWAY_S + MINUTES_S)],
 )
-def test_what_is_not_valid_now_is_refused(claim: str, shift_s: int) -> None:
+def test_a_token_that_is_not_valid_now_is_rejected(claim: str, shift_s: int) -> None:
     token = token_of(json.dumps(claims(**{claim: int(time.time()) + shift_s})))
     assert verify_usual(token, KEYS) is None
     with pytest.raises(Unauthenticated):
@@ -106,7 +106,7 @@ def test_what_is_not_valid_now_is_refused(claim: str, shift_s: int) -> None:
 
 
 @pytest.mark.parametrize("header", ['{"alg":"none"}', '{"alg":"HS512","typ":"JWT"}', '{"alg":"RS256"}'])
-def test_another_algorithm_is_refused_whatever_signed_it(header: str) -> None:
+def test_another_algorithm_is_rejected(header: str) -> None:
     with pytest.raises(Unauthenticated):
         verify_jwt(token_of(json.dumps(claims()), header), KEYS)
 
@@ -149,7 +149,7 @@ HEADERS = st.sampled_from(
     secret=st.sampled_from([*KEYS.values(), "wrong"]),
     dump=st.sampled_from([json.dumps, partial(json.dumps, ensure_ascii=False)]),
 )
-def test_whatever_is_claimed_both_ways_agree(
+def test_the_fast_path_agrees_with_pyjwt_on_any_claims(
     content: dict[str, Any], header: str, secret: str, dump: Callable[[object], str]
 ) -> None:
     token = token_of(dump(content).encode("utf-8", "surrogatepass"), header, secret)
@@ -157,7 +157,7 @@ def test_whatever_is_claimed_both_ways_agree(
     assert quick is None or quick == outcome(token)
 
 
-#: For as long as the whole suite may take.
+#: Valid for as long as the whole suite may take.
 GOOD = token_of(json.dumps(claims(exp=int(time.time()) + 86_400)))
 EDITS = st.lists(
     st.tuples(
@@ -170,12 +170,12 @@ EDITS = st.lists(
 
 @settings(max_examples=500, deadline=None)
 @given(edits=EDITS)
-def test_a_good_token_that_was_tampered_with_is_never_taken_where_pyjwt_does_not(
+def test_the_fast_path_agrees_with_pyjwt_on_altered_tokens(
     edits: list[tuple[int, int, str]],
 ) -> None:
     token = GOOD
-    for at, removed, put_in in edits:
-        token = token[:at] + put_in + token[at + removed :]
+    for at, removed, inserted in edits:
+        token = token[:at] + inserted + token[at + removed :]
     quick = verify_usual(token, KEYS)
     assert quick is None or quick == outcome(token)
     assert (quick is not None) == (token == GOOD)
@@ -183,5 +183,5 @@ def test_a_good_token_that_was_tampered_with_is_never_taken_where_pyjwt_does_not
 
 @settings(max_examples=300, deadline=None)
 @given(payload=st.binary(max_size=60) | st.sampled_from([b"[" * 50_000, b"{}", b"[]", b'"', b"\xff"]))
-def test_payloads_that_are_no_claims_are_refused(payload: bytes) -> None:
+def test_payloads_that_are_not_claims_are_rejected(payload: bytes) -> None:
     assert verify_usual(token_of(payload), KEYS) is None

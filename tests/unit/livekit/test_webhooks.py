@@ -1,4 +1,4 @@
-"""What LiveKit has signed is read as LiveKit itself would read it; all else is refused."""
+"""Webhooks: signed bodies are read as LiveKit would read them; all others are rejected."""
 
 import base64
 import hashlib
@@ -31,7 +31,7 @@ BODY = SAMPLES[1].read_bytes()
 
 
 def sign(body: bytes, key: str = "devkey", secret: str | None = None, **claims: object) -> str:
-    """As livekit-server does it."""
+    """Sign as livekit-server does."""
     digest = base64.b64encode(hashlib.sha256(body).digest()).decode()
     token = api.AccessToken(key, secret or KEYS[key]).with_sha256(digest).with_ttl(timedelta(minutes=5))
     if not claims:
@@ -41,26 +41,26 @@ def sign(body: bytes, key: str = "devkey", secret: str | None = None, **claims: 
     return jwt.encode(kept, secret or KEYS[key], algorithm="HS256")
 
 
-# Is it LiveKit's
+# Verification
 
 
 def verify(body: bytes, authorization: str | None, keys: Mapping[str, str]) -> None:
-    """As the endpoint does it: what is signed, and then whether this is it."""
+    """Verify as the endpoint does: first the header, then the body."""
     check_digest(body, signed_digest(authorization, keys))
 
 
 @pytest.mark.parametrize("key", KEYS)
 @pytest.mark.parametrize("prefix", ["", "Bearer "])
-def test_a_body_that_one_of_our_keys_has_signed_is_livekits(key: str, prefix: str) -> None:
+def test_a_body_signed_with_one_of_the_keys_is_accepted(key: str, prefix: str) -> None:
     verify(BODY, prefix + sign(BODY, key), KEYS)
 
 
 @pytest.mark.parametrize("extra", [{"video": {"room": "room"}}, {"sub": "x"}, {"anything": [1, 2]}])
-def test_further_claims_do_not_matter(extra: dict[str, Any]) -> None:
+def test_additional_claims_are_ignored(extra: dict[str, Any]) -> None:
     verify(BODY, sign(BODY, **extra), KEYS)
 
 
-def test_the_clocks_may_be_a_minute_apart() -> None:
+def test_the_clocks_may_differ_by_a_minute() -> None:
     verify(BODY, sign(BODY, exp=int(time.time()) - LEEWAY_S + 20), KEYS)
     verify(BODY, sign(BODY, nbf=int(time.time()) + LEEWAY_S - 20), KEYS)
 
@@ -91,21 +91,21 @@ def test_the_clocks_may_be_a_minute_apart() -> None:
         api.AccessToken("devkey", KEYS["devkey"]).with_identity("ann").to_jwt(),
     ],
 )
-def test_what_livekit_has_not_signed_so_and_lately_is_refused(authorization: str | None) -> None:
+def test_a_missing_wrong_or_expired_signature_is_rejected(authorization: str | None) -> None:
     with pytest.raises(Unauthenticated):
         verify(BODY, authorization, KEYS)
 
 
-def test_one_altered_byte_is_noticed() -> None:
+def test_a_body_with_one_altered_byte_is_rejected() -> None:
     with pytest.raises(Unauthenticated):
         verify(BODY.replace(b"alice", b"alicf", 1), sign(BODY), KEYS)
 
 
-# What it says
+# Translation
 
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
-def test_a_real_webhook_reads_as_protobufs_own_parser_reads_it(path: Path) -> None:
+def test_a_real_webhook_is_read_as_protobufs_parser_reads_it(path: Path) -> None:
     body = path.read_bytes()
     theirs: Any = Parse(body, WebhookEvent(), ignore_unknown_fields=True)
 
@@ -169,14 +169,14 @@ def participant(**fields: Any) -> Participant:
         ("room_finished", RoomEventKind.FINISHED),
     ],
 )
-def test_five_events_say_who_is_in(name: str, kind: RoomEventKind) -> None:
+def test_five_events_report_presence(name: str, kind: RoomEventKind) -> None:
     event = translate(json.dumps(webhook(name)).encode()).event
     assert event is not None
     assert event.kind is kind
 
 
 @pytest.mark.parametrize("name", [*sorted(IGNORED_EVENTS), "room_metadata_changed", "x" * 1_000])
-def test_every_other_event_is_named_and_says_nothing(name: str) -> None:
+def test_other_events_keep_their_name_and_report_no_presence(name: str) -> None:
     webhook_ = translate(json.dumps(webhook(name)).encode())
     assert (webhook_.name, webhook_.event) == (name, None)
 
@@ -194,7 +194,7 @@ def test_every_other_event_is_named_and_says_nothing(name: str) -> None:
         webhook(participant={"identity": "ann"}),
     ],
 )
-def test_an_event_without_a_room_or_without_a_participant_says_nothing(body: dict[str, Any]) -> None:
+def test_an_event_without_a_room_or_participant_reports_no_presence(body: dict[str, Any]) -> None:
     assert translate(json.dumps(body).encode()).event is None
 
 
@@ -208,7 +208,7 @@ def test_an_event_without_a_room_or_without_a_participant_says_nothing(body: dic
         ({}, 0),
     ],
 )
-def test_a_number_may_be_a_string_and_milliseconds_go_before_seconds(
+def test_a_number_may_be_a_string_and_milliseconds_take_precedence(
     written: dict[str, Any], expected: int
 ) -> None:
     event = translate(json.dumps(webhook(room={"name": "room", "sid": "RM_1", **written})).encode()).event
@@ -216,7 +216,7 @@ def test_a_number_may_be_a_string_and_milliseconds_go_before_seconds(
     assert event.room.created_at == expected
 
 
-def test_the_time_of_a_join_is_in_milliseconds_where_the_server_gives_them() -> None:
+def test_the_time_of_a_join_is_in_milliseconds_if_the_server_sends_them() -> None:
     assert participant().joined_at == 1_795_471_082_000_000
     assert participant(joinedAtMs="1795471082345").joined_at == 1_795_471_082_345_000
     assert participant(joinedAt=0).joined_at is None
@@ -237,17 +237,19 @@ def test_the_time_of_a_join_is_in_milliseconds_where_the_server_gives_them() -> 
         ({"permission": {"recorder": True}}, ParticipantKind.DEPENDENT),
     ],
 )
-def test_people_are_everyone_but_agents_and_egress(fields: dict[str, Any], kind: ParticipantKind) -> None:
+def test_every_participant_but_agents_and_egress_is_a_person(
+    fields: dict[str, Any], kind: ParticipantKind
+) -> None:
     assert participant(**fields).kind is kind
 
 
 @pytest.mark.parametrize("attribute", ["lk.agent_name", "lk.agent.name"])
-def test_an_agent_says_its_name_in_an_attribute(attribute: str) -> None:
+def test_the_agent_name_is_read_from_an_attribute(attribute: str) -> None:
     agent = participant(kind="AGENT", identity="agent-AJ_1", attributes={attribute: "plain"})
     assert (agent.identity, agent.agent_name) == ("agent-AJ_1", "plain")
 
 
-def test_an_agent_says_why_it_leaves_and_a_person_cannot() -> None:
+def test_the_leaving_attribute_is_read_for_agents_only() -> None:
     attributes = {"agent-lifecycle.leaving": "finished", "lk.agent_name": "plain"}
     assert participant(kind="AGENT", attributes=attributes).leaving == "finished"
     person = participant(attributes=attributes)
@@ -308,11 +310,11 @@ AGENT = {"sid": "PA_1", "kind": "AGENT"}
         json.dumps(webhook(room={"name": "\ud800", "sid": "RM_1"})).encode(),
     ],
 )
-def test_what_has_not_livekits_form_is_malformed(body: bytes) -> None:
+def test_a_body_of_another_form_is_malformed(body: bytes) -> None:
     with pytest.raises(Malformed):
         translate(body)
 
 
-def test_unknown_fields_do_not_matter() -> None:
+def test_unknown_fields_are_ignored() -> None:
     body = webhook(newField={"deep": [1, 2, 3]})
     assert translate(json.dumps(body).encode()).event is not None

@@ -1,4 +1,4 @@
-"""Webhooks that nobody has thought of: ours and protobuf's own parser read the same, or ours refuses."""
+"""Generated webhooks: this service and protobuf's parser read the same, or this service rejects them."""
 
 import contextlib
 import json
@@ -16,13 +16,13 @@ from bench.corpus import bodies
 from fakes.webhooks import assert_read_alike
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=20)
-#: Milliseconds from 1970 until long after anybody cares.
+#: Milliseconds since 1970, far into the future.
 TIMES_MS = st.integers(1, 2**42)
 
 
 @st.composite
 def events(draw: st.DrawFn) -> Any:
-    """Anything that livekit-server could send about who is in."""
+    """Any presence event that livekit-server could send."""
     created_ms, joined_ms = draw(TIMES_MS), draw(TIMES_MS)
     return WebhookEvent(
         event=draw(st.sampled_from(sorted(KNOWN_EVENTS)) | NAMES),
@@ -53,7 +53,7 @@ def events(draw: st.DrawFn) -> Any:
 
 @settings(max_examples=300, deadline=None)
 @given(message=events())
-def test_whatever_protobuf_writes_is_read_as_protobuf_reads_it(message: Any) -> None:
+def test_any_webhook_is_read_as_protobuf_reads_it(message: Any) -> None:
     body = MessageToJson(message, indent=None).encode()
     assert_read_alike(translate(body), Parse(body, WebhookEvent(), ignore_unknown_fields=True))
 
@@ -83,11 +83,11 @@ PLACES = st.sampled_from(
 
 @settings(max_examples=300, deadline=None)
 @given(body=st.sampled_from(list(bodies(20, 3))), place=PLACES, value=JSON)
-def test_whatever_stands_in_a_field_ours_reads_it_as_protobuf_does_or_refuses_it(
+def test_any_value_in_a_field_is_read_as_protobuf_does_or_rejected(
     body: str, place: str, value: object
 ) -> None:
     fields = json.loads(body)
-    # LiveKit names the members of its enumerations; what has no name there is nobody's agent.
+    # LiveKit sends enumerations by name; a number is not read as one.
     assume(place != "participant.kind" or not isinstance(value, int | float))
     *way, last = place.split(".")
     inner = fields
@@ -99,12 +99,12 @@ def test_whatever_stands_in_a_field_ours_reads_it_as_protobuf_does_or_refuses_it
         ours = translate(fuzzed)
     except Malformed:
         return
-    # What protobuf does not even read, LiveKit has not written; that ours is content with less is no harm.
+    # LiveKit cannot have sent what protobuf does not read; accepting it does no harm.
     with contextlib.suppress(ParseError):
         assert_read_alike(ours, Parse(fuzzed, WebhookEvent(), ignore_unknown_fields=True))
 
 
-def test_the_benchs_corpus_is_read_as_protobuf_reads_it() -> None:
+def test_the_corpus_of_the_bench_is_read_as_protobuf_reads_it() -> None:
     for body in bodies(500, 20):
         ours = translate(body.encode())
         assert ours.event is not None

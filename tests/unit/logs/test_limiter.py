@@ -1,4 +1,4 @@
-"""The limit on the log: never over it in any second, the least important dropped first, none unaccounted."""
+"""The rate limit of the log: kept in any second, the least important dropped first, every call counted."""
 
 import logging
 from collections import Counter
@@ -41,21 +41,20 @@ def level_name(level: int) -> str:
         (INFO, "request", Rank.INFO),
         (INFO, "dispatch", Rank.WARNING),
         (INFO, "reuse", Rank.WARNING),
-        (INFO, "cleanup", Rank.WARNING),
         (INFO, "transition", Rank.WARNING),
         (WARNING, None, Rank.WARNING),
         (ERROR, "transition", Rank.ERROR),
         (logging.CRITICAL, None, Rank.ERROR),
     ],
 )
-def test_what_is_about_an_agents_life_ranks_with_warnings(level: int, action: str | None, rank: Rank) -> None:
+def test_lifecycle_actions_rank_with_warnings(level: int, action: str | None, rank: Rank) -> None:
     record = logging.makeLogRecord({"levelno": level, "action": action})
     assert rank_of(record) is rank
 
 
 @settings(deadline=None)
 @given(calls=CALLS, limit=st.integers(1, 12), aggregates=st.booleans())
-def test_whatever_is_logged_the_limit_holds_and_the_numbers_add_up(
+def test_the_limit_holds_and_the_counts_add_up(
     *, calls: list[tuple[int, int, str | None, str]], limit: int, aggregates: bool
 ) -> None:
     log = FakeLog(limit=limit, aggregation=Aggregation() if aggregates else None)
@@ -81,7 +80,7 @@ def test_whatever_is_logged_the_limit_holds_and_the_numbers_add_up(
     repeated: Counter[str] = Counter()
     reported: Counter[str] = Counter()
     for line in log.lines():
-        if line["message"] == "The same was logged again":
+        if line["message"] == "The same message was logged again":
             repeated["all"] += line["repeated"]
         elif line["message"] == "Lines were dropped from the log":
             reported.update(line["dropped"])
@@ -109,7 +108,7 @@ def test_a_hundred_thousand_calls_in_two_seconds() -> None:
     assert sum(summary["written"].values()) + sum(summary["dropped"].values()) == 100_000
 
 
-def test_errors_find_room_however_much_else_is_written() -> None:
+def test_errors_have_room_whatever_else_is_written() -> None:
     log = FakeLog(limit=10)
     for level in (DEBUG, INFO, WARNING, ERROR):
         for _ in range(100):
@@ -117,7 +116,7 @@ def test_errors_find_room_however_much_else_is_written() -> None:
     assert log.counts.written == {"debug": 4, "info": 2, "warning": 2, "error": 2}
 
 
-def test_a_limit_of_one_line_is_for_whoever_comes_first() -> None:
+def test_a_limit_of_one_line_goes_to_the_first() -> None:
     log = FakeLog(limit=1)
     log.log(level=DEBUG)
     log.log(level=ERROR)
@@ -134,7 +133,7 @@ def test_without_a_limit_everything_is_written() -> None:
 
 
 @pytest.mark.parametrize("limit", [0, 20_000])
-def test_what_waits_for_an_output_that_stands_still_is_bounded(limit: int) -> None:
+def test_lines_waiting_for_a_blocked_output_are_bounded(limit: int) -> None:
     log = FakeLog(limit=limit)
     log.output_stands_still = True
     for _ in range(30_000):
@@ -143,8 +142,8 @@ def test_what_waits_for_an_output_that_stands_still_is_bounded(limit: int) -> No
     assert log.counts.dropped == {"error": 20_000}
 
 
-def test_the_limit_holds_when_an_output_that_stood_still_goes_on() -> None:
-    """What has waited leaves all at once, long after it was let through."""
+def test_the_limit_holds_when_a_blocked_output_continues() -> None:
+    """Waiting lines leave all at once, long after they were admitted."""
     log = FakeLog(limit=10)
     log.output_stands_still = True
     for _ in range(50):
@@ -158,7 +157,7 @@ def test_the_limit_holds_when_an_output_that_stood_still_goes_on() -> None:
     assert log.counts.written["error"] + log.counts.dropped["error"] == 100
 
 
-def test_a_line_that_never_left_was_dropped() -> None:
+def test_a_line_that_was_not_written_counts_as_dropped() -> None:
     log = FakeLog()
     log.output_stands_still = True
     log.log(level=ERROR)
@@ -166,7 +165,7 @@ def test_a_line_that_never_left_was_dropped() -> None:
     assert (log.counts.written, log.counts.dropped) == ({}, {"error": 1})
 
 
-def test_a_traceback_on_a_terminal_counts_as_its_lines_and_is_cut_to_the_room_there_is() -> None:
+def test_a_traceback_on_a_terminal_counts_each_line_and_is_cut_to_fit() -> None:
     log = FakeLog(limit=5, form=TextForm(RecordCleaner()))
     error = RuntimeError("\n".join("word" * 20))
     log.log("It failed", ERROR, exc_info=(RuntimeError, error, None))
@@ -177,7 +176,7 @@ def test_a_traceback_on_a_terminal_counts_as_its_lines_and_is_cut_to_the_room_th
     assert log.counts.dropped == {"error": 1}
 
 
-def test_what_was_dropped_is_said_once_a_minute_within_the_limit_and_only_then() -> None:
+def test_dropped_lines_are_reported_once_a_minute_within_the_limit() -> None:
     log = FakeLog(limit=2)
     for _ in range(5):
         log.log(level=ERROR)
@@ -197,7 +196,7 @@ def test_what_was_dropped_is_said_once_a_minute_within_the_limit_and_only_then()
     assert summary[0]["dropped"] == {"error": 3}
 
 
-def test_what_was_dropped_is_said_by_the_next_record_too_and_before_it() -> None:
+def test_the_report_of_dropped_lines_comes_before_the_next_record() -> None:
     log = FakeLog(limit=2)
     for _ in range(3):
         log.log(level=ERROR)
@@ -206,7 +205,7 @@ def test_what_was_dropped_is_said_by_the_next_record_too_and_before_it() -> None
     assert log.sentences()[-2:] == ["Lines were dropped from the log", "The next"]
 
 
-def test_the_summary_waits_for_room_and_is_the_first_to_get_it() -> None:
+def test_the_summary_gets_the_first_room_there_is() -> None:
     log = FakeLog(limit=2)
     for _ in range(640):
         log.clock.advance(0.101)
@@ -216,7 +215,7 @@ def test_the_summary_waits_for_room_and_is_the_first_to_get_it() -> None:
     assert most_in_a_second(log.moments()) <= 2
 
 
-def test_what_is_logged_while_a_line_is_made_follows_it() -> None:
+def test_a_line_logged_during_formatting_follows() -> None:
     """A finalizer may run at any moment, and log."""
     log = FakeLog(limit=10)
 
@@ -229,7 +228,7 @@ def test_what_is_logged_while_a_line_is_made_follows_it() -> None:
     assert log.sentences() == ["Said first", "Said on the way"]
 
 
-def test_what_logs_itself_whenever_it_is_logged_comes_to_an_end() -> None:
+def test_a_field_that_logs_itself_does_not_loop() -> None:
     log = FakeLog()
 
     class Endless:

@@ -1,4 +1,4 @@
-"""Every call to the log in the service: a constant sentence, and fields that the manual explains."""
+"""All log calls of the service: a constant message, and fields that the manual explains."""
 
 import ast
 import re
@@ -37,10 +37,10 @@ def explained() -> set[str]:
 
 
 @pytest.mark.parametrize("place", CALLS)
-def test_a_sentence_is_constant_and_what_differs_stands_in_fields(place: str, explained: set[str]) -> None:
+def test_a_message_is_constant_and_its_fields_are_documented(place: str, explained: set[str]) -> None:
     call = CALLS[place]
     sentence, *arguments = call.args[1:] if ast.unparse(call.func).endswith(".log") else call.args
-    assert isinstance(sentence, ast.Constant), "a sentence that is put together can hold anything"
+    assert isinstance(sentence, ast.Constant), "a message with values can contain anything"
     assert isinstance(sentence.value, str)
     assert "%" not in sentence.value
     assert not arguments

@@ -1,4 +1,4 @@
-"""100,000 calls from several threads, in real time, as another process reads them."""
+"""100,000 log calls from several threads in real time, read by another process."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from fakes.log_flood import CALLS, ERROR_EVERY, LIMIT
 ROOT = Path(__file__).parents[3]
 
 
-def test_a_flood_from_several_threads_stays_within_the_limit_and_is_accounted_for() -> None:
+def test_a_flood_from_several_threads_stays_within_the_limit_and_is_counted() -> None:
     ended = subprocess.run(  # noqa: S603 - our own script
         [sys.executable, str(ROOT / "tests" / "fakes" / "log_flood.py")],
         env=os.environ | {"PYTHONPATH": str(ROOT)},

@@ -1,4 +1,4 @@
-"""The log's two forms, what neither may show, and how they get out of the process."""
+"""The log's two formats, what neither may show, and the output."""
 
 import io
 import json
@@ -67,7 +67,7 @@ def test_a_record_is_one_json_object_on_one_line() -> None:
     }
 
 
-def test_a_failure_brings_its_traceback() -> None:
+def test_an_exception_has_its_traceback() -> None:
     line = as_json(failed(ValueError("no number")))
     assert line["message"] == "It failed"
     assert line["exception"].startswith("Traceback")
@@ -95,24 +95,24 @@ def test_a_field_of_any_kind_can_be_written(value: object, written: object) -> N
     assert as_json(record(field=value))["field"] == written
 
 
-def test_what_holds_itself_can_be_written() -> None:
+def test_a_field_that_contains_itself_can_be_written() -> None:
     endless: list[object] = []
     endless.append(endless)
     assert as_json(record(field=endless))["field"]
 
 
-def test_a_sentence_with_the_wrong_number_of_arguments_is_written_as_it_is() -> None:
+def test_a_message_with_the_wrong_number_of_arguments_is_written_unformatted() -> None:
     assert as_json(record("%s and %s", "one"))["message"] == "%s and %s"
 
 
-def test_a_field_cannot_pose_as_one_of_the_lines_own() -> None:
+def test_a_field_cannot_replace_a_standard_one() -> None:
     made = record(time="then", level="error")
     vars(made)["logger"] = "somebody"
     line = as_json(made)
     assert (line["level"], line["logger"]) == ("info", "app.test")
 
 
-def test_a_line_says_which_request_it_belongs_to() -> None:
+def test_a_line_has_the_id_of_its_request() -> None:
     with bind("req-1"):
         assert as_json(record())["request_id"] == "req-1"
     assert "request_id" not in as_json(record())
@@ -131,7 +131,7 @@ FORGERIES = [
 
 
 @pytest.mark.parametrize("forgery", FORGERIES)
-def test_nothing_in_a_field_forges_a_line_or_moves_a_terminal(forgery: str) -> None:
+def test_a_field_cannot_forge_a_line_or_control_a_terminal(forgery: str) -> None:
     made = record(forgery, room=forgery)
     vars(made)[forgery] = 1
     (json_line,) = JsonForm(RecordCleaner()).lines(made, AT)
@@ -142,19 +142,19 @@ def test_nothing_in_a_field_forges_a_line_or_moves_a_terminal(forgery: str) -> N
     assert as_json(made)["level"] == "info"
 
 
-def test_the_text_form_has_the_fields_behind_the_sentence() -> None:
+def test_the_text_format_has_the_fields_after_the_message() -> None:
     (line,) = as_text(record(action="transition", people=2, end_reason=None))
     assert re.fullmatch(
         r"\d\d:\d\d:\d\d INFO    A dispatch changed its state  action=transition people=2", line
     )
 
 
-def test_a_value_in_the_text_form_cannot_pose_as_another_field() -> None:
+def test_a_value_in_the_text_format_cannot_forge_a_field() -> None:
     (line,) = as_text(record(room='a" people=9', other="b=1"))
     assert line.endswith(r'room="a\" people=9" other="b=1"')
 
 
-def test_the_text_form_has_tracebacks_in_lines_of_their_own_in_which_nothing_forges_one() -> None:
+def test_a_traceback_in_the_text_format_cannot_forge_a_line() -> None:
     lines = as_text(failed(ValueError("no number\x1b[2K\rforged")))
     assert lines[1] == "Traceback (most recent call last):"
     assert lines[-1] == r"ValueError: no number\x1b[2K\rforged"
@@ -170,7 +170,7 @@ def test_the_text_form_has_tracebacks_in_lines_of_their_own_in_which_nothing_for
         "postgresql://me:pass@word@host/db",
     ],
 )
-def test_secrets_and_tokens_are_blanked_wherever_they_stand(secret: str) -> None:
+def test_secrets_and_tokens_are_removed_everywhere(secret: str) -> None:
     for made in (
         record(f"It says {secret}"),
         record("It says %s", secret),
@@ -183,11 +183,11 @@ def test_secrets_and_tokens_are_blanked_wherever_they_stand(secret: str) -> None
         assert "***" in line
 
 
-def test_a_secret_that_is_a_word_blanks_no_words() -> None:
+def test_a_short_secret_removes_no_words() -> None:
     assert as_json(record("the secret of it"), RecordCleaner(["secret", ""]))["message"] == "the secret of it"
 
 
-def test_names_are_hidden_the_same_way_each_time() -> None:
+def test_a_name_always_has_the_same_hash() -> None:
     cleaner = RecordCleaner(redaction=Redaction(SECRET))
     first = as_json(record(room="lobby", agent_identity="agent-AJ", people=2, identity=None), cleaner)
     again = as_json(record("Another", room="lobby"), cleaner)
@@ -198,7 +198,7 @@ def test_names_are_hidden_the_same_way_each_time() -> None:
     assert (first["people"], first["identity"]) == (2, None)
 
 
-def test_where_names_are_hidden_an_error_says_where_it_was_and_not_what_it_said() -> None:
+def test_with_redaction_an_error_has_its_place_and_type_only() -> None:
     def fail() -> None:
         try:
             raise KeyError("alice")  # noqa: TRY301 - what led to it has to be an error too
@@ -216,7 +216,7 @@ def test_where_names_are_hidden_an_error_says_where_it_was_and_not_what_it_said(
         assert part in exception
 
 
-def test_where_names_are_hidden_other_libraries_sentences_stay_without_what_was_put_into_them() -> None:
+def test_with_redaction_other_libraries_messages_have_no_arguments() -> None:
     cleaner = RecordCleaner(redaction=Redaction(SECRET))
     assert as_json(record("No answer from %s", "alice", logger="aiohttp.server"), cleaner)["message"] == (
         "No answer from %s"
@@ -226,11 +226,11 @@ def test_where_names_are_hidden_other_libraries_sentences_stay_without_what_was_
 
 @pytest.fixture
 def root_logger() -> Iterator[logging.Logger]:
-    """The root logger and Python's hooks, set back afterwards."""
+    """The root logger and Python's hooks, restored afterwards."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     hooks = threading.excepthook, sys.unraisablehook
-    # pytest listens here; basicConfig would close its handlers.
+    # pytest has handlers here, which basicConfig would close.
     root.handlers[:] = []
     source, flags = logging._srcfile, (logging.logThreads, logging.logProcesses, logging.logMultiprocessing)
     yield root
@@ -260,7 +260,7 @@ def test_a_terminal_gets_text_and_a_pipe_gets_json(root_logger: logging.Logger, 
     assert json.loads(line)["action"] == "start"
 
 
-def test_a_stream_without_a_descriptor_will_do(root_logger: logging.Logger) -> None:
+def test_a_stream_may_have_no_descriptor(root_logger: logging.Logger) -> None:
     stream = io.StringIO()
     log = configure_logging("INFO", stream)
     root_logger.info("Hello")
@@ -269,7 +269,7 @@ def test_a_stream_without_a_descriptor_will_do(root_logger: logging.Logger) -> N
     assert log.counts.written == {"info": 1}
 
 
-def test_libraries_that_log_statements_with_their_parameters_do_not(root_logger: logging.Logger) -> None:
+def test_libraries_do_not_log_statements_with_parameters(root_logger: logging.Logger) -> None:
     stream = io.StringIO()
     log = configure_logging("DEBUG", stream)
     assert root_logger.level == logging.DEBUG
@@ -279,7 +279,7 @@ def test_libraries_that_log_statements_with_their_parameters_do_not(root_logger:
     assert stream.getvalue() == ""
 
 
-def test_what_python_itself_says_goes_the_same_way(root_logger: logging.Logger) -> None:  # noqa: ARG001 - is set back
+def test_pythons_own_warnings_and_errors_are_logged(root_logger: logging.Logger) -> None:  # noqa: ARG001 - restores it
     stream = io.StringIO()
     log = configure_logging("INFO", stream)
     prepare_process()
@@ -309,7 +309,7 @@ def test_what_python_itself_says_goes_the_same_way(root_logger: logging.Logger) 
     assert "at the end" in lines[2]["exception"]
 
 
-def test_an_output_that_is_closed_costs_its_lines_and_nothing_else(
+def test_a_closed_output_only_loses_its_lines(
     root_logger: logging.Logger, capfd: pytest.CaptureFixture[str]
 ) -> None:
     reader, writer = os.pipe()
@@ -323,8 +323,8 @@ def test_an_output_that_is_closed_costs_its_lines_and_nothing_else(
     assert capfd.readouterr() == ("", "")
 
 
-def test_an_output_that_takes_nothing_holds_nobody_up(root_logger: logging.Logger) -> None:
-    """A pipe holds 64 KiB; whoever wrote into a full one itself would stand still here for ever."""
+def test_a_blocked_output_does_not_block_callers(root_logger: logging.Logger) -> None:
+    """A pipe holds 64 KiB; a caller that wrote into a full one would block for ever."""
     reader, writer = os.pipe()
     with os.fdopen(writer, "w") as stream, os.fdopen(reader, "rb", buffering=0) as seen:
         log = configure_logging("INFO", stream)
@@ -342,7 +342,7 @@ def test_an_output_that_takes_nothing_holds_nobody_up(root_logger: logging.Logge
     assert log.counts.written.total() + log.counts.dropped.total() == 20_000
 
 
-def test_a_pipe_that_somebody_made_non_blocking_gets_whole_lines() -> None:
+def test_a_non_blocking_pipe_gets_whole_lines() -> None:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     text = "".join(f"{number:079}\n" for number in range(5_000))
@@ -353,7 +353,7 @@ def test_a_pipe_that_somebody_made_non_blocking_gets_whole_lines() -> None:
         thread.join()
 
 
-def test_a_quiet_process_reports_too_and_says_the_rest_at_its_end() -> None:
+def test_a_quiet_process_reports_in_time_and_at_its_end() -> None:
     log = FakeLog(limit=2)
     reported = threading.Event()
     sent: list[bytes] = []

@@ -1,4 +1,4 @@
-"""The lag of the event loop, as the metric has it: what a task waited beyond the second that it asked for."""
+"""The lag of the event loop: how long a task waited beyond the second that it asked for."""
 
 import asyncio
 
@@ -7,8 +7,7 @@ import pytest
 from app.lifecycle.mode import Mode
 from app.logs.counts import LogCounts
 from app.metrics.counters import Counters
-from app.metrics.loop_lag import LoopLag
-from app.metrics.registry import Metrics
+from app.metrics.registry import LoopLag, Metrics
 from fakes.clock import FakeClock
 from simulation.loop import SimulatedLoop
 

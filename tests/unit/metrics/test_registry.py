@@ -1,4 +1,4 @@
-"""What metrics are read from: the tally of transitions, and the counts of the log."""
+"""The counters that metrics are read from, and the counts of the log."""
 
 from collections import Counter
 from contextlib import AbstractContextManager, nullcontext
@@ -10,13 +10,13 @@ from app.errors import LiveKitRefused
 from app.lifecycle import TABLE, Dispatch, Event, Goal, State, Successor
 from app.lifecycle.mode import Mode
 from app.logs.counts import LogCounts
-from app.metrics.counters import Counters
+from app.metrics.counters import Counters, SuppressedActions
 from app.metrics.registry import Metrics
 from app.state.changes import Transition
 from fakes.clock import FakeClock
 
 #: Lead to a state that depends on the row, `creating` among them.
-_GOALS_OF_CREATING = (Goal.ATTEMPT, Goal.COMER)
+_GOALS_OF_CREATING = (Goal.ATTEMPT, Goal.NEWCOMER)
 _SUCCESSORS = (
     Successor.NEXT_ATTEMPT,
     Successor.RESTART,
@@ -51,7 +51,7 @@ def revivals() -> list[Event]:
 
 
 @pytest.mark.parametrize("event", births())
-def test_every_event_that_brings_a_successor_has_a_reason(event: Event) -> None:
+def test_every_event_that_creates_a_successor_has_a_reason(event: Event) -> None:
     counters = Counters(mode=Mode.ENFORCE)
     counters.take([Transition(before=None, after=dispatch(State.CREATING), event=event)])
     assert counters.intended.total() == 1
@@ -59,7 +59,7 @@ def test_every_event_that_brings_a_successor_has_a_reason(event: Event) -> None:
 
 
 @pytest.mark.parametrize("event", revivals())
-def test_every_event_that_makes_an_unavailable_one_try_again_has_a_reason(event: Event) -> None:
+def test_every_event_that_makes_an_unavailable_dispatch_retry_has_a_reason(event: Event) -> None:
     counters = Counters(mode=Mode.ENFORCE)
     change = Transition(before=dispatch(State.UNAVAILABLE), after=dispatch(State.CREATING), event=event)
     counters.take([change])
@@ -73,7 +73,7 @@ def test_a_successor_that_waits_is_neither_intended_nor_a_restart() -> None:
     assert (counters.intended.total(), counters.restarts.total()) == (0, 0)
 
 
-def test_a_removal_that_only_the_tables_know_is_none() -> None:
+def test_in_observe_a_removal_is_not_counted() -> None:
     gone = Transition(before=dispatch(State.ENDING), after=dispatch(State.ENDED), event=Event.REMOVED)
     counts = []
     for mode in (Mode.OBSERVE, Mode.REUSE, Mode.ENFORCE):
@@ -83,7 +83,7 @@ def test_a_removal_that_only_the_tables_know_is_none() -> None:
     assert counts == [0, 1, 1]
 
 
-def test_creations_in_a_row() -> None:
+def test_failed_creations_in_a_row_start_again_after_a_success() -> None:
     counters = Counters(mode=Mode.ENFORCE)
     seen = []
     outcomes: list[AbstractContextManager[Any]] = [
@@ -100,7 +100,7 @@ def test_creations_in_a_row() -> None:
     assert counters.creation_failures == {"livekit_refused": 2}
 
 
-def test_lines_of_the_log() -> None:
+def test_log_lines_by_level_and_result() -> None:
     counts = LogCounts(
         written=Counter(info=3, error=1), dropped=Counter(debug=2), aggregated=Counter(warning=5)
     )
@@ -114,3 +114,26 @@ def test_lines_of_the_log() -> None:
     assert (value("debug", "dropped"), value("warning", "aggregated")) == (2, 5)
     counts.dropped["debug"] += 1
     assert value("debug", "dropped") == 3
+
+
+def test_a_suppressed_action_on_a_subject_counts_once() -> None:
+    suppressed = SuppressedActions()
+    for subject in ("row", "row", "another"):
+        suppressed.note("remove", subject)
+    assert suppressed.counts == {"remove": 2}
+
+
+def test_a_suppressed_action_without_a_subject_counts_each_time() -> None:
+    suppressed = SuppressedActions()
+    for _ in range(3):
+        suppressed.count("reuse")
+    assert suppressed.counts == {"reuse": 3}
+
+
+def test_suppressed_actions_remember_a_bounded_number_of_subjects() -> None:
+    suppressed = SuppressedActions()
+    for number in range(20_000):
+        suppressed.note("remove", str(number))
+    suppressed.note("remove", "19999")
+    assert suppressed.counts == {"remove": 20_000}
+    assert len(suppressed._noted) == 10_000

@@ -1,4 +1,4 @@
-"""Webhooks, snapshots, intents and signals, folded over the rows of their rooms."""
+"""Webhooks, snapshots, intents and signals, applied to the rows of their rooms."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -60,7 +60,7 @@ STRANGER = structs.replace(AGENT, sid="PA_strange", identity="agent-AJ_9", agent
 
 @dataclass
 class Tables:
-    """What the database would hold, read and written back as `app.batch` does it."""
+    """The rows of the database, read and written as `app.database.loading` does."""
 
     rooms: dict[str, TrackedRoom] = field(default_factory=dict)
     participants: dict[str, TrackedParticipant] = field(default_factory=dict)
@@ -71,7 +71,7 @@ class Tables:
 
     def commit(self, *changes: Change) -> list[Outcome]:
         unit = self._load(changes)
-        outcomes = [unit.take(change) for change in changes]
+        outcomes = [unit.apply(change) for change in changes]
         self.rooms |= unit.rooms
         for sid, participant in unit.participants.items():
             # No table has a column for these two.
@@ -80,7 +80,7 @@ class Tables:
         self.events |= set(unit.new_events)
         return outcomes
 
-    def take(self, change: Change) -> Outcome:
+    def apply(self, change: Change) -> Outcome:
         return self.commit(change)[0]
 
     def _load(self, changes: Sequence[Change]) -> UnitOfWork:
@@ -203,9 +203,9 @@ def test_joins_and_leaves_are_counted() -> None:
 
 def test_a_repeated_webhook_changes_nothing() -> None:
     made, event = tables(dispatch()), joined(ANN)
-    made.take(event)
+    made.apply(event)
     before = made.row()
-    outcome = made.take(event)
+    outcome = made.apply(event)
     assert not outcome.applied
     assert (made.row(), made.people(ROOM)) == (before, 1)
 
@@ -216,30 +216,30 @@ def test_the_same_fact_under_another_event_id_changes_nothing() -> None:
     assert made.people(ROOM) == made.row().participant_count == 1
 
 
-def test_whoever_has_left_cannot_leave_again() -> None:
-    """As when a snapshot missed them first, and the webhook comes after all."""
+def test_a_second_leave_of_a_participant_changes_nothing() -> None:
+    """A snapshot can report the leave before its webhook arrives."""
     made = tables(dispatch(State.ACTIVE), present=[ANN, BOB])
-    made.take(left(ANN))
-    assert not made.take(left(ANN)).applied
+    made.apply(left(ANN))
+    assert not made.apply(left(ANN)).applied
     assert made.people(ROOM) == made.row().participant_count == 1
 
 
 def test_a_leave_that_comes_before_its_join_wins() -> None:
     made = tables()
-    made.take(left(ANN))
-    outcome = made.take(joined(ANN))
+    made.apply(left(ANN))
+    outcome = made.apply(joined(ANN))
     assert not outcome.applied
     assert made.people(ROOM) == 0
 
 
-def test_a_refresh_is_a_leave_and_a_join_under_another_sid() -> None:
+def test_a_page_refresh_keeps_the_dispatch_active() -> None:
     made = tables(dispatch(State.ACTIVE), present=[ANN])
     made.commit(joined(structs.replace(ANN, sid="PA_ann2")), left(ANN))
     assert made.row().state is State.ACTIVE
     assert made.row().participant_count == 1
 
 
-def test_the_identity_of_a_person_is_not_kept() -> None:
+def test_the_identity_of_a_person_is_not_stored() -> None:
     made = tables(present=[structs.replace(ANN, identity="ann@example.com")])
     assert made.participants[ANN.sid].identity is None
 
@@ -247,9 +247,9 @@ def test_the_identity_of_a_person_is_not_kept() -> None:
 # Instances of a room
 
 
-def test_a_newer_instance_ends_what_the_old_one_had() -> None:
+def test_a_newer_instance_of_a_room_ends_the_old_ones_dispatches() -> None:
     made = tables(dispatch(State.ACTIVE), present=[ANN])
-    made.take(started(NEW))
+    made.apply(started(NEW))
     assert (made.row().state, made.row().end_reason) == (State.ENDED, EndReason.ROOM_FINISHED)
     assert (made.rooms["room"].sid, made.people(NEW)) == ("RM_new", 0)
 
@@ -257,10 +257,10 @@ def test_a_newer_instance_ends_what_the_old_one_had() -> None:
 @pytest.mark.parametrize(
     "stale", [joined(CARL, OLD), left(ANN, room=OLD), left(AGENT, room=OLD), started(OLD), finished(OLD)]
 )
-def test_an_event_of_an_old_instance_does_not_touch_the_new_one(stale: RoomEvent) -> None:
+def test_an_event_of_an_older_instance_does_not_change_the_current_one(stale: RoomEvent) -> None:
     made = tables(dispatch(State.ACTIVE), present=[ANN])
     before = (dict(made.rooms), dict(made.participants), dict(made.dispatches))
-    outcome = made.take(stale)
+    outcome = made.apply(stale)
     assert not outcome.applied
     assert not outcome.transitions
     assert not outcome.effects
@@ -269,20 +269,20 @@ def test_an_event_of_an_old_instance_does_not_touch_the_new_one(stale: RoomEvent
 
 def test_a_finished_room_stays_finished() -> None:
     made = tables(present=[ANN])
-    made.take(finished())
+    made.apply(finished())
     outcomes = made.commit(joined(BOB), started(), finished(), left(ANN))
     assert not any(outcome.applied for outcome in outcomes)
     assert made.rooms["room"].finished_at == NOW
 
 
-def test_a_room_that_finished_before_it_was_known_to_start_is_remembered_as_finished() -> None:
+def test_a_room_whose_finish_arrives_before_its_start_stays_finished() -> None:
     made = Tables()
     made.commit(finished(), started(), joined(ANN))
     assert made.rooms["room"].finished_at == NOW
     assert made.people(ROOM) == 0
 
 
-def test_what_happens_in_one_room_does_not_touch_another() -> None:
+def test_an_event_in_one_room_does_not_change_another() -> None:
     made = tables(dispatch(State.ACTIVE), present=[ANN])
     before = made.row()
     made.commit(started(OTHER), joined(BOB, OTHER), finished(OTHER))
@@ -294,7 +294,7 @@ def test_what_happens_in_one_room_does_not_touch_another() -> None:
 
 @dataclass(frozen=True)
 class World:
-    """A state of the tables, and the events that come upon it."""
+    """A state of the tables, and the events applied to it."""
 
     start: tuple[Dispatch, ...]
     present: tuple[Participant, ...]
@@ -302,7 +302,7 @@ class World:
 
 
 def _view(made: Tables) -> object:
-    """What has to be the same: who is in, and every dispatch that has not ended, without ids and versions."""
+    """What must be equal: the presence, and the open dispatches without their ids and versions."""
     return (
         {name: (room.sid, room.finished_at) for name, room in made.rooms.items()},
         {name: 0 if room.finished_at else made.people(room) for name, room in made.rooms.items()},
@@ -336,13 +336,13 @@ def worlds(draw: st.DrawFn) -> World:
         replace(row, state=State.IDLE) if row.state is State.ACTIVE and not present else row for row in start
     )
     people = [ANN, BOB, CARL, structs.replace(ANN, sid="PA_ann2")]
-    # Before LiveKit's answer is stored nothing says whose an agent is: see the docstring of the test.
+    # Before LiveKit's answer is stored, an agent cannot be matched: see the docstring of the test.
     unanswered = any(row.state in (State.CREATING, State.UNAVAILABLE) for row in start)
     second = structs.replace(AGENT, sid="PA_second", identity="agent-AJ_2", agent_name="second")
-    comers = [*people, EGRESS, STRANGER, *([] if unanswered else [AGENT, second])]
+    participants = [*people, EGRESS, STRANGER, *([] if unanswered else [AGENT, second])]
     events: list[RoomEvent] = []
     reason = st.sampled_from(["CLIENT_INITIATED", "CONNECTION_TIMEOUT", "DUPLICATE_IDENTITY", "ROOM_CLOSED"])
-    for participant in comers:
+    for participant in participants:
         stays = draw(st.sampled_from(["absent", "in", "in and out", "out"]))
         if stays.startswith("in"):
             events.append(joined(participant))
@@ -372,15 +372,15 @@ def _play(world: World, batches: Sequence[Sequence[RoomEvent]]) -> object:
 
 @settings(max_examples=300, deadline=None)
 @given(world=worlds(), data=st.data())
-def test_any_order_repetition_and_batching_of_the_same_webhooks_gives_one_state(
+def test_any_order_repetition_and_batching_of_the_same_webhooks_has_the_same_result(
     world: World, data: st.DataObject
 ) -> None:
     """Promise 4.
 
-    Left out are the two cases in which the order of arrival does decide, for seconds. While LiveKit's answer
-    is not stored, an agent that leaves before it came is nobody's, and the join watchdog finds out. Where
-    people wait for an unavailable agent, it is tried at once if the room was empty for a moment, else at its
-    retry.
+    Two cases are left out, in which the order of arrival matters for some seconds. While LiveKit's answer is
+    not stored, an agent whose leave arrives before its join is not assigned, and the join watchdog ends its
+    dispatch. If people wait for an unavailable agent, it is retried at once when the room was briefly empty,
+    else at its deadline.
     """
     expected = _play(world, [world.events])
     again = data.draw(st.lists(st.sampled_from(world.events), max_size=4)) if world.events else []
@@ -393,42 +393,42 @@ def test_any_order_repetition_and_batching_of_the_same_webhooks_gives_one_state(
 # Agents
 
 
-def test_an_agent_is_given_to_the_dispatch_that_waits_for_its_name() -> None:
+def test_an_agent_is_assigned_to_the_dispatch_that_waits_for_its_name() -> None:
     made = tables(dispatch(), dispatch(id="second", dispatch_id="AD_2", agent_name="another"))
-    outcome = made.take(joined(STRANGER))
+    outcome = made.apply(joined(STRANGER))
     assert not outcome.stranger
     assert made.row("second").agent_identity == STRANGER.identity
     assert made.row("second").state is State.IDLE
     assert made.row().state is State.STARTING
 
 
-def test_an_agent_that_is_older_than_the_dispatch_is_another_ones() -> None:
+def test_an_agent_older_than_the_dispatch_is_not_assigned_to_it() -> None:
     made = tables(dispatch())
-    outcome = made.take(joined(OLD_AGENT))
+    outcome = made.apply(joined(OLD_AGENT))
     assert outcome.stranger
     assert made.row().state is State.STARTING
 
 
-def test_an_agent_may_be_up_to_the_grain_of_livekits_clock_older() -> None:
-    """A dispatch has nanoseconds, a participant milliseconds: the same instant may read as earlier."""
+def test_an_agent_may_be_older_by_the_resolution_of_livekits_clock() -> None:
+    """LiveKit gives a dispatch's time in ns and a participant's in ms: one instant may look earlier."""
     made = tables(dispatch())
-    made.take(joined(structs.replace(AGENT, joined_at=DISPATCHED_AT - 1_000)))
+    made.apply(joined(structs.replace(AGENT, joined_at=DISPATCHED_AT - 1_000)))
     assert made.row().state is State.IDLE
     made = tables(dispatch())
-    assert made.take(joined(structs.replace(AGENT, joined_at=DISPATCHED_AT - 1_001))).stranger
+    assert made.apply(joined(structs.replace(AGENT, joined_at=DISPATCHED_AT - 1_001))).stranger
 
 
-def test_an_agent_that_nobody_waits_for_is_a_stranger() -> None:
+def test_an_agent_that_no_dispatch_waits_for_is_a_stranger() -> None:
     assert (
         tables(dispatch(State.IDLE))
-        .take(joined(structs.replace(AGENT, sid="PA_2", identity="agent-AJ_2")))
+        .apply(joined(structs.replace(AGENT, sid="PA_2", identity="agent-AJ_2")))
         .stranger
     )
-    assert tables().take(joined(AGENT)).stranger
-    assert tables(dispatch()).take(joined(STRANGER)).stranger
+    assert tables().apply(joined(AGENT)).stranger
+    assert tables(dispatch()).apply(joined(STRANGER)).stranger
 
 
-def test_people_and_egress_are_no_strangers() -> None:
+def test_people_and_egress_are_not_strangers() -> None:
     assert not any(outcome.stranger for outcome in tables().commit(joined(ANN), joined(EGRESS)))
 
 
@@ -446,55 +446,55 @@ def test_people_and_egress_are_no_strangers() -> None:
         ("ROOM_DELETED", "worker_shutdown", State.ENDED, EndReason.ROOM_FINISHED),
     ],
 )
-def test_why_an_agent_left_decides_what_becomes_of_its_dispatch(
+def test_the_leave_reason_of_an_agent_decides_the_state_of_its_dispatch(
     reason: str, leaving: str | None, state: State, end_reason: EndReason
 ) -> None:
     made = tables(dispatch(State.ACTIVE), present=[ANN])
-    made.take(left(structs.replace(AGENT, leaving=leaving), reason))
+    made.apply(left(structs.replace(AGENT, leaving=leaving), reason))
     assert (made.row().state, made.row().end_reason) == (state, end_reason)
 
 
-def test_an_agent_that_died_with_people_in_has_a_successor_to_be_created() -> None:
+def test_an_agent_that_died_with_people_in_the_room_gets_a_successor() -> None:
     made = tables(dispatch(State.ACTIVE), present=[ANN])
-    outcome = made.take(left(AGENT, "CONNECTION_TIMEOUT"))
+    outcome = made.apply(left(AGENT, "CONNECTION_TIMEOUT"))
     assert made.live().state is State.CREATING
     assert made.live().succeeds == "row"
     assert outcome.effects == ((Effect.REMOVE, made.row()), (Effect.CREATE, made.live()))
 
 
-def test_the_leave_of_an_agent_whose_join_was_lost_counts_as_both() -> None:
+def test_the_leave_of_an_agent_whose_join_was_lost_counts_as_join_and_leave() -> None:
     made = tables(dispatch(attempt=3))
-    made.take(left(AGENT, "CONNECTION_TIMEOUT"))
+    made.apply(left(AGENT, "CONNECTION_TIMEOUT"))
     assert (made.row().state, made.row().end_reason) == (State.ENDING, EndReason.AGENT_FAILED)
     assert (made.row().agent_identity, made.row().attempt) == (AGENT.identity, 1)
 
 
-def test_an_agent_that_comes_late_to_a_dispatch_that_was_given_up_is_not_its_successors() -> None:
+def test_a_late_agent_of_an_ending_dispatch_is_not_assigned_to_the_successor() -> None:
     made = tables(dispatch(), present=[ANN])
-    made.take(Advance(room_name="room", row_id="row", signal=Signal(event=Event.UNTAKEN)))
+    made.apply(Advance(room_name="room", row_id="row", signal=Signal(event=Event.UNTAKEN)))
     assert (made.row().state, made.live().succeeds) == (State.ENDING, "row")
 
-    outcome = made.take(joined(AGENT))
+    outcome = made.apply(joined(AGENT))
 
-    # It goes with the dispatch that it came for; its leave is not to be taken for the end of the other.
+    # The agent is removed with its own dispatch; its leave must not end the successor.
     assert outcome.stranger
     assert made.live().agent_identity is None
-    made.take(left(AGENT))
+    made.apply(left(AGENT))
     assert made.live().state is State.CREATING
 
 
-def test_an_agent_that_is_faster_than_the_word_of_its_dispatch_is_its_all_the_same() -> None:
+def test_an_agent_that_joins_before_livekits_answer_is_assigned_to_its_dispatch() -> None:
     made = tables(dispatch(State.ACTIVE), present=[ANN])
-    made.take(left(AGENT, "CONNECTION_TIMEOUT"))
+    made.apply(left(AGENT, "CONNECTION_TIMEOUT"))
     late = structs.replace(AGENT, sid="PA_next", identity="agent-AJ_2", joined_at=NOW)
-    made.take(joined(late))
+    made.apply(joined(late))
     assert made.live().agent_identity == late.identity
 
 
-@pytest.mark.parametrize("passer", [OLD_AGENT, STRANGER])
-def test_the_leave_of_another_agent_is_not_taken_for_ours(passer: Participant) -> None:
+@pytest.mark.parametrize("unrelated", [OLD_AGENT, STRANGER])
+def test_the_leave_of_an_unrelated_agent_does_not_change_the_dispatch(unrelated: Participant) -> None:
     made = tables(dispatch())
-    made.take(left(passer))
+    made.apply(left(unrelated))
     assert made.row().state is State.STARTING
 
 
@@ -502,21 +502,21 @@ def test_the_leave_of_another_agent_is_not_taken_for_ours(passer: Participant) -
 
 
 def snapshot(made: Tables, *participants: Participant, room: Room | None = ROOM, age: int = 0) -> Snapshot:
-    """What LiveKit says now, or said `age` changes of presence ago."""
+    """What LiveKit lists now, or listed `age` changes of presence ago."""
     generation = made.rooms["room"].generation - age if "room" in made.rooms else 0
     return Snapshot(room_name="room", room=room, participants=participants, generation=generation)
 
 
 def test_a_snapshot_adds_a_missed_join() -> None:
     made = tables(dispatch(State.IDLE))
-    outcome = made.take(snapshot(made, AGENT, ANN))
+    outcome = made.apply(snapshot(made, AGENT, ANN))
     assert outcome.drift == {"missed_join": 1}
     assert (made.row().state, made.row().participant_count) == (State.ACTIVE, 1)
 
 
 def test_a_snapshot_adds_a_missed_leave_that_may_have_closed_the_session() -> None:
     made = tables(dispatch(State.ACTIVE), present=[ANN])
-    outcome = made.take(snapshot(made, AGENT))
+    outcome = made.apply(snapshot(made, AGENT))
     assert outcome.drift == {"missed_leave": 1}
     assert made.row().state is State.IDLE
     assert made.row().ttl_expires_at == NOW + POLICY.ttl_us
@@ -524,163 +524,163 @@ def test_a_snapshot_adds_a_missed_leave_that_may_have_closed_the_session() -> No
     assert MISSED in CLOSING_LEAVES
 
 
-def test_a_snapshot_that_agrees_changes_nothing() -> None:
+def test_a_snapshot_without_differences_changes_nothing() -> None:
     made = tables(dispatch(State.ACTIVE), present=[ANN])
-    outcome = made.take(snapshot(made, AGENT, ANN))
+    outcome = made.apply(snapshot(made, AGENT, ANN))
     assert (outcome.drift, outcome.transitions, outcome.stranger) == ({}, (), False)
 
 
-def test_a_snapshot_never_brings_back_who_left_meanwhile() -> None:
+def test_a_stale_snapshot_does_not_restore_a_participant_that_left() -> None:
     made = tables(dispatch(State.ACTIVE), present=[ANN])
     stale = snapshot(made, AGENT, ANN)
-    made.take(left(ANN))
-    made.take(stale)
+    made.apply(left(ANN))
+    made.apply(stale)
     assert (made.row().state, made.people(ROOM)) == (State.IDLE, 0)
 
 
-def test_a_snapshot_never_removes_who_came_meanwhile() -> None:
+def test_a_stale_snapshot_does_not_remove_a_participant_that_joined() -> None:
     made = tables(dispatch(State.IDLE))
     stale = snapshot(made, AGENT)
-    made.take(joined(ANN))
-    outcome = made.take(stale)
+    made.apply(joined(ANN))
+    outcome = made.apply(stale)
     assert outcome.drift == {}
     assert made.row().state is State.ACTIVE
 
 
-def test_a_snapshot_never_ends_an_agent_that_came_meanwhile() -> None:
+def test_a_stale_snapshot_does_not_end_an_agent_that_joined() -> None:
     made = tables(dispatch())
     stale = snapshot(made)
-    made.take(joined(AGENT))
-    made.take(stale)
+    made.apply(joined(AGENT))
+    made.apply(stale)
     assert made.row().state is State.IDLE
 
 
-def test_a_snapshot_in_the_same_batch_as_the_news_is_still_older_than_it() -> None:
+def test_a_snapshot_is_older_than_a_join_in_the_same_batch() -> None:
     made = tables(dispatch(State.IDLE))
     made.commit(joined(ANN), snapshot(made, AGENT))
     assert made.row().state is State.ACTIVE
 
 
-def test_a_snapshot_without_the_room_ends_it() -> None:
+def test_a_snapshot_without_the_room_ends_the_room() -> None:
     made = tables(dispatch(State.ACTIVE), present=[ANN])
-    outcome = made.take(snapshot(made, room=None))
+    outcome = made.apply(snapshot(made, room=None))
     assert outcome.drift == {"room_gone": 1}
     assert (made.row().state, made.row().end_reason) == (State.ENDED, EndReason.ROOM_FINISHED)
 
 
-def test_a_snapshot_without_the_room_is_not_believed_when_somebody_has_come_since() -> None:
+def test_a_stale_snapshot_without_the_room_is_ignored_after_a_join() -> None:
     made = tables(dispatch(State.IDLE))
     stale = snapshot(made, room=None)
-    made.take(joined(ANN))
-    assert not made.take(stale).applied
+    made.apply(joined(ANN))
+    assert not made.apply(stale).applied
     assert made.row().state is State.ACTIVE
 
 
-def test_a_snapshot_of_a_room_that_has_finished_since_is_not_believed() -> None:
+def test_a_stale_snapshot_is_ignored_after_the_room_finished() -> None:
     made = tables(present=[ANN])
     stale = snapshot(made, ANN, BOB)
-    made.take(finished())
-    assert not made.take(stale).applied
+    made.apply(finished())
+    assert not made.apply(stale).applied
     assert BOB.sid not in made.participants
 
 
-def test_a_snapshot_of_a_newer_instance_begins_it() -> None:
+def test_a_snapshot_of_a_newer_instance_starts_it() -> None:
     made = tables(dispatch(State.ACTIVE), present=[ANN])
-    made.take(snapshot(made, BOB, room=NEW))
+    made.apply(snapshot(made, BOB, room=NEW))
     assert (made.row().state, made.rooms["room"].sid, made.people(NEW)) == (State.ENDED, "RM_new", 1)
 
 
-def test_a_snapshot_of_an_older_instance_is_not_believed() -> None:
+def test_a_snapshot_of_an_older_instance_is_ignored() -> None:
     made = tables(dispatch(State.ACTIVE), present=[ANN])
-    assert not made.take(snapshot(made, CARL, room=OLD)).applied
+    assert not made.apply(snapshot(made, CARL, room=OLD)).applied
     assert made.row().state is State.ACTIVE
 
 
-def test_a_snapshot_finds_the_agent_gone() -> None:
+def test_a_snapshot_without_the_agent_ends_its_dispatch() -> None:
     made = tables(dispatch(State.ACTIVE), present=[ANN])
-    made.take(snapshot(made, ANN))
+    made.apply(snapshot(made, ANN))
     assert (made.row().state, made.row().end_reason) == (State.ENDING, EndReason.AGENT_FAILED)
     assert made.live().state is State.CREATING
 
 
-def test_a_snapshot_finds_the_agent_gone_although_nobody_saw_it_come() -> None:
-    """As for one that was adopted, and left before its presence was ever read."""
+def test_a_snapshot_without_the_agent_ends_a_dispatch_whose_join_was_never_seen() -> None:
+    """An adopted agent can leave before its presence was ever read."""
     made = tables()
     made.dispatches["row"] = dispatch(State.IDLE)
-    made.take(snapshot(made))
+    made.apply(snapshot(made))
     assert made.row().end_reason is EndReason.AGENT_FAILED
 
 
 AGENT_AGAIN = structs.replace(AGENT, sid="PA_agent_again", joined_at=DISPATCHED_AT + 60 * SECOND_US)
 
 
-def test_an_agent_that_reconnects_stays_its_dispatchs() -> None:
-    """A full reconnect is a new sid under the old identity; LiveKit ends the old one as a duplicate."""
+def test_an_agent_that_reconnects_stays_assigned_to_its_dispatch() -> None:
+    """A full reconnect has a new sid and the old identity; LiveKit ends the old one as a duplicate."""
     made = tables(dispatch(State.ACTIVE), present=[ANN, AGENT])
-    made.take(left(AGENT, "DUPLICATE_IDENTITY"))
-    assert not made.take(joined(AGENT_AGAIN)).stranger
+    made.apply(left(AGENT, "DUPLICATE_IDENTITY"))
+    assert not made.apply(joined(AGENT_AGAIN)).stranger
     assert made.row().state is State.ACTIVE
-    made.take(left(AGENT_AGAIN, "CONNECTION_TIMEOUT"))
+    made.apply(left(AGENT_AGAIN, "CONNECTION_TIMEOUT"))
     assert made.row().end_reason is EndReason.AGENT_FAILED
 
 
-def test_a_snapshot_sees_that_an_agent_has_reconnected() -> None:
+def test_a_snapshot_with_a_reconnected_agent_keeps_the_dispatch_active() -> None:
     made = tables(dispatch(State.ACTIVE), present=[ANN, AGENT])
-    made.take(snapshot(made, ANN, AGENT_AGAIN))
+    made.apply(snapshot(made, ANN, AGENT_AGAIN))
     assert made.row().state is State.ACTIVE
 
 
-def test_a_snapshot_gives_an_agent_to_the_dispatch_that_was_late() -> None:
-    """Its join was a stranger's when it came, since the row was not there yet."""
+def test_a_snapshot_assigns_an_agent_that_joined_before_the_row_existed() -> None:
+    """At its join the agent was a stranger, because the row did not exist yet."""
     made = tables()
-    assert made.take(joined(AGENT)).stranger
+    assert made.apply(joined(AGENT)).stranger
     made.dispatches["row"] = dispatch()
-    outcome = made.take(snapshot(made, AGENT))
+    outcome = made.apply(snapshot(made, AGENT))
     assert not outcome.stranger
     assert made.row().state is State.IDLE
 
 
-def test_a_snapshot_does_not_give_an_older_agent_to_a_dispatch() -> None:
+def test_a_snapshot_does_not_assign_an_older_agent_to_a_dispatch() -> None:
     made = tables(dispatch())
-    made.take(joined(OLD_AGENT))
-    outcome = made.take(snapshot(made, OLD_AGENT))
+    made.apply(joined(OLD_AGENT))
+    outcome = made.apply(snapshot(made, OLD_AGENT))
     assert outcome.stranger
     assert made.row().state is State.STARTING
 
 
-def test_a_snapshot_brings_a_wrong_count_back() -> None:
+def test_a_snapshot_corrects_a_wrong_count() -> None:
     made = tables(dispatch(State.ACTIVE), present=[ANN])
     made.dispatches["row"] = replace(made.row(), participant_count=5)
-    made.take(snapshot(made, AGENT, ANN))
+    made.apply(snapshot(made, AGENT, ANN))
     assert made.row().participant_count == 1
 
 
 @dataclass
 class Reality:
-    """LiveKit as it is, its webhooks under way, and readings of it that are not committed yet."""
+    """The state of LiveKit, its undelivered webhooks, and snapshots that are not committed yet."""
 
     made: Tables = field(default_factory=lambda: tables(dispatch(State.IDLE)))
     inside: list[Participant] = field(default_factory=list)
     on_the_way: list[RoomEvent] = field(default_factory=list)
     readings: list[Snapshot] = field(default_factory=list)
-    came: int = 0
+    joins: int = 0
 
     def do(self, act: str, which: int) -> None:
         match act:
-            case "come":
-                self.came += 1
-                self.inside.append(Participant(sid=f"PA_{self.came}", kind=ParticipantKind.PERSON))
+            case "join":
+                self.joins += 1
+                self.inside.append(Participant(sid=f"PA_{self.joins}", kind=ParticipantKind.PERSON))
                 self.on_the_way.append(joined(self.inside[-1]))
-            case "go" if self.inside:
+            case "leave" if self.inside:
                 self.on_the_way.append(left(self.inside.pop(which % len(self.inside))))
             case "deliver" if self.on_the_way:
-                self.made.take(self.on_the_way.pop(which % len(self.on_the_way)))
+                self.made.apply(self.on_the_way.pop(which % len(self.on_the_way)))
             case "lose" if self.on_the_way:
                 self.on_the_way.pop(which % len(self.on_the_way))
             case "read":
                 self.readings.append(snapshot(self.made, AGENT, *self.inside))
             case "commit" if self.readings:
-                self.made.take(self.readings.pop(which % len(self.readings)))
+                self.made.apply(self.readings.pop(which % len(self.readings)))
 
     def is_known(self) -> bool:
         row = self.made.row()
@@ -697,9 +697,9 @@ def acts(*names: str) -> st.SearchStrategy[list[tuple[str, int]]]:
 
 
 @settings(deadline=None)
-@given(steps=acts("come", "come", "go", "deliver", "read", "commit"))
-def test_once_every_webhook_has_come_no_snapshot_has_done_harm(steps: list[tuple[str, int]]) -> None:
-    """However old the readings were when they were committed, and in whatever order all of it came."""
+@given(steps=acts("join", "join", "leave", "deliver", "read", "commit"))
+def test_stale_snapshots_leave_no_error_once_every_webhook_has_arrived(steps: list[tuple[str, int]]) -> None:
+    """This holds for snapshots of any age, in any order of arrival."""
     reality = Reality()
     for act, which in steps:
         reality.do(act, which)
@@ -711,8 +711,8 @@ def test_once_every_webhook_has_come_no_snapshot_has_done_harm(steps: list[tuple
 
 
 @settings(deadline=None)
-@given(steps=acts("come", "come", "go", "deliver", "lose", "read", "commit"))
-def test_whatever_was_lost_one_fresh_snapshot_restores_the_truth(steps: list[tuple[str, int]]) -> None:
+@given(steps=acts("join", "join", "leave", "deliver", "lose", "read", "commit"))
+def test_one_fresh_snapshot_corrects_any_lost_webhooks(steps: list[tuple[str, int]]) -> None:
     reality = Reality()
     for act, which in steps:
         reality.do(act, which)
@@ -725,23 +725,23 @@ def test_whatever_was_lost_one_fresh_snapshot_restores_the_truth(steps: list[tup
 # Intents
 
 
-def test_an_intent_opens_a_dispatch_with_the_people_that_are_in() -> None:
+def test_an_intent_opens_a_dispatch_with_the_count_of_people() -> None:
     made = tables(present=[ANN, BOB])
-    outcome = made.take(Intent(dispatch=replace(dispatch(State.CREATING), id="mine"), room=ROOM))
+    outcome = made.apply(Intent(dispatch=replace(dispatch(State.CREATING), id="mine"), room=ROOM))
     assert outcome.applied
     assert outcome.dispatch == made.live()
     assert (made.live().id, made.live().participant_count) == ("mine", 2)
     assert made.live().retry_at == NOW + POLICY.lease_us
 
 
-def test_an_intent_finds_the_dispatch_that_stands() -> None:
+def test_an_intent_returns_an_existing_live_dispatch() -> None:
     made = tables(dispatch(State.IDLE))
-    outcome = made.take(Intent(dispatch=replace(dispatch(State.CREATING), id="mine"), room=ROOM))
+    outcome = made.apply(Intent(dispatch=replace(dispatch(State.CREATING), id="mine"), room=ROOM))
     assert (outcome.applied, outcome.dispatch) == (False, made.row())
     assert "mine" not in made.dispatches
 
 
-def test_of_two_intents_in_one_batch_the_first_stands() -> None:
+def test_the_first_of_two_intents_in_one_batch_wins() -> None:
     made = tables()
     first, second = (Intent(dispatch=dispatch(State.CREATING, id=name), room=ROOM) for name in ("one", "two"))
     outcomes = made.commit(first, second)
@@ -749,27 +749,27 @@ def test_of_two_intents_in_one_batch_the_first_stands() -> None:
     assert {outcome.dispatch.id for outcome in outcomes if outcome.dispatch} == {"one"}
 
 
-def test_an_intent_does_not_mind_one_that_is_ending() -> None:
+def test_an_intent_ignores_an_ending_dispatch() -> None:
     made = tables(dispatch(State.ENDING, end_reason=EndReason.REQUESTED))
-    assert made.take(Intent(dispatch=dispatch(State.CREATING, id="mine"), room=ROOM)).applied
+    assert made.apply(Intent(dispatch=dispatch(State.CREATING, id="mine"), room=ROOM)).applied
     assert made.live().id == "mine"
 
 
 @pytest.mark.parametrize("room", [OLD, ROOM])
-def test_an_intent_for_a_room_that_is_over_is_not_taken(room: Room) -> None:
+def test_an_intent_for_a_finished_room_is_not_applied(room: Room) -> None:
     made = tables()
-    made.take(finished())
-    outcome = made.take(Intent(dispatch=dispatch(State.CREATING, id="mine"), room=room))
+    made.apply(finished())
+    outcome = made.apply(Intent(dispatch=dispatch(State.CREATING, id="mine"), room=room))
     assert (outcome.applied, outcome.dispatch, made.dispatches) == (False, None, {})
 
 
-def test_an_intent_that_livekit_holds_already_is_one_state_on() -> None:
+def test_an_intent_for_an_adopted_dispatch_skips_creating() -> None:
     made = tables(present=[ANN])
     adopted = replace(dispatch(State.CREATING), dispatch_id="AD_7", dispatched_at=DISPATCHED_AT)
-    assert made.take(Intent(dispatch=adopted, room=ROOM)).applied
+    assert made.apply(Intent(dispatch=adopted, room=ROOM)).applied
     assert made.live().state is State.STARTING
     made = tables(present=[ANN])
-    made.take(Intent(dispatch=replace(adopted, agent_identity="agent-AJ_7"), room=ROOM))
+    made.apply(Intent(dispatch=replace(adopted, agent_identity="agent-AJ_7"), room=ROOM))
     assert made.live().state is State.ACTIVE
 
 
@@ -780,9 +780,9 @@ def advance(event: Event, *, version: int | None = None, people: int | None = No
     return Advance(room_name="room", row_id="row", signal=Signal(event=event, people=people), version=version)
 
 
-def test_a_signal_for_the_version_that_it_is_about_is_applied() -> None:
+def test_a_signal_for_the_current_version_is_applied() -> None:
     made = tables(dispatch(State.IDLE))
-    outcome = made.take(advance(Event.REFUTED, version=made.row().version))
+    outcome = made.apply(advance(Event.REFUTED, version=made.row().version))
     assert outcome.applied
     assert outcome.dispatch == made.row()
     assert made.row().end_reason is EndReason.REPLACED
@@ -791,40 +791,40 @@ def test_a_signal_for_the_version_that_it_is_about_is_applied() -> None:
 def test_a_signal_for_an_older_version_is_not_applied() -> None:
     made = tables(dispatch(State.IDLE))
     version = made.row().version
-    made.take(joined(ANN))
-    outcome = made.take(advance(Event.REFUTED, version=version))
+    made.apply(joined(ANN))
+    outcome = made.apply(advance(Event.REFUTED, version=version))
     assert (outcome.applied, outcome.effects, outcome.dispatch) == (False, (), made.row())
     assert made.row().state is State.ACTIVE
 
 
-def test_a_signal_without_a_version_is_for_any() -> None:
+def test_a_signal_without_a_version_is_applied_at_any_version() -> None:
     made = tables(dispatch(State.IDLE))
-    made.take(joined(ANN))
-    assert made.take(advance(Event.END_REQUESTED)).applied
+    made.apply(joined(ANN))
+    assert made.apply(advance(Event.END_REQUESTED)).applied
 
 
-def test_a_signal_for_one_that_is_over_finds_nothing() -> None:
+def test_a_signal_for_an_ended_dispatch_is_not_applied() -> None:
     made = tables(dispatch(State.IDLE))
-    made.take(finished())
-    assert made.take(advance(Event.REUSED)) == Outcome(applied=False)
+    made.apply(finished())
+    assert made.apply(advance(Event.REUSED)) == Outcome(applied=False)
 
 
-def test_a_timer_reads_its_row_again_before_it_acts() -> None:
+def test_a_timer_reads_its_row_again_before_it_is_applied() -> None:
     made = tables(dispatch(State.IDLE))
     made.now = NOW + POLICY.ttl_us
-    made.take(joined(ANN))
-    outcome = made.take(Due(room_name="room", row_id="row"))
+    made.apply(joined(ANN))
+    outcome = made.apply(Due(room_name="room", row_id="row"))
     assert (outcome.applied, outcome.dispatch) == (False, made.row())
     assert made.row().state is State.ACTIVE
 
 
-def test_a_timer_that_is_too_early_does_nothing() -> None:
+def test_an_early_timer_does_nothing() -> None:
     made = tables(dispatch(State.IDLE))
     made.now = NOW + POLICY.ttl_us - 1
-    assert not made.take(Due(room_name="room", row_id="row")).applied
+    assert not made.apply(Due(room_name="room", row_id="row")).applied
 
 
-def test_a_timer_that_is_right_claims_its_row_once() -> None:
+def test_a_due_timer_claims_its_row_once() -> None:
     made = tables(dispatch(State.IDLE))
     made.now = NOW + POLICY.ttl_us
     first, second = made.commit(*[Due(room_name="room", row_id="row")] * 2)
@@ -832,24 +832,24 @@ def test_a_timer_that_is_right_claims_its_row_once() -> None:
     assert (second.applied, second.effects) == (False, ())
 
 
-def test_a_timer_of_a_row_that_is_gone_does_nothing() -> None:
-    assert tables().take(Due(room_name="room", row_id="row")) == Outcome(applied=False)
+def test_a_timer_of_a_missing_row_does_nothing() -> None:
+    assert tables().apply(Due(room_name="room", row_id="row")) == Outcome(applied=False)
 
 
 @pytest.mark.parametrize("event", [Event.OCCUPIED, Event.REMOVE_FAILED])
-def test_one_whose_place_was_taken_cannot_come_back(event: Event) -> None:
-    """Two live dispatches of one name in one room the database refuses, and the whole batch with them."""
+def test_a_replaced_dispatch_does_not_become_live_again(event: Event) -> None:
+    """The database rejects two live dispatches of one name in one room, and with them the whole batch."""
     made = tables(dispatch(State.ENDING, end_reason=EndReason.EXPIRED, agent_identity=AGENT.identity))
-    made.take(Intent(dispatch=dispatch(State.CREATING, id="mine"), room=ROOM))
-    made.take(advance(event, people=1 if event is Event.OCCUPIED else None))
+    made.apply(Intent(dispatch=dispatch(State.CREATING, id="mine"), room=ROOM))
+    made.apply(advance(event, people=1 if event is Event.OCCUPIED else None))
     assert (made.row().state, made.row().end_reason) == (State.ENDING, EndReason.REPLACED)
     assert made.live().id == "mine"
     assert made.row().due_at is not None
 
 
-def test_a_comeback_does_not_take_the_place_of_one_that_stands() -> None:
+def test_a_comeback_does_not_displace_a_live_dispatch() -> None:
     made = tables(dispatch(State.ENDING, end_reason=EndReason.EXPIRED), present=[ANN])
-    made.take(Intent(dispatch=dispatch(State.CREATING, id="mine"), room=ROOM))
-    made.take(advance(Event.REMOVED))
+    made.apply(Intent(dispatch=dispatch(State.CREATING, id="mine"), room=ROOM))
+    made.apply(advance(Event.REMOVED))
     assert made.live().id == "mine"
     assert set(made.dispatches) == {"row", "mine"}

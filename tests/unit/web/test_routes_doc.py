@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from app.config.settings import Config, Keypair
+from app.config.settings import Config
 from app.web.endpoints import Access
 from app.web.routes import api_endpoints
 
@@ -21,7 +21,8 @@ WHO = {
 }
 CONFIG = Config(
     livekit_url="ws://livekit.test",
-    livekit_key=Keypair(key="key", secret="secret"),
+    livekit_api_key="key",
+    livekit_api_secret="secret",
     agent_names=("agent",),
     database_url="",
 )

@@ -321,7 +321,7 @@ def test_a_line_of_history() -> None:
     assert _json(history_item(line)) == {
         "at": ISO,
         "event": "intent",
-        "message": "An agent was wanted in this room",
+        "message": "An agent was requested for this room",
         "fromState": None,
         "toState": "creating",
         "participantCount": 1,

@@ -4,14 +4,14 @@ import type { AgentConnection } from "../agent-connection.js";
 import { ProblemError } from "../problems.js";
 import { isAtRest, isInRoom } from "../state.js";
 
-/** What LiveKit's own session turns on where nothing is said: the microphone, heard before the room is joined. */
+/** LiveKit's default tracks of a session: the microphone, recorded before the room is joined. */
 const USUAL_TRACKS: SessionConnectOptions["tracks"] = {
   microphone: { enabled: true, publishOptions: { preConnectBuffer: true } },
 };
 
 /**
- * Connect, with the tracks that LiveKit's `session.start` turns on. Resolves in the room; rejects with a
- * ProblemError where there is no way in, and with what the browser says where a device is refused.
+ * Connects, with the tracks that LiveKit's `session.start` turns on. Resolves in the room. Rejects with a
+ * ProblemError if joining fails, and with the browser's error if it denies a device.
  */
 export async function enterRoom(
   connection: AgentConnection,
@@ -20,7 +20,7 @@ export async function enterRoom(
 ): Promise<void> {
   const { microphone, camera, screenShare } = tracks ?? {};
   const me = room.localParticipant;
-  // Also for when the room is joined again.
+  // This also applies when the room is joined again.
   void connection.setMicrophone(microphone?.enabled ?? false);
   connection.connect();
   await Promise.all([

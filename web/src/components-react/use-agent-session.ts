@@ -11,7 +11,7 @@ import type { Livekit } from "../react/livekit.js";
 import { useLivekit, type UseLivekitOptions } from "../react/use-livekit.js";
 import { enterRoom } from "./enter-room.js";
 
-/** What `useSession` takes, as far as it goes with an agent that the service gives; and where that is. */
+/** The options of `useSession` that make sense with the service's agent, and the service's own. */
 export interface UseAgentSessionOptions
   extends
     Omit<TokenSourceFetchOptions, "agentMetadata" | "deployment">,
@@ -21,15 +21,15 @@ export interface UseAgentSessionOptions
   readonly room?: Room;
 }
 
-/** A session for LiveKit's components, and what the service and this package know besides. */
+/** A session for LiveKit's components, plus what the service and this package know. */
 export type AgentSession = UseSessionReturn & { readonly lifecycle: Livekit };
 
 /**
- * `useSession` with an agent from the service: asked for before the room is joined, given back when nobody gets
- * in, and the way back in after a lost network. Give what it returns to `SessionProvider`.
+ * `useSession` with an agent from the service. The hook requests the agent before it joins the room, gives it
+ * back when nobody joins, and reconnects after a lost network. Pass the result to `SessionProvider`.
  *
- * The token source is asked for a token without an agent: `useSession` fetches one when the page is opened and
- * one when it is left, and neither is a reason to bring an agent.
+ * The token source gets a request without an agent: `useSession` fetches a token when the page is opened and
+ * another when it is left, and neither should dispatch an agent.
  */
 export function useAgentSession(
   tokenSource: TokenSourceConfigurable | TokenSourceFixed,
@@ -52,10 +52,10 @@ export function useAgentSession(
     messages,
     backoff,
     fetchCredentials: () => {
-      // One that has been used may be the reason why we are here again.
+      // A token that was used may be the reason for this retry.
       const force = fetched.current;
       fetched.current = true;
-      // A fixed source takes no notice of what it is asked for.
+      // A fixed source ignores the options.
       const source: TokenSourceConfigurable = tokenSource;
       return source.fetch(asked, force);
     },

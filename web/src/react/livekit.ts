@@ -4,14 +4,14 @@ import type { ProblemCode } from "../problems.js";
 import type { Utterance } from "../room-link.js";
 import type { ConnectionState, Microphone, Phase } from "../state.js";
 
-/** What is the matter, in words for the person and a code for you. */
+/** What is wrong: a sentence for the person and a code for the developer. */
 export interface LivekitError extends Message {
   readonly code: ProblemCode;
-  /** When it is tried again by itself, in milliseconds since the epoch; `retry()` does not wait for it. */
+  /** When the next automatic retry begins, in ms since the epoch; `retry()` does not wait for it. */
   readonly retryAt: number | null;
 }
 
-/** What a component shows and does; see the README for the states and the errors. */
+/** State and actions for a component; the README has the states and the errors. */
 export interface Livekit {
   readonly state: Phase;
   /** The state in words. */
@@ -20,23 +20,23 @@ export interface Livekit {
   /** LiveKit's `lk.agent.state`: listening, thinking, speaking, ... */
   readonly agentState: string | null;
   readonly dispatchId: string | null;
-  /** Whether the agent was there before this page asked for it. */
+  /** Whether the agent was there before this page requested it. */
   readonly reused: boolean | null;
   readonly audio: LivekitAudio;
-  /** What was said and written since the component is there; empty where LiveKit's components see to it. */
+  /** What was said and written since the component was mounted; empty if LiveKit's components handle it. */
   readonly conversation: readonly Utterance[];
   readonly roomName: string;
   readonly identity: string;
   connect(): void;
   /** Leave; the agent stays for its TTL. */
   disconnect(): Promise<void>;
-  /** Try once more, now, whatever went wrong. */
+  /** Retry now, whatever went wrong. */
   retry(): void;
   /** End the agent for everybody, and leave. Rejects with a ProblemError. */
   endAgent(): Promise<void>;
   /** Rejects when it could not be sent. */
   sendText(text: string): Promise<void>;
-  /** What all this stands on. */
+  /** The connection below. */
   readonly connection: AgentConnection;
 }
 
@@ -50,7 +50,7 @@ export interface LivekitAudio {
 
 type WithoutNames = Omit<Livekit, "roomName" | "identity">;
 
-/** A connection as it stands now, in the words of `messages`. */
+/** The current state of a connection, in the sentences of `messages`. */
 export function livekitOf(
   connection: AgentConnection,
   state: ConnectionState,
@@ -84,7 +84,7 @@ export function livekitOf(
   };
 }
 
-/** A room without a microphone is still a room: what is wrong with that comes first. */
+/** A room works without a microphone, so a problem of the connection comes first. */
 function problemShown({ problem, microphone }: ConnectionState): ProblemCode | null {
   if (problem) return problem.code;
   if (microphone === "refused") return "microphone-refused";

@@ -11,36 +11,37 @@ import { Transcript } from "../transcript.js";
 import { livekitOf, type Livekit } from "./livekit.js";
 
 export interface UseLivekitOptions {
-  /** A room of this tab's own, unless told; the same after a refresh. */
+  /** Default: this tab's own room; the same after a refresh. */
   readonly roomName?: string | undefined;
-  /** Who this is to LiveKit; made up for this tab, unless told, and the same after a refresh. */
+  /** The LiveKit identity. Default: generated for this tab; the same after a refresh. */
   readonly identity?: string | undefined;
   readonly displayName?: string | undefined;
-  /** One of the service's agents; its first, unless told. */
+  /** One of the service's agents; default: its first. */
   readonly agentName?: string | undefined;
-  /** Where the service is; the page's own origin, unless told. */
+  /** The service's address; default: the page's own origin. */
   readonly serviceUrl?: string | undefined;
   /**
-   * Where the token comes from: your own endpoint, as a rule. The service's own, unless told, which is open to
-   * everybody only in `dev`. Called before each try to get in.
+   * Fetches the token, usually from your own endpoint. Default: the service's own, which is open to everybody
+   * only in `dev`. Called before each try to join.
    */
   readonly fetchCredentials?: FetchCredentials | undefined;
-  /** Whether to talk (the default), or only to type and listen. */
+  /** `true` (the default): talk; `false`: only type and listen. */
   readonly microphone?: boolean | undefined;
-  /** Connect as soon as the component is there, without `connect()`. */
+  /** Connect when the component mounts, without `connect()`. */
   readonly autoConnect?: boolean | undefined;
-  /** The sentences to show; English ones, unless told. */
+  /** The sentences to show; default: English. */
   readonly messages?: Messages | undefined;
   readonly backoff?: Backoff | undefined;
-  /** The way into the room; livekit-client, unless told. */
+  /** Makes the link to the room; default: livekit-client. */
   readonly createLink?: RoomLinkFactory | undefined;
 }
 
 /**
- * One person in one room with one agent, for as long as the component is there.
+ * One person in one room with one agent, as long as the component is mounted.
  *
- * Connects once under StrictMode, and leaves when the component goes. Another `roomName`, `identity`, `agentName`
- * or `serviceUrl` is another connection: the old one is left. The other options may change at any time.
+ * Connects once under StrictMode, and leaves when the component unmounts. A new `roomName`, `identity`,
+ * `agentName` or `serviceUrl` makes a new connection and leaves the old one. The other options may change at
+ * any time.
  */
 export function useLivekit(options: UseLivekitOptions = {}): Livekit {
   const { autoConnect = false, messages = english } = options;
@@ -71,12 +72,12 @@ export function useLivekit(options: UseLivekitOptions = {}): Livekit {
   );
 }
 
-/** The options that make a connection this one and no other. */
+/** Identifies a connection by the options that define it. */
 function placeOf({ roomName, identity, agentName, serviceUrl }: UseLivekitOptions): string {
   return JSON.stringify([roomName, identity, agentName, serviceUrl]);
 }
 
-/** Does nothing yet: StrictMode throws one of two away. */
+/** Makes a connection without connecting: StrictMode discards one of two. */
 function begin(place: string, options: UseLivekitOptions, latest: { readonly current: UseLivekitOptions }) {
   const { agentName, serviceUrl = "", microphone = true, backoff } = options;
   const names = {

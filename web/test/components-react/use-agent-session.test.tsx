@@ -37,7 +37,7 @@ afterEach(() => {
   vi.unstubAllGlobals();
 });
 
-/** A component of LiveKit's kind: it knows of a session only. */
+/** A component like LiveKit's own: it uses a session only. */
 function Status() {
   const agent = useAgent();
   const { connectionState, start, end } = useSessionContext();
@@ -119,7 +119,7 @@ describe("LiveKit's components", () => {
     act(() => room.drop(DisconnectReason.UNKNOWN_REASON));
     expect(session.lifecycle.state).toBe("reconnecting");
     await waitFor(() => expect(text("connection")).toBe("connected"));
-    // The second time with another token: the first may have been what was wrong.
+    // The second time with a new token: the first token may have been the fault.
     expect(new Set(joins()).size).toBe(2);
     expect(room.calls.at(-1)).toBe("microphone true");
   });

@@ -2,7 +2,7 @@ import { vi } from "vitest";
 
 type Answer = (body: Record<string, unknown>) => Response;
 
-/** The service's endpoints behind `fetch`; each call is written down. */
+/** The service's endpoints behind `fetch`; records each call. */
 export function fakeService() {
   const calls: string[] = [];
   const answers: Record<string, Answer> = {

@@ -1,4 +1,4 @@
-// Small charts of the last hour, minute by minute.
+// Small charts of the last hour, one bar for each minute.
 
 import { byId, element, setText, svgElement, timeOfDay } from "./dom.js";
 
@@ -10,7 +10,7 @@ const sum = (minutes, figure) => minutes.reduce((total, minute) => total + minut
 const percent = (part, whole) => (whole ? `${Math.round((100 * part) / whole)} %` : "–");
 const plural = (count, one, many) => `${count.toLocaleString()} ${count === 1 ? one : many}`;
 
-/** `value` of a minute is drawn, and `worse` of it in another colour; `head` sums up the hour. */
+/** A bar shows `value`, with its part `worse` in another colour; `head` summarises the hour. */
 const CHARTS = [
   {
     title: "Agents dispatched",
@@ -43,7 +43,7 @@ const CHARTS = [
     },
   },
   {
-    title: "Drift healed",
+    title: "Drift corrected",
     value: (minute) => minute.drift,
     head: (minutes) => plural(sum(minutes, "drift"), "difference", "differences"),
   },
@@ -66,7 +66,7 @@ export class Charts {
     this.#minutes = minutes;
   }
 
-  /** Takes the minute that runs, and draws the hour up to it. */
+  /** Adds the current minute and draws the hour up to it. */
   update(minute) {
     const earlier = this.#minutes.filter((one) => one.at < minute.at && one.at > minute.at - MINUTES * MINUTE_MS);
     this.#minutes = [...earlier, minute];
@@ -97,7 +97,7 @@ class Figure {
       this.svg.append(whole, worse);
     }
     this.svg.addEventListener("pointermove", (event) => this.#read(event));
-    this.svg.addEventListener("pointerleave", () => this.#sayPeak());
+    this.svg.addEventListener("pointerleave", () => this.#showPeak());
     this.node = element(
       "figure",
       { class: "card chart" },
@@ -122,15 +122,15 @@ class Figure {
       raise(this.#bars[slot].worse, minute && worse ? worse(minute) / highest : 0);
     });
     this.#peak = Math.max(0, ...values);
-    if (!this.#isRead) this.#sayPeak();
+    if (!this.#isRead) this.#showPeak();
     setText(this.head, head(minutes));
     this.svg.setAttribute("aria-label", `${title} in the last hour: ${head(minutes)}`);
   }
 
-  #sayPeak() {
+  #showPeak() {
     this.#isRead = false;
-    const told = this.#peak > 0 && this.#chart.top === undefined;
-    setText(this.readout, told ? `peak ${this.#peak.toLocaleString()} a minute` : "");
+    const hasPeak = this.#peak > 0 && this.#chart.top === undefined;
+    setText(this.readout, hasPeak ? `peak ${this.#peak.toLocaleString()} a minute` : "");
   }
 
   #read(event) {
@@ -147,7 +147,7 @@ class Figure {
 }
 
 function raise(bar, share) {
-  // A little is still to be seen.
+  // A small value stays visible.
   const height = share > 0 ? Math.max(1.5, share * HEIGHT) : 0;
   bar.setAttribute("height", height);
   bar.setAttribute("y", HEIGHT - height);

@@ -1,4 +1,4 @@
-// The question before an agent is ended: in which room, and who is there.
+// The confirmation dialog before an agent is ended.
 
 import { byId, people, setText } from "./dom.js";
 import { endAgent } from "./service.js";
@@ -13,7 +13,7 @@ export class Confirm {
     this.on = on;
     byId("confirm-cancel").addEventListener("click", () => this.#dialog.close());
     byId("confirm-end").addEventListener("click", () => this.#end());
-    // While the service is asked its answer is awaited.
+    // The dialog stays open until the service has answered.
     this.#dialog.addEventListener("cancel", (event) => {
       if (this.#busy) event.preventDefault();
     });
@@ -23,23 +23,23 @@ export class Confirm {
     this.#agent = agent;
     setText(byId("confirm-problem"), "");
     this.#setBusy(false);
-    this.#say(agent);
+    this.#showAgent(agent);
     this.#dialog.showModal();
     byId("confirm-cancel").focus();
   }
 
-  /** People come and go while the question stands. */
+  /** People may join and leave while the dialog is open. */
   changed(agents) {
     const agent = this.#dialog.open && agents.find((one) => one.id === this.#agent.id);
-    if (agent) this.#say(agent);
+    if (agent) this.#showAgent(agent);
   }
 
-  #say(agent) {
+  #showAgent(agent) {
     setText(byId("confirm-title"), `End “${agent.agent}” in ${agent.room}?`);
     setText(
       byId("confirm-text"),
       agent.people
-        ? `${people(agent.people)} ${agent.people === 1 ? "is" : "are"} in the room now, and will be left without an agent.`
+        ? `${people(agent.people)} ${agent.people === 1 ? "is" : "are"} in the room now and will have no agent.`
         : "Nobody is in the room.",
     );
   }

@@ -1,4 +1,4 @@
-// The page: who is signed in, and what is shown of what the service says.
+// The page: sign-in, and the view of the stream.
 
 import { Charts } from "./charts.js";
 import { Confirm } from "./confirm.js";
@@ -41,7 +41,7 @@ const stream = new Stream({
     follow(message.agents);
   },
   beat(message) {
-    roster.hear(message.at);
+    roster.setTime(message.at);
     roster.counts = message.counts;
     charts.update(message.minute);
     showAlerts(message.alerts);
@@ -52,18 +52,18 @@ const stream = new Stream({
   live: () => showConnection("live", "Live"),
   lost() {
     if (byId("connection").dataset.state === "lost") return;
-    showConnection("lost", `Reconnecting. As of ${timeOfDay(roster.now())}`);
+    showConnection("lost", `Reconnecting. Data as of ${timeOfDay(roster.now())}`);
   },
   signedOut: () => showSignIn("The session has ended. Sign in again."),
 });
 
 function render() {
   rooms.render();
-  const tally = roster.tally();
-  tally.pending = (tally.creating ?? 0) + (tally.starting ?? 0);
+  const totals = roster.totals();
+  totals.pending = (totals.creating ?? 0) + (totals.starting ?? 0);
   for (const [name, node] of tiles) {
-    setText(node, tally[name] === null ? "–" : (tally[name] ?? 0).toLocaleString());
-    node.parentElement.classList.toggle("alarming", name === "unavailable" && tally[name] > 0);
+    setText(node, totals[name] === null ? "–" : (totals[name] ?? 0).toLocaleString());
+    node.parentElement.classList.toggle("alarming", name === "unavailable" && totals[name] > 0);
   }
 }
 
@@ -136,7 +136,7 @@ let toastTimer = 0;
 function toast(message) {
   clearTimeout(toastTimer);
   setText(byId("toast"), message);
-  // A popover stands above an open dialog, too.
+  // A popover is shown above an open dialog.
   byId("toast").showPopover();
   toastTimer = setTimeout(() => byId("toast").hidePopover(), TOAST_MS);
 }
@@ -151,10 +151,10 @@ byId("sign-in-form").addEventListener("submit", async (event) => {
     setText(byId("sign-in-problem"), "");
     showBoard();
   } catch (problem) {
-    setText(byId("sign-in-problem"), problem.status === 401 ? "This is none of the API keys." : problem.message);
+    setText(byId("sign-in-problem"), problem.status === 401 ? "Unknown API key." : problem.message);
     field.select();
   } finally {
-    // The key has no business here any longer than it takes to send it.
+    // The key does not stay in the page after a sign-in.
     if (byId("sign-in").hidden) field.value = "";
     if (button) button.disabled = false;
   }
@@ -174,7 +174,7 @@ byId("sign-out").addEventListener("click", async () => {
 setInterval(() => {
   if (!byId("board").hidden) rooms.tick();
 }, 1000);
-// One that has ended leaves the list a while after, without anything happening.
+// An ended agent leaves the list after a while, without a message.
 setInterval(() => {
   if (!byId("board").hidden) rooms.render();
 }, 5000);

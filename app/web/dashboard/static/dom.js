@@ -1,11 +1,11 @@
-// Elements and words. Text goes in as text only: a room may be called anything.
+// DOM helpers and formats. Names are set as text only: a room may have any name.
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** The element with this id; the page's markup is ours, so it is there. */
+/** The element with this id; it always exists in the page's own markup. */
 export const byId = (id) => document.getElementById(id);
 
-/** An element with attributes (`null` leaves one out) and children, which are elements or text. */
+/** An element with attributes (`null` omits one) and children, which are elements or text. */
 export function element(name, attributes = {}, ...children) {
   return filled(document.createElement(name), attributes, children);
 }
@@ -22,12 +22,12 @@ function filled(node, attributes, children) {
   return node;
 }
 
-/** Sets text only where it differs, so that nothing is announced or laid out for nothing. */
+/** Sets text only if it differs, to avoid needless announcements and layout. */
 export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-const WORDS = {
+const STATES = {
   creating: "Creating",
   starting: "Starting",
   active: "Active",
@@ -37,20 +37,20 @@ const WORDS = {
   ended: "Ended",
 };
 
-/** A state as a word in a shape of its own: colour only comes on top. */
+/** A state as a word in its own shape, so that it does not depend on colour. */
 export function badge(state) {
-  return element("span", { class: "badge", "data-state": state }, WORDS[state] ?? state);
+  return element("span", { class: "badge", "data-state": state }, STATES[state] ?? state);
 }
 
 export function setBadge(node, state) {
   if (node.dataset.state === state) return;
   node.dataset.state = state;
-  node.textContent = WORDS[state] ?? state;
+  node.textContent = STATES[state] ?? state;
 }
 
 export const people = (count) => (count === 1 ? "1 person" : `${count} people`);
 
-/** A span of time as a clock shows it: 0:07, 4:59, 1:02:03. */
+/** A duration in clock format: 0:07, 4:59, 1:02:03. */
 export function countdown(ms) {
   const seconds = Math.max(0, Math.ceil(ms / 1000));
   const pad = (number) => String(number).padStart(2, "0");
@@ -60,7 +60,7 @@ export function countdown(ms) {
   return `${head}:${pad(seconds % 60)}`;
 }
 
-/** How long ago, to the unit that matters. */
+/** A past duration in its largest unit. */
 export function ago(ms) {
   const seconds = Math.max(0, Math.round(ms / 1000));
   if (seconds < 5) return "just now";

@@ -1,8 +1,8 @@
-// The table of rooms: a row for each agent, made once and then only brought up to date.
+// The table of rooms: one row for each agent, created once and then updated.
 
 import { ago, badge, byId, countdown, element, moment, people, setBadge, setText } from "./dom.js";
 
-/** More rows than this help nobody and freeze the page. */
+/** More rows than this are not useful and freeze the page. */
 const MAX_ROWS = 200;
 
 export class Rooms {
@@ -34,14 +34,14 @@ export class Rooms {
     this.#shown.forEach((agent, index) => {
       const row = this.#row(agent);
       row.update(agent);
-      // Only what is out of place is moved: the others keep focus and scroll.
+      // Only misplaced rows are moved: the others keep focus and scroll position.
       if (body.children[index] !== row.node) body.insertBefore(row.node, body.children[index] ?? null);
     });
     this.tick();
-    this.#sayHowMany(found.length, view, text);
+    this.#showCount(found.length, view, text);
   }
 
-  /** What changes with time alone. */
+  /** Updates the times. */
   tick() {
     const now = this.#roster.now();
     for (const agent of this.#shown) this.#rows.get(agent.id).tick(agent, now);
@@ -55,8 +55,8 @@ export class Rooms {
     return row;
   }
 
-  #sayHowMany(found, view, text) {
-    const { total } = this.#roster.tally();
+  #showCount(found, view, text) {
+    const { total } = this.#roster.totals();
     const all = view === "live" && !text.trim() ? Math.max(found, total) : found;
     const shown = this.#shown.length;
     setText(byId("shown"), shown < all ? `showing ${shown} of ${all.toLocaleString()}` : `${shown}`);
@@ -64,12 +64,12 @@ export class Rooms {
     byId("empty").hidden = Boolean(shown);
     if (shown) return;
     const filtered = Boolean(text.trim()) || view !== "live";
-    setText(byId("empty-title"), filtered ? "Nothing matches." : "No agents right now.");
+    setText(byId("empty-title"), filtered ? "No agent matches." : "No agents right now.");
     setText(
       byId("empty-advice"),
       filtered
-        ? "Try another state, or fewer letters."
-        : "One appears here as soon as somebody asks for it: POST /api/livekit/dispatch-agent with a room’s name, or join through /api/livekit/token. Nothing to do here until then.",
+        ? "Try another state or a shorter search."
+        : "An agent appears here as soon as one is requested: POST /api/livekit/dispatch-agent with a room’s name, or join through /api/livekit/token.",
     );
   }
 }
@@ -104,7 +104,7 @@ class Row {
   update(agent) {
     setBadge(this.badge, agent.state);
     this.node.dataset.state = agent.state;
-    setText(this.note, remark(agent));
+    setText(this.note, details(agent));
     setText(this.people, String(agent.people));
     this.people.setAttribute("aria-label", people(agent.people));
     this.end.hidden = agent.state === "ended";
@@ -126,15 +126,15 @@ class Row {
   }
 }
 
-/** What the state alone does not say. */
-function remark(agent) {
+/** Details that the state does not show. */
+function details(agent) {
   if (agent.state === "ended") return agent.endReason.replaceAll("_", " ");
   if (agent.cleanupFailures) return `${agent.cleanupFailures} failed removals`;
-  if (agent.attempt > 1) return `try ${agent.attempt}`;
+  if (agent.attempt > 1) return `attempt ${agent.attempt}`;
   return "";
 }
 
-/** Cells say what they are: on a phone there is no head above them. */
+/** Every cell has a label: on a phone the table has no head. */
 function cell(label, ...children) {
   return element("td", { role: "cell", "data-label": label }, ...children);
 }

@@ -1,13 +1,13 @@
-// The agents that the page knows, by the service's clock; which of them are wanted, and in which order.
+// The agents that the page knows: search, order and totals, by the service's clock.
 
-/** One that has just ended stays among the live ones this long, so that its end is seen. */
+/** How long an ended agent stays among the live ones, so that its end is visible. */
 const LINGER_MS = 15_000;
 
 const COLLATOR = new Intl.Collator(undefined, { numeric: true });
-/** Behind every TTL; two of them differ by nothing. */
+/** Sorts after every TTL; unlike Infinity, two of them can be subtracted. */
 const LATE = Number.MAX_SAFE_INTEGER;
 const PENDING = ["creating", "starting"];
-/** What needs somebody stands first. */
+/** States that need attention come first. */
 const RANK = { unavailable: 0, creating: 1, starting: 1, active: 2, idle: 3, ending: 4, ended: 5 };
 
 export class Roster {
@@ -22,19 +22,19 @@ export class Roster {
     return performance.now() + this.#offset;
   }
 
-  hear(at) {
+  setTime(at) {
     this.#offset = at - performance.now();
   }
 
   reset({ at, agents, maxLive, maxEnded }) {
-    this.hear(at);
+    this.setTime(at);
     this.#maxLive = maxLive;
     this.#maxEnded = maxEnded;
     this.#agents = new Map(agents.map((agent) => [agent.id, agent]));
   }
 
   change({ at, agents }) {
-    this.hear(at);
+    this.setTime(at);
     for (const agent of agents) {
       const known = this.#agents.get(agent.id);
       if (!known || known.version <= agent.version) this.#agents.set(agent.id, agent);
@@ -50,28 +50,28 @@ export class Roster {
     return this.#agents.get(id);
   }
 
-  /** The agents that a search for `text` among those of `view` finds, what matters most first. */
+  /** The agents of `view` that match `text`, most important first. */
   find(view, text) {
     const wanted = text.trim().toLowerCase();
     const found = [...this.#agents.values()].filter((agent) => this.#isIn(agent, view) && matches(agent, wanted));
     return found.sort(compare);
   }
 
-  /** How many are in each state: as the service counts them where there are more than the page is told of. */
-  tally() {
+  /** The number of agents by state; from the service's counts if it has more agents than the page. */
+  totals() {
     const counted = Object.values(this.counts).reduce((sum, count) => sum + count, 0);
     if (counted >= this.#maxLive) return { ...this.counts, people: null, total: counted };
-    const tally = { people: 0, total: 0 };
+    const totals = { people: 0, total: 0 };
     const rooms = new Map();
     for (const agent of this.#agents.values()) {
       if (agent.state === "ended") continue;
-      tally[agent.state] = (tally[agent.state] ?? 0) + 1;
-      tally.total += 1;
+      totals[agent.state] = (totals[agent.state] ?? 0) + 1;
+      totals.total += 1;
       // Two agents in one room have the same people.
       rooms.set(agent.room, Math.max(rooms.get(agent.room) ?? 0, agent.people));
     }
-    for (const count of rooms.values()) tally.people += count;
-    return tally;
+    for (const count of rooms.values()) totals.people += count;
+    return totals;
   }
 
   #in(state) {

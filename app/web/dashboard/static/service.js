@@ -1,6 +1,6 @@
-// The service as the page sees it: who is signed in, what it is asked, and the stream of what happens.
+// The client of the service: session, calls and the stream.
 
-/** A failure that the service has explained, or that kept it from answering (`status` 0). */
+/** An error of the service, or a call without an answer (`status` 0). */
 export class Problem extends Error {
   constructor(status, message) {
     super(message);
@@ -18,7 +18,7 @@ async function call(method, path, body) {
       signal: AbortSignal.timeout(20_000),
     });
   } catch {
-    throw new Problem(0, "The service cannot be reached.");
+    throw new Problem(0, "The service is not reachable.");
   }
   const answer = await response.json().catch(() => ({}));
   if (!response.ok) throw new Problem(response.status, answer.message ?? `The service answered ${response.status}.`);
@@ -31,13 +31,13 @@ export const signOut = () => call("DELETE", "session");
 export const timeline = (id) => call("GET", `agents/${encodeURIComponent(id)}`);
 export const endAgent = (roomName, agentName) => call("POST", "agents/end", { roomName, agentName });
 
-/** The service says something every two seconds: after this long without, what is shown is out of date. */
+/** The service sends a beat every two seconds: after this time without one, the view is out of date. */
 const SILENCE_MS = 7000;
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 8000;
 
 /**
- * Follows the stream and opens it anew whenever it breaks, until it is stopped or nobody is signed in any more.
+ * Follows the stream and reopens it when it breaks, until it is stopped or the session has ended.
  *
  * `on` has: snapshot, changes, beat (with the message), live(), lost(), signedOut().
  */
@@ -67,7 +67,7 @@ export class Stream {
     this.#source = source;
     for (const name of ["snapshot", "changes", "beat"]) {
       source.addEventListener(name, (event) => {
-        this.#listen();
+        this.#restartTimer();
         if (name === "snapshot") {
           this.#wait = FIRST_WAIT_MS;
           this.#on.live();
@@ -75,16 +75,16 @@ export class Stream {
         this.#on[name](JSON.parse(event.data));
       });
     }
-    source.addEventListener("error", () => this.#lose());
-    this.#listen();
+    source.addEventListener("error", () => this.#reconnect());
+    this.#restartTimer();
   }
 
-  #listen() {
+  #restartTimer() {
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#lose(), SILENCE_MS);
+    this.#timer = setTimeout(() => this.#reconnect(), SILENCE_MS);
   }
 
-  #lose() {
+  #reconnect() {
     this.stop();
     this.#on.lost();
     this.#timer = setTimeout(() => this.#reopen(), this.#wait);
@@ -99,7 +99,7 @@ export class Stream {
       if (signedIn) this.#open();
       else this.#on.signedOut();
     } catch {
-      if (timer === this.#timer) this.#lose();
+      if (timer === this.#timer) this.#reconnect();
     }
   }
 }

@@ -1,4 +1,4 @@
-// The time line of one dispatch: what happened to it, why, by which event, and when.
+// The timeline of one dispatch: its events with their times and reasons.
 
 import { badge, byId, element, iso, moment, people, setText, timeOfDay } from "./dom.js";
 import { timeline } from "./service.js";
@@ -32,7 +32,7 @@ export class Timeline {
     this.#dialog.close();
   }
 
-  /** These agents have changed: one of them may be the one that is shown. */
+  /** Reloads the timeline if its agent is among the changed ones. */
   async changed(agents) {
     if (this.#dialog.open && agents.some((agent) => agent.id === this.#agent.id)) await this.#load(this.#agent.id);
   }
@@ -81,7 +81,7 @@ function facts(agent, endReason) {
 
 function lines(entries) {
   const ordered = entries.map((entry, index) => line(entry, entries[index - 1]));
-  return element("ol", { class: "lines", "aria-label": "Time line, the newest first" }, ...ordered.reverse());
+  return element("ol", { class: "lines", "aria-label": "Timeline, newest first" }, ...ordered.reverse());
 }
 
 function line(entry, before) {

@@ -1,4 +1,4 @@
-"""Which disk a file is on, by Linux's table of mounts; and what doctor says of each kind."""
+"""The disk of a file, from Linux's table of mounts, and the finding for each kind."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,7 +39,7 @@ def test_the_innermost_mount_counts(file: str, point: str, kind: str) -> None:
     assert (mount.point, mount.type) == (Path(point), kind)
 
 
-def test_a_table_without_a_mount_for_it_says_nothing() -> None:
+def test_a_table_without_a_mount_for_the_file_gives_none() -> None:
     assert find_mount(Path("/data/lifecycle.db"), "nonsense\n") is None
 
 
@@ -68,15 +68,15 @@ async def examine(environ: Mapping[str, str]) -> Finding:
 @pytest.mark.parametrize(
     ("environ", "said"),
     [
-        ({"RAILWAY_PROJECT_ID": "p"}, "on no Railway volume"),
+        ({"RAILWAY_PROJECT_ID": "p"}, "not on a Railway volume"),
         (
             {"RAILWAY_PROJECT_ID": "p", "RAILWAY_VOLUME_MOUNT_PATH": "/data", "DATABASE_URL": "/app/x.db"},
-            "on no Railway volume",
+            "not on a Railway volume",
         ),
         ({"DYNO": "web.1"}, "a Heroku dyno's disk"),
     ],
 )
-async def test_a_disk_that_does_not_stay_is_a_warning(environ: dict[str, str], said: str) -> None:
+async def test_a_disk_that_is_not_persistent_is_a_warning(environ: dict[str, str], said: str) -> None:
     finding = await examine(environ)
     assert finding.verdict is Verdict.WARNING
     assert said in finding.message
@@ -89,7 +89,7 @@ async def test_a_disk_that_does_not_stay_is_a_warning(environ: dict[str, str], s
         {"DATABASE_URL": "/proc/lifecycle.db"},
     ],
 )
-async def test_a_disk_of_which_nothing_bad_is_known_is_fine(environ: dict[str, str]) -> None:
+async def test_a_disk_without_a_known_problem_is_ok(environ: dict[str, str]) -> None:
     assert (await examine(environ)).verdict is Verdict.OK
 
 

@@ -1,14 +1,14 @@
-"""How findings are told."""
+"""The doctor's report, as lines and as JSON."""
 
 import io
 import json
 
 import pytest
 
+from app.cli.commands import Terminal
 from app.cli.doctor.checks import CHECKS, NAMES
 from app.cli.doctor.findings import Finding, Verdict, fault, ok, warning
 from app.cli.doctor.report import line, summary, to_json
-from app.cli.terminal import Terminal
 from app.logs.formats import printable
 
 
@@ -27,7 +27,7 @@ def test_a_fault_has_its_fix_under_it() -> None:
     )
 
 
-def test_what_is_fine_is_one_line() -> None:
+def test_an_ok_is_one_line() -> None:
     assert line("keys", ok("right"), colour=False) == "ok      keys        right"
 
 
@@ -65,7 +65,7 @@ def test_json_says_whether_there_is_a_fault(finding: Finding, *, healthy: bool) 
     ("stream", "environ", "is_rich"),
     [(Screen(), {}, True), (Screen(), {"NO_COLOR": "1"}, False), (io.StringIO(), {}, False)],
 )
-def test_colour_is_for_those_who_look(stream: io.StringIO, environ: dict[str, str], *, is_rich: bool) -> None:
+def test_colour_is_for_a_terminal(stream: io.StringIO, environ: dict[str, str], *, is_rich: bool) -> None:
     assert Terminal(stream, environ).is_rich is is_rich
 
 
@@ -75,6 +75,6 @@ def test_a_pipe_gets_plain_ascii() -> None:
     assert stream.getvalue() == "caf\\xe9 \\u2713\n"
 
 
-def test_a_check_needs_only_what_comes_before_it() -> None:
+def test_a_check_needs_only_earlier_checks() -> None:
     for position, check in enumerate(CHECKS):
         assert set(check.needs) <= set(NAMES[:position])

@@ -1,4 +1,4 @@
-"""What doctor makes of each way in which a dispatch can come out."""
+"""The worker check, for each possible outcome of a dispatch."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -21,7 +21,7 @@ from integration.harness import KEYPAIR
 
 
 class PassingLiveKit(FakeLiveKit):
-    """Time passes with each question, so that nobody has to wait for it."""
+    """Each call lets time pass, so that no test has to wait."""
 
     def __init__(self, server: FakeServer, clock: FakeClock) -> None:
         super().__init__(server, clock)
@@ -70,15 +70,15 @@ async def examine(context: CheckContext, wait_s: float = 5) -> Finding:
     return finding
 
 
-async def test_an_agent_with_the_helper_says_how_it_is(context: CheckContext, server: FakeServer) -> None:
+async def test_an_agent_with_the_helper_reports_its_health(context: CheckContext, server: FakeServer) -> None:
     server.start_worker("agent")
     finding = await examine(context)
     assert finding.verdict is Verdict.OK
-    assert "says how it is" in finding.message
+    assert "reports its health" in finding.message
     assert server.rooms == {}
 
 
-async def test_an_agent_without_the_helper_is_fine_but_replaced(
+async def test_an_agent_without_the_helper_is_ok_but_replaced(
     context: CheckContext, server: FakeServer
 ) -> None:
     server.start_worker("agent", helper=False)
@@ -87,7 +87,7 @@ async def test_an_agent_without_the_helper_is_fine_but_replaced(
     assert "replaced, not reused" in finding.message
 
 
-async def test_an_agent_that_nothing_reaches_has_no_way_to_the_media_ports(
+async def test_an_unreachable_agent_needs_the_media_ports(
     context: CheckContext, server: FakeServer, livekit: PassingLiveKit
 ) -> None:
     worker = server.start_worker("agent")
@@ -95,7 +95,7 @@ async def test_an_agent_that_nothing_reaches_has_no_way_to_the_media_ports(
     finding = await examine(context, wait_s=0.5)
     assert worker.process is Process.RUNNING
     assert finding.verdict is Verdict.FAULT
-    assert "nothing reached the agent" in finding.message
+    assert "the agent was not reachable" in finding.message
     assert "rtc.udp_port" in str(finding.fix)
 
 
@@ -106,22 +106,22 @@ async def test_a_job_that_never_becomes_an_agent(context: CheckContext, server: 
     assert "but no agent joined" in finding.message
 
 
-async def test_a_name_that_nobody_has(context: CheckContext, server: FakeServer) -> None:
+async def test_a_name_without_a_worker(context: CheckContext, server: FakeServer) -> None:
     server.start_worker("Agent")
     finding = await examine(context, wait_s=0.5)
-    assert "no worker is registered under the name agent (waited 0.5 s)" in finding.message
+    assert "no worker is registered as agent (waited 0.5 s)" in finding.message
     assert '@server.rtc_session(agent_name="agent")' in str(finding.fix)
     assert server.rooms == {}
 
 
-async def test_a_livekit_that_goes_away_meanwhile(context: CheckContext, livekit: PassingLiveKit) -> None:
+async def test_a_livekit_that_becomes_unreachable(context: CheckContext, livekit: PassingLiveKit) -> None:
     livekit.faults.always("create_dispatch", FailBefore(UNREACHABLE))
     finding = await examine(context)
     assert finding.verdict is Verdict.FAULT
-    assert "could not be dispatched: LiveKit cannot be reached" in finding.message
+    assert "could not be dispatched: LiveKit is not reachable" in finding.message
 
 
-async def test_the_room_goes_also_when_doctor_is_interrupted(
+async def test_an_interrupted_check_deletes_its_room(
     context: CheckContext, server: FakeServer, livekit: PassingLiveKit
 ) -> None:
     standing = livekit.faults.hang("list_participants")

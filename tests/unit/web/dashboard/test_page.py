@@ -1,9 +1,9 @@
-"""The page's own files."""
+"""The static files of the page."""
 
 from app.web.dashboard.page import FOLDER
 
 
-def test_the_page_has_no_script_or_style_of_its_own_and_nothing_from_elsewhere() -> None:
+def test_the_page_has_no_inline_script_or_style_and_no_third_party_resources() -> None:
     for path in FOLDER.iterdir():
         text = path.read_text()
         for forbidden in (

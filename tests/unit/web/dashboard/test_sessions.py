@@ -19,13 +19,13 @@ def _cookie(sessions: Sessions, key: str = KEY) -> str:
     return value
 
 
-def test_a_session_outlives_the_process_and_holds_on_every_replica() -> None:
+def test_a_session_survives_a_restart_and_is_valid_on_every_replica() -> None:
     clock = FakeClock()
     cookie = _cookie(_sessions(clock, KEY))
     assert _sessions(clock, OTHER_KEY, KEY).read(cookie)
 
 
-def test_a_session_ends_with_its_key_and_not_with_another() -> None:
+def test_a_session_ends_only_with_its_own_key() -> None:
     clock = FakeClock()
     both = _sessions(clock, KEY, OTHER_KEY)
     left = _sessions(clock, OTHER_KEY)
@@ -44,35 +44,36 @@ def test_a_session_expires() -> None:
     assert sessions.read(cookie) is None
 
 
-def test_a_session_of_another_deployment_is_none_here() -> None:
+def test_a_session_of_another_deployment_is_rejected() -> None:
     clock = FakeClock()
     cookie = _cookie(_sessions(clock, KEY, secret="another-secret-of-at-least-32-chars"))
     assert _sessions(clock, KEY).read(cookie) is None
 
 
 @pytest.mark.parametrize("key", ["", KEY[:-1], KEY + "x", KEY.upper(), "\udc80" * 20, OTHER_KEY])
-def test_no_other_key_opens_one(key: str) -> None:
+def test_no_other_key_opens_a_session(key: str) -> None:
     assert _sessions(FakeClock(), KEY).open(key) is None
 
 
-def test_without_keys_nothing_opens_one() -> None:
+def test_without_keys_no_session_opens() -> None:
     sessions = _sessions(FakeClock())
     assert not sessions.configured
     assert sessions.open("") is None
 
 
-def test_a_cookie_that_was_changed_anywhere_is_refused() -> None:
+def test_a_changed_cookie_is_rejected() -> None:
     clock = FakeClock()
     sessions = _sessions(clock, KEY)
     cookie = _cookie(sessions)
-    for position, character in enumerate(cookie):
+    # The last character has bits to spare, which belong to no byte of the signature.
+    for position, character in enumerate(cookie[:-1]):
         for other in "A7." if character != "A" else "B8.":
             changed = cookie[:position] + other + cookie[position + 1 :]
             assert changed == cookie or sessions.read(changed) is None, changed
 
 
-@pytest.mark.parametrize("value", [None, "", ".", "v1...", "v1.9.a.b", "v2.1.a.b", "\0", "v1." + "9" * 5000])
-def test_anything_else_is_no_session(value: str | None) -> None:
+@pytest.mark.parametrize("value", [None, "", ".", "a.b", "a.b.c", "\0", "\udcfc", "9" * 5000, "." * 5000])
+def test_any_other_value_is_not_a_session(value: str | None) -> None:
     assert _sessions(FakeClock(), KEY).read(value) is None
 
 

@@ -1,7 +1,7 @@
-"""Starts services in a tenth of the time: forks them from a process that has imported everything already.
+"""A fork server for services: forks them from a process with all imports done, in a tenth of the time.
 
-What is killed is the same service, as a process of its own; only Python's imports, in which nothing happens
-that a kill could break, are done once and not five hundred times.
+Each forked service is a real process of its own. Only Python's imports, in which a kill can break nothing,
+run once instead of five hundred times.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from devstack.processes import Process
 
 _MESSAGE_BYTES = 256 * 1024
 _START_TIMEOUT_S = 60.0
-#: What a service imports until it is ready.
+#: The modules that a service imports until it is ready.
 _IMPORTED = (
     "alembic.command",
     "asyncpg",
@@ -31,20 +31,20 @@ _IMPORTED = (
 )
 
 
-class Nursery:
-    """`spawn` forks a service; the command is not looked at, it is always `python -m app`."""
+class ForkServer:
+    """`spawn` forks a service; it ignores the command, which is always `python -m app`."""
 
     def __init__(self, folder: Path) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.settimeout(_START_TIMEOUT_S)
         self._lock = threading.Lock()
-        self._living: set[int] = set()
+        self._running: set[int] = set()
         #: Exit codes, by process id.
         self._ended: dict[int, int] = {}
         folder.mkdir(parents=True, exist_ok=True)
-        with theirs, (folder / "nursery.log").open("ab") as log:
+        with theirs, (folder / "fork_server.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "devstack.chaos.nursery", str(theirs.fileno())],
+                [sys.executable, "-m", "devstack.chaos.fork_server", str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -55,14 +55,14 @@ class Nursery:
     def spawn(self, _command: Sequence[str], env: Mapping[str, str], log: IO[bytes]) -> Process:
         with self._lock:
             self._socket.send(json.dumps({"env": dict(env), "log": log.name}).encode())
-            while (born := self._hear(_START_TIMEOUT_S)) is None:
+            while (started := self._receive(_START_TIMEOUT_S)) is None:
                 pass
-        return _Forked(born, self)
+        return _Forked(started, self)
 
     def close(self) -> None:
-        """End it, and whatever lives of what it has started."""
+        """End the fork server and every running process that it has started."""
         self._socket.close()
-        for pid in self._living:
+        for pid in self._running:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
         self._process.kill()
@@ -73,38 +73,38 @@ class Nursery:
         with self._lock:
             while pid not in self._ended:
                 try:
-                    self._hear(wait_s)
+                    self._receive(wait_s)
                 except (BlockingIOError, TimeoutError):
                     return None
             return self._ended[pid]
 
-    def _hear(self, wait_s: float) -> int | None:
-        """Take one message; the id of a process that has begun, None for one that has ended."""
+    def _receive(self, wait_s: float) -> int | None:
+        """Receive one message; return the id of a process that has started, None for one that has ended."""
         self._socket.settimeout(wait_s)
         message = json.loads(self._socket.recv(_MESSAGE_BYTES) or b"{}")
-        if "born" in message:
-            born = int(message["born"])
-            # The system gives ids again: this is not the one that has ended.
-            self._ended.pop(born, None)
-            self._living.add(born)
-            return born
+        if "started" in message:
+            started = int(message["started"])
+            # The system reuses ids: this is not the process that has ended.
+            self._ended.pop(started, None)
+            self._running.add(started)
+            return started
         if "ended" not in message:
-            raise ConnectionResetError("the nursery has died")
+            raise ConnectionResetError("the fork server has died")
         self._ended[message["ended"]] = message["code"]
-        self._living.discard(message["ended"])
+        self._running.discard(message["ended"])
         return None
 
 
 class _Forked:
-    def __init__(self, pid: int, nursery: Nursery) -> None:
+    def __init__(self, pid: int, fork_server: ForkServer) -> None:
         self.pid = pid
-        self._nursery = nursery
+        self._fork_server = fork_server
 
     def poll(self) -> int | None:
-        return self._nursery.exit_code(self.pid, 0)
+        return self._fork_server.exit_code(self.pid, 0)
 
     def wait(self, timeout: float | None = None) -> int:
-        code = self._nursery.exit_code(self.pid, _START_TIMEOUT_S if timeout is None else timeout)
+        code = self._fork_server.exit_code(self.pid, _START_TIMEOUT_S if timeout is None else timeout)
         if code is None:
             raise subprocess.TimeoutExpired("a forked service", timeout or _START_TIMEOUT_S)
         return code
@@ -113,17 +113,17 @@ class _Forked:
         os.kill(self.pid, sig)
 
 
-def _nurse(channel: socket.socket) -> None:
-    """Import all, then fork for each message until the other end is closed."""
+def _serve(channel: socket.socket) -> None:
+    """Import everything, then fork for each message until the other end is closed."""
     for name in _IMPORTED:
         importlib.import_module(name)
-    signal.signal(signal.SIGCHLD, lambda *_: _bury(channel))
+    signal.signal(signal.SIGCHLD, lambda *_: _reap(channel))
     while request := channel.recv(_MESSAGE_BYTES):
         if os.fork() == 0:
-            _live(channel, json.loads(request))
+            _run_service(channel, json.loads(request))
 
 
-def _bury(channel: socket.socket) -> None:
+def _reap(channel: socket.socket) -> None:
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)
@@ -135,9 +135,9 @@ def _bury(channel: socket.socket) -> None:
         channel.send(json.dumps({"ended": pid, "code": code}).encode())
 
 
-def _live(channel: socket.socket, request: dict[str, object]) -> None:
-    """The life of one service; never returns."""
-    from app.__main__ import main  # noqa: PLC0415 - see `_nurse`
+def _run_service(channel: socket.socket, request: dict[str, object]) -> None:
+    """Run one service in the forked process; never returns."""
+    from app.__main__ import main  # noqa: PLC0415 - see `_serve`
 
     code = 1
     try:
@@ -147,12 +147,12 @@ def _live(channel: socket.socket, request: dict[str, object]) -> None:
         os.dup2(log, 1)
         os.dup2(log, 2)
         env = request["env"]
-        assert isinstance(env, dict)  # noqa: S101 - our own message
+        assert isinstance(env, dict)  # noqa: S101 - this module's own message
         os.environ.clear()
         os.environ.update(env)
         sys.argv = ["app"]
         # From here on it can be killed as a group.
-        channel.send(json.dumps({"born": os.getpid()}).encode())
+        channel.send(json.dumps({"started": os.getpid()}).encode())
         channel.close()
         code = main()
     finally:
@@ -160,4 +160,4 @@ def _live(channel: socket.socket, request: dict[str, object]) -> None:
 
 
 if __name__ == "__main__":
-    _nurse(socket.socket(fileno=int(sys.argv[1])))
+    _serve(socket.socket(fileno=int(sys.argv[1])))

@@ -1,4 +1,4 @@
-"""The checks at rest: is everything as promised, within the promised time?"""
+"""Checks at rest: does every promise hold within its time?"""
 
 import asyncio
 import time
@@ -6,18 +6,18 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from livekit import api
 
-from devstack.chaos.census import Difference, differences, leftovers, take_census
 from devstack.chaos.databases import Tables
+from devstack.chaos.drift import Difference, differences, leftovers, read_rooms
 from devstack.chaos.options import Options
 from devstack.chaos.report import Report
 from devstack.chaos.visitors import Visit
 
 _POLL_S = 0.2
-#: Until an agent that is in is heard to answer.
+#: Time limit for an answer of an agent in the room.
 _ANSWER_S = 20.0
 
 
-class Judge:
+class Checker:
     def __init__(self, options: Options, client: api.LiveKitAPI, tables: Tables, report: Report) -> None:
         self._options = options
         self._client = client
@@ -25,51 +25,51 @@ class Judge:
         self._report = report
 
     async def at_rest(self, visits: Sequence[Visit]) -> None:
-        """Nobody calls, comes or goes: one agent where people are, and nothing that is not known."""
-        await self._recover()
+        """Nobody calls, joins or leaves: one agent where people are, and nothing unknown to the tables."""
+        await self._wait_for_lost_agents()
         wanted = {visit.room for visit in visits if visit.granted}
 
         async def look() -> list[Difference]:
-            return differences(await take_census(self._client), await self._tables.open_dispatches(), wanted)
+            return differences(await read_rooms(self._client), await self._tables.open_dispatches(), wanted)
 
-        await self._soon("settled", look, self._options.settle_s)
+        await self._wait_until_clean("settled", look, self._options.settle_s)
         await asyncio.gather(*(self._ask(visit) for visit in visits if visit.granted))
 
     async def at_the_end(self) -> None:
-        """Everybody has left: every dispatch ends."""
+        """Everybody has left: every dispatch must end."""
 
         async def look() -> list[Difference]:
-            return leftovers(await take_census(self._client), await self._tables.open_dispatches())
+            return leftovers(await read_rooms(self._client), await self._tables.open_dispatches())
 
-        await self._soon("ended", look, self._options.end_s)
+        await self._wait_until_clean("ended", look, self._options.end_s)
 
-    async def books(self, acknowledged: Sequence[str]) -> None:
-        """Every webhook that was answered 200 is in the database."""
+    async def webhooks_stored(self, acknowledged: Sequence[str]) -> None:
+        """Every webhook that was answered 200 must be in the database."""
         self._report.counts["webhooks acknowledged"] += len(acknowledged)
         for event_id in await self._tables.missing_events(acknowledged):
             self._report.violate("a webhook answered 200 is lost", "", event_id)
 
-    async def _recover(self) -> None:
-        """Wait until LiveKit has noticed which agents died with their worker."""
+    async def _wait_for_lost_agents(self) -> None:
+        """Wait until LiveKit has noticed the agents that died with their worker."""
         await asyncio.sleep(max(0.0, self._report.lenient_until - time.monotonic()))
 
-    async def _soon(
+    async def _wait_until_clean(
         self, what: str, look: Callable[[], Awaitable[list[Difference]]], within_s: float
     ) -> None:
         began = time.monotonic()
         while found := await look():
             if time.monotonic() - began > within_s and not self._report.is_lenient:
-                await self._accuse(found, f"still so {within_s:.0f} s after the calm")
+                await self._report_differences(found, f"still so {within_s:.0f} s after the load stopped")
                 return
             await asyncio.sleep(_POLL_S)
         self._report.took(f"until all is {what}", time.monotonic() - began)
 
-    async def _accuse(self, found: Sequence[Difference], circumstance: str) -> None:
+    async def _report_differences(self, found: Sequence[Difference], circumstance: str) -> None:
         for difference in found:
             self._report.violate(difference.kind, difference.room, f"{difference.detail}; {circumstance}")
         for room in sorted({difference.room for difference in found}):
-            story = "\n      ".join(await self._tables.story(room))
-            self._report.violate("(the story of the room)", room, f"\n      {story}")
+            lines = "\n      ".join(await self._tables.room_history(room))
+            self._report.violate("(history of the room)", room, f"\n      {lines}")
 
     async def _ask(self, visit: Visit) -> None:
         question = f"are you there, {visit.person.identity}?"

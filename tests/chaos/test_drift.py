@@ -1,13 +1,13 @@
-"""The judge of the storm: what it takes for a broken promise, and what for rest."""
+"""Drift in the chaos run: which differences count as broken promises, and which do not."""
 
 import pytest
 
-from devstack.chaos.census import RoomCensus, differences, leftovers
 from devstack.chaos.databases import OpenDispatch
+from devstack.chaos.drift import RoomState, differences, leftovers
 
 
-def room(*, dispatches: tuple[str, ...] = (), agents: tuple[str, ...] = ()) -> RoomCensus:
-    return RoomCensus(name="room", dispatches=dispatches, agents=agents)
+def room(*, dispatches: tuple[str, ...] = (), agents: tuple[str, ...] = ()) -> RoomState:
+    return RoomState(name="room", dispatches=dispatches, agents=agents)
 
 
 def row(number: int, state: str, *, agent: str | None = None) -> OpenDispatch:
@@ -20,8 +20,8 @@ ONE = room(dispatches=("AD_1",), agents=("agent-1",))
 ITS_ROW = row(1, "active", agent="agent-1")
 
 
-def kinds(census: RoomCensus, *rows: OpenDispatch, wanted: bool = False) -> list[str]:
-    return [found.kind for found in differences([census], rows, {"room"} if wanted else ())]
+def kinds(state: RoomState, *rows: OpenDispatch, wanted: bool = False) -> list[str]:
+    return [found.kind for found in differences([state], rows, {"room"} if wanted else ())]
 
 
 def test_one_agent_with_its_row_is_as_promised() -> None:
@@ -31,7 +31,7 @@ def test_one_agent_with_its_row_is_as_promised() -> None:
 
 
 @pytest.mark.parametrize(
-    ("census", "rows", "kind"),
+    ("state", "rows", "kind"),
     [
         (room(dispatches=("AD_1", "AD_2"), agents=("agent-1",)), [ITS_ROW], "several dispatches in a room"),
         (room(dispatches=("AD_1",), agents=("agent-1", "agent-2")), [ITS_ROW], "several agents in a room"),
@@ -41,8 +41,8 @@ def test_one_agent_with_its_row_is_as_promised() -> None:
         (room(dispatches=("AD_1",)), [ITS_ROW], "a row without its agent"),
     ],
 )
-def test_each_difference_is_found(census: RoomCensus, rows: list[OpenDispatch], kind: str) -> None:
-    assert kind in kinds(census, *rows)
+def test_each_difference_is_found(state: RoomState, rows: list[OpenDispatch], kind: str) -> None:
+    assert kind in kinds(state, *rows)
 
 
 def test_people_who_were_promised_an_agent_have_one() -> None:

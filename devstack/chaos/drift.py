@@ -1,4 +1,4 @@
-"""LiveKit's truth about all rooms, and how it differs from the tables."""
+"""Drift: how LiveKit's rooms differ from the tables."""
 
 import asyncio
 from collections import defaultdict
@@ -13,11 +13,11 @@ _HOLDS_ONE = frozenset({"starting", "active", "idle"})
 
 
 @dataclass(frozen=True, kw_only=True)
-class RoomCensus:
+class RoomState:
     name: str
     #: Ids of the dispatches that name an agent.
     dispatches: tuple[str, ...]
-    #: Identities of the agents that are in.
+    #: Identities of the agents in the room.
     agents: tuple[str, ...]
 
 
@@ -28,23 +28,23 @@ class Difference:
     detail: str
 
 
-async def take_census(client: api.LiveKitAPI) -> list[RoomCensus]:
+async def read_rooms(client: api.LiveKitAPI) -> list[RoomState]:
     listed = await client.room.list_rooms(api.ListRoomsRequest())
-    found = await asyncio.gather(*(_count(client, room.name) for room in listed.rooms))
+    found = await asyncio.gather(*(_read_room(client, room.name) for room in listed.rooms))
     return [room for room in found if room]
 
 
-async def _count(client: api.LiveKitAPI, room: str) -> RoomCensus | None:
+async def _read_room(client: api.LiveKitAPI, room: str) -> RoomState | None:
     try:
         dispatches, listed = await asyncio.gather(
             client.agent_dispatch.list_dispatch(room),
             client.room.list_participants(api.ListParticipantsRequest(room=room)),
         )
     except api.TwirpError:
-        # It closed between the questions.
+        # The room closed between the calls.
         return None
     agent = api.ParticipantInfo.Kind.AGENT
-    return RoomCensus(
+    return RoomState(
         name=room,
         dispatches=tuple(dispatch.id for dispatch in dispatches if dispatch.agent_name),
         agents=tuple(person.identity for person in listed.participants if person.kind == agent),
@@ -52,16 +52,16 @@ async def _count(client: api.LiveKitAPI, room: str) -> RoomCensus | None:
 
 
 def differences(
-    census: Iterable[RoomCensus], rows: Iterable[OpenDispatch], wanted: Collection[str]
+    states: Iterable[RoomState], rows: Iterable[OpenDispatch], wanted: Collection[str]
 ) -> list[Difference]:
-    """What is not as promised at rest; `wanted` are the rooms in which people wait for an agent."""
+    """The broken promises at rest; `wanted` are the rooms in which people wait for an agent."""
     by_room: defaultdict[str, list[OpenDispatch]] = defaultdict(list)
     for row in rows:
         by_room[row.room_name].append(row)
-    rooms = {room.name: room for room in census}
+    rooms = {room.name: room for room in states}
     found: list[Difference] = []
     for name in sorted({*rooms, *by_room, *wanted}):
-        room = rooms.get(name, RoomCensus(name=name, dispatches=(), agents=()))
+        room = rooms.get(name, RoomState(name=name, dispatches=(), agents=()))
         found += [
             Difference(kind=kind, room=name, detail=detail)
             for kind, detail in _of_room(room, by_room[name], is_wanted=name in wanted)
@@ -70,7 +70,7 @@ def differences(
 
 
 def _of_room(
-    room: RoomCensus, rows: Collection[OpenDispatch], *, is_wanted: bool
+    room: RoomState, rows: Collection[OpenDispatch], *, is_wanted: bool
 ) -> Iterable[tuple[str, str]]:
     known = {row.dispatch_id for row in rows}
     identities = {row.agent_identity for row in rows}
@@ -91,10 +91,10 @@ def _of_room(
             yield "a row without its agent", f"{row.agent_identity} of {row.dispatch_id} is {row.state}"
 
 
-def leftovers(census: Iterable[RoomCensus], rows: Iterable[OpenDispatch]) -> list[Difference]:
-    """What is left of agents that nobody has wanted for longer than the TTL."""
+def leftovers(states: Iterable[RoomState], rows: Iterable[OpenDispatch]) -> list[Difference]:
+    """Remains of agents that nobody has wanted for longer than the TTL."""
     found = []
-    for room in census:
+    for room in states:
         if room.dispatches:
             found.append(("a dispatch that did not end", room.name, ", ".join(room.dispatches)))
         if room.agents:

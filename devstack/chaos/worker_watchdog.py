@@ -1,7 +1,7 @@
-"""Starts the worker again when it dies by itself: it is not what is put to the test.
+"""A watchdog for the worker: restarts it when it dies by itself, because the run does not test the worker.
 
 The `livekit` package ends its whole process when a job is ended while its agent connects ("timed out waiting
-for ReadyForRoomEventRequest"). Jobs are threads here, so the worker goes, and all its agents with it.
+for ReadyForRoomEventRequest"). Jobs are threads here, so the worker dies with all its agents.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from devstack.chaos.report import Report
 from devstack.workers import Worker
 
 _POLL_S = 0.25
-#: LiveKit notices a lost agent after about 21 s; then another one comes.
+#: LiveKit notices a lost agent after about 21 s; then the service dispatches another one.
 _NOTICED_S = 30.0
 
 

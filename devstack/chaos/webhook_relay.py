@@ -1,4 +1,4 @@
-"""LiveKit's webhooks on their way to any replica, with a book of what was answered."""
+"""A webhook relay between LiveKit and the replicas: can lose webhooks, records acknowledged ones."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ from aiohttp import web
 from app.livekit.webhooks import stored_id
 from devstack.ports import LOOPBACK
 
-#: What the service promises to keep; it answers 200 to the others as well, and forgets them.
+#: The events that the service promises to store; it answers 200 to the others too, and ignores them.
 _KEPT = frozenset(
     {
         "room_started",
@@ -24,8 +24,8 @@ _KEPT = frozenset(
 _HEADERS = ("Authorization", "Content-Type")
 
 
-class Mailroom:
-    """The webhook address of a LiveKit server; passes each on to one of the replicas, at random."""
+class LossyRelay:
+    """Receives a LiveKit server's webhooks and forwards each to a random replica."""
 
     def __init__(
         self,
@@ -35,9 +35,9 @@ class Mailroom:
         *,
         lost: float = 0.0,
     ) -> None:
-        """`lost`: which share is answered 200 and passed on to nobody."""
+        """`lost`: the share that is answered 200 and not forwarded."""
         self.url = f"http://{LOOPBACK}:{port}/webhook"
-        #: Ids of the events that a service answered 200 since the last look.
+        #: Ids of the events that a service answered 200 since the last `take_acknowledged`.
         self.acknowledged: list[str] = []
         self.refused = 0
         self._port = port
@@ -62,7 +62,7 @@ class Mailroom:
             await self._client.close()
 
     def take_acknowledged(self) -> list[str]:
-        """What was answered 200 since the last call."""
+        """The ids that were answered 200 since the last call."""
         taken, self.acknowledged = self.acknowledged, []
         return taken
 
@@ -71,7 +71,7 @@ class Mailroom:
         if self._rng.random() < self._lost:
             return web.Response()
         headers = {name: request.headers[name] for name in _HEADERS if name in request.headers}
-        status = await self._pass_on(body, headers)
+        status = await self._forward(body, headers)
         if status == web.HTTPOk.status_code:
             event = json.loads(body)
             if event.get("event") in _KEPT:
@@ -80,7 +80,7 @@ class Mailroom:
             self.refused += 1
         return web.Response(status=status)
 
-    async def _pass_on(self, body: bytes, headers: dict[str, str]) -> int:
+    async def _forward(self, body: bytes, headers: dict[str, str]) -> int:
         targets = self._targets()
         if self._client is None or not targets:
             return web.HTTPServiceUnavailable.status_code

@@ -1,4 +1,4 @@
-"""Where the storm takes place: a LiveKit, a worker, and services to be killed."""
+"""The environment of a chaos run: a LiveKit, a worker, and services to kill."""
 
 import asyncio
 from collections.abc import Sequence
@@ -8,9 +8,9 @@ from typing import Self
 
 from livekit import api
 
-from devstack.chaos.mailroom import Mailroom
-from devstack.chaos.nursery import Nursery
+from devstack.chaos.fork_server import ForkServer
 from devstack.chaos.options import Options
+from devstack.chaos.webhook_relay import LossyRelay
 from devstack.livekit_build import find_or_build
 from devstack.livekit_server import LiveKitServer
 from devstack.ports import free_port
@@ -19,27 +19,27 @@ from devstack.service import Service
 from devstack.workers import Worker
 
 
-class Arena:
-    """Everything that runs; `async with` starts it and leaves nothing behind."""
+class Environment:
+    """All processes of the run; `async with` starts them and leaves nothing behind."""
 
     def __init__(self, options: Options, database_url: str) -> None:
         folder: Path = options.folder
         port = free_port()
-        self.mailroom = Mailroom(
+        self.relay = LossyRelay(
             port,
             self._webhook_urls,
             options.rng("webhooks"),
             lost=options.lost_webhooks,
         )
-        self.server = LiveKitServer(find_or_build(), folder, webhook_urls=[self.mailroom.url])
+        self.server = LiveKitServer(find_or_build(), folder, webhook_urls=[self.relay.url])
         self.worker = Worker(self.server, folder, agent_name=options.agent_name)
         env = {
             "DATABASE_URL": database_url,
             "AGENT_TTL_SECONDS": str(options.ttl_s),
             "CLEANUP_INTERVAL_MS": str(options.interval_ms),
         }
-        self._nursery = None if options.cold else Nursery(folder)
-        spawn = self._nursery.spawn if self._nursery else popen
+        self._fork_server = None if options.cold else ForkServer(folder)
+        spawn = self._fork_server.spawn if self._fork_server else popen
         self.services = [
             Service(
                 self.server,
@@ -56,12 +56,12 @@ class Arena:
     @property
     def api(self) -> api.LiveKitAPI:
         if self._api is None:
-            raise RuntimeError("the arena was not opened")
+            raise RuntimeError("the environment was not opened")
         return self._api
 
     async def __aenter__(self) -> Self:
         try:
-            await self.mailroom.start()
+            await self.relay.start()
             self.server.launch()
             await asyncio.to_thread(self.server.wait_until_ready)
             self.worker.start(wait=False)
@@ -87,11 +87,11 @@ class Arena:
             await self._api.aclose()
         for service in self.services:
             service.kill()
-        if self._nursery:
-            self._nursery.close()
+        if self._fork_server:
+            self._fork_server.close()
         await asyncio.to_thread(self.worker.stop)
         self.server.kill()
-        await self.mailroom.stop()
+        await self.relay.stop()
 
     def _webhook_urls(self) -> Sequence[str]:
         return [service.webhook_url for service in self.services if service.child.running]
