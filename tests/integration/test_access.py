@@ -1,4 +1,4 @@
-"""Who can do what, for every route that there is: a new one without a line here fails."""
+"""Access to every route: a route that is missing here fails the tests."""
 
 import dataclasses
 import json
@@ -74,7 +74,7 @@ def test_every_route_is_an_endpoint_or_a_page(world: World) -> None:
     assert set(ABOUT) == described
 
 
-async def test_nobody_can_do_anything_but_look_at_probes(app: App, world: World) -> None:
+async def test_without_credentials_only_probes_are_open(app: App, world: World) -> None:
     for endpoint in all_endpoints(world):
         if endpoint.access is Access.PROBE or endpoint.answer is None:
             assert endpoint.path in ("/healthz", "/readyz", "/metrics")
@@ -93,7 +93,7 @@ async def test_metrics_can_be_closed(start_app: StartApp) -> None:
 
 
 @pytest.mark.usefixtures("worker")
-async def test_a_participant_of_one_room_learns_and_changes_nothing_of_another(
+async def test_a_participant_can_neither_read_nor_change_another_room(
     app: App, world: World, server: FakeServer, livekit: FakeLiveKit
 ) -> None:
     """And it is told the same whether there is such a room, an agent, a dispatch, or not."""
@@ -121,13 +121,13 @@ async def test_a_participant_of_one_room_learns_and_changes_nothing_of_another(
     assert len(world.agents("b")) == 1
 
 
-async def test_a_token_that_lets_nobody_join_opens_nothing(app: App, world: World) -> None:
+async def test_a_token_without_room_join_is_rejected_everywhere(app: App, world: World) -> None:
     for endpoint in all_endpoints(world):
         if endpoint.access.is_identified:
             assert (await ask(app, endpoint, member_token("b", join=False))).status == 403, endpoint.path
 
 
-async def test_a_key_that_was_removed_opens_nothing(start_app: StartApp, world: World) -> None:
+async def test_a_removed_api_key_is_rejected(start_app: StartApp, world: World) -> None:
     app = await start_app(api_keys=("another-key-altogether",))
     for endpoint in all_endpoints(world):
         if endpoint.access.is_identified:
@@ -166,14 +166,14 @@ async def test_a_key_has_ten_times_as_many(start_app: StartApp) -> None:
     assert statuses == [200] * 20 + [429]
 
 
-async def test_failures_are_counted_by_address_and_lock_nobody_else_out(start_app: StartApp) -> None:
+async def test_failures_are_counted_by_address_and_do_not_lock_out_others(start_app: StartApp) -> None:
     app = await start_app(rate_limit_per_minute=2)
     statuses = [(await app.call("GET", "/api/livekit/agents", auth="a-wrong-guess")).status for _ in range(4)]
     assert statuses == [401, 401, 429, 429]
     assert (await app.call("GET", "/api/livekit/agents")).status == 200
 
 
-async def test_livekit_and_probes_are_never_told_to_come_back_later(
+async def test_livekit_and_probes_are_not_rate_limited(
     start_app: StartApp, world: World, server: FakeServer
 ) -> None:
     """LiveKit gives up a webhook that is answered 429 often enough, and others share its address."""
@@ -220,13 +220,13 @@ async def test_the_default_lets_fifty_tabs_in_at_once(app: App) -> None:
         ("<script>", False),
     ],
 )
-async def test_a_request_id_is_the_callers_if_it_is_sane(app: App, given: str, *, kept: bool) -> None:
+async def test_a_valid_request_id_of_the_caller_is_kept(app: App, given: str, *, kept: bool) -> None:
     answer = await app.call("GET", "/nothing", headers={"X-Request-Id": given})
     assert (answer.headers["X-Request-Id"] == given) is kept
     assert answer.body["requestId"] == answer.headers["X-Request-Id"]
 
 
-async def test_every_response_has_the_headers_that_browsers_obey(start_app: StartApp) -> None:
+async def test_every_response_has_security_headers(start_app: StartApp) -> None:
     app = await start_app(public_url="https://agents.example.com")
     for path in ("/healthz", "/nothing", "/api/livekit/agents", "/docs", "/dashboard"):
         url = f"http://127.0.0.1:{app.port}{path}"
@@ -243,7 +243,7 @@ async def test_every_response_has_the_headers_that_browsers_obey(start_app: Star
             assert headers["Cache-Control"] == "no-store"
 
 
-async def test_an_answer_to_a_webhook_has_them_too_and_names_no_version(
+async def test_a_webhook_answer_has_security_headers_and_no_version(
     app: App, world: World, server: FakeServer
 ) -> None:
     server.join("room")
@@ -257,11 +257,11 @@ async def test_an_answer_to_a_webhook_has_them_too_and_names_no_version(
         assert answer.headers["Server"] == "agent-lifecycle"
 
 
-async def test_plain_http_is_not_said_to_be_https(app: App) -> None:
+async def test_without_https_there_is_no_hsts(app: App) -> None:
     assert "Strict-Transport-Security" not in (await app.call("GET", "/healthz")).headers
 
 
-def test_every_endpoint_documents_how_it_can_refuse(world: World) -> None:
+def test_every_endpoint_documents_its_errors(world: World) -> None:
     for endpoint in all_endpoints(world):
         statuses = {error.status for error in errors_of(endpoint)}
         assert ({401, 403, 429} <= statuses) is endpoint.access.is_identified, endpoint.path

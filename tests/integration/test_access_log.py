@@ -1,4 +1,4 @@
-"""What the log says about a request that was answered."""
+"""The log line of an answered request."""
 
 import logging
 from typing import Any
@@ -60,7 +60,7 @@ async def ask(clock: FakeClock, path: str, caplog: pytest.LogCaptureFixture) -> 
         ("/broken/alice", "/broken/{room}", 502, 0, "WARNING"),
     ],
 )
-async def test_a_request_is_a_line_that_is_seen_when_something_is_wrong(
+async def test_the_level_of_a_request_line_depends_on_its_outcome(
     clock: FakeClock,
     caplog: pytest.LogCaptureFixture,
     path: str,

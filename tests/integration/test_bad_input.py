@@ -1,4 +1,4 @@
-"""Every kind of bad input has a precise answer, and none is the service's own failure."""
+"""Bad input: each kind has a precise error, and none is a 500."""
 
 import datetime as dt
 import json
@@ -243,7 +243,7 @@ async def test_a_wrong_token_request_is_422(app: App, data: bytes) -> None:
         ("GET", f"{AGENTS}/AD_1"),
     ],
 )
-async def test_nobody_is_401_before_anything_else_is_looked_at(app: App, method: str, path: str) -> None:
+async def test_missing_credentials_are_401_before_any_other_check(app: App, method: str, path: str) -> None:
     for header in (None, "", "Bearer", "Bearer ", "Basic eDp5", API_KEY, "Bearer not-a-key", "Bearer a.b.c"):
         headers = {} if header is None else {"Authorization": header}
         answer = await app.call(method, path, auth=None, headers=headers, data=b"not json")
@@ -272,7 +272,7 @@ async def test_another_rooms_token_dispatches_nothing(app: App) -> None:
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", AGENTS), ("GET", f"{AGENTS}/AD_1"), ("POST", TOKEN)])
-async def test_a_participants_token_opens_nothing_of_the_operators(app: App, method: str, path: str) -> None:
+async def test_a_participant_token_is_403_on_operator_endpoints(app: App, method: str, path: str) -> None:
     answer = await app.call(method, path, auth=member_token("room"))
 
     assert (answer.status, answer.code) == (403, "forbidden")

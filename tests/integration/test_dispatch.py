@@ -1,4 +1,4 @@
-"""Asking for an agent: the one that is there if it is good, else a new one (design, the evidence table)."""
+"""Requests for an agent: reuse of a good one, else a new one."""
 
 import asyncio
 import json
@@ -208,7 +208,7 @@ async def test_a_default_agent_outlives_a_second_tab_and_a_lost_network(
 
 
 @pytest.mark.usefixtures("plain_worker")
-async def test_an_operator_who_says_so_has_default_agents_reused(
+async def test_with_closes_with_user_off_default_agents_are_reused(
     start_app: StartApp, server: FakeServer
 ) -> None:
     app = await start_app(agent_closes_with_user=False)
@@ -242,7 +242,7 @@ async def assert_replaced(app: App, old_id: str, *, reason: str) -> None:
 
 
 @pytest.mark.usefixtures("worker")
-async def test_an_agent_that_says_its_session_is_closed_is_replaced(app: App, world: World) -> None:
+async def test_an_agent_that_reports_a_closed_session_is_replaced(app: App, world: World) -> None:
     old = await dispatched(app)
     world.agents("room")[0].session_open = False
 
@@ -278,7 +278,7 @@ async def test_a_default_agent_in_an_empty_room_is_replaced_though_no_webhook_ca
     await assert_replaced(app, old, reason="replaced")
 
 
-async def test_a_frozen_agent_is_replaced_and_taken_out(
+async def test_a_frozen_agent_is_replaced_and_removed(
     app: App, server: FakeServer, worker: FakeWorker
 ) -> None:
     old = await dispatched(app)
@@ -289,7 +289,7 @@ async def test_a_frozen_agent_is_replaced_and_taken_out(
     await assert_replaced(app, old, reason="replaced")
 
 
-async def test_a_killed_agent_is_replaced_and_taken_out(
+async def test_a_killed_agent_is_replaced_and_removed(
     app: App, server: FakeServer, worker: FakeWorker
 ) -> None:
     """LiveKit keeps its participant for 21 s, deletion of the dispatch or not."""
@@ -332,7 +332,7 @@ async def test_a_dispatch_that_livekit_does_not_list_is_cleaned_up(
 
 
 @pytest.mark.usefixtures("worker")
-async def test_a_room_that_is_gone_is_made_again(app: App, world: World, server: FakeServer) -> None:
+async def test_a_room_that_is_gone_is_created_again(app: App, world: World, server: FakeServer) -> None:
     old = await dispatched(app)
     world.post.lossy = True
     server.delete_room("room")
@@ -343,9 +343,7 @@ async def test_a_room_that_is_gone_is_made_again(app: App, world: World, server:
     assert server.rooms["room"].departure_timeout_s == 360
 
 
-async def test_a_dispatch_that_nobody_joined_is_made_again(
-    app: App, world: World, server: FakeServer
-) -> None:
+async def test_a_dispatch_without_an_agent_is_replaced(app: App, world: World, server: FakeServer) -> None:
     first = await app.dispatch()
     await app.advance(16)
     server.start_worker(AGENT)
@@ -355,7 +353,7 @@ async def test_a_dispatch_that_nobody_joined_is_made_again(
 
 
 @pytest.mark.usefixtures("worker")
-async def test_an_agent_that_left_unseen_is_followed_by_another(
+async def test_an_agent_whose_leave_was_missed_is_replaced(
     app: App, world: World, server: FakeServer
 ) -> None:
     old = await dispatched(app)
@@ -367,7 +365,7 @@ async def test_an_agent_that_left_unseen_is_followed_by_another(
 
 
 @pytest.mark.usefixtures("worker")
-async def test_an_agent_that_finished_is_followed_by_another_when_somebody_asks(
+async def test_an_agent_that_finished_is_replaced_on_request(
     app: App, world: World, server: FakeServer
 ) -> None:
     old = await dispatched(app)
@@ -384,7 +382,7 @@ async def test_an_agent_that_finished_is_followed_by_another_when_somebody_asks(
 
 @CLOCKS_APART
 @pytest.mark.usefixtures("worker")
-async def test_of_several_the_one_that_is_ours_and_answers_is_kept(
+async def test_of_several_responsive_agents_the_tracked_one_is_kept(
     app: App, world: World, server: FakeServer
 ) -> None:
     ours = await dispatched(app)
@@ -404,7 +402,7 @@ async def test_of_several_the_one_that_is_ours_and_answers_is_kept(
 
 @CLOCKS_APART
 @pytest.mark.usefixtures("worker")
-async def test_of_several_the_one_that_answers_is_kept_though_it_is_not_ours(
+async def test_of_several_agents_the_responsive_one_is_kept_even_if_untracked(
     app: App, world: World, server: FakeServer
 ) -> None:
     ours = await dispatched(app)

@@ -1,4 +1,4 @@
-"""Giving back an agent that came for somebody who did not get in: it ends, unless people are in by now."""
+"""DELETE with `onlyIfEmpty`: the agent ends unless people are in."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from integration.harness import App, World, member_token
 pytestmark = pytest.mark.usefixtures("worker")
 
 
-async def test_an_agent_that_nobody_is_with_is_ended(app: App, world: World) -> None:
+async def test_an_agent_without_people_is_ended(app: App, world: World) -> None:
     asked = await app.dispatch()
     await app.advance(6)
 
@@ -22,7 +22,7 @@ async def test_an_agent_that_nobody_is_with_is_ended(app: App, world: World) -> 
     assert world.dispatches("room") == []
 
 
-async def test_one_that_is_still_on_its_way_is_ended(app: App, world: World) -> None:
+async def test_a_starting_agent_is_ended(app: App, world: World) -> None:
     await app.dispatch()
 
     await app.end(onlyIfEmpty="true")
@@ -32,7 +32,7 @@ async def test_one_that_is_still_on_its_way_is_ended(app: App, world: World) -> 
     assert await app.state() == "none"
 
 
-async def test_somebody_whose_webhook_is_not_in_yet_keeps_it(
+async def test_a_person_whose_webhook_is_still_missing_keeps_the_agent(
     app: App, world: World, server: FakeServer
 ) -> None:
     """The tables say that the room is empty; LiveKit knows better, and is asked."""
@@ -55,7 +55,7 @@ async def test_somebody_whose_webhook_is_not_in_yet_keeps_it(
 
 
 @pytest.mark.parametrize("text", ["false", "0"])
-async def test_without_the_wish_to_spare_others_it_is_ended(
+async def test_without_only_if_empty_the_agent_is_ended(
     app: App, world: World, server: FakeServer, text: str
 ) -> None:
     await app.dispatch()
@@ -68,13 +68,13 @@ async def test_without_the_wish_to_spare_others_it_is_ended(
     assert world.agents("room") == []
 
 
-async def test_no_agent_is_no_fault(app: App) -> None:
+async def test_without_an_agent_the_answer_is_200(app: App) -> None:
     answer = await app.end(onlyIfEmpty="true")
 
     assert (answer.status, answer.body["dispatchId"]) == (200, None)
 
 
-async def test_when_livekit_cannot_say_who_is_in_nothing_is_ended(app: App, world: World) -> None:
+async def test_while_livekit_is_unavailable_nothing_is_ended(app: App, world: World) -> None:
     asked = await app.dispatch()
     await app.advance(6)
     world.livekit.faults.always("list_participants", FailBefore(LiveKitUnavailable("down")))
@@ -85,14 +85,14 @@ async def test_when_livekit_cannot_say_who_is_in_nothing_is_ended(app: App, worl
     assert world.dispatches("room") == [asked.body["dispatchId"]]
 
 
-async def test_what_is_neither_true_nor_false_is_refused(app: App) -> None:
+async def test_only_if_empty_must_be_true_or_false(app: App) -> None:
     answer = await app.end(onlyIfEmpty="perhaps")
 
     assert answer.status == 422
     assert "onlyIfEmpty" in answer.body["message"]
 
 
-async def test_a_member_gives_back_in_its_own_room_only(app: App) -> None:
+async def test_a_member_ends_agents_in_its_own_room_only(app: App) -> None:
     query = {"roomName": "room", "onlyIfEmpty": "true"}
     path = "/api/livekit/dispatch-agent"
 

@@ -1,7 +1,7 @@
-"""LiveKit's keys are changed step by step, as docs/operations.md says, and at no moment is anybody refused.
+"""Key rotation step by step, as in docs/operations.md: no request is rejected at any moment.
 
-The replicas are restarted one after the other. So at each step there is one as before and one as after, and
-whatever is in use then, whoever signed it, has to be good for both.
+The replicas are restarted one after the other. So at each step one has the old configuration and one the new,
+and both have to accept every token in use.
 """
 
 import asyncio

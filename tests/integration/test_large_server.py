@@ -1,4 +1,4 @@
-"""A LiveKit with ten thousand rooms: what a round of reconcile asks of it, and how much of that at once."""
+"""Reconcile on a LiveKit with ten thousand rooms: the number of calls, and how many at once."""
 
 import asyncio
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class Traffic:
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
-async def test_a_round_over_ten_thousand_rooms_looks_at_a_tenth_of_them(
+async def test_a_round_over_ten_thousand_rooms_inspects_a_tenth_of_them(
     app: App, world: World, server: FakeServer
 ) -> None:
     """Nobody has an agent in them, and all is as the tables have it."""

@@ -1,4 +1,4 @@
-"""What one call for an agent asks LiveKit: each thing once."""
+"""The calls to LiveKit during one request for an agent: none is repeated."""
 
 from collections import Counter
 
@@ -33,7 +33,7 @@ async def test_a_call_in_a_room_without_an_agent_lists_it_once(
 
 
 @pytest.mark.usefixtures("worker")
-async def test_a_reuse_asks_the_agent_and_nothing_twice(
+async def test_a_reuse_probes_the_agent_and_repeats_no_call(
     app: App, livekit: FakeLiveKit, server: FakeServer
 ) -> None:
     server.join("room", "alice")
@@ -44,7 +44,7 @@ async def test_a_reuse_asks_the_agent_and_nothing_twice(
     )
 
 
-async def test_a_replacement_looks_again_only_at_who_leaves(
+async def test_a_replacement_lists_again_only_for_the_agent_that_leaves(
     app: App, livekit: FakeLiveKit, server: FakeServer, worker: FakeWorker
 ) -> None:
     server.join("room", "alice")

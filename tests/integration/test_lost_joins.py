@@ -1,4 +1,4 @@
-"""Agents whose join was lost, or whose dispatch LiveKit does not tell yet, are not taken from people."""
+"""Lost joins and late job lists: such agents are not taken from people."""
 
 import pytest
 
@@ -27,7 +27,7 @@ async def test_an_agent_is_not_overdue_before_livekit_was_asked(
     assert await app.state() == "active"
 
 
-async def test_of_two_agents_none_is_taken_out_before_livekit_tells_whose_they_are(
+async def test_of_two_agents_none_is_removed_before_livekit_names_their_dispatches(
     app: App, world: World, server: FakeServer
 ) -> None:
     for joins_after_s in (0.1, 0.15):
@@ -45,7 +45,7 @@ async def test_of_two_agents_none_is_taken_out_before_livekit_tells_whose_they_a
 
 
 @pytest.mark.usefixtures("worker")
-async def test_an_agent_whose_dispatch_somebody_has_deleted_is_not_reused(
+async def test_an_agent_whose_dispatch_was_deleted_is_not_reused(
     app: App, world: World, server: FakeServer
 ) -> None:
     """LiveKit ends its job a moment later: it answers still, and will be gone."""

@@ -1,4 +1,4 @@
-"""The rollout in steps: what each mode does by itself, what it only counts, and that it may be changed."""
+"""Modes: what each one does by itself, what it only counts, and changes between them."""
 
 from app.lifecycle.mode import Mode
 from fakes.rooms import FakeWorker
@@ -34,7 +34,7 @@ async def occupy(app: App, server: FakeServer) -> str:
     return str(answer.body["dispatchId"])
 
 
-async def test_an_observer_tracks_and_never_reuses(
+async def test_observe_tracks_and_never_reuses(
     start_app: StartApp, world: World, server: FakeServer, worker: FakeWorker
 ) -> None:
     del worker
@@ -50,7 +50,7 @@ async def test_an_observer_tracks_and_never_reuses(
     assert withheld(app) == {"reuse": 1}
 
 
-async def test_an_observer_ends_nothing_and_says_what_it_would_have_ended(
+async def test_observe_ends_nothing_and_counts_what_it_would_have_ended(
     start_app: StartApp, world: World, server: FakeServer, worker: FakeWorker
 ) -> None:
     del worker
@@ -67,7 +67,7 @@ async def test_an_observer_ends_nothing_and_says_what_it_would_have_ended(
     assert withheld(app) == {"ttl_expired": 1}
 
 
-async def test_an_observer_makes_no_successor_of_a_dead_agent(
+async def test_observe_does_not_replace_a_dead_agent(
     start_app: StartApp, world: World, server: FakeServer, worker: FakeWorker
 ) -> None:
     app = await start_app(mode=Mode.OBSERVE)
@@ -82,7 +82,7 @@ async def test_an_observer_makes_no_successor_of_a_dead_agent(
     assert world.agents("room") == []
 
 
-async def test_an_observer_ends_what_it_is_asked_to_end(
+async def test_observe_ends_an_agent_on_request(
     start_app: StartApp, world: World, server: FakeServer, worker: FakeWorker
 ) -> None:
     del worker
@@ -124,7 +124,7 @@ async def test_reuse_reuses_and_replaces_but_ends_nothing(
     assert withheld(app) == {"ttl_expired": 1}
 
 
-async def test_reuse_leaves_the_extra_agents_that_others_made(
+async def test_reuse_keeps_extra_agents_of_other_programs(
     start_app: StartApp, world: World, server: FakeServer, worker: FakeWorker
 ) -> None:
     del worker
@@ -139,7 +139,7 @@ async def test_reuse_leaves_the_extra_agents_that_others_made(
     assert withheld(app) == {"remove_extra": 1}
 
 
-async def test_enforcing_a_database_that_was_only_observed_ends_what_is_overdue_and_one_too_many(
+async def test_enforce_after_observe_ends_overdue_and_extra_agents(
     start_app: StartApp, world: World, server: FakeServer, worker: FakeWorker
 ) -> None:
     del worker
@@ -161,7 +161,7 @@ async def test_enforcing_a_database_that_was_only_observed_ends_what_is_overdue_
     assert world.dispatches("room") == []
 
 
-async def test_enforcing_keeps_one_of_the_agents_that_an_observer_let_be_while_somebody_is_in(
+async def test_enforce_after_observe_keeps_one_agent_with_people(
     start_app: StartApp, world: World, server: FakeServer, worker: FakeWorker
 ) -> None:
     del worker
@@ -180,7 +180,7 @@ async def test_enforcing_keeps_one_of_the_agents_that_an_observer_let_be_while_s
     assert (await app.dispatch()).body["reused"] is True
 
 
-async def test_observing_a_database_that_was_enforced_leaves_running_ttls_alone(
+async def test_observe_after_enforce_does_not_act_on_running_ttls(
     start_app: StartApp, world: World, server: FakeServer, worker: FakeWorker
 ) -> None:
     del worker

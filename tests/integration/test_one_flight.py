@@ -1,4 +1,4 @@
-"""However many ask at once, and however often: one dispatch, and one caller who made it."""
+"""Concurrent requests for one agent: one dispatch, and one caller who created it."""
 
 import asyncio
 
@@ -47,7 +47,7 @@ async def test_people_who_join_and_ask_at_once_get_one_dispatch(
 
 
 @pytest.mark.usefixtures("worker")
-async def test_fifty_callers_of_an_agent_that_is_there_all_reuse_it(app: App, livekit: FakeLiveKit) -> None:
+async def test_fifty_callers_reuse_an_existing_agent(app: App, livekit: FakeLiveKit) -> None:
     await app.dispatch()
     await app.advance(1)
     answers = await asyncio.gather(*(app.dispatch() for _ in range(50)))
@@ -90,7 +90,7 @@ async def test_two_replicas_on_one_database_make_one_dispatch(
 
 
 @pytest.mark.usefixtures("worker")
-async def test_a_caller_who_goes_away_takes_nobody_along(
+async def test_a_caller_who_goes_away_does_not_cancel_the_others(
     app: App, world: World, livekit: FakeLiveKit
 ) -> None:
     stuck = livekit.faults.hang("create_dispatch")
@@ -108,7 +108,7 @@ async def test_a_caller_who_goes_away_takes_nobody_along(
 
 
 @pytest.mark.usefixtures("worker")
-async def test_a_flight_that_fails_fails_for_all_and_the_next_one_works(
+async def test_a_failed_request_fails_for_all_callers_and_the_next_one_works(
     app: App, world: World, livekit: FakeLiveKit
 ) -> None:
     livekit.faults.everywhere(FailBefore(UNAVAILABLE))
@@ -159,7 +159,7 @@ async def test_the_room_closing_during_a_dispatch_leaves_nothing_behind(
 
 
 @pytest.mark.usefixtures("worker")
-async def test_a_creation_whose_answer_is_lost_every_time_is_found_again(
+async def test_a_creation_whose_answer_is_always_lost_is_found(
     app: App, world: World, livekit: FakeLiveKit
 ) -> None:
     livekit.faults.script("create_dispatch", FailAfter(LiveKitTimeout("no answer")))

@@ -1,4 +1,4 @@
-"""When the service may be sent traffic, and what it says of itself."""
+"""Readiness: when the service takes traffic, and what it reports."""
 
 import asyncio
 
@@ -33,7 +33,7 @@ async def test_not_ready_before_livekit_has_answered(start_app: StartApp, liveki
 
 
 @pytest.mark.parametrize("error", [UNREACHABLE, REFUSED], ids=["unreachable", "wrong keys"])
-async def test_why_livekit_does_not_answer_is_told_and_it_is_asked_again(
+async def test_the_reason_of_livekits_failure_is_reported_and_it_is_retried(
     start_app: StartApp, livekit: FakeLiveKit, error: ServiceError, caplog: pytest.LogCaptureFixture
 ) -> None:
     livekit.faults.always("list_rooms", FailBefore(error))
@@ -53,7 +53,7 @@ async def test_why_livekit_does_not_answer_is_told_and_it_is_asked_again(
     await eventually(is_ready, "it is ready once LiveKit answers")
 
 
-async def test_a_refused_key_is_502_for_callers(start_app: StartApp, livekit: FakeLiveKit) -> None:
+async def test_a_rejected_livekit_key_is_502_for_callers(start_app: StartApp, livekit: FakeLiveKit) -> None:
     livekit.faults.everywhere(FailBefore(REFUSED))
     app = await start_app(ready=False)
 
@@ -62,7 +62,7 @@ async def test_a_refused_key_is_502_for_callers(start_app: StartApp, livekit: Fa
     assert (answer.status, answer.code, answer.body["retryable"]) == (502, "livekit_refused", False)
 
 
-async def test_ready_though_livekit_goes_away_later(app: App, livekit: FakeLiveKit) -> None:
+async def test_still_ready_when_livekit_goes_away_later(app: App, livekit: FakeLiveKit) -> None:
     livekit.faults.everywhere(FailBefore(UNREACHABLE))
     await app.sweep()
 
@@ -71,7 +71,7 @@ async def test_ready_though_livekit_goes_away_later(app: App, livekit: FakeLiveK
     assert (answer.status, answer.body["ready"]) == (200, True)
 
 
-async def test_it_says_that_livekit_has_gone_away(app: App, livekit: FakeLiveKit) -> None:
+async def test_the_report_shows_that_livekit_has_gone_away(app: App, livekit: FakeLiveKit) -> None:
     livekit.faults.everywhere(FailBefore(UNREACHABLE))
     await app.sweep()
 
@@ -91,7 +91,7 @@ async def test_not_ready_while_the_database_fails(app: App, world: World) -> Non
     assert (await app.call("GET", "/readyz")).body == READY
 
 
-async def test_every_endpoint_tells_of_a_database_that_fails(app: App, world: World) -> None:
+async def test_every_endpoint_reports_a_database_failure(app: App, world: World) -> None:
     world.database_faults.down = True
     answers = await asyncio.gather(
         app.dispatch(),
@@ -106,7 +106,7 @@ async def test_every_endpoint_tells_of_a_database_that_fails(app: App, world: Wo
 
 
 @pytest.mark.usefixtures("worker")
-async def test_a_database_that_fails_for_a_while_costs_no_agent(app: App, world: World) -> None:
+async def test_a_database_outage_ends_no_agent(app: App, world: World) -> None:
     await app.dispatch()
     await app.advance(1)
     world.database_faults.down = True

@@ -1,4 +1,4 @@
-"""What can be asked about agents: status, list, history; their end on request; and other origins' pages."""
+"""Status, list, history, DELETE and CORS."""
 
 import pytest
 
@@ -67,7 +67,7 @@ async def test_a_member_may_ask_about_its_room(app: App) -> None:
     assert (answer.status, answer.body["hasAgent"]) == (200, True)
 
 
-async def test_an_unavailable_agent_is_none_that_is_there(app: App, server: FakeServer) -> None:
+async def test_an_unavailable_agent_is_reported_as_no_agent(app: App, server: FakeServer) -> None:
     server.join("room")
     await app.settle()
     await app.dispatch()
@@ -83,9 +83,7 @@ async def test_an_unavailable_agent_is_none_that_is_there(app: App, server: Fake
 
 
 @pytest.mark.usefixtures("worker")
-async def test_delete_takes_the_agent_out_though_people_are_in(
-    app: App, world: World, server: FakeServer
-) -> None:
+async def test_delete_removes_the_agent_even_with_people(app: App, world: World, server: FakeServer) -> None:
     dispatch_id = (await app.dispatch()).body["dispatchId"]
     await app.advance(1)
     server.join("room")
@@ -120,7 +118,7 @@ async def test_after_a_delete_no_agent_comes_until_the_next_call(
 
 
 @pytest.mark.usefixtures("worker")
-async def test_delete_of_an_agent_on_its_way_leaves_none(app: App, world: World) -> None:
+async def test_delete_of_a_starting_agent_leaves_none(app: App, world: World) -> None:
     """LiveKit ends a dispatch of under five seconds only then, and its agent comes meanwhile."""
     await app.dispatch()
     assert (await app.end()).status == 200
@@ -164,9 +162,7 @@ async def test_delete_of_nothing_is_200(app: App) -> None:
 
 
 @pytest.mark.usefixtures("worker")
-async def test_delete_takes_an_agent_out_that_we_never_dispatched(
-    app: App, world: World, server: FakeServer
-) -> None:
+async def test_delete_removes_an_untracked_agent(app: App, world: World, server: FakeServer) -> None:
     world.post.lossy = True
     server.create_dispatch("room", AGENT)
     await app.advance(6)
@@ -190,7 +186,7 @@ async def test_delete_of_one_agent_name_leaves_the_other(app: App, world: World,
 
 
 @pytest.mark.usefixtures("worker")
-async def test_delete_while_livekit_cannot_be_asked_changes_nothing(
+async def test_delete_while_livekit_is_unavailable_changes_nothing(
     app: App, world: World, livekit: FakeLiveKit
 ) -> None:
     await app.dispatch()
@@ -206,7 +202,7 @@ async def test_delete_while_livekit_cannot_be_asked_changes_nothing(
 
 @pytest.mark.usefixtures("worker")
 @pytest.mark.parametrize("fault", [FailBefore(UNAVAILABLE), FailAfter(UNAVAILABLE)])
-async def test_a_delete_that_failed_half_way_is_finished_by_itself(
+async def test_a_delete_that_failed_half_way_is_finished_in_the_background(
     app: App, world: World, livekit: FakeLiveKit, fault: FailBefore | FailAfter
 ) -> None:
     await app.dispatch()
@@ -225,7 +221,7 @@ async def test_a_delete_that_failed_half_way_is_finished_by_itself(
 
 
 @pytest.mark.usefixtures("worker")
-async def test_the_list_has_the_live_ones_newest_first(app: App, world: World) -> None:
+async def test_the_list_has_live_agents_newest_first(app: App, world: World) -> None:
     for room in ("a", "b", "c"):
         await app.dispatch(room)
         await app.advance(1)
@@ -249,7 +245,7 @@ async def test_the_list_has_the_live_ones_newest_first(app: App, world: World) -
 
 
 @pytest.mark.usefixtures("worker")
-async def test_the_list_takes_states(app: App) -> None:
+async def test_the_list_is_filtered_by_state(app: App) -> None:
     for room in ("a", "b"):
         await app.dispatch(room)
         await app.advance(1)
@@ -281,7 +277,7 @@ async def test_the_list_comes_in_pages(app: App, world: World) -> None:
 
 
 @pytest.mark.usefixtures("worker")
-async def test_the_history_tells_what_happened(app: App, server: FakeServer) -> None:
+async def test_the_history_has_every_event(app: App, server: FakeServer) -> None:
     dispatch_id = (await app.dispatch()).body["dispatchId"]
     await app.advance(1)
     server.join("room")
@@ -335,7 +331,7 @@ async def test_a_preflight_of_another_origin_is_not(start_app: StartApp, origin:
     assert "Access-Control-Allow-Origin" not in answer.headers
 
 
-async def test_without_origins_no_answer_names_any(app: App) -> None:
+async def test_without_origins_there_are_no_cors_headers(app: App) -> None:
     answer = await app.call("OPTIONS", DISPATCH, auth=None, headers={"Origin": PAGE} | PREFLIGHT)
 
     assert answer.status == 405

@@ -1,4 +1,4 @@
-"""Two replicas on one Postgres, with one LiveKit: any takes any webhook and any call, and any may die."""
+"""Two replicas on one Postgres: either takes any webhook and any call, and either may die."""
 
 import asyncio
 import random
@@ -110,7 +110,7 @@ async def sweep_beside_a_call(replica: Replica) -> None:
 
 
 @pytest.mark.usefixtures("worker")
-async def test_one_gets_all_webhooks_and_both_take_calls(
+async def test_webhooks_to_one_replica_and_calls_to_both_work(
     a: Replica, b: Replica, world: World, server: FakeServer
 ) -> None:
     server.join("room")
@@ -129,7 +129,7 @@ async def test_one_gets_all_webhooks_and_both_take_calls(
 
 @pytest.mark.usefixtures("worker")
 @pytest.mark.parametrize("by_call", [True, False], ids=["a call", "a look"])
-async def test_what_one_made_while_the_other_was_asking_is_not_missing(
+async def test_a_dispatch_made_during_another_replicas_inspection_is_not_missing(
     a: Replica, b: Replica, world: World, server: FakeServer, *, by_call: bool
 ) -> None:
     """The list is older than the row."""
@@ -167,7 +167,7 @@ async def test_a_ttl_fires_once(a: Replica, b: Replica, world: World, server: Fa
 
 
 @pytest.mark.usefixtures("worker")
-async def test_a_person_whom_one_saw_keeps_the_other_from_acting(
+async def test_a_person_seen_by_one_replica_stops_the_others_ttl(
     a: Replica, b: Replica, world: World, server: FakeServer
 ) -> None:
     """The timer of `b` is as old as the dispatch; the row is not."""
@@ -189,7 +189,7 @@ async def test_a_person_whom_one_saw_keeps_the_other_from_acting(
 
 @pytest.mark.usefixtures("worker")
 @pytest.mark.parametrize("acted", [False, True])
-async def test_a_dispatch_that_dies_with_its_replica_is_made_by_the_other(
+async def test_a_creation_that_dies_with_its_replica_is_finished_by_the_other(
     a: Replica, b: Replica, world: World, *, acted: bool
 ) -> None:
     a.livekit.faults.script("create_dispatch", Death(a, acted))
@@ -205,7 +205,7 @@ async def test_a_dispatch_that_dies_with_its_replica_is_made_by_the_other(
 
 
 @pytest.mark.usefixtures("worker")
-async def test_a_dead_ones_dispatch_is_made_by_a_call_or_by_a_round_but_not_by_both(
+async def test_a_dead_replicas_creation_is_finished_once_by_call_or_round(
     a: Replica, b: Replica, world: World, start_replica: StartReplica
 ) -> None:
     a.livekit.faults.script("create_dispatch", Death(a, acted=False))
@@ -228,7 +228,7 @@ async def test_a_dead_ones_dispatch_is_made_by_a_call_or_by_a_round_but_not_by_b
 
 
 @pytest.mark.usefixtures("worker")
-async def test_one_that_was_slower_than_its_lease_takes_its_dispatch_back(
+async def test_a_creation_slower_than_its_lease_is_removed_again(
     a: Replica, b: Replica, world: World
 ) -> None:
     stuck = a.livekit.faults.hang("create_dispatch")
@@ -317,7 +317,7 @@ async def test_the_first_events_of_a_room_come_to_both_at_once(
     assert {row["name"]: row["generation"] for row in world.rows("rooms")} == dict.fromkeys(rooms, 3)
 
 
-async def test_a_webhook_that_comes_to_both_at_once_is_taken_once(
+async def test_a_webhook_sent_to_both_replicas_is_applied_once(
     a: Replica, b: Replica, world: World, server: FakeServer
 ) -> None:
     for number in range(40):
@@ -333,7 +333,7 @@ async def test_a_webhook_that_comes_to_both_at_once_is_taken_once(
 
 @pytest.mark.usefixtures("worker")
 @pytest.mark.parametrize("seed", range(8))
-async def test_counts_are_exact_however_the_webhooks_are_spread(
+async def test_counts_are_exact_with_webhooks_spread_over_replicas(
     a: Replica, b: Replica, world: World, server: FakeServer, seed: int
 ) -> None:
     """In any order, some to both, some twice, all at once; one row is what counts."""
@@ -370,7 +370,7 @@ async def test_counts_are_exact_however_the_webhooks_are_spread(
 # Rounds
 
 
-async def test_a_round_that_another_is_at_is_left_to_it(a: Replica, b: Replica) -> None:
+async def test_only_one_replica_reconciles_at_a_time(a: Replica, b: Replica) -> None:
     stuck = a.livekit.faults.hang("list_rooms")
     sweeping = asyncio.create_task(a.app.service.sweeper.sweep())
     await stuck.reached.wait()
@@ -386,7 +386,7 @@ async def test_a_round_that_another_is_at_is_left_to_it(a: Replica, b: Replica) 
 
 
 @pytest.mark.usefixtures("worker")
-async def test_what_is_due_does_not_wait_for_anothers_round(a: Replica, b: Replica, world: World) -> None:
+async def test_deadlines_do_not_wait_for_another_replicas_round(a: Replica, b: Replica, world: World) -> None:
     await b.app.dispatch()
     await b.app.advance(6)
     stuck = a.livekit.faults.hang("list_rooms")
@@ -400,7 +400,7 @@ async def test_what_is_due_does_not_wait_for_anothers_round(a: Replica, b: Repli
     await sweeping
 
 
-async def test_agents_are_probed_by_one_at_a_time(
+async def test_only_one_replica_probes_at_a_time(
     a: Replica, b: Replica, world: World, server: FakeServer
 ) -> None:
     server.start_worker("agent")

@@ -1,4 +1,4 @@
-"""Slow and silent connections, and too many of them: real sockets, and others are served meanwhile."""
+"""Slow, idle and too many connections, on real sockets; other clients are still served."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -70,13 +70,13 @@ async def listening(app: App, *, limit: int = 100, head_timeout_s: float = BOUND
 @pytest.mark.parametrize(
     "sent", [b"", b"GET /healthz HTTP/1.1\r\nX-A: 1\r\n"], ids=["nothing", "half a head"]
 )
-async def test_a_head_that_does_not_come_ends_the_connection(app: App, sent: bytes) -> None:
+async def test_a_connection_without_a_complete_head_is_closed(app: App, sent: bytes) -> None:
     async with listening(app, head_timeout_s=0.2) as port, connected(port) as slow:
         slow.send(sent)
         assert await slow.end() == b""
 
 
-async def test_a_drip_of_header_bytes_gains_no_time(app: App) -> None:
+async def test_slow_header_bytes_do_not_extend_the_time_limit(app: App) -> None:
     async with listening(app, head_timeout_s=0.3) as port, connected(port) as slow:
 
         async def drip() -> None:
@@ -90,7 +90,7 @@ async def test_a_drip_of_header_bytes_gains_no_time(app: App) -> None:
         dripping.cancel()
 
 
-async def test_a_connection_may_rest_between_requests_but_not_within_a_head(app: App) -> None:
+async def test_the_time_limit_is_for_heads_and_not_for_idle_connections(app: App) -> None:
     async with listening(app, head_timeout_s=0.2) as port, connected(port) as client:
         client.send(_HEALTH)
         assert (await client.answer()).startswith(b"HTTP/1.1 200")
@@ -103,7 +103,7 @@ async def test_a_connection_may_rest_between_requests_but_not_within_a_head(app:
         assert await client.end() == b""
 
 
-async def test_a_body_that_does_not_come_is_408(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_body_that_does_not_arrive_is_408(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bodies, "BODY_TIMEOUT_S", 0.2)
     head = f"POST {DISPATCH} HTTP/1.1\r\n{_SIGNED_IN}Content-Length: 100\r\n\r\n"
     async with connected(app.port) as slow:
@@ -116,14 +116,14 @@ async def test_a_body_that_does_not_come_is_408(app: App, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("path", [WEBHOOK, DISPATCH])
-async def test_the_body_of_a_stranger_is_not_waited_for(app: App, path: str) -> None:
+async def test_without_credentials_the_body_is_not_awaited(app: App, path: str) -> None:
     async with connected(app.port) as stranger:
         stranger.send(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 10000\r\n\r\n".encode())
         assert (await stranger.answer()).startswith(b"HTTP/1.1 401")
         assert await stranger.end() == b""
 
 
-async def test_silent_connections_keep_nobody_out(app: App) -> None:
+async def test_idle_connections_do_not_block_new_ones(app: App) -> None:
     async with AsyncExitStack() as stack:
         port = await stack.enter_async_context(listening(app, limit=20))
         silent = [await stack.enter_async_context(connected(port)) for _ in range(1_000)]
@@ -134,7 +134,7 @@ async def test_silent_connections_keep_nobody_out(app: App) -> None:
         assert await silent[0].end() == b""
 
 
-async def test_who_is_served_is_not_put_out_and_one_too_many_is_told_so(app: App) -> None:
+async def test_at_the_limit_new_connections_get_503_and_open_ones_stay(app: App) -> None:
     ask = f"POST {DISPATCH} HTTP/1.1\r\n{_SIGNED_IN}Content-Length: 2\r\n"
     async with AsyncExitStack() as stack:
         port = await stack.enter_async_context(listening(app, limit=3))
@@ -168,7 +168,7 @@ async def test_who_is_served_is_not_put_out_and_one_too_many_is_told_so(app: App
     ],
     ids=["tls", "markup", "long header", "many headers", "smuggling"],
 )
-async def test_what_is_not_http_is_400_and_neither_repeated_nor_logged(
+async def test_invalid_http_is_400_and_neither_echoed_nor_logged(
     app: App, garbage: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with connected(app.port) as stranger:
@@ -181,7 +181,7 @@ async def test_what_is_not_http_is_400_and_neither_repeated_nor_logged(
     assert not [record for record in caplog.records if record.exc_info]
 
 
-async def test_who_hangs_up_within_a_body_leaves_no_trace_of_a_failure(
+async def test_a_connection_closed_within_a_body_logs_no_failure(
     app: App, caplog: pytest.LogCaptureFixture
 ) -> None:
     ask = f"POST {DISPATCH} HTTP/1.1\r\n{_SIGNED_IN}Content-Length: 2\r\n"

@@ -1,4 +1,4 @@
-"""A graceful stop: what was taken is stored, what runs is finished, nothing is left behind."""
+"""Graceful stop: accepted work is stored, running work is finished, no task is left."""
 
 import asyncio
 
@@ -48,7 +48,7 @@ async def test_a_dispatch_under_way_is_finished(app: App, world: World, livekit:
 
 
 @pytest.mark.usefixtures("worker")
-async def test_a_stop_takes_no_agent_away(app: App, world: World, start_app: StartApp) -> None:
+async def test_a_stop_removes_no_agent(app: App, world: World, start_app: StartApp) -> None:
     await app.dispatch()
     await app.advance(1)
     await app.stop()

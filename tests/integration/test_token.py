@@ -1,4 +1,4 @@
-"""LiveKit's standard token endpoint: agents asked for there go through the lifecycle, not into the token."""
+"""LiveKit's standard token endpoint: its agents go through the lifecycle, not into the token."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ def claims(answer: Answer) -> dict[str, Any]:
     return found
 
 
-async def test_a_token_has_what_was_asked(app: App) -> None:
+async def test_a_token_has_the_requested_fields(app: App) -> None:
     asked = {
         "room_name": "room",
         "participant_identity": "alice",
@@ -38,7 +38,7 @@ async def test_a_token_has_what_was_asked(app: App) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"{}"])
-async def test_all_may_be_left_out(app: App, data: bytes) -> None:
+async def test_every_field_may_be_left_out(app: App, data: bytes) -> None:
     tokens = [claims(await app.call("POST", TOKEN, data=data)) for _ in range(2)]
 
     assert len({token["sub"] for token in tokens}) == 2
@@ -55,7 +55,7 @@ async def test_the_room_outlives_the_ttl_and_keeps_what_is_longer(app: App) -> N
 
 
 @pytest.mark.usefixtures("worker")
-async def test_agents_asked_for_are_dispatched_once_and_are_not_in_the_token(
+async def test_requested_agents_are_dispatched_once_and_are_not_in_the_token(
     app: App, world: World, server: FakeServer
 ) -> None:
     server.start_worker(OTHER_AGENT)
@@ -84,7 +84,7 @@ async def test_in_dev_the_endpoint_is_open(start_app: StartApp) -> None:
     assert (await app.call("POST", TOKEN, auth=None)).status == 201
 
 
-async def test_its_token_is_good_for_the_room_it_names(app: App) -> None:
+async def test_an_issued_token_is_accepted_for_its_room(app: App) -> None:
     answer = await app.call("POST", TOKEN, json_body={"room_name": "room"})
     token = answer.body["participant_token"]
 

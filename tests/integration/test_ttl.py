@@ -1,4 +1,4 @@
-"""The TTL: an agent that nobody needs ends with it, not before it, and whatever fails on the way."""
+"""TTL: an agent that nobody needs ends when it passes, not before, whatever fails on the way."""
 
 import logging
 from dataclasses import dataclass
@@ -107,7 +107,7 @@ async def test_a_jump_of_the_machines_clock_moves_no_ttl(
     assert gone(world)
 
 
-async def test_a_jump_before_a_restart_ends_no_agent_that_has_people(
+async def test_a_clock_jump_before_a_restart_ends_no_agent_with_people(
     start_app: StartApp, world: World, server: FakeServer
 ) -> None:
     """What is left of a TTL is reckoned anew then: an empty room's agent goes early, and nobody's else."""
@@ -138,7 +138,9 @@ async def test_a_dispatch_that_nobody_joins_ends_with_its_ttl(app: App, world: W
     assert gone(world)
 
 
-async def test_coming_back_resets_the_ttl(app: App, world: World, server: FakeServer, idle: str) -> None:
+async def test_a_returning_person_resets_the_ttl(
+    app: App, world: World, server: FakeServer, idle: str
+) -> None:
     await app.pass_time(TTL_S - 1)
     server.join("room", "bob")
     await app.pass_time(TTL_S)
@@ -205,7 +207,7 @@ async def test_somebody_who_comes_during_the_removal_gets_an_agent(
 
 @pytest.mark.parametrize("method", ["find_room", "list_participants", "delete_dispatch"])
 @pytest.mark.parametrize("error", [UNREACHABLE, UNAVAILABLE, TIMEOUT, REFUSED], ids=lambda error: error.code)
-async def test_a_removal_that_fails_is_counted_and_tried_again(
+async def test_a_failed_removal_is_counted_and_retried(
     start_app: StartApp,
     world: World,
     livekit: FakeLiveKit,
@@ -246,7 +248,7 @@ async def test_a_removal_whose_answer_is_lost_is_finished(
     assert (await end_reason(app, idle)).startswith("ended")
 
 
-async def test_the_dead_participant_of_a_killed_worker_is_taken_out(
+async def test_the_dead_participant_of_a_killed_worker_is_removed(
     app: App, world: World, server: FakeServer, idle: str
 ) -> None:
     del idle
@@ -287,7 +289,7 @@ async def test_after_a_restart_the_deadline_is_where_it_was(
     assert gone(world)
 
 
-async def test_what_is_overdue_at_the_start_is_acted_on_at_once(
+async def test_overdue_deadlines_are_acted_on_at_the_start(
     app: App, start_app: StartApp, world: World, idle: str
 ) -> None:
     await app.stop()
@@ -301,7 +303,7 @@ async def test_what_is_overdue_at_the_start_is_acted_on_at_once(
     assert await end_reason(app, idle) == "ended expired"
 
 
-async def test_who_came_while_the_service_was_away_keeps_the_agent(
+async def test_a_person_who_joined_while_the_service_was_down_keeps_the_agent(
     app: App, start_app: StartApp, world: World, server: FakeServer, idle: str
 ) -> None:
     await app.stop()
@@ -316,7 +318,7 @@ async def test_who_came_while_the_service_was_away_keeps_the_agent(
     assert await app.state() == "active"
 
 
-async def test_who_left_while_the_service_was_away_starts_a_ttl(
+async def test_a_person_who_left_while_the_service_was_down_starts_a_ttl(
     app: App, start_app: StartApp, world: World, server: FakeServer
 ) -> None:
     await app.dispatch()
@@ -337,7 +339,7 @@ async def test_who_left_while_the_service_was_away_starts_a_ttl(
     assert gone(world)
 
 
-async def test_a_claim_that_a_crash_interrupted_is_taken_up_again(
+async def test_a_removal_interrupted_by_a_crash_is_resumed(
     app: App, start_app: StartApp, world: World, livekit: FakeLiveKit, idle: str
 ) -> None:
     """The row is claimed, LiveKit has not been told, and the process is gone."""

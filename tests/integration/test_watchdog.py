@@ -1,4 +1,4 @@
-"""Agents that never come, die or go deaf, and webhooks that are lost: healed without anybody's call."""
+"""Agents that never join, die or close their session, and lost webhooks: repaired without a call."""
 
 import asyncio
 import logging
@@ -81,7 +81,7 @@ async def test_a_worker_that_appears_is_found_without_a_call(
     assert await app.state() == "active"
 
 
-async def test_with_nobody_waiting_no_dispatch_is_made_again_and_again(app: App, world: World) -> None:
+async def test_without_people_no_dispatch_is_retried(app: App, world: World) -> None:
     await app.dispatch()
     for _ in range(18):
         await app.pass_time(15)
@@ -107,7 +107,7 @@ async def test_a_call_tries_an_unavailable_agent_at_once(app: App, world: World,
 
 
 @pytest.mark.usefixtures("worker")
-async def test_somebody_who_comes_to_an_unavailable_agent_gets_one(
+async def test_a_person_who_joins_a_room_with_an_unavailable_agent_gets_one(
     app: App, world: World, server: FakeServer, worker: FakeWorker
 ) -> None:
     await with_alice(app, server)
@@ -178,7 +178,7 @@ async def test_a_frozen_agent_is_replaced_in_the_next_round_of_probes(
 
 
 @pytest.mark.parametrize("look", ["probe", "reconcile"])
-async def test_an_agent_that_misses_one_question_and_answers_the_next_is_kept(
+async def test_an_agent_that_misses_one_probe_and_answers_the_next_is_kept(
     app: App, world: World, server: FakeServer, worker: FakeWorker, look: str
 ) -> None:
     dispatch_id = await with_alice(app, server)
@@ -200,7 +200,7 @@ async def test_an_agent_that_misses_one_question_and_answers_the_next_is_kept(
     assert world.dispatches("room") == [dispatch_id]
 
 
-async def test_a_frozen_agent_that_reconcile_comes_upon_is_replaced_after_a_second_look(
+async def test_a_frozen_agent_found_by_reconcile_is_replaced_after_a_second_probe(
     app: App, world: World, server: FakeServer, worker: FakeWorker
 ) -> None:
     await with_alice(app, server)
@@ -250,7 +250,7 @@ async def test_an_agent_whose_worker_was_shut_down_is_replaced(
     assert_one_agent(world)
 
 
-async def test_a_crash_loop_ends_in_unavailable_and_is_said_once(
+async def test_a_crash_loop_ends_in_unavailable_and_is_logged_once(
     app: App, world: World, server: FakeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Workers are at hand all the while. Three restarts within five minutes; the next death is too many."""
@@ -289,7 +289,7 @@ async def test_a_crash_loop_ends_in_unavailable_and_is_said_once(
         (Restart.NEVER, "dies", False),
     ],
 )
-async def test_the_restart_policy_says_which_agents_are_followed_by_another(
+async def test_the_restart_policy_decides_which_agents_are_replaced(
     start_app: StartApp,
     world: World,
     server: FakeServer,
@@ -315,7 +315,7 @@ async def test_the_restart_policy_says_which_agents_are_followed_by_another(
     assert world.livekit.count("create_dispatch") == 1 + int(is_replaced)
 
 
-async def test_agents_are_probed_on_the_clock_unless_the_interval_is_0(
+async def test_agents_are_probed_at_each_interval_unless_it_is_0(
     start_app: StartApp, world: World, server: FakeServer, worker: FakeWorker
 ) -> None:
     def is_on() -> bool:
@@ -336,7 +336,7 @@ async def test_agents_are_probed_on_the_clock_unless_the_interval_is_0(
 
 
 @pytest.mark.usefixtures("worker")
-async def test_short_rooms_that_others_made_are_told_of_once(
+async def test_rooms_with_a_short_timeout_are_logged_once(
     app: App, server: FakeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name in ("room", "another"):
@@ -352,7 +352,7 @@ async def test_short_rooms_that_others_made_are_told_of_once(
 
 @CLOCKS_APART
 @pytest.mark.usefixtures("plain_worker")
-async def test_who_comes_back_to_a_deaf_agent_gets_one_that_answers_without_a_call(
+async def test_a_person_returning_to_a_closed_session_gets_a_new_agent_without_a_call(
     app: App, world: World, server: FakeServer
 ) -> None:
     await with_alice(app, server)
@@ -368,7 +368,7 @@ async def test_who_comes_back_to_a_deaf_agent_gets_one_that_answers_without_a_ca
 
 
 @pytest.mark.usefixtures("plain_worker")
-async def test_a_deaf_agent_that_could_not_be_looked_at_is_replaced_in_the_next_round_of_probes(
+async def test_a_closed_session_that_could_not_be_checked_is_replaced_in_the_next_probes(
     app: App, world: World, server: FakeServer
 ) -> None:
     """LiveKit was away when somebody came back, or the service died before it asked."""
@@ -389,7 +389,7 @@ async def test_a_deaf_agent_that_could_not_be_looked_at_is_replaced_in_the_next_
 
 @CLOCKS_APART
 @pytest.mark.usefixtures("plain_worker")
-async def test_a_deaf_agent_whose_webhooks_were_lost_is_replaced_in_the_next_round(
+async def test_a_closed_session_whose_webhooks_were_lost_is_replaced_in_the_next_round(
     app: App, world: World, server: FakeServer
 ) -> None:
     await with_alice(app, server)
@@ -405,7 +405,7 @@ async def test_a_deaf_agent_whose_webhooks_were_lost_is_replaced_in_the_next_rou
 
 
 @pytest.mark.usefixtures("worker")
-async def test_a_session_that_closes_while_people_are_in_is_replaced_in_the_next_round_of_probes(
+async def test_a_session_that_closes_with_people_is_replaced_in_the_next_probes(
     app: App, world: World, server: FakeServer
 ) -> None:
     await with_alice(app, server)
@@ -422,7 +422,7 @@ async def test_a_session_that_closes_while_people_are_in_is_replaced_in_the_next
 
 @CLOCKS_APART
 @pytest.mark.usefixtures("worker")
-async def test_of_duplicates_one_is_left_and_never_none_meanwhile(
+async def test_of_duplicates_exactly_one_stays_at_every_moment(
     app: App, world: World, server: FakeServer
 ) -> None:
     ours = await with_alice(app, server)
@@ -439,7 +439,7 @@ async def test_of_duplicates_one_is_left_and_never_none_meanwhile(
 
 
 @pytest.mark.usefixtures("worker")
-async def test_a_dispatch_of_others_that_brought_no_agent_is_removed_within_ten_rounds(
+async def test_a_foreign_dispatch_without_an_agent_is_removed_within_ten_rounds(
     app: App, world: World, server: FakeServer, worker: FakeWorker
 ) -> None:
     """Nothing points to it: who is in the room is as it should be."""
@@ -457,7 +457,7 @@ async def test_a_dispatch_of_others_that_brought_no_agent_is_removed_within_ten_
 
 
 @CLOCKS_APART
-async def test_a_duplicate_is_removed_beside_a_dispatch_that_no_worker_took(
+async def test_a_duplicate_is_removed_beside_a_dispatch_without_a_worker(
     app: App, world: World, server: FakeServer, worker: FakeWorker
 ) -> None:
     """Any agent may be that one's, but only until LiveKit would show its job."""
@@ -497,7 +497,7 @@ async def test_an_agent_that_another_tool_dispatches_into_a_new_room_is_adopted_
 
 @CLOCKS_APART
 @pytest.mark.usefixtures("worker")
-async def test_an_agent_that_has_just_joined_is_not_taken_for_a_frozen_one(
+async def test_an_agent_that_has_just_joined_does_not_count_as_frozen(
     app: App, world: World, server: FakeServer
 ) -> None:
     """No question reaches it yet."""
@@ -532,7 +532,7 @@ async def test_an_agent_that_another_tool_dispatched_is_adopted(
 
 
 @CLOCKS_APART
-async def test_another_tools_agent_on_its_way_is_adopted_and_not_removed(
+async def test_another_tools_starting_agent_is_adopted_and_not_removed(
     app: App, world: World, server: FakeServer, worker: FakeWorker
 ) -> None:
     """LiveKit lists a job long before a slow worker's agent is in."""
@@ -560,7 +560,7 @@ async def test_an_adopted_agent_ends_with_its_ttl(app: App, world: World, server
     assert world.dispatches("room") == []
 
 
-async def test_every_name_of_ours_is_looked_after_and_no_other(
+async def test_only_agents_of_configured_names_are_managed(
     app: App, world: World, server: FakeServer
 ) -> None:
     for name in (AGENT, OTHER_AGENT, "somebody-elses"):
@@ -575,9 +575,7 @@ async def test_every_name_of_ours_is_looked_after_and_no_other(
 
 @CLOCKS_APART
 @pytest.mark.usefixtures("worker")
-async def test_a_zombie_of_a_dispatch_that_ended_is_taken_out(
-    app: App, world: World, server: FakeServer
-) -> None:
+async def test_an_agent_of_an_ended_dispatch_is_removed(app: App, world: World, server: FakeServer) -> None:
     server.join("room")
     server.create_dispatch("room", AGENT)
     await app.advance(6)
@@ -644,7 +642,7 @@ async def test_a_room_that_closed_unseen_ends_its_dispatch(
 
 
 @pytest.mark.usefixtures("worker")
-async def test_a_dispatch_that_was_deleted_behind_our_back_is_made_again_while_people_wait(
+async def test_a_dispatch_deleted_by_others_is_replaced_while_people_wait(
     app: App, world: World, server: FakeServer
 ) -> None:
     old = await with_alice(app, server)
@@ -661,7 +659,7 @@ async def test_a_dispatch_that_was_deleted_behind_our_back_is_made_again_while_p
 
 @CLOCKS_APART
 @pytest.mark.usefixtures("worker")
-async def test_rounds_without_news_change_nothing(app: App, world: World, server: FakeServer) -> None:
+async def test_rounds_without_differences_change_nothing(app: App, world: World, server: FakeServer) -> None:
     await with_alice(app, server)
     await app.sweep()
     before = world.tables()
@@ -682,7 +680,7 @@ async def test_rounds_without_news_change_nothing(app: App, world: World, server
 
 @CLOCKS_APART
 @pytest.mark.usefixtures("worker")
-async def test_what_livekit_has_and_a_lost_database_does_not_is_adopted(
+async def test_after_a_lost_database_agents_in_livekit_are_adopted(
     app: App, start_app: StartApp, world: World, server: FakeServer
 ) -> None:
     old = await with_alice(app, server)

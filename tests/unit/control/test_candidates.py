@@ -1,4 +1,4 @@
-"""Which agent belongs to which dispatch, and which one is kept."""
+"""Candidates: pairing of agents, dispatches and rows, and the choice of the best."""
 
 from dataclasses import replace
 from itertools import permutations
@@ -49,7 +49,7 @@ def row(number: int, *, dispatch_id: str | None = None, identity: str | None = N
     )
 
 
-def test_what_livekit_names_comes_before_what_our_row_believes() -> None:
+def test_the_agent_that_livekit_names_outranks_that_of_the_row() -> None:
     ours, others = listed(1, agents=("agent-9",)), listed(1, agents=("agent-1",))
     others = replace(others, id="AD_2")
     mistaken = row(1, dispatch_id="AD_1", identity="agent-1")
@@ -59,7 +59,7 @@ def test_what_livekit_names_comes_before_what_our_row_believes() -> None:
     ]
 
 
-def test_nothing_makes_no_pair() -> None:
+def test_without_input_there_are_no_candidates() -> None:
     assert pair([], [], []) == []
     assert pair([], [], [row(1, dispatch_id="AD_1")]) == []
 
@@ -72,7 +72,7 @@ def test_livekit_names_the_agent_of_a_dispatch() -> None:
     ]
 
 
-def test_until_livekit_names_it_our_row_does() -> None:
+def test_until_livekit_names_the_agent_the_row_does() -> None:
     """An agent is known from its join; LiveKit lists jobs only after 5 s."""
     first, second = listed(1), listed(2)
     ours = row(1, dispatch_id="AD_1", identity="agent-2")
@@ -82,7 +82,7 @@ def test_until_livekit_names_it_our_row_does() -> None:
     ]
 
 
-def test_failing_both_an_agent_is_taken_for_the_newest_dispatch_that_is_older_than_it() -> None:
+def test_an_unnamed_agent_gets_the_newest_dispatch_that_is_older() -> None:
     first, third = listed(1), listed(3)
     assert pair([first, third], [agent(2)], []) == [
         Candidate(listed=third),
@@ -94,7 +94,7 @@ def test_failing_both_an_agent_is_taken_for_the_newest_dispatch_that_is_older_th
     ]
 
 
-def test_the_same_instant_may_read_as_earlier_by_the_grain_of_the_clock() -> None:
+def test_an_agent_may_be_older_than_its_dispatch_by_the_clock_grain() -> None:
     dispatch = listed(1)
     just = structs.replace(agent(1), joined_at=dispatch.created_at - 1_000)
     older = structs.replace(agent(1), joined_at=dispatch.created_at - 1_001)
@@ -110,7 +110,7 @@ def test_a_dispatch_has_one_agent() -> None:
     ]
 
 
-def test_a_dispatch_whose_agent_is_known_to_have_left_takes_no_other() -> None:
+def test_a_dispatch_whose_agent_left_is_not_paired_with_another() -> None:
     named = listed(1, agents=("agent-9",))
     assert pair([named], [agent(1)], []) == [Candidate(listed=named), Candidate(agent=agent(1))]
     ours = row(1, dispatch_id="AD_1", identity="agent-9")
@@ -121,13 +121,13 @@ def test_a_dispatch_whose_agent_is_known_to_have_left_takes_no_other() -> None:
     ]
 
 
-def test_a_dispatch_is_found_by_the_id_that_we_gave_it() -> None:
+def test_a_dispatch_is_paired_by_its_row_id() -> None:
     """LiveKit's answer was lost, so the row does not have its id."""
     dispatch, ours = listed(1, row_id="row-1"), row(1)
     assert pair([dispatch], [], [ours]) == [Candidate(listed=dispatch, row=ours)]
 
 
-def test_a_second_dispatch_with_the_id_of_one_row_is_nobodys() -> None:
+def test_a_second_dispatch_with_the_same_row_id_gets_no_row() -> None:
     """Two processes have made one each: the row is about the one that it names."""
     first, second = listed(1, row_id="row-1"), listed(2, row_id="row-1")
     named, unnamed = row(1, dispatch_id="AD_1"), row(1)
@@ -181,7 +181,7 @@ def inspection(*found: AssessedCandidate) -> Inspection:
 @pytest.mark.parametrize(
     "health", [AgentHealth.SESSION_CLOSED, AgentHealth.UNRESPONSIVE, AgentHealth.ABSENT, AgentHealth.ENDING]
 )
-def test_none_is_kept_that_is_no_good(health: AgentHealth) -> None:
+def test_an_agent_that_cannot_answer_is_never_the_best(health: AgentHealth) -> None:
     assert inspection(assessed(health, ours=True)).best() is None
     assert inspection().best() is None
 
@@ -198,7 +198,7 @@ def test_none_is_kept_that_is_no_good(health: AgentHealth) -> None:
         (assessed(AgentHealth.STARTING, 1), assessed(AgentHealth.SESSION_CLOSED, 2, ours=True)),
     ],
 )
-def test_the_best_answers_then_is_ours_then_is_the_newest(
+def test_the_best_is_responsive_then_has_a_row_then_is_newest(
     better: AssessedCandidate, worse: AssessedCandidate
 ) -> None:
     assert inspection(better, worse).best() is better

@@ -1,4 +1,4 @@
-"""Which rooms the reconciler looks at, and which it may leave alone for now."""
+"""Drift: which rooms the reconciler inspects in a round."""
 
 from dataclasses import replace
 
@@ -40,7 +40,7 @@ NOW = 10 * YOUNG_US
 ROUNDS = range(ROLLING_ROUNDS)
 
 
-def test_a_room_that_is_as_it_should_be_is_looked_at_once_in_ten_rounds() -> None:
+def test_a_consistent_room_is_inspected_once_in_ten_rounds() -> None:
     assert [needs_inspection(ROOM, KNOWN, number, NOW) for number in ROUNDS].count(True) == 1
 
 
@@ -60,18 +60,18 @@ def test_a_room_that_is_as_it_should_be_is_looked_at_once_in_ten_rounds() -> Non
         ),
     ],
 )
-def test_a_room_in_which_anything_does_not_fit_is_looked_at_in_every_round(known: KnownRoom | None) -> None:
+def test_a_room_with_any_difference_is_inspected_in_every_round(known: KnownRoom | None) -> None:
     assert all(needs_inspection(ROOM, known, number, NOW) for number in ROUNDS)
 
 
-def test_a_new_room_without_agents_of_ours_is_looked_at_and_an_old_one_is_not() -> None:
+def test_without_rows_a_new_room_is_inspected_and_an_old_one_is_not() -> None:
     bare = replace(KNOWN, agents=frozenset(), rows=())
     new = structs.replace(ROOM, created_at=NOW - YOUNG_US + 1)
     assert all(needs_inspection(new, bare, number, NOW) for number in ROUNDS)
     assert [needs_inspection(ROOM, bare, number, NOW) for number in ROUNDS].count(True) == 1
 
 
-def test_the_tables_agree_with_just_those_who_are_listed() -> None:
+def test_the_tables_match_only_exactly_the_listed_participants() -> None:
     assert matches(KNOWN, (ANN, AGENT, EGRESS))
     assert not matches(KNOWN, (AGENT,))
     assert not matches(KNOWN, (ANN,))

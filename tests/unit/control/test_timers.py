@@ -1,4 +1,4 @@
-"""Timers: a cache of the rows' deadlines, on the real loop."""
+"""Timers: a cache of the deadlines in the rows, on the real event loop."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -66,14 +66,14 @@ async def test_an_overdue_deadline_fires_at_once_and_once(bench: Bench) -> None:
     assert len(bench.timers) == 0
 
 
-async def test_a_timer_never_fires_in_the_midst_of_the_code_that_arms_it(bench: Bench) -> None:
+async def test_a_timer_never_fires_inside_arm(bench: Bench) -> None:
     bench.timers.arm(deadline(START))
     assert bench.fired == []
     await bench.settle()
     assert bench.fired == [deadline(START)]
 
 
-async def test_a_deadline_to_come_waits_for_what_is_left_of_it() -> None:
+async def test_a_future_deadline_fires_after_its_remaining_time() -> None:
     clock, fired = StoppedClock(START + HOUR - 1_000), asyncio.Event()
     timers = Timers(clock, lambda _: fired.set())
     timers.arm(deadline(START + HOUR))
@@ -89,7 +89,7 @@ async def test_arming_again_for_the_same_time_changes_nothing(bench: Bench) -> N
     assert bench.fired == [deadline(START)]
 
 
-async def test_a_deadline_that_moves_takes_its_timer_along(bench: Bench) -> None:
+async def test_a_moved_deadline_moves_its_timer(bench: Bench) -> None:
     bench.timers.arm(deadline(START))
     bench.timers.arm(deadline(START + HOUR))
     await bench.settle()
@@ -140,7 +140,7 @@ async def test_after_a_stop_nothing_fires_and_nothing_is_armed(bench: Bench) -> 
     assert (bench.fired, len(bench.timers)) == ([], 0)
 
 
-async def test_whoever_is_called_may_arm_it_anew() -> None:
+async def test_the_callback_may_arm_the_timer_again() -> None:
     bench = Bench()
 
     def again(fired: Deadline) -> None:

@@ -1,4 +1,4 @@
-"""Who is let in: participants' tokens and API keys, and nobody else."""
+"""Authentication: participants by their tokens, operators by API keys."""
 
 import base64
 import json
@@ -79,7 +79,7 @@ def test_an_api_key_is_for_every_room(scheme: str) -> None:
         "Bearer " + "x" * 100_000,
     ],
 )
-def test_whoever_shows_nothing_good_is_not_let_in(header: str | None) -> None:
+def test_missing_or_malformed_credentials_are_rejected(header: str | None) -> None:
     with pytest.raises(Unauthenticated):
         AUTHENTICATOR.identify(header)
 
@@ -122,7 +122,7 @@ CLAIMS: dict[str, object] = {"video": {"roomJoin": True, "room": "room"}}
         "with something added",
     ],
 )
-def test_a_token_that_is_not_ours_and_valid_now_is_not_let_in(token: str) -> None:
+def test_a_foreign_or_expired_token_is_rejected(token: str) -> None:
     with pytest.raises(Unauthenticated):
         AUTHENTICATOR.identify(f"Bearer {token}")
 
@@ -157,7 +157,7 @@ def test_the_clocks_may_be_a_minute_apart() -> None:
         {"video": {"roomAdmin": True, "room": "room"}},
     ],
 )
-def test_a_good_token_that_does_not_let_its_holder_join_a_room_is_forbidden(
+def test_a_valid_token_without_room_join_is_forbidden(
     claims: dict[str, object],
 ) -> None:
     with pytest.raises(Forbidden):

@@ -1,4 +1,4 @@
-"""How long it takes to refuse a key says nothing of how good a guess it was."""
+"""The time it takes to reject an API key reveals nothing about the guess."""
 
 import hmac
 

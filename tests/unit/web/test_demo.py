@@ -1,4 +1,4 @@
-"""The demo page's files and headers, with a build that the test makes up."""
+"""The demo page: its files and headers, with a made-up build."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -31,7 +31,7 @@ def built(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("path", ["/demo", "/demo/"])
-async def test_the_page_is_asked_for_anew_and_lets_nothing_foreign_in(client: Client, path: str) -> None:
+async def test_the_page_is_revalidated_and_has_a_strict_policy(client: Client, path: str) -> None:
     answer = await client.get(path)
     assert answer.status == 200
     assert await answer.text() == "<title>demo</title>"
@@ -40,7 +40,7 @@ async def test_the_page_is_asked_for_anew_and_lets_nothing_foreign_in(client: Cl
     assert "script-src 'self';" in answer.headers["Content-Security-Policy"]
 
 
-async def test_an_asset_is_kept_for_good(client: Client) -> None:
+async def test_an_asset_is_immutable_in_caches(client: Client) -> None:
     answer = await client.get("/demo/assets/index-a1b2.js")
     assert answer.status == 200
     assert answer.content_type.endswith("/javascript")

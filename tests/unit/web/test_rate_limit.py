@@ -1,4 +1,4 @@
-"""How many calls a caller may make, and which address a caller comes from."""
+"""The rate limiter and the client's address."""
 
 from ipaddress import ip_network
 
@@ -25,7 +25,7 @@ def test_the_whole_limit_may_be_used_at_once_and_then_comes_back_evenly() -> Non
     assert limiter.take("a", 60).retry_after_s == 1
 
 
-def test_what_is_refused_costs_nothing() -> None:
+def test_a_rejected_call_costs_nothing() -> None:
     clock = FakeClock()
     limiter = RateLimiter(clock)
     for _ in range(500):
@@ -72,7 +72,7 @@ def test_the_callers_that_are_remembered_are_bounded() -> None:
     assert len(limiter) <= 100
 
 
-def test_whoever_has_the_whole_limit_again_is_forgotten() -> None:
+def test_a_key_with_its_whole_limit_is_forgotten() -> None:
     clock = FakeClock()
     limiter = RateLimiter(clock)
     for number in range(100):
@@ -105,7 +105,9 @@ TRUSTED = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
         (None, ["1.2.3.4"], ""),
     ],
 )
-def test_only_our_own_proxies_are_believed(peer: str | None, forwarded_for: list[str], address: str) -> None:
+def test_only_trusted_proxies_may_set_the_client_address(
+    peer: str | None, forwarded_for: list[str], address: str
+) -> None:
     assert client_address(peer, forwarded_for, TRUSTED) == address
 
 
@@ -118,5 +120,5 @@ def test_only_our_own_proxies_are_believed(peer: str | None, forwarded_for: list
         ("", ""),
     ],
 )
-def test_a_subscribers_ipv6_addresses_are_one(address: str, expected: str) -> None:
+def test_the_ipv6_addresses_of_a_subscriber_count_as_one(address: str, expected: str) -> None:
     assert neighbourhood(address) == expected

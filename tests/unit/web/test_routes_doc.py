@@ -1,4 +1,4 @@
-"""README's table of endpoints has those that there are, and says who may call them and with what."""
+"""README's table of endpoints against the route table: paths, access and input."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What comes over the wire, good and bad, and how answers are written."""
+"""Schemas and presenters: good and bad input, and the form of answers."""
 
 import json
 from dataclasses import replace
@@ -156,7 +156,7 @@ def test_what_is_not_json_in_utf8_is_malformed(body: bytes) -> None:
     ],
 )
 @pytest.mark.parametrize("kind", [DispatchRequest, TokenRequest])
-def test_nothing_that_fits_the_limit_is_more_than_an_error_of_the_callers(body: bytes, kind: type) -> None:
+def test_any_room_configuration_within_the_limit_is_valid_or_422(body: bytes, kind: type) -> None:
     with pytest.raises((Malformed, Invalid)) as error:
         parse_body(body, kind)
     assert 400 <= error.value.status < 500
@@ -212,7 +212,7 @@ def test_a_wrong_query_is_invalid(pairs: list[tuple[str, str]], kind: type) -> N
     str(error.value).encode()
 
 
-def test_a_parameter_that_is_repeated_is_named_shortly() -> None:
+def test_a_repeated_parameter_is_named_in_short_form() -> None:
     with pytest.raises(Invalid) as error:
         parse_query([("x" * 10_000, "1")] * 2, NoQuery)
     assert len(str(error.value)) < 200

@@ -10,7 +10,7 @@ VALUE = [1, "two"]
 
 
 @pytest.mark.parametrize("secret", [SECRET, OLD_SECRET])
-def test_every_secret_of_ours_is_believed(secret: bytes) -> None:
+def test_a_token_signed_with_any_of_our_secrets_is_accepted(secret: bytes) -> None:
     assert read_signed(sign(VALUE, secret, ROOM), [SECRET, OLD_SECRET], ROOM) == VALUE
 
 

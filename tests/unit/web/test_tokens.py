@@ -1,4 +1,4 @@
-"""The token endpoint's tokens: LiveKit's own, but without agents and with rooms that outlive them."""
+"""The tokens of the token endpoint: accepted by LiveKit, without agents, with long room timeouts."""
 
 from typing import Any
 
@@ -55,7 +55,7 @@ def test_livekits_own_verifier_accepts_it() -> None:
     assert verified.video.room == "room"
 
 
-def test_what_is_left_out_is_made_up_and_never_twice() -> None:
+def test_a_left_out_name_is_random_and_unique() -> None:
     first, second = ISSUER.issue(TokenRequest()), ISSUER.issue(TokenRequest())
     assert first.room_name != second.room_name
     assert claims(first)["sub"] != claims(second)["sub"]
@@ -76,7 +76,7 @@ def test_an_agent_without_a_name_is_the_default_one() -> None:
     assert ISSUER.issue(TokenRequest(room_config={"agents": [{}]})).agent_names == ("agent",)
 
 
-def test_an_agent_that_is_not_ours_is_invalid() -> None:
+def test_an_unknown_agent_name_is_invalid() -> None:
     with pytest.raises(Invalid, match="agents"):
         ISSUER.issue(TokenRequest(room_config={"agents": [{"agent_name": "another"}]}))
 
@@ -114,12 +114,12 @@ def test_the_rest_of_the_room_configuration_is_kept() -> None:
         {"egress": {"room": {"file_outputs": [{"unknown": 1}]}}},
     ],
 )
-def test_what_is_no_room_configuration_is_invalid(config: dict[str, Any]) -> None:
+def test_anything_but_a_room_configuration_is_invalid(config: dict[str, Any]) -> None:
     with pytest.raises(Invalid, match="room_config"):
         ISSUER.issue(TokenRequest(room_config=config))
 
 
-def test_a_room_configuration_nested_beyond_reason_is_invalid() -> None:
+def test_a_deeply_nested_room_configuration_is_invalid() -> None:
     deep: dict[str, Any] = {}
     for _ in range(5_000):
         deep = {"egress": deep}
