@@ -96,7 +96,7 @@ async def test_metrics_can_be_closed(start_app: StartApp) -> None:
 async def test_a_participant_can_neither_read_nor_change_another_room(
     app: App, world: World, server: FakeServer, livekit: FakeLiveKit
 ) -> None:
-    """And it is told the same whether there is such a room, an agent, a dispatch, or not."""
+    """The answer is the same whether the room, agent or dispatch exists or not."""
     none_there = {}
     for endpoint in all_endpoints(world):
         if endpoint.access.is_identified:
@@ -176,7 +176,7 @@ async def test_failures_are_counted_by_address_and_do_not_lock_out_others(start_
 async def test_livekit_and_probes_are_not_rate_limited(
     start_app: StartApp, world: World, server: FakeServer
 ) -> None:
-    """LiveKit gives up a webhook that is answered 429 often enough, and others share its address."""
+    """LiveKit drops a webhook after several 429, and others share its address."""
     app = await start_app(rate_limit_per_minute=1)
     for path in ("/healthz", "/readyz", "/openapi.json"):
         answers = [await app.call("GET", path, auth=None) for _ in range(5)]

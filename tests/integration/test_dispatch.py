@@ -92,7 +92,7 @@ async def test_each_agent_name_has_a_dispatch_of_its_own(app: App, world: World,
 async def test_an_agent_that_comes_while_livekit_is_asked_is_kept(
     app: App, world: World, server: FakeServer
 ) -> None:
-    """The list of who is in is older than the row, which has its agent already."""
+    """LiveKit's list of participants is older than the row, which has its agent already."""
     first = await app.dispatch()
     server.join("room")
     await app.settle()
@@ -151,7 +151,7 @@ async def test_an_agent_on_its_way_is_reused(
 @pytest.mark.usefixtures("worker")
 @pytest.mark.parametrize("age_s", [0.5, 3, 4.9])
 async def test_an_agent_whose_job_is_not_listed_yet_is_reused(app: App, world: World, age_s: float) -> None:
-    """LiveKit shows no jobs for five seconds: that is no proof of anything."""
+    """LiveKit shows no jobs for five seconds, so a missing job proves nothing."""
     dispatch_id = await dispatched(app, for_s=age_s)
 
     answer = await app.dispatch()
@@ -227,7 +227,7 @@ async def test_with_closes_with_user_off_default_agents_are_reused(
 
 
 async def assert_replaced(app: App, old_id: str, *, reason: str) -> None:
-    """A call brings another agent, which answers, and of the old one nothing is left."""
+    """A call dispatches another agent, which answers; nothing is left of the old one."""
     old_agents = app.world.agents("room")
     answer = await app.dispatch()
     assert (answer.status, answer.body["reused"]) == (200, False)
@@ -254,7 +254,7 @@ async def test_an_agent_that_reports_a_closed_session_is_replaced(app: App, worl
 async def test_a_default_agent_is_replaced_after_a_refresh(
     app: App, world: World, server: FakeServer
 ) -> None:
-    """It would never answer again, and nothing that LiveKit says of it tells so."""
+    """It would never answer again, and LiveKit does not report that."""
     old = await dispatched(app)
     server.join("room")
     await app.advance(1)
@@ -292,7 +292,7 @@ async def test_a_frozen_agent_is_replaced_and_removed(
 async def test_a_killed_agent_is_replaced_and_removed(
     app: App, server: FakeServer, worker: FakeWorker
 ) -> None:
-    """LiveKit keeps its participant for 21 s, deletion of the dispatch or not."""
+    """LiveKit keeps its participant for 21 s, even if the dispatch is deleted."""
     old = await dispatched(app)
     server.kill(worker)
     server.start_worker(AGENT)
@@ -448,7 +448,7 @@ async def test_another_tools_default_agent_is_reused_while_its_user_stays(
     server: FakeServer,
     refreshes: bool,  # noqa: FBT001 - a column
 ) -> None:
-    """No row says since when it is in; who left before it came has not closed its session."""
+    """No row has its join time; a person who left before it joined has not closed its session."""
     server.join("room", "bob")
     server.leave("room", "bob")
     await app.advance(60)

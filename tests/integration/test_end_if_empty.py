@@ -35,7 +35,7 @@ async def test_a_starting_agent_is_ended(app: App, world: World) -> None:
 async def test_a_person_whose_webhook_is_still_missing_keeps_the_agent(
     app: App, world: World, server: FakeServer
 ) -> None:
-    """The tables say that the room is empty; LiveKit knows better, and is asked."""
+    """The room is empty in the tables, but not in LiveKit, which is asked."""
     asked = await app.dispatch()
     await app.advance(6)
     server.join("room")

@@ -36,7 +36,7 @@ def webhook(world: World, server: FakeServer, signer: Keypair) -> SignedWebhook:
 
 
 async def accepts(app: App, world: World, server: FakeServer, signer: Keypair) -> bool:
-    """Whether webhooks and participants of one key are let in; never the ones without the others."""
+    """Whether webhooks and participants of one key are accepted; always both or neither."""
     taken = await app.deliver(webhook(world, server, signer))
     seen = await app.call(
         "GET", STATUS, auth=member_token("room", keypair=signer), params={"roomName": "room"}
@@ -72,7 +72,7 @@ async def test_no_caller_is_rejected_while_replicas_change_keys(
 async def test_a_token_of_one_replica_is_accepted_by_the_other_at_every_step(
     start_app: StartApp,
 ) -> None:
-    """Also for the one that has not changed over yet."""
+    """Also by the replica that still has the old configuration."""
     settings = [settings for settings, _ in _STEPS.values()]
     for before, after in itertools.pairwise(settings):
         replicas = await asyncio.gather(start_app(**before), start_app(**after))

@@ -19,7 +19,7 @@ AT_ONCE = 16 * 2
 
 @dataclass
 class Traffic:
-    """Every call takes a moment; how many there are at once."""
+    """Delays every call, and counts how many run at once."""
 
     now: int = 0
     most: int = 0
@@ -37,7 +37,7 @@ class Traffic:
 async def test_a_round_over_ten_thousand_rooms_inspects_a_tenth_of_them(
     app: App, world: World, server: FakeServer
 ) -> None:
-    """Nobody has an agent in them, and all is as the tables have it."""
+    """The rooms have no agents, and match the tables."""
     world.post.lossy = True
     rooms = [server.open_room(f"room-{number}", 3_600, 3_600) for number in range(ROOMS)]
     known = ", ".join(f"('{room.name}', '{room.sid}', {room.created_at}, 1, 0)" for room in rooms)

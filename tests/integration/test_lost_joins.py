@@ -48,7 +48,7 @@ async def test_of_two_agents_none_is_removed_before_livekit_names_their_dispatch
 async def test_an_agent_whose_dispatch_was_deleted_is_not_reused(
     app: App, world: World, server: FakeServer
 ) -> None:
-    """LiveKit ends its job a moment later: it answers still, and will be gone."""
+    """LiveKit ends its job a moment later: it still answers, but will be gone."""
     server.join("room")
     first = (await app.dispatch()).body["dispatchId"]
     await app.advance(1)

@@ -18,13 +18,13 @@ def withheld(app: App) -> dict[str, int]:
 
 
 async def settle_in(app: App) -> None:
-    """An agent that was dispatched comes, and LiveKit shows its job."""
+    """Let a dispatched agent join, and LiveKit show its job."""
     await app.advance(1)
     await app.advance(5)
 
 
 async def occupy(app: App, server: FakeServer) -> str:
-    """Somebody is in the room, and so is an agent, whose dispatch's id this is."""
+    """Let a person and an agent into the room; the id of the agent's dispatch."""
     # The service makes the room, so that LiveKit itself does not close it within the TTL.
     answer = await app.dispatch()
     assert answer.status == 200, answer
@@ -205,7 +205,7 @@ async def test_observe_after_enforce_does_not_act_on_running_ttls(
 async def test_from_observe_to_reuse_to_enforce_and_back(
     start_app: StartApp, world: World, server: FakeServer, worker: FakeWorker
 ) -> None:
-    """On one database, with somebody in: each mode goes on with what the one before has left."""
+    """On one database, with a person in: each mode continues from the rows of the one before."""
     del worker
     observer = await start_app(mode=Mode.OBSERVE)
     first = await occupy(observer, server)

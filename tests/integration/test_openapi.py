@@ -54,7 +54,7 @@ OWN_ROOM, OTHER_ROOM = "own-room", "other-room"
 
 
 def _with_two_rooms(part: Any) -> Any:
-    """The document as if there were no other rooms: of those made up, none is a participant's own."""
+    """The document with only one room name: a random one would never be the participant's own."""
     if isinstance(part, dict):
         if part.get("pattern") == ROOM_NAME_PATTERN:
             return {"type": "string", "enum": [OWN_ROOM, OTHER_ROOM]}
@@ -99,7 +99,7 @@ def flatmap_body(_context: Any, body: Any) -> st.SearchStrategy[Any]:
 
 @contextmanager
 def _serving(folder: Path) -> Iterator[str]:
-    """The app in a loop of its own: schemathesis calls over a socket, from this thread."""
+    """The app in its own event loop: schemathesis calls over a socket, from this thread."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="app under schemathesis")
     thread.start()

@@ -119,7 +119,7 @@ async def test_after_a_delete_no_agent_comes_until_the_next_call(
 
 @pytest.mark.usefixtures("worker")
 async def test_delete_of_a_starting_agent_leaves_none(app: App, world: World) -> None:
-    """LiveKit ends a dispatch of under five seconds only then, and its agent comes meanwhile."""
+    """LiveKit ends a dispatch younger than 5 s only at the 5 s mark; its agent joins before that."""
     await app.dispatch()
     assert (await app.end()).status == 200
 
@@ -133,7 +133,7 @@ async def test_delete_of_a_starting_agent_leaves_none(app: App, world: World) ->
 async def test_an_agent_that_comes_after_its_dispatch_was_deleted_does_not_stay(
     app: App, world: World, server: FakeServer
 ) -> None:
-    """LiveKit gives a job to a worker though its dispatch is deleted meanwhile, and never ends it then."""
+    """LiveKit assigns the job to a worker although the dispatch is deleted, and then never ends it."""
     server.start_worker(AGENT, joins_after_s=6)
     await app.dispatch()
     assert (await app.end()).status == 200
@@ -145,7 +145,7 @@ async def test_an_agent_that_comes_after_its_dispatch_was_deleted_does_not_stay(
 async def test_a_call_replaces_an_agent_without_a_dispatch(
     app: App, world: World, server: FakeServer
 ) -> None:
-    """It cannot be kept, since nothing in LiveKit says when it ends, and must not bar the way."""
+    """It cannot be kept, since nothing in LiveKit would end it, and it must not block a new one."""
     server.start_worker(AGENT, joins_after_s=6)
     await app.dispatch()
     await app.end()

@@ -24,7 +24,7 @@ LEASE_S = Policy.lease_us // SECOND_US
 
 @dataclass(frozen=True)
 class Replica:
-    """One run of the service, with ways to LiveKit and to the database of its own."""
+    """One service process, with its own connections to LiveKit and to the database."""
 
     app: App
     world: World
@@ -34,7 +34,7 @@ class Replica:
         return self.world.livekit
 
     def die(self) -> None:
-        """As `kill -9`: whatever it was about to do, it has no more effect on anything."""
+        """As `kill -9`: nothing that it does has an effect any more."""
         self.livekit.faults.everywhere(FailBefore(UNREACHABLE))
         self.world.database_faults.down = True
         self.app.service.timers.stop()
@@ -42,7 +42,7 @@ class Replica:
 
 @dataclass(frozen=True)
 class Death:
-    """The replica dies at this call; `acted`: after LiveKit has done what it was asked."""
+    """The replica dies at this call; `acted`: after LiveKit has executed it."""
 
     replica: Replica
     acted: bool
@@ -100,7 +100,7 @@ async def both_sweep(a: Replica, b: Replica) -> None:
 
 
 async def sweep_beside_a_call(replica: Replica) -> None:
-    """A round of the one and all that it entails, while a call to the other stands still."""
+    """A sweep of one replica with all its effects, while a call to the other one hangs."""
     await replica.app.service.sweeper.sweep()
     async with asyncio.timeout(BOUND_S):
         for _ in range(3):
@@ -132,7 +132,7 @@ async def test_webhooks_to_one_replica_and_calls_to_both_work(
 async def test_a_dispatch_made_during_another_replicas_inspection_is_not_missing(
     a: Replica, b: Replica, world: World, server: FakeServer, *, by_call: bool
 ) -> None:
-    """The list is older than the row."""
+    """LiveKit's list is older than the row."""
     server.join("room")
     await a.app.settle()
     asking = a.livekit.faults.hang("list_dispatches", acted=True)
@@ -170,7 +170,7 @@ async def test_a_ttl_fires_once(a: Replica, b: Replica, world: World, server: Fa
 async def test_a_person_seen_by_one_replica_stops_the_others_ttl(
     a: Replica, b: Replica, world: World, server: FakeServer
 ) -> None:
-    """The timer of `b` is as old as the dispatch; the row is not."""
+    """The timer of `b` is as old as the dispatch; the row is newer."""
     await b.app.dispatch()
     await b.app.advance(6)
     world.clock.advance(200)
@@ -268,7 +268,7 @@ async def test_a_removal_that_dies_with_its_replica_is_finished_by_the_other(
 
 @pytest.mark.usefixtures("worker")
 async def test_a_ttl_whose_timer_died_is_acted_on_by_the_other(a: Replica, b: Replica, world: World) -> None:
-    """Nothing of this room has ever come to `b`: it has no timer for it."""
+    """`b` has never received anything about this room, so it has no timer for it."""
     await a.app.dispatch()
     await a.app.advance(6)
     a.die()
@@ -303,7 +303,7 @@ async def test_an_agent_that_dies_after_its_replica_is_replaced_by_the_other(
 async def test_the_first_events_of_a_room_come_to_both_at_once(
     a: Replica, b: Replica, world: World, server: FakeServer
 ) -> None:
-    """No replica has a row of such a room, which it could lock."""
+    """Such a room has no row yet that a replica could lock."""
     rooms = [f"room-{number}" for number in range(30)]
     for room in rooms:
         server.join(room, "alice")
@@ -336,7 +336,7 @@ async def test_a_webhook_sent_to_both_replicas_is_applied_once(
 async def test_counts_are_exact_with_webhooks_spread_over_replicas(
     a: Replica, b: Replica, world: World, server: FakeServer, seed: int
 ) -> None:
-    """In any order, some to both, some twice, all at once; one row is what counts."""
+    """In any order, some to both, some twice, all at once."""
     chance = random.Random(seed)  # noqa: S311 - a test's
     for room in ("room", "other"):
         await chance.choice((a, b)).app.dispatch(room)

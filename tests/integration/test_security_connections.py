@@ -18,7 +18,7 @@ _HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 class Client:
-    """One TCP connection, spoken to in bytes."""
+    """One TCP connection, used byte by byte."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -28,14 +28,14 @@ class Client:
         self.writer.write(data)
 
     async def answer(self) -> bytes:
-        """One whole answer; its body has a Content-Length, as all ours have."""
+        """One whole answer; its body has a Content-Length."""
         async with asyncio.timeout(BOUND_S):
             head = await self.reader.readuntil(b"\r\n\r\n")
             length = head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
             return head + await self.reader.readexactly(int(length))
 
     async def end(self) -> bytes:
-        """What comes until the other side closes; a connection that is reset has been closed, too."""
+        """Everything until the other side closes; a reset counts as closed."""
         async with asyncio.timeout(BOUND_S):
             try:
                 return await self.reader.read()
@@ -54,7 +54,7 @@ async def connected(port: int) -> AsyncIterator[Client]:
 
 @asynccontextmanager
 async def listening(app: App, *, limit: int = 100, head_timeout_s: float = BOUND_S * 2) -> AsyncIterator[int]:
-    """A second door to the app, with limits of the test's own."""
+    """A second listener of the app, with limits of the test."""
     assert app.runner.server is not None
     limiter = ConnectionLimiter(
         app.runner.server, app.runner.app[LANES], limit=limit, head_timeout_s=head_timeout_s

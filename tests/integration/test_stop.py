@@ -89,7 +89,7 @@ async def test_a_stop_in_the_middle_of_an_effect_is_bounded_and_leaves_a_deadlin
 async def test_a_stop_does_not_wait_for_a_livekit_that_hangs(
     app: App, world: World, livekit: FakeLiveKit, server: FakeServer
 ) -> None:
-    """With a call, a deadline, a round and a look at a room under way."""
+    """With a call, a deadline, a sweep and an inspection of a room under way."""
     await app.dispatch()
     await app.advance(6)
     hanging = Hang()

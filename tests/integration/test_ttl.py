@@ -55,7 +55,7 @@ async def test_an_idle_agent_ends_with_its_ttl_and_not_before(app: App, world: W
 
 
 async def test_a_timer_fires_by_itself(start_app: StartApp, world: World) -> None:
-    """With the real clock, and no sweep within the hour."""
+    """With the real clock, and no sweep for an hour."""
     app = await start_app(clock=SteadyClock(), agent_ttl_s=1)
     await app.dispatch()
 
@@ -68,7 +68,7 @@ async def test_a_timer_fires_by_itself(start_app: StartApp, world: World) -> Non
 
 @dataclass
 class Machine:
-    """Whose wall clock is put forward or back, by an operator or by NTP."""
+    """An operator or NTP sets the machine's clock forward or back."""
 
     clock: FakeClock
     jump_s: int = 0
@@ -80,7 +80,7 @@ class Machine:
         return (self.clock.now() - START_US) * 1_000
 
     def boot_clock(self) -> SteadyClock:
-        """As a process makes it at its start."""
+        """A new clock, as a process makes one at its start."""
         return SteadyClock(self.wall_ns, self.monotonic_ns)
 
 
@@ -110,7 +110,7 @@ async def test_a_jump_of_the_machines_clock_moves_no_ttl(
 async def test_a_clock_jump_before_a_restart_ends_no_agent_with_people(
     start_app: StartApp, world: World, server: FakeServer
 ) -> None:
-    """What is left of a TTL is reckoned anew then: an empty room's agent goes early, and nobody's else."""
+    """The remaining TTL is computed again then: only the agent of an empty room ends early."""
     machine = Machine(world.clock)
     app = await start_app(clock=machine.boot_clock())
     for room in ("room", "empty"):
@@ -260,7 +260,7 @@ async def test_the_dead_participant_of_a_killed_worker_is_removed(
 
 
 async def test_young_dispatches_leave_no_agent_behind(start_app: StartApp, world: World) -> None:
-    """LiveKit ends a dispatch of under five seconds only at the five-second mark."""
+    """LiveKit ends a dispatch younger than 5 s only at the 5 s mark."""
     app = await start_app(agent_ttl_s=2)
     await app.dispatch()
     await app.advance(1)
@@ -342,7 +342,7 @@ async def test_a_person_who_left_while_the_service_was_down_starts_a_ttl(
 async def test_a_removal_interrupted_by_a_crash_is_resumed(
     app: App, start_app: StartApp, world: World, livekit: FakeLiveKit, idle: str
 ) -> None:
-    """The row is claimed, LiveKit has not been told, and the process is gone."""
+    """The row is claimed, LiveKit was not called yet, and the process is gone."""
     stuck = livekit.faults.hang("delete_dispatch")
     world.clock.advance(TTL_S)
     await app.service.sweeper.sweep()

@@ -30,7 +30,7 @@ async def with_alice(app: App, server: FakeServer) -> str:
 
 
 def assert_one_agent(world: World) -> None:
-    """One agent that answers, of the one dispatch that LiveKit has, which is the one that we know."""
+    """Check that there is one agent, it answers, and LiveKit's only dispatch is that of the row."""
     (agent,) = world.agents("room")
     assert agent.answers("alice")
     live = [
@@ -236,7 +236,7 @@ async def test_an_agent_that_finished_is_not_replaced(app: App, world: World, se
 async def test_an_agent_whose_worker_was_shut_down_is_replaced(
     app: App, world: World, server: FakeServer
 ) -> None:
-    """It leaves by itself as a finished one does, but says why."""
+    """It leaves by itself as a finished one does, but reports the reason."""
     await with_alice(app, server)
     (agent,) = world.agents("room")
     agent.attributes["agent-lifecycle.leaving"] = "shutdown"
@@ -253,7 +253,7 @@ async def test_an_agent_whose_worker_was_shut_down_is_replaced(
 async def test_a_crash_loop_ends_in_unavailable_and_is_logged_once(
     app: App, world: World, server: FakeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Workers are at hand all the while. Three restarts within five minutes; the next death is too many."""
+    """Workers stay available. After three restarts within five minutes the next death is too many."""
     worker = server.start_worker(AGENT)
     await with_alice(app, server)
     states = []
@@ -371,7 +371,7 @@ async def test_a_person_returning_to_a_closed_session_gets_a_new_agent_without_a
 async def test_a_closed_session_that_could_not_be_checked_is_replaced_in_the_next_probes(
     app: App, world: World, server: FakeServer
 ) -> None:
-    """LiveKit was away when somebody came back, or the service died before it asked."""
+    """LiveKit was unavailable when a person came back, or the service died before the check."""
     await with_alice(app, server)
     server.leave("room")
     await app.settle()
@@ -442,7 +442,7 @@ async def test_of_duplicates_exactly_one_stays_at_every_moment(
 async def test_a_foreign_dispatch_without_an_agent_is_removed_within_ten_rounds(
     app: App, world: World, server: FakeServer, worker: FakeWorker
 ) -> None:
-    """Nothing points to it: who is in the room is as it should be."""
+    """Nothing points to it: the participants of the room are as expected."""
     ours = await with_alice(app, server)
     worker.draining = True
     server.create_dispatch("room", AGENT)
@@ -460,7 +460,7 @@ async def test_a_foreign_dispatch_without_an_agent_is_removed_within_ten_rounds(
 async def test_a_duplicate_is_removed_beside_a_dispatch_without_a_worker(
     app: App, world: World, server: FakeServer, worker: FakeWorker
 ) -> None:
-    """Any agent may be that one's, but only until LiveKit would show its job."""
+    """Any agent may belong to that dispatch, but only until LiveKit would show its job."""
     ours = await with_alice(app, server)
     world.post.lossy = True
     worker.draining = True
@@ -500,7 +500,7 @@ async def test_an_agent_that_another_tool_dispatches_into_a_new_room_is_adopted_
 async def test_an_agent_that_has_just_joined_does_not_count_as_frozen(
     app: App, world: World, server: FakeServer
 ) -> None:
-    """No question reaches it yet."""
+    """No probe reaches it yet."""
     dispatch_id = await with_alice(app, server)
     world.agents("room")[0].connected = False
     world.post.lossy = True
@@ -516,7 +516,7 @@ async def test_an_agent_that_has_just_joined_does_not_count_as_frozen(
 async def test_an_agent_that_another_tool_dispatched_is_adopted(
     app: App, world: World, server: FakeServer
 ) -> None:
-    """Its join is enough; no call, no round."""
+    """Its join is enough: no call and no round is needed."""
     dispatch = server.create_dispatch("room", AGENT)
     await app.advance(1)
     server.join("room")
@@ -535,7 +535,7 @@ async def test_an_agent_that_another_tool_dispatched_is_adopted(
 async def test_another_tools_starting_agent_is_adopted_and_not_removed(
     app: App, world: World, server: FakeServer, worker: FakeWorker
 ) -> None:
-    """LiveKit lists a job long before a slow worker's agent is in."""
+    """LiveKit lists a job long before the agent of a slow worker joins."""
     await app.dispatch("elsewhere")
     worker.joins_after_s = 8
     dispatch = server.create_dispatch("room", AGENT)

@@ -128,7 +128,7 @@ def test_a_dispatch_is_paired_by_its_row_id() -> None:
 
 
 def test_a_second_dispatch_with_the_same_row_id_gets_no_row() -> None:
-    """Two processes have made one each: the row is about the one that it names."""
+    """Two processes have created one each: the row belongs to the one that it names."""
     first, second = listed(1, row_id="row-1"), listed(2, row_id="row-1")
     named, unnamed = row(1, dispatch_id="AD_1"), row(1)
     assert pair([first, second], [], [named]) == [

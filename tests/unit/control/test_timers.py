@@ -23,7 +23,7 @@ class StoppedClock:
 
 @dataclass
 class Bench:
-    """Timers under a clock that stands, and what they have fired."""
+    """Timers with a stopped clock, and the deadlines that have fired."""
 
     clock: StoppedClock = field(default_factory=StoppedClock)
     fired: list[Deadline] = field(default_factory=list)
@@ -32,7 +32,7 @@ class Bench:
         self.timers = Timers(self.clock, self.fired.append)
 
     async def settle(self) -> None:
-        """Let everything run that is due by now."""
+        """Let every callback run that is due."""
         for _ in range(3):
             await asyncio.sleep(0)
 
@@ -101,7 +101,7 @@ async def test_a_moved_deadline_moves_its_timer(bench: Bench) -> None:
 
 
 async def test_a_timer_that_has_fired_can_be_armed_for_the_same_time_again(bench: Bench) -> None:
-    """As for a deadline that the database could not be told of: the sweep arms it anew."""
+    """After a deadline that could not be committed, the sweep arms the timer again."""
     for _ in range(2):
         bench.timers.arm(deadline(START))
         await bench.settle()

@@ -128,7 +128,7 @@ def test_a_foreign_or_expired_token_is_rejected(token: str) -> None:
 
 
 def test_hs512_under_the_right_secret_is_not_accepted() -> None:
-    """LiveKit signs with HS256, and whoever names another algorithm wants something else."""
+    """LiveKit signs with HS256; another algorithm is an attack."""
     long_secret = SECRET * 2
     token = signed(CLAIMS, secret=long_secret, algorithm="HS512")
     with pytest.raises(Unauthenticated):

@@ -14,7 +14,7 @@ API_KEYS = ("the-first-key-of-three", "the-second-key-of-three", "a-third-and-ra
     "guess", [*API_KEYS, "x", API_KEYS[0][:-1], API_KEYS[0] + "x", "x" * 10_000], ids=lambda text: text[:30]
 )
 def test_a_guess_is_compared_with_every_key_in_full(guess: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By digests: of one length, and nothing like each other for keys that are alike."""
+    """By digests: they have one length, and similar keys have unlike digests."""
     authenticator = Authenticator({}, API_KEYS)
     compared: list[tuple[bytes, bytes]] = []
 

@@ -170,7 +170,7 @@ def test_a_message_is_short_whatever_was_sent(fields: dict[str, Any]) -> None:
 
 
 def test_a_repeated_field_of_a_body_is_the_last_one() -> None:
-    """As everywhere in JSON; what counts is that it is the same one for the check and for the use."""
+    """As usual in JSON. The check and the use must see the same value."""
     assert parse_body(b'{"roomName":"a","roomName":"b"}', DispatchRequest).room_name == "b"
 
 
