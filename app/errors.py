@@ -1,8 +1,8 @@
-"""What can go wrong, each with the status and the code that a caller sees, and the one place that maps it."""
+"""Errors, each with the status and the code that a caller sees."""
 
 
 class ServiceError(Exception):
-    """Anything that is answered with other than success."""
+    """A failure that the caller sees as an error response."""
 
     status = 500
     code = "internal"
@@ -11,19 +11,19 @@ class ServiceError(Exception):
 
 
 class Malformed(ServiceError):
-    """The request cannot be read."""
+    """The request cannot be parsed."""
 
     status, code = 400, "malformed"
 
 
 class Unauthenticated(ServiceError):
-    """Nobody has said who asks, or it is not true."""
+    """Missing or invalid credentials."""
 
     status, code = 401, "unauthenticated"
 
 
 class Forbidden(ServiceError):
-    """The token is good, but for something else."""
+    """The credentials are valid, but not for this."""
 
     status, code = 403, "forbidden"
 
@@ -33,7 +33,7 @@ class NotFound(ServiceError):
 
 
 class TooSlow(ServiceError):
-    """The body did not come in time."""
+    """The body did not arrive in time."""
 
     status, code, retryable = 408, "too_slow", True
 
@@ -43,13 +43,13 @@ class TooLarge(ServiceError):
 
 
 class Invalid(ServiceError):
-    """A field can be read, but is wrong."""
+    """The input can be parsed, but a field is wrong."""
 
     status, code = 422, "invalid"
 
 
 class RateLimited(ServiceError):
-    """This caller has made too many calls; nothing was looked at."""
+    """The caller has made too many calls; this one was not processed."""
 
     status, code, retryable = 429, "rate_limited", True
 
@@ -59,7 +59,7 @@ class RateLimited(ServiceError):
 
 
 class LiveKitRefused(ServiceError):
-    """LiveKit answered that it will not do it; asking again is no use until something is changed."""
+    """LiveKit rejected the call; a retry is of no use until something is changed."""
 
     status, code = 502, "livekit_refused"
 
@@ -71,7 +71,7 @@ class Busy(ServiceError):
 
 
 class LiveKitUnavailable(ServiceError):
-    """LiveKit could not be asked, so nothing is known and nothing is changed."""
+    """LiveKit could not be asked: nothing is known, and nothing was changed."""
 
     status, code, retryable, retry_after_s = 503, "livekit_unavailable", True, 5
 
@@ -81,10 +81,10 @@ class DatabaseUnavailable(ServiceError):
 
 
 class LiveKitUnreachable(LiveKitUnavailable):
-    """No connection to LiveKit came about: whatever it was to do, it has not done."""
+    """The connection to LiveKit failed, so the call had no effect."""
 
 
 class LiveKitTimeout(LiveKitUnavailable):
-    """LiveKit did not answer in time: what it was asked to do may or may not have been done."""
+    """LiveKit did not answer in time; the call may or may not have had an effect."""
 
     status, code = 504, "livekit_timeout"

@@ -1,4 +1,4 @@
-"""The service without HTTP: its parts, connected, and the order in which they start and stop."""
+"""The service without HTTP: its parts, their connections, and their start and stop order."""
 
 import asyncio
 import logging
@@ -35,14 +35,14 @@ from app.metrics.registry import Metrics
 
 logger = logging.getLogger(__name__)
 
-#: How long what is under way may take at a stop, all together; what is left is found by its deadline at the
-#: next start. With the time for requests under way it stays within the 10 s that platforms give.
+#: How long all work under way may take at a stop. The deadlines of its rows take up the rest at the next
+#: start. Together with the time for open requests it stays within the 10 s that platforms give.
 _DRAIN_GRACE_S = 4.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
-    """The parts that requests are handed to."""
+    """The parts that the web server starts, stops and hands requests to."""
 
     livekit: LiveKit
     store: Store
@@ -64,14 +64,14 @@ class Service:
     async def start(self) -> None:
         self.processor.start()
         count = await self.sweeper.restore()
-        logger.info("Timers are restored", extra={"action": "restore", "count": count})
+        logger.info("Timers restored", extra={"action": "restore", "count": count})
         self.sweeper.start()
         self.liveness.start()
         self.readiness.start()
         self.feed.start()
 
     async def stop(self) -> None:
-        """Stop what begins work before what carries it out, and the commits last: they have the results."""
+        """Stop what starts work, then what carries it out, then the commits: they store the results."""
         await self.feed.close()
         await self.readiness.close()
         await self.liveness.close()
@@ -85,11 +85,11 @@ class Service:
 def build_service(
     config: Config, store: Store, livekit: LiveKit, clock: Clock, log_counts: LogCounts
 ) -> Service:
-    """Make every part, and connect them."""
+    """Make every part once and connect them."""
     mode, suppressed, counters = config.mode, SuppressedActions(), Counters(mode=config.mode)
     metrics = Metrics(counters, log_counts, clock, join_timeout_us=config.policy.join_timeout_us)
     livekit = metered(livekit, counters, metrics)
-    timers = Timers(clock, lambda deadline: sweeper.act(deadline))  # noqa: PLW0108 - it is made of the timers
+    timers = Timers(clock, lambda deadline: sweeper.act(deadline))  # noqa: PLW0108 - it needs the timers first
     processor = ChangeProcessor(store, timers, clock, config.policy, metrics)
     inspector = RoomInspector(
         livekit, store, processor, clock, closes_with_user=config.agent_closes_with_user
@@ -132,7 +132,7 @@ def build_service(
         suppressed=suppressed,
         interval_s=config.cleanup_interval_ms / 1_000,
     )
-    # An observer does not act on what a probe finds.
+    # In `observe` nothing acts on the result of a probe.
     liveness_s = config.liveness_interval_s if mode.keeps_one else 0
     alerts = Alerts(rules_for(config, started_at=clock.now()))
     alert_notifier = AlertNotifier(
@@ -176,5 +176,5 @@ def build_service(
 
 
 def _room_name_filter(config: Config) -> Callable[[str], str]:
-    """What is shown of a room's name where everybody in a channel can read it."""
+    """How alerts show a room's name, since everybody in a channel can read them."""
     return Redaction(config.livekit_key.secret).hide if config.log_redact else str

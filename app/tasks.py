@@ -1,15 +1,16 @@
-"""Background tasks: how they start, take turns, repeat, and end when the service does."""
+"""Background tasks: starting, repeating, locking by key, and draining at shutdown."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Hashable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Hashable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
+T = TypeVar("T")
 
 
 class BackgroundTasks:
-    """Tasks that nobody awaits, until they are drained."""
+    """Tasks that nobody awaits until shutdown."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -21,12 +22,12 @@ class BackgroundTasks:
         return task
 
     async def drain(self, grace_s: float) -> None:
-        """Let them finish within the grace; what is left is cancelled, and found by its row's deadline."""
+        """See `drain`; the deadline of a row takes up cancelled work."""
         await drain(self._tasks, grace_s)
 
 
 async def drain(tasks: Collection[asyncio.Task[Any]], grace_s: float) -> None:
-    """Await the tasks for the grace, and cancel those that are left."""
+    """Let the tasks finish within the grace, then cancel those that are left."""
     if tasks:
         await asyncio.wait(tasks, timeout=grace_s)
     left = list(tasks)
@@ -36,7 +37,7 @@ async def drain(tasks: Collection[asyncio.Task[Any]], grace_s: float) -> None:
 
 
 class BackgroundLoop:
-    """One task that runs until it is closed."""
+    """One task that runs until `close` cancels it."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -52,14 +53,21 @@ class BackgroundLoop:
 
 
 async def repeat(step: Callable[[], Awaitable[object]], interval_s: float) -> None:
-    """Run the step after every interval, until this is cancelled; the step handles its own failures."""
+    """Run `step` after every interval until cancelled; `step` handles its own failures."""
     while True:
         await asyncio.sleep(interval_s)
         await step()
 
 
+async def batches(items: Sequence[T], size: int) -> AsyncIterator[Sequence[T]]:
+    """The items in batches; other tasks run after each."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+        await asyncio.sleep(0)
+
+
 class KeyedLocks(Generic[K]):
-    """One lock for each key, which exists only while somebody holds it or waits for it."""
+    """One lock for each key; a lock exists only while it is held or awaited."""
 
     def __init__(self) -> None:
         self._locks: dict[K, tuple[asyncio.Lock, int]] = {}

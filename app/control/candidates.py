@@ -1,4 +1,4 @@
-"""Candidates: which dispatch, agent and row belong together, and which of them to keep."""
+"""Candidates: which dispatch, agent and row belong together, and which candidate to keep."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,17 +12,22 @@ from app.state.presence import Participant
 
 
 class AgentHealth(StrEnum):
-    RESPONSIVE = "responsive"  #: in the room, and proven to answer
-    STARTING = "starting"  #: dispatched lately, not in yet
+    RESPONSIVE = "responsive"  #: in the room, and it answers
+    STARTING = "starting"  #: dispatched recently, not in the room yet
     SESSION_CLOSED = "session_closed"  #: in the room, but its session is closed
-    UNRESPONSIVE = "unresponsive"  #: in the room, but its process does not react
-    ABSENT = "absent"  #: dispatched, but not in the room: it left, died, or never came
+    UNRESPONSIVE = "unresponsive"  #: in the room, but its process does not respond
+    ABSENT = "absent"  #: dispatched, but not in the room: it left, died, or never joined
     ENDING = "ending"  #: ended, claimed for removal, or without a dispatch
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether the agent is in the room but cannot answer people."""
+        return self in (AgentHealth.SESSION_CLOSED, AgentHealth.UNRESPONSIVE)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A dispatch, its agent, and our row about it, as far as each exists."""
+    """A dispatch in LiveKit, its agent, and its row, as far as each exists."""
 
     listed: ListedDispatch | None = None
     agent: Participant | None = None
@@ -30,17 +35,17 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        """What it is called in LiveKit."""
+        """The id of its dispatch in LiveKit, else the identity of its agent."""
         return self.listed.id if self.listed else (self.agent.identity if self.agent else None) or ""
 
     @property
     def is_stray(self) -> bool:
-        """An agent that belongs to no dispatch: its own was deleted before LiveKit had found it a worker."""
+        """An agent without a dispatch: it was deleted before LiveKit had assigned a worker."""
         return self.listed is None and self.row is None
 
     @property
-    def is_confused(self) -> bool:
-        """LiveKit names another agent of the dispatch than our row: a stray one had come before it."""
+    def is_mismatched(self) -> bool:
+        """Whether row and LiveKit name different agents: a stray agent joined first and got into the row."""
         if self.listed is None or self.agent is None or self.row is None or self.row.agent_identity is None:
             return False
         named = self.agent.identity in self.listed.agent_identities
@@ -48,7 +53,7 @@ class Candidate:
 
     @property
     def since(self) -> int:
-        """By LiveKit's clock."""
+        """When it was dispatched, else when its agent joined, by LiveKit's clock."""
         if self.listed:
             return self.listed.created_at
         return (self.agent.joined_at if self.agent else None) or 0
@@ -67,40 +72,40 @@ class Inspection:
     room: RoomInfo | None
     people: int
     assessed: tuple[AssessedCandidate, ...]
-    #: Our live row of that name; LiveKit may list its dispatch or not.
+    #: The live row of that name; LiveKit may list its dispatch or not.
     row: Dispatch | None
 
     def best(self) -> AssessedCandidate | None:
-        """The one to keep: one that answers before one that starts, ours before others, then the newest."""
-        good = [j for j in self.assessed if j.health in (AgentHealth.RESPONSIVE, AgentHealth.STARTING)]
+        """The one to keep: responsive before starting, with a row before without, then the newest."""
+        good = [one for one in self.assessed if one.health in (AgentHealth.RESPONSIVE, AgentHealth.STARTING)]
 
         def rank(assessed: AssessedCandidate) -> tuple[bool, bool, int]:
-            ours = assessed.candidate.row is not None
-            return assessed.health is AgentHealth.RESPONSIVE, ours, assessed.candidate.since
+            has_row = assessed.candidate.row is not None
+            return assessed.health is AgentHealth.RESPONSIVE, has_row, assessed.candidate.since
 
         return max(good, key=rank, default=None)
 
-    def of_row(self, row: Dispatch) -> AssessedCandidate | None:
-        """What LiveKit has for the row; None when it lists no such dispatch."""
-        found = (j for j in self.assessed if j.candidate.row and j.candidate.row.id == row.id)
-        return next((j for j in found if j.candidate.listed), None)
+    def health_of(self, row: Dispatch) -> AgentHealth | None:
+        """The health of the row's agent; None if LiveKit does not list the row's dispatch."""
+        found = (one for one in self.assessed if one.candidate.row and one.candidate.row.id == row.id)
+        return next((one.health for one in found if one.candidate.listed), None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RoomReading:
-    """One reading of a room in LiveKit, committed as far as it is about presence."""
+    """One reading of a room in LiveKit; its presence is committed."""
 
     room: RoomInfo | None
     listed: tuple[ListedDispatch, ...]
     participants: tuple[Participant, ...]
     rows: tuple[Dispatch, ...]
     outcome: Outcome
-    #: A row's dispatch was made, or its agent came, after LiveKit was asked: not to be listed says nothing.
+    #: A row got its dispatch or agent after LiveKit was asked, so that LiveKit's lists may lack it.
     is_stale: bool
 
 
 def named_in_livekit(rows: Iterable[Dispatch]) -> set[str | None]:
-    """The dispatches and agents that rows are about, by their names in LiveKit."""
+    """The ids of dispatches and the identities of agents in these rows."""
     names = {row.dispatch_id for row in rows} | {row.agent_identity for row in rows}
     return names - {None}
 
@@ -108,13 +113,13 @@ def named_in_livekit(rows: Iterable[Dispatch]) -> set[str | None]:
 def pair(
     listed: Sequence[ListedDispatch], agents: Iterable[Participant], rows: Sequence[Dispatch]
 ) -> list[Candidate]:
-    """Which agent belongs to which dispatch, and to which row of ours; newest dispatch first.
+    """Match dispatches, agents and rows; newest dispatch first.
 
-    LiveKit names the agent of a dispatch only after 5 s; until then our row does, and failing that the
-    agent is taken for the newest dispatch that is older than it and has none.
+    LiveKit names the agent of a dispatch only after 5 s. Until then the row decides; without a row, the agent
+    gets the newest dispatch that is older than the agent and has none.
     """
     by_dispatch_id = {row.dispatch_id: row for row in rows if row.dispatch_id}
-    # Ours, but LiveKit's answer was lost. A second one with the id of the same row is nobody's.
+    # LiveKit's answer to these was lost. A second dispatch with the same row id gets no row.
     by_row_id = {row.id: row for row in rows if row.dispatch_id is None}
     by_identity = {row.agent_identity: row for row in rows if row.agent_identity}
     free = {agent.identity: agent for agent in agents if agent.identity}
@@ -123,7 +128,7 @@ def pair(
     for dispatch in sorted(listed, key=lambda dispatch: dispatch.created_at, reverse=True):
         row = by_dispatch_id.get(dispatch.id) or by_row_id.pop(dispatch.row_id or "", None)
         known = (*dispatch.agent_identities, row.agent_identity if row else None)
-        # Our row may have taken another dispatch's agent for its own, before LiveKit said whose it is.
+        # The row may have another dispatch's agent, from before LiveKit named its owner.
         own = (one for one in known if one in free and named.get(one, dispatch.id) == dispatch.id)
         identity = next(own, None)
         agent = free.pop(identity) if identity else None

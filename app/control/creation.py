@@ -1,4 +1,4 @@
-"""Creation: makes a dispatch in LiveKit, or finds the one that an earlier try has made."""
+"""Creation of dispatches in LiveKit; a retry finds what an earlier try has made."""
 
 import json
 import logging
@@ -28,12 +28,12 @@ class Creator:
         self._has_warned_of_short_rooms = False
 
     async def ensure_room(self, room_name: str) -> RoomInfo:
-        """The room, made to outlive the TTL of its agent if it did not exist."""
+        """The room; if it does not exist, it is created with a timeout beyond the TTL of its agent."""
         room = await self._livekit.ensure_room(room_name, self._room_timeout_s)
         if room.departure_timeout_s < self._room_timeout_s and not self._has_warned_of_short_rooms:
             self._has_warned_of_short_rooms = True
             logger.warning(
-                "A room closes before the TTL of its agent is over: it was created with a shorter timeout",
+                "Room closes before the TTL of its agent ends: it was created with a shorter timeout",
                 extra={
                     "action": "short_room",
                     "room": room.name,
@@ -44,18 +44,18 @@ class Creator:
         return room
 
     async def create(self, dispatch: Dispatch) -> Dispatch:
-        """Make the dispatch in LiveKit, or find it there, and return it as it stands then.
+        """Create the dispatch in LiveKit, or find it there, and return its row after that.
 
         Raises:
-            LiveKitRefused, LiveKitUnreachable: it was not made; the dispatch has ended.
-            LiveKitUnavailable: it may have been made; the row stays, and its deadline settles it.
+            LiveKitRefused, LiveKitUnreachable: it was not created; the row has ended.
+            LiveKitUnavailable: it may have been created; the row stays, and its deadline retries.
         """
         return await self._create(dispatch, None, tries_before=1)
 
     async def create_new(self, dispatch: Dispatch, ensured: RoomInfo | None) -> Dispatch:
-        """As `create`, for a row that was stored just now: LiveKit cannot have its dispatch.
+        """As `create`, for a row that was just stored: LiveKit cannot have its dispatch yet.
 
-        `ensured`: the room that was made for it a moment ago; None: the room has been there.
+        `ensured`: the room that was just created for it; None: the room existed.
         """
         return await self._create(dispatch, ensured, tries_before=0)
 
@@ -71,7 +71,7 @@ class Creator:
             return await self._record(dispatch, listed)
 
     async def _check_instance(self, dispatch: Dispatch, room: RoomInfo) -> None:
-        """Raises: LiveKitUnavailable: the row is about an earlier instance of the room."""
+        """Raises: LiveKitUnavailable: the row belongs to an earlier instance of the room."""
         if room.sid != dispatch.room_sid:
             started = RoomEvent(event_id=new_row_id(), kind=RoomEventKind.STARTED, room=room)
             await self._processor.submit_one(started)
@@ -92,24 +92,28 @@ class Creator:
         raise AssertionError("the last try returns or raises")
 
     async def _record(self, dispatch: Dispatch, listed: ListedDispatch) -> Dispatch:
-        signal = Signal(event=Event.DISPATCHED, dispatch_id=listed.id, dispatched_at=listed.created_at)
-        recorded = (await self._processor.advance(dispatch, signal)).dispatch
+        recorded = (await self._processor.advance(dispatch, dispatched(listed))).dispatch
         if recorded and recorded.state in LIVE_STATES and recorded.dispatch_id == listed.id:
             return recorded
-        # The room was closed, or whoever took the lease over while LiveKit was slow has made another one.
+        # The room was closed, or another process took the lease while LiveKit was slow, and created another.
         await self._livekit.delete_dispatch(dispatch.room_name, listed.id)
         if recorded is None or recorded.state not in LIVE_STATES:
             raise LiveKitUnavailable("The room was closed during the request; retry")
         return recorded
 
 
+def dispatched(listed: ListedDispatch) -> Signal:
+    """The signal that LiveKit has the dispatch of a row."""
+    return Signal(event=Event.DISPATCHED, dispatch_id=listed.id, dispatched_at=listed.created_at)
+
+
 async def find_in_livekit(livekit: LiveKit, dispatch: Dispatch) -> ListedDispatch | None:
-    """The dispatch in LiveKit, by the row id that it was given."""
+    """The dispatch in LiveKit that carries the row's id."""
     listed = await livekit.list_dispatches(dispatch.room_name)
     return next((found for found in listed if found.row_id == dispatch.id), None)
 
 
 def _metadata(dispatch: Dispatch) -> str:
-    """What the agent is told: the validated time zone, and none of the caller's own words."""
-    told = {"timezone": dispatch.timezone, "timezoneOffset": dispatch.timezone_offset_min}
-    return json.dumps({key: value for key, value in told.items() if value is not None})
+    """The agent gets the validated time zone, and no free text of the caller."""
+    fields = {"timezone": dispatch.timezone, "timezoneOffset": dispatch.timezone_offset_min}
+    return json.dumps({key: value for key, value in fields.items() if value is not None})

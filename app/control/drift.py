@@ -1,4 +1,4 @@
-"""Which of all rooms need a look: what the tables know of each, and the little that LiveKit says of all."""
+"""Drift: which rooms to inspect, by comparing the tables with LiveKit's list of rooms."""
 
 from zlib import crc32
 
@@ -7,30 +7,30 @@ from app.livekit.interface import RoomInfo
 from app.state.presence import Participant, ParticipantKind
 from app.state.views import KnownRoom
 
-#: A room that nothing points to is looked at in one round out of so many.
+#: A room without a sign of drift is inspected in one of so many rounds.
 ROLLING_ROUNDS = 10
 YOUNG_US = 120 * SECOND_US
 
 
 def needs_inspection(room: RoomInfo, known: KnownRoom | None, round_number: int, now: int) -> bool:
-    """Whether the room needs a whole look; `now` is LiveKit's, since the age of a room is.
+    """Whether the room needs a full inspection; `now` is by LiveKit's clock, as the age of a room is.
 
-    LiveKit's count is late and leaves agents out: it only makes a look come sooner. A room whose
-    dispatches all have an agent in is not suspect, but its participants are compared.
+    LiveKit's participant count is late and omits agents, so it can only cause an early inspection. A room
+    whose dispatches all have their agent in it needs none; only its participants are compared.
     """
     if known is None or known.sid != room.sid or known.agents != _tracked_agents(known):
         return True
     if any(row.state not in (State.ACTIVE, State.IDLE) for row in known.rows):
         return True
     if not known.rows and now - room.created_at < YOUNG_US:
-        # Others dispatch agents into new rooms; into old ones mostly by way of us.
+        # Other programs dispatch agents mostly into new rooms.
         return True
     in_turn = crc32(room.name.encode()) % ROLLING_ROUNDS == round_number % ROLLING_ROUNDS
     return in_turn or room.participant_count != len(known.people)
 
 
 def matches(known: KnownRoom, participants: tuple[Participant, ...]) -> bool:
-    """Whether the tables have just those in the room whom LiveKit lists."""
+    """Whether tables and LiveKit have the same participants in the room."""
     people = {p.sid for p in participants if p.kind is ParticipantKind.PERSON}
     agents = {p.identity for p in participants if p.kind is ParticipantKind.AGENT}
     return people == known.people and agents == known.agents

@@ -1,14 +1,13 @@
-"""Effects: what the lifecycle decided has to be done in LiveKit.
+"""Effects: runs the actions in LiveKit that the lifecycle decided on.
 
-In this order always: the database has the intent, LiveKit is asked, LiveKit is told, the database has the
-result. A crash between any two leaves a row with a deadline, and whoever meets the deadline goes on.
+Always in this order: store the intent, read LiveKit, change LiveKit, store the result. A crash between two
+steps leaves a row with a deadline, and the deadline resumes the work.
 """
 
 import asyncio
 import logging
 from contextlib import AbstractAsyncContextManager
 
-from app.control.candidates import AgentHealth
 from app.control.creation import Creator
 from app.control.inspector import RoomInspector
 from app.control.processor import ChangeProcessor
@@ -51,11 +50,11 @@ class EffectRunner:
         processor.subscribe(self._follow)
 
     def exclusive(self, room_name: str, agent_name: str) -> AbstractAsyncContextManager[None]:
-        """One act at a time for each room and agent name, in this process."""
+        """A lock for each room and agent name, in this process."""
         return self._locks.hold((room_name, agent_name))
 
     def spawn(self, effects: Effects) -> None:
-        """Run effects in the background; what fails is retried at the row's deadline."""
+        """Run effects in the background; the deadline of a row retries those that fail."""
         if effects:
             self._tasks.spawn(self._run_all(effects), "effects")
 
@@ -74,7 +73,7 @@ class EffectRunner:
                     await self.run(effect, dispatch)
             except ServiceError as error:
                 logger.warning(
-                    "An effect failed; it is retried at the deadline of its dispatch",
+                    "Effect failed; it is retried at the deadline of its dispatch",
                     extra={
                         "action": effect,
                         "dispatch_id": dispatch.dispatch_id or dispatch.id,
@@ -85,13 +84,13 @@ class EffectRunner:
                 logger.exception("Unexpected error while running an effect", extra={"action": effect})
 
     async def run(self, effect: Effect, dispatch: Dispatch, room: RoomInfo | None = None) -> None:
-        """Run one effect, if its row still calls for it. The caller holds `exclusive`.
+        """Run one effect, if it still fits the state of its row. The caller holds `exclusive`.
 
-        `room`: what LiveKit has just said of it; None: LiveKit is asked where it matters.
+        `room`: as LiveKit has just reported it; None: LiveKit is asked if needed.
         """
         if effect is Effect.ALERT:
             logger.warning(
-                "No worker brings an agent into the room",
+                "No worker provides an agent for the room",
                 extra={"action": "unavailable", "room": dispatch.room_name, "agent": dispatch.agent_name},
             )
             return
@@ -111,35 +110,38 @@ class EffectRunner:
             case Effect.CHECK_JOB if current.state is State.STARTING:
                 await self._check_job(current)
 
-    async def refute(self, dispatch: Dispatch) -> None:
-        """Replace an agent that did not answer, unless another has taken its place meanwhile."""
+    async def run_now(self, effects: Effects, room: RoomInfo | None = None) -> None:
+        """Run effects one after the other; see `run`."""
+        for effect, dispatch in effects:
+            await self.run(effect, dispatch, room)
+
+    async def replace_unresponsive(self, dispatch: Dispatch) -> None:
+        """Replace an agent that did not answer, unless the dispatch has another agent by now."""
         async with self._slots, self.exclusive(dispatch.room_name, dispatch.agent_name):
             current = await self._store.dispatch(dispatch.id)
             if current and current.agent_identity == dispatch.agent_identity:
-                await self._conclude(current, Event.REFUTED)
+                await self._advance(current, Event.REFUTED)
 
     async def _check(self, dispatch: Dispatch) -> None:
-        """Somebody has come: replace the agent if it does not answer any more."""
+        """Somebody has joined: replace the agent if it no longer answers."""
         joined_at = dispatch.agent_joined_at
         if joined_at is None or not await self._store.closing_leave_since(dispatch.room_sid, joined_at):
             return
-        inspection = await self._inspector.examine(dispatch.room_name, dispatch.agent_name)
-        assessed = inspection.of_row(dispatch)
-        if assessed and assessed.health in (AgentHealth.SESSION_CLOSED, AgentHealth.UNRESPONSIVE):
-            await self._conclude(dispatch, Event.REFUTED)
+        inspection = await self._inspector.inspect(dispatch.room_name, dispatch.agent_name)
+        health = inspection.health_of(dispatch)
+        if health and health.is_broken:
+            await self._advance(dispatch, Event.REFUTED)
 
     async def _check_job(self, dispatch: Dispatch) -> None:
-        """No agent has come yet: unless a worker has taken the job, none will, so do not wait for it.
+        """No agent has joined yet: if no worker has accepted the job, none will, so do not wait for it.
 
-        LiveKit offers a job to one worker, and gives up after 3 s when that one is frozen
+        LiveKit offers a job to one worker, and gives up after 3 s if that worker is frozen
         (livekit-server 1.13.5, service/agentservice.go, JobRequest).
         """
         listed = await self._livekit.list_dispatches(dispatch.room_name)
         own = next((found for found in listed if found.id == dispatch.dispatch_id), None)
         if own is None or not own.agent_identities:
-            await self._conclude(dispatch, Event.UNTAKEN)
+            await self._advance(dispatch, Event.UNTAKEN)
 
-    async def _conclude(self, dispatch: Dispatch, event: Event) -> None:
-        outcome = await self._processor.advance(dispatch, Signal(event=event))
-        for effect, subject in outcome.effects:
-            await self.run(effect, subject)
+    async def _advance(self, dispatch: Dispatch, event: Event) -> None:
+        await self.run_now((await self._processor.advance(dispatch, Signal(event=event))).effects)

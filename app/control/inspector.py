@@ -1,4 +1,4 @@
-"""What LiveKit knows about the agents of a room, and what it proves about each of them."""
+"""The inspector: reads a room from LiveKit and assesses the health of its agents."""
 
 import asyncio
 from collections.abc import Iterable
@@ -21,10 +21,10 @@ from app.livekit.interface import ListedDispatch, LiveKit, Probe, RoomInfo
 from app.state.changes import Snapshot
 from app.state.presence import Participant, ParticipantKind
 
-#: A single question without an answer may be a long garbage collection, or a lost packet.
-SECOND_LOOK_S = 1.0
+#: One probe without an answer may be due to a long garbage collection or a lost packet.
+SECOND_PROBE_DELAY_S = 1.0
 
-#: How often a room is read again because its dispatch was made, or its agent came, meanwhile.
+#: How often a room is read again because a row got its dispatch or agent during the reading.
 _STALE_TRIES = 3
 
 
@@ -45,7 +45,7 @@ class RoomInspector:
         self._closes_with_user = closes_with_user
 
     async def read_room(self, room_name: str) -> RoomReading:
-        """Ask LiveKit about a room, and bring its presence in the tables up to date.
+        """Read a room from LiveKit, and update its presence in the tables.
 
         Raises:
             LiveKitUnavailable: nothing is known, and nothing was changed.
@@ -68,7 +68,7 @@ class RoomInspector:
                     self._livekit.list_dispatches(room_name), self._livekit.list_participants(room_name)
                 )
             except LiveKitUnavailable:
-                # A room that closed between the questions looks like this; one that is there does not.
+                # A room that closed between the calls causes this too.
                 if await self._livekit.find_room(room_name):
                     raise
                 room = None
@@ -86,11 +86,9 @@ class RoomInspector:
             is_stale=not named_in_livekit(rows) <= named_in_livekit(before.dispatches) | seen,
         )
 
-    async def examine(self, room_name: str, agent_name: str) -> Inspection:
-        """Judge every dispatch and agent of that name in the room; raises as `read_room`."""
-        return await self.judge(await self.read_room(room_name), agent_name)
-
-    async def judge(self, reading: RoomReading, agent_name: str) -> Inspection:
+    async def inspect(self, room_name: str, agent_name: str) -> Inspection:
+        """Assess every dispatch and agent of that name in the room; raises as `read_room`."""
+        reading = await self.read_room(room_name)
         rows = [row for row in reading.rows if row.agent_name == agent_name]
         listed = [dispatch for dispatch in reading.listed if dispatch.agent_name == agent_name]
         agents = [
@@ -98,12 +96,12 @@ class RoomInspector:
         ]
         candidates = pair(listed, agents, rows)
         if reading.room and any(candidate.is_stray for candidate in candidates):
-            # Its dispatch may have been made after the list was read and before the agent was seen.
+            # Its dispatch may have been created between reading the dispatches and the participants.
             answer = await self._livekit.list_dispatches(reading.room.name)
             listed = [dispatch for dispatch in answer if dispatch.agent_name == agent_name]
             candidates = pair(listed, agents, rows)
-        if confused := [candidate for candidate in candidates if candidate.is_confused]:
-            rows = [await self._correct(row, confused) for row in rows]
+        if mismatched := [candidate for candidate in candidates if candidate.is_mismatched]:
+            rows = [await self._correct(row, mismatched) for row in rows]
             candidates = pair(listed, agents, rows)
         healths = await asyncio.gather(*(self._assess(reading, candidate) for candidate in candidates))
         return Inspection(
@@ -116,23 +114,23 @@ class RoomInspector:
             row=next((row for row in rows if row.state in LIVE_STATES), None),
         )
 
-    async def _correct(self, row: Dispatch, confused: Iterable[Candidate]) -> Dispatch:
-        """The row with the agent that LiveKit names, before the other one's leave is taken for its end."""
-        own = next((c.agent for c in confused if c.agent and c.row and c.row.id == row.id), None)
+    async def _correct(self, row: Dispatch, mismatched: Iterable[Candidate]) -> Dispatch:
+        """The row with the agent that LiveKit names, so that the other agent's leave does not end the row."""
+        own = next((c.agent for c in mismatched if c.agent and c.row and c.row.id == row.id), None)
         if own is None:
             return row
         signal = Signal(event=Event.AGENT_IN, agent_identity=own.identity)
         return (await self._processor.advance(row, signal, row.version)).dispatch or row
 
     async def _assess(self, reading: RoomReading, candidate: Candidate) -> AgentHealth:
-        if await self._is_doomed(candidate):
+        if await self._is_ending(candidate):
             return AgentHealth.ENDING
         if not (candidate.agent and candidate.agent.identity and reading.room):
             return AgentHealth.STARTING if self._may_still_come(candidate) else AgentHealth.ABSENT
         try:
             probe = await self._livekit.probe(reading.room.name, candidate.agent.identity)
         except LiveKitUnavailable:
-            # Asking one who has just left looks like this.
+            # Probing an agent that has just left causes this too.
             present = await self._livekit.list_participants(reading.room.name)
             if any(participant.sid == candidate.agent.sid for participant in present):
                 raise
@@ -151,27 +149,27 @@ class RoomInspector:
                     if age_us < self._processor.join_timeout_us
                     else AgentHealth.UNRESPONSIVE
                 )
-        deaf = self._closes_with_user and await self._may_be_closed(reading, reading.room, candidate)
-        return AgentHealth.SESSION_CLOSED if deaf else AgentHealth.RESPONSIVE
+        may_be_closed = self._closes_with_user and await self._may_be_closed(reading, reading.room, candidate)
+        return AgentHealth.SESSION_CLOSED if may_be_closed else AgentHealth.RESPONSIVE
 
-    async def _is_doomed(self, candidate: Candidate) -> bool:
+    async def _is_ending(self, candidate: Candidate) -> bool:
         if candidate.row:
-            # Not listed any more: somebody has deleted its dispatch, and LiveKit ends its job.
+            # If it is no longer listed, its dispatch was deleted, and LiveKit ends its job.
             return candidate.row.state is State.ENDING or candidate.listed is None
         if candidate.is_stray:
-            # Nothing in LiveKit will ever end it, and no row can be about it.
+            # Nothing in LiveKit will end it, and it cannot get a row.
             return True
         row_id = candidate.listed.row_id if candidate.listed else None
-        # One that we made and ended may be listed for a while; one that we know nothing of is another's,
-        # or our own from before the database was lost.
+        # A dispatch whose row has ended may be listed for a while. One with an unknown id belongs to another
+        # program, or is from before the database was lost.
         known = await self._store.dispatch(row_id) if row_id else None
         return bool(known and known.state is State.ENDED)
 
     async def _may_be_closed(self, reading: RoomReading, room: RoomInfo, candidate: Candidate) -> bool:
-        """Whether a default session, which cannot be asked, may have closed because its user left.
+        """Whether a default session, which cannot be probed, may have closed because its user left.
 
-        With nobody in, it may: somebody can have come and gone without a webhook having reached us yet. To
-        replace it then costs no conversation, since there is none without a person.
+        Without people it may: somebody may have come and gone before any webhook reached the service. To
+        replace the agent then interrupts no conversation.
         """
         if not any(participant.kind is ParticipantKind.PERSON for participant in reading.participants):
             return True
@@ -180,11 +178,11 @@ class RoomInspector:
         return await self._store.closing_leave_since(room.sid, row_since or agent_since)
 
     def _by_our_clock(self, livekits: int) -> int:
-        """A time of LiveKit's by our clock: not later than it was, and earlier by a second at most."""
+        """A time of LiveKit's clock by our clock: never too late, and too early by a second at most."""
         return self._clock.now() - (self._livekit.now() - livekits) - SECOND_US
 
     def _may_still_come(self, candidate: Candidate) -> bool:
-        # A listed job says nothing: LiveKit mostly shows it before its agent is in.
+        # A listed job proves nothing: LiveKit mostly shows it before its agent joins.
         row, listed = candidate.row, candidate.listed
         if listed is None:
             return False

@@ -36,7 +36,7 @@ class ChangeProcessor:
         self._metrics = metrics
         self._subscribers: list[Callable[[Change, Outcome], None]] = []
         self._presence_log = _PresenceLog()
-        #: Tells this process's leases from those of others, and from those of its own earlier lives.
+        #: Marks this process's leases, also against those from before a restart.
         self.process_id = new_row_id()
         self._commits = GroupCommit(store, self._new_unit, self._committed, metrics.commit)
 
@@ -63,11 +63,11 @@ class ChangeProcessor:
         return (await self._commits.submit(change))[0]
 
     async def advance(self, dispatch: Dispatch, signal: Signal, version: int | None = None) -> Outcome:
-        """Apply a signal to one dispatch; see `advance_of`. Its effects are the caller's to run."""
+        """Apply a signal to one dispatch; see `advance_of`. The caller runs the effects."""
         return await self.submit_one(advance_of(dispatch, signal, version))
 
     def subscribe(self, subscriber: Callable[[Change, Outcome], None]) -> None:
-        """Call it after every commit, with the change and its outcome; it must not block."""
+        """Call `subscriber` after every commit, with the change and its outcome; it must not block."""
         self._subscribers.append(subscriber)
 
     def _new_unit(self) -> UnitOfWork:
@@ -88,7 +88,7 @@ class ChangeProcessor:
 
 
 def advance_of(dispatch: Dispatch, signal: Signal, version: int | None = None) -> Advance:
-    """The change that applies a signal to a dispatch, if that is still at `version`; None: at any."""
+    """The change that applies a signal to a dispatch if it is still at `version`; None: at any version."""
     return Advance(room_name=dispatch.room_name, row_id=dispatch.id, signal=signal, version=version)
 
 
@@ -102,7 +102,7 @@ def _log(transition: Transition) -> None:
     if before is after.state:
         return
     logger.info(
-        "A dispatch changed its state",
+        "Dispatch changed its state",
         extra={
             "action": "transition",
             "dispatch_id": after.dispatch_id or after.id,
@@ -118,23 +118,23 @@ def _log(transition: Transition) -> None:
 
 
 class _PresenceLog:
-    """Not who: the rooms say that people come and go, which is all that is asked at night."""
+    """Logs that participants joined or left, without their names; one line for what is committed together."""
 
     def __init__(self) -> None:
         self._events: list[RoomEvent] = []
 
     def note(self, event: RoomEvent) -> None:
-        """It was committed; the line is written once whatever was committed with it has been noted too."""
+        """Add a committed event; `_write` runs after all events of the same commit are added."""
         if not self._events:
             asyncio.get_running_loop().call_soon(self._write)
         self._events.append(event)
 
     def _write(self) -> None:
         events, self._events = self._events, []
-        if came := [event for event in events if event.kind is RoomEventKind.JOINED]:
-            logger.info("Somebody came into a room", extra=_fields(came))
+        if joined := [event for event in events if event.kind is RoomEventKind.JOINED]:
+            logger.info("Participant joined a room", extra=_fields(joined))
         if left := [event for event in events if event.kind is RoomEventKind.LEFT]:
-            logger.info("Somebody left a room", extra=_fields(left))
+            logger.info("Participant left a room", extra=_fields(left))
 
 
 def _fields(events: Sequence[RoomEvent]) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Queries: what there is, as the database has it. LiveKit is not asked."""
+"""Queries: read dispatches and their history from the database, without LiveKit."""
 
 from collections.abc import Iterable
 
@@ -13,7 +13,7 @@ class Queries:
         self._store = store
 
     async def status(self, room_name: str, agent_name: str) -> Dispatch | None:
-        """The live dispatch, or the one that is being ended; None without either."""
+        """The live dispatch, else the one in `ending`; None without either."""
         rows = (await self._store.room(room_name)).dispatches
         named = [row for row in rows if row.agent_name == agent_name]
         live = [row for row in named if row.state is not State.ENDING]
@@ -28,14 +28,14 @@ class Queries:
         room_name: str | None = None,
         agent_name: str | None = None,
     ) -> list[Dispatch]:
-        """The dispatches in these states, newest first, from behind `after` (creation time and row id) on."""
+        """The dispatches in these states, newest first, that follow `after` (creation time and row id)."""
         return await self._store.list_dispatches(
             states, after, limit, room_name=room_name, agent_name=agent_name
         )
 
     async def history(self, dispatch_id: str) -> tuple[Dispatch, list[HistoryLine]]:
-        """Raises: NotFound: no such dispatch, or it ended longer ago than history is kept."""
+        """Raises: NotFound: the dispatch never existed, or ended longer ago than history is kept."""
         dispatch = await self._store.find_dispatch(dispatch_id)
         if dispatch is None:
-            raise NotFound("There is no such dispatch")
+            raise NotFound("Dispatch not found")
         return dispatch, await self._store.history(dispatch.id)

@@ -1,4 +1,4 @@
-"""Whether the service may be sent traffic, and why not."""
+"""Readiness: whether the service can take traffic, and if not, why."""
 
 import logging
 
@@ -21,9 +21,9 @@ class Report(msgspec.Struct, rename="camel", kw_only=True):
 
 
 class Readiness:
-    """Ready once the timers are restored and LiveKit has answered; from then on the database alone decides.
+    """Ready once the timers are restored and LiveKit has answered; after that the database alone decides.
 
-    Taking the service away does not bring LiveKit back, and its webhooks would find nobody.
+    Taking the service out of traffic does not bring LiveKit back, and would lose its webhooks.
     """
 
     def __init__(self, store: Store, reconciler: Reconciler) -> None:
@@ -34,7 +34,7 @@ class Readiness:
         self._loop = BackgroundLoop("first reconcile")
 
     def start(self) -> None:
-        """The timers are restored: read LiveKit's truth, and go on trying until it can be read."""
+        """To call once the timers are restored. Runs the first reconcile, and retries until it succeeds."""
         self._timers_restored = True
         self._loop.start(self._await_livekit())
 
@@ -57,7 +57,7 @@ class Readiness:
     def _livekit(self) -> str:
         if self._reconciler.problem:
             return str(self._reconciler.problem)
-        return "reachable" if self._livekit_answered else "not asked yet"
+        return "reachable" if self._livekit_answered else "not contacted yet"
 
     async def _await_livekit(self) -> None:
         async for attempt in stamina.retry_context(
@@ -72,8 +72,8 @@ class Readiness:
         try:
             await self._reconciler.run()
         except LiveKitRefused as error:
-            logger.error(  # noqa: TRY400 - the message says it all
-                "LiveKit rejected our credentials: check LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET",
+            logger.error(  # noqa: TRY400 - a traceback adds nothing
+                "LiveKit rejected the credentials: check LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET",
                 extra={"action": "livekit", "code": error.code},
             )
             raise

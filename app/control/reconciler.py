@@ -1,16 +1,15 @@
-"""The reconciler: compares LiveKit with the tables, and heals what a lost webhook or a crash has left."""
+"""The reconciler: compares LiveKit with the tables, and repairs what a lost webhook or a crash has left."""
 
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Iterable
 
 from app.control.candidates import AgentHealth, AssessedCandidate, Inspection
 from app.control.dispatcher import Dispatcher
 from app.control.drift import matches, needs_inspection
 from app.control.effects import EffectRunner
-from app.control.inspector import SECOND_LOOK_S, RoomInspector
+from app.control.inspector import SECOND_PROBE_DELAY_S, RoomInspector
 from app.control.processor import ChangeProcessor
 from app.control.removal import Remover
 from app.control.requests import AgentRequest
@@ -22,23 +21,15 @@ from app.livekit.interface import LiveKit, RoomInfo
 from app.metrics.counters import SuppressedActions
 from app.state.changes import Change, Outcome, RoomEvent, Snapshot
 from app.state.views import KnownRoom
-from app.tasks import BackgroundTasks
+from app.tasks import BackgroundTasks, batches
 
 logger = logging.getLogger(__name__)
 
-#: LiveKit shows the job of a dispatch from 5 s on.
+#: LiveKit shows the job of a dispatch after 5 s.
 _JOB_SHOWN_US = 6 * SECOND_US
 
-
-T = TypeVar("T")
-
-#: So many rooms are looked after at once, and others have their turn before the next.
-_PORTION = 256
-
-
-def _portions(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    for start in range(0, len(items), _PORTION):
-        yield items[start : start + _PORTION]
+#: How many rooms are compared together.
+_BATCH = 256
 
 
 class Reconciler:
@@ -70,14 +61,14 @@ class Reconciler:
         self._slots = asyncio.Semaphore(concurrency)
         self._tasks = BackgroundTasks()
         self._round = 0
-        #: Why the last round could not be done; None after one that could, or before the first.
+        #: Why the last round failed; None if it succeeded, or before the first.
         self.problem: ServiceError | None = None
         #: Differences found since the start, by kind.
         self.drift: Counter[str] = Counter()
         processor.subscribe(self._follow)
 
     async def run(self) -> None:
-        """Compare every room that either side knows; raises LiveKitUnavailable when it cannot ask."""
+        """Compare every room that LiveKit or the tables know; raises LiveKitUnavailable."""
         try:
             await self._run()
         except ServiceError as error:
@@ -89,18 +80,18 @@ class Reconciler:
         known = await self._store.known_rooms()
         listed = {room.name: room for room in await self._livekit.list_rooms()}
         gone = [known[name] for name in known.keys() - listed.keys()]
-        for some_gone in _portions(gone):
-            await asyncio.gather(*map(self._note_gone, some_gone))
-        for some in _portions(list(listed.values())):
-            await asyncio.gather(*(self._look(room, known.get(room.name)) for room in some))
+        async for gone_rooms in batches(gone, _BATCH):
+            await asyncio.gather(*map(self._note_gone, gone_rooms))
+        async for rooms in batches(list(listed.values()), _BATCH):
+            await asyncio.gather(*(self._compare(room, known.get(room.name)) for room in rooms))
         self._round += 1
 
     async def _note_gone(self, room: KnownRoom) -> None:
         gone = Snapshot(room_name=room.name, room=None, generation=room.generation)
         self.drift.update((await self._processor.submit_one(gone)).drift)
 
-    async def _look(self, room: RoomInfo, known: KnownRoom | None) -> None:
-        """Compare one room, as cheaply as what is known of it allows."""
+    async def _compare(self, room: RoomInfo, known: KnownRoom | None) -> None:
+        """Compare one room, and inspect it only if needed."""
         if known is None or needs_inspection(room, known, self._round, self._livekit.now()):
             await self._inspect_guarded(room.name)
         elif known.rows:
@@ -110,14 +101,14 @@ class Reconciler:
                 await self._inspect_guarded(room.name)
 
     def spawn_inspection(self, room_name: str) -> None:
-        """Look at one room in the background: something in it does not fit."""
+        """Inspect one room in the background, since something in it does not fit."""
         self._tasks.spawn(self._inspect_guarded(room_name), "inspection")
 
     async def close(self, grace_s: float) -> None:
         await self._tasks.drain(grace_s)
 
     def _follow(self, change: Change, outcome: Outcome) -> None:
-        # A Snapshot is part of an inspection: another one would find the same stranger for ever.
+        # A Snapshot is part of an inspection: to inspect after it would repeat for ever.
         if outcome.stranger and isinstance(change, RoomEvent):
             self.spawn_inspection(change.room_name)
 
@@ -127,7 +118,7 @@ class Reconciler:
                 await self.inspect(room_name)
         except ServiceError as error:
             logger.warning(
-                "A room could not be inspected; the next round retries it",
+                "Room could not be inspected; the next round retries",
                 extra={"action": "reconcile", "room": room_name, "code": error.code},
             )
         except Exception:
@@ -137,7 +128,7 @@ class Reconciler:
             )
 
     async def inspect(self, room_name: str) -> None:
-        """Bring presence, dispatches and agents of one room into line with LiveKit."""
+        """Bring the rows and agents of one room into line with what LiveKit reports."""
         reading = await self._inspector.read_room(room_name)
         self.drift.update(reading.outcome.drift)
         names = {p.agent_name for p in reading.participants} | {d.agent_name for d in reading.listed}
@@ -145,45 +136,45 @@ class Reconciler:
         for agent_name in self._agent_names:
             if agent_name in names:
                 async with self._effects.exclusive(room_name, agent_name):
-                    silent = await self._inspect_agent(room_name, agent_name)
-                if silent:
-                    # Whoever asks for the agent meanwhile need not wait.
-                    await asyncio.sleep(SECOND_LOOK_S)
+                    unresponsive = await self._inspect_agent(room_name, agent_name)
+                if unresponsive:
+                    # Without the lock, so that a request for the agent does not wait.
+                    await asyncio.sleep(SECOND_PROBE_DELAY_S)
                     async with self._effects.exclusive(room_name, agent_name):
-                        await self._inspect_agent(room_name, agent_name, silent)
+                        await self._inspect_agent(room_name, agent_name, unresponsive)
 
     async def _inspect_agent(
-        self, room_name: str, agent_name: str, silent_before: str | None = None
+        self, room_name: str, agent_name: str, unresponsive_before: str | None = None
     ) -> str | None:
-        """The identity of an agent with people in that did not react, unless it did not before either."""
-        inspection = await self._inspector.examine(room_name, agent_name)
+        """Returns the identity of an agent with people that is unresponsive for the first time."""
+        inspection = await self._inspector.inspect(room_name, agent_name)
         best, row = inspection.best(), inspection.row
+        health = inspection.health_of(row) if row else None
         if row and row.state is State.CREATING:
-            # Its creation, or its lease, settles it.
+            # Its creation, or the end of its lease, settles it.
             return None
-        silent = None
+        unresponsive = None
         if row and not self._mode.keeps_one:
-            # One of several is as good as another: nothing is to be done about the rest.
+            # In this mode a room may have several agents.
             pass
         elif best and best.candidate.row is None and inspection.room and best.candidate.listed:
-            await self._take_over(best, inspection, inspection.room, agent_name)
-        elif row and inspection.of_row(row) is None and row.state is not State.UNAVAILABLE:
-            await self._conclude(row, Event.MISSING)
-        elif row and inspection.people and self._mode.keeps_one:
-            health = _health_of(row, inspection)
-            if health is AgentHealth.UNRESPONSIVE and row.agent_identity != silent_before:
-                silent = row.agent_identity
-            elif health in (AgentHealth.SESSION_CLOSED, AgentHealth.UNRESPONSIVE):
-                await self._conclude(row, Event.REFUTED)
+            await self._adopt(best, inspection, inspection.room, agent_name)
+        elif row and health is None and row.state is not State.UNAVAILABLE:
+            await self._correct(row, Event.MISSING)
+        elif row and health and health.is_broken and inspection.people:
+            if health is AgentHealth.UNRESPONSIVE and row.agent_identity != unresponsive_before:
+                unresponsive = row.agent_identity
+            else:
+                await self._correct(row, Event.REFUTED)
         await self._remove_extras(inspection, best, room_name)
-        return silent
+        return unresponsive
 
     async def _remove_extras(
         self, inspection: Inspection, best: AssessedCandidate | None, room_name: str
     ) -> None:
-        extras = [j for j in inspection.assessed if j is not best and j.candidate.row is None]
+        extras = [one for one in inspection.assessed if one is not best and one.candidate.row is None]
         if any(self._hides_its_agent(assessed) for assessed in inspection.assessed):
-            # Any agent may be that one's: a look once LiveKit shows its job tells them apart.
+            # Any agent may belong to that dispatch: a later inspection, with its job shown, can decide.
             extras = [assessed for assessed in extras if assessed.candidate.agent is None]
         for assessed in extras:
             if self._mode.ends:
@@ -192,31 +183,26 @@ class Reconciler:
             else:
                 self._suppressed.note("remove_extra", assessed.candidate.name)
 
-    async def _take_over(
+    async def _adopt(
         self, best: AssessedCandidate, inspection: Inspection, room: RoomInfo, agent_name: str
     ) -> None:
         if inspection.row:
-            # Not MISSING, even where LiveKit does not list it: that would bring a successor.
-            await self._conclude(inspection.row, Event.DUPLICATE)
+            # Not MISSING, even if LiveKit does not list it: that would create a successor.
+            await self._correct(inspection.row, Event.DUPLICATE)
         self.drift["adopted"] += 1
         await self._dispatcher.adopt(
             best, inspection, AgentRequest(room_name=room.name, agent_name=agent_name)
         )
 
-    async def _conclude(self, row: Dispatch, event: Event) -> None:
+    async def _correct(self, row: Dispatch, event: Event) -> None:
         outcome = await self._processor.advance(row, Signal(event=event), row.version)
         if outcome.applied:
             self.drift[event] += 1
             self._effects.spawn(outcome.effects)
 
     def _hides_its_agent(self, assessed: AssessedCandidate) -> bool:
-        """Whether LiveKit may not say yet whose agent the dispatch's is."""
+        """Whether the dispatch is so new that LiveKit may not show its agent yet."""
         listed = assessed.candidate.listed
         if listed is None or listed.agent_identities:
             return False
         return self._livekit.now() - listed.created_at < _JOB_SHOWN_US
-
-
-def _health_of(row: Dispatch, inspection: Inspection) -> AgentHealth | None:
-    assessed = inspection.of_row(row)
-    return assessed.health if assessed else None

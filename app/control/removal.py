@@ -1,4 +1,4 @@
-"""Removal: the one place where a dispatch is deleted from LiveKit and its agent leaves the room."""
+"""Removal of dispatches from LiveKit, and of their agents from rooms."""
 
 import asyncio
 import logging
@@ -25,10 +25,11 @@ T = TypeVar("T")
 
 
 class Remover:
-    """Every method returns the effects of what it recorded, for the caller to run.
+    """Only this class takes agents out of rooms.
 
-    They raise LiveKitUnavailable or LiveKitRefused when the removal failed. The failure is counted and
-    recorded, and the dispatch's deadline retries it.
+    Its methods return the effects of what they recorded, for the caller to run. They raise
+    LiveKitUnavailable or LiveKitRefused if a removal fails. The failure is counted and recorded, and the
+    deadline of the dispatch retries the removal.
     """
 
     def __init__(
@@ -47,14 +48,14 @@ class Remover:
         self._processor = processor
         self._mode = mode
         self._suppressed = suppressed
-        # Held for a call only, since most of a removal is not LiveKit's: when many TTLs end at once, a
-        # removal that waits for the database must not keep the next one from LiveKit.
+        # Held only during a call: when many TTLs end at once, a removal that waits for the database must not
+        # delay another one's call to LiveKit.
         self._calls = asyncio.Semaphore(concurrency)
 
     async def expire(self, dispatch: Dispatch, generation: int) -> Effects:
-        """Remove a dispatch whose TTL has passed, unless LiveKit says that somebody is in.
+        """Remove a dispatch whose TTL has passed, unless LiveKit lists people in the room.
 
-        `generation` is the room's, read before LiveKit is asked.
+        `generation` is that of the room, read before LiveKit is asked.
         """
         try:
             room = await self._call(self._livekit.find_room, dispatch.room_name)
@@ -75,9 +76,9 @@ class Remover:
         return await self._remove(dispatch, room)
 
     async def remove(self, dispatch: Dispatch, room: RoomInfo | None = None) -> Effects:
-        """Delete the dispatch from LiveKit, take its agent out, and check that both are gone.
+        """Delete the dispatch from LiveKit, remove its agent, and check that the agent is gone.
 
-        `room`: what LiveKit has just said of it; None: LiveKit is asked.
+        `room`: as LiveKit has just reported it; None: LiveKit is asked.
         """
         if room is None and not self._mode.withholds_removal(dispatch.end_reason):
             try:
@@ -88,7 +89,7 @@ class Remover:
         return await self._remove(dispatch, room)
 
     async def remove_candidate(self, room_name: str, candidate: Candidate) -> None:
-        """Remove a dispatch and an agent that no row is about."""
+        """Remove a dispatch and an agent that have no row."""
         if candidate.listed:
             await self._call(self._livekit.delete_dispatch, room_name, candidate.listed.id)
         if candidate.agent and candidate.agent.identity:
@@ -108,7 +109,7 @@ class Remover:
     async def _record_failure(self, dispatch: Dispatch) -> None:
         outcome = await self._processor.advance(dispatch, Signal(event=Event.REMOVE_FAILED))
         failures = outcome.dispatch.cleanup_failures if outcome.dispatch else 0
-        level = logging.ERROR if failures >= 3 else logging.WARNING  # noqa: PLR2004 - as the design has it
+        level = logging.ERROR if failures >= 3 else logging.WARNING  # noqa: PLR2004 - an error from the third failure on
         extra = {"action": "cleanup_failed", "dispatch_id": dispatch.dispatch_id, "failures": failures}
         logger.log(level, "Agent removal failed; it is retried at its deadline", extra=extra)
 
@@ -119,7 +120,7 @@ class Remover:
             dispatch_id = found.id if found else None
         if dispatch_id:
             await self._call(self._livekit.delete_dispatch, dispatch.room_name, dispatch_id)
-        # LiveKit deletes a young dispatch only at its 5 s mark, and never takes a dead agent out.
+        # LiveKit deletes a young dispatch only after 5 s, and never removes a dead agent.
         agents = await self._agents_of(dispatch)
         for agent in agents:
             await self._call(self._livekit.remove_participant, dispatch.room_name, agent)

@@ -1,4 +1,4 @@
-"""Requests: what a caller asks for, and what it is given."""
+"""Requests for agents, and their results."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ class AgentRequest:
     timezone_offset_min: int | None = None
 
     def intended(self, room: Room, now: int) -> Dispatch:
-        """The dispatch that would serve it, in this instance of the room."""
+        """The dispatch that would serve the request, in this instance of the room."""
         return Dispatch(
             id=new_row_id(),
             room_name=self.room_name,
@@ -32,5 +32,5 @@ class AgentRequest:
 @dataclass(frozen=True, kw_only=True)
 class AgentGrant:
     dispatch: Dispatch
-    #: Whether the agent was there, or on its way, before this call.
+    #: Whether the agent was in the room, or starting, before this call.
     reused: bool

@@ -1,4 +1,4 @@
-"""The sweeper: acts on what is due, at start, on time, and in every interval."""
+"""The sweeper: acts on deadlines, at the start, when a timer fires, and in every interval."""
 
 import asyncio
 import logging
@@ -16,12 +16,12 @@ from app.lifecycle.mode import Mode
 from app.metrics.counters import SuppressedActions
 from app.state.changes import Due, Outcome
 from app.state.views import Deadline
-from app.tasks import BackgroundLoop, BackgroundTasks, repeat
+from app.tasks import BackgroundLoop, BackgroundTasks, batches, repeat
 
 logger = logging.getLogger(__name__)
 
-#: As many timers are armed in a few milliseconds.
-_PORTION = 1_000
+#: How many timers are armed in one go; it takes a few milliseconds.
+_BATCH = 1_000
 
 #: How long ended dispatches, their history and webhook ids are kept.
 RETENTION_US = 86_400 * SECOND_US
@@ -54,58 +54,56 @@ class Sweeper:
         self._loop = BackgroundLoop("sweep")
 
     async def restore(self) -> int:
-        """Arm a timer for every deadline in the database; what is overdue fires at once. Returns how many."""
+        """Arm a timer for every deadline in the database; overdue ones fire at once. Returns their number."""
         await self._store.end_dead_leases(self._clock.now())
         deadlines = await self._store.deadlines()
         await self._arm(deadlines)
         return len(deadlines)
 
     async def _arm(self, deadlines: Sequence[Deadline]) -> None:
-        for start in range(0, len(deadlines), _PORTION):
-            self._timers.restore(deadlines[start : start + _PORTION])
-            # With very many, others have their turn in between.
-            await asyncio.sleep(0)
+        async for batch in batches(deadlines, _BATCH):
+            self._timers.restore(batch)
 
     def start(self) -> None:
         self._loop.start(repeat(self._sweep_shielded, self._interval_s))
 
     async def close(self, grace_s: float) -> None:
         self._timers.stop()
-        # Only its sleep is cut short: the round that it has begun has its share of the grace.
+        # This ends only the sleep between rounds: a round under way gets its share of the grace.
         await self._loop.close()
         await self._tasks.drain(grace_s)
 
     def act(self, deadline: Deadline) -> None:
-        """A timer has fired."""
+        """Act on a deadline whose timer has fired, in the background."""
         self._tasks.spawn(self._act(deadline), "deadline")
 
     async def sweep(self) -> None:
-        """One round: read LiveKit's truth, act on what is due, forget what is old."""
+        """One round: reconcile with LiveKit, act on overdue deadlines, delete old rows."""
         for step in (self._reconcile, self._act_on_overdue, self._prune):
             await _guarded(step)
 
     async def _reconcile(self) -> None:
-        # A replica that finds another at it has its truth from that one, through the tables.
+        # If another replica is reconciling, its results reach this one through the tables.
         async with self._store.exclusive("reconcile") as alone:
             if alone:
                 await self._reconciler.run()
 
     async def _act(self, deadline: Deadline) -> None:
-        unasked, suppressed = {Event.JOIN_OVERDUE}, self._mode.withheld_events
+        withheld = self._mode.withheld_events
         try:
-            outcome = await self._submit(deadline, suppressed | unasked)
-            if outcome.withheld in unasked - suppressed:
-                # The webhook of its join may have been lost, and nobody is to be robbed of an agent for that.
+            outcome = await self._submit(deadline, withheld | {Event.JOIN_OVERDUE})
+            if outcome.withheld is Event.JOIN_OVERDUE and Event.JOIN_OVERDUE not in withheld:
+                # The webhook of the join may have been lost: read the room before giving up on the agent.
                 await self._inspector.read_room(deadline.room_name)
-                outcome = await self._submit(deadline, suppressed)
+                outcome = await self._submit(deadline, withheld)
         except ServiceError as error:
             logger.warning(
-                "A deadline could not be acted on; the next sweep retries it",
+                "Deadline could not be acted on; the next sweep retries",
                 extra={"action": "deadline", "code": error.code},
             )
             return
         if outcome.withheld:
-            # Its timer stays down until the next sweep, or it would fire again at once.
+            # Its timer stays off until the next sweep, or it would fire again at once.
             self._suppressed.note(outcome.withheld, deadline.row_id)
         elif outcome.dispatch and not outcome.applied:
             # Too early, or another process has moved the deadline.
@@ -117,7 +115,7 @@ class Sweeper:
         )
 
     async def _act_on_overdue(self) -> None:
-        # Those whose timers run too: they may be waiting on a clock that has stood still meanwhile.
+        # Including those whose timers run: a timer's clock may have stood still.
         await self._arm(await self._store.deadlines_until(self._clock.now()))
 
     async def _prune(self) -> None:
@@ -128,12 +126,12 @@ class Sweeper:
 
 
 async def _guarded(step: Callable[[], Awaitable[None]]) -> None:
-    """Run one step of a round; its failure is no reason to leave out the others."""
+    """Run one step of a round; if it fails, the others still run."""
     try:
         await step()
     except ServiceError as error:
         logger.warning(
-            "A step of the sweep failed; the next round retries it",
+            "Sweep step failed; the next round retries",
             extra={"action": "sweep", "code": error.code},
         )
     except Exception:

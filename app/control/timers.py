@@ -1,8 +1,7 @@
-"""One asyncio timer per dispatch: a cache of its row's deadline, never the truth about it.
+"""Timers: one asyncio timer per dispatch, as a cache of the deadline in its row.
 
-A timer is armed after the commit that set the deadline and fires once; whoever is called then re-reads the
-row. A timer that does not run means that nothing is due, or that another process armed it: the sweep finds
-what nobody's timer found.
+A timer is armed after the commit that set the deadline. It fires once, and the callback re-reads the row.
+Without a timer nothing is due, or another process armed it; the sweep finds deadlines without a timer.
 """
 
 import asyncio
@@ -24,7 +23,7 @@ class Timers:
         return len(self._armed)
 
     def due_at(self, row_id: str) -> int | None:
-        """When the timer of this row fires; None when none runs."""
+        """When the timer of this row fires; None without a timer."""
         armed = self._armed.get(row_id)
         return armed[0] if armed else None
 
@@ -48,7 +47,7 @@ class Timers:
             self.arm(deadline)
 
     def stop(self) -> None:
-        """Disarm all; none can be armed after."""
+        """Disarm all timers, and arm no more."""
         self._stopped = True
         for _, handle in self._armed.values():
             handle.cancel()

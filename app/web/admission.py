@@ -1,4 +1,4 @@
-"""The reception of every endpoint: who asks, how often, and with what; then its handler and its answer."""
+"""Admission of requests to endpoints: authentication, rate limit and input check before each handler."""
 
 from collections.abc import Hashable, Sequence
 
@@ -15,7 +15,7 @@ from app.web.rate_limit import WINDOW_S, Quota, RateLimiter
 CALLER = web.RequestKey("caller", Caller)
 QUOTA = web.RequestKey("quota", Quota)
 
-#: An API key stands for a backend with many people behind it.
+#: A backend with an API key serves many people.
 OPERATOR_FACTOR = 10
 
 
@@ -34,7 +34,7 @@ class Admission:
         self._trusted_proxies = trusted_proxies
 
     def route(self, endpoint: AnyEndpoint) -> web.RouteDef:
-        """The endpoint as aiohttp's router knows it."""
+        """The endpoint as a route of aiohttp."""
 
         async def handle(request: web.Request) -> web.StreamResponse:
             self._admit(request, endpoint.access)
@@ -44,16 +44,15 @@ class Admission:
             return json_response(answer, endpoint.statuses[0])
 
         if endpoint.method == "GET":
-            # And HEAD with it.
-            return web.get(endpoint.path, handle)
+            return web.get(endpoint.path, handle)  # HEAD too
         return web.route(endpoint.method, endpoint.path, handle)
 
     def _admit(self, request: web.Request, access: Access) -> None:
-        """Let the caller through, counted.
+        """Authenticate the caller and count the call.
 
         Raises:
-            Unauthenticated, Forbidden: not this caller, not here.
-            RateLimited: too often.
+            Unauthenticated, Forbidden: the caller may not call this endpoint.
+            RateLimited: the caller has no quota left.
         """
         if access is Access.ANYBODY:
             self._count(request, ("address", self._address(request)), self._limit)
@@ -62,7 +61,7 @@ class Admission:
         try:
             caller = self._authenticator.identify(request.headers.get("Authorization"))
         except Unauthenticated:
-            # Only those that fail are counted so: nobody can lock out whoever shares an address with them.
+            # Only failures are counted by address: nobody can lock out others behind the same address.
             self._count(request, ("failures", self._address(request)), self._limit)
             raise
         request[CALLER] = caller
@@ -80,7 +79,7 @@ class Admission:
         request[QUOTA] = quota
         if quota.retry_after_s:
             raise RateLimited(
-                f"more than {limit} calls a minute; ask again in {quota.retry_after_s} s",
+                f"More than {limit} calls a minute; retry in {quota.retry_after_s} s",
                 retry_after_s=quota.retry_after_s,
             )
 
@@ -89,8 +88,8 @@ class Admission:
         return neighbourhood(client_address(request.remote, forwarded_for, self._trusted_proxies))
 
 
-async def add_quota(request: web.Request, response: web.StreamResponse) -> None:
-    """For `on_response_prepare`: what is left, in the form of draft-ietf-httpapi-ratelimit-headers."""
+async def add_quota_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """For `on_response_prepare`; the form is that of draft-ietf-httpapi-ratelimit-headers."""
     if quota := request.get(QUOTA):
         response.headers["RateLimit-Policy"] = f'"default";q={quota.limit};w={WINDOW_S}'
         response.headers["RateLimit"] = f'"default";r={quota.remaining};t={quota.reset_s}'

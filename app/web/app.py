@@ -1,4 +1,4 @@
-"""The aiohttp application: its routes, its middlewares, and what is up while it is up."""
+"""The aiohttp application: its routes, its middlewares, and what starts and stops with it."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -16,7 +16,7 @@ from app.livekit.interface import LiveKit
 from app.logs.counts import LogCounts
 from app.metrics.registry import LoopLag
 from app.service import Service, build_service
-from app.web.admission import Admission, add_quota
+from app.web.admission import Admission, add_quota_headers
 from app.web.auth import Authenticator
 from app.web.browser_sessions import SessionRooms
 from app.web.cors import Cors
@@ -40,19 +40,19 @@ def create_app(
     store_type: type[Store] = Store,
     log_counts: LogCounts | None = None,
 ) -> web.Application:
-    """The service for one configuration; `livekit` None: the one that the configuration names."""
+    """The application for one configuration; `livekit` None: a client for the configured LiveKit."""
     clock = clock or SteadyClock()
-    # The limit of the largest body; handlers have their own, smaller ones.
     envelope = Envelope(clock, lambda: app[SERVICE].metrics, headers_for(config.public_url))
     cors = Cors(config.cors_origins, cookies=config.session_rooms is SessionRoomsBy.COOKIE)
+    # The limit of the largest body; handlers have their own, smaller ones.
     app = web.Application(middlewares=[envelope.middleware, cors.middleware], client_max_size=WEBHOOK_LIMIT)
-    app.on_response_prepare.extend([cors.add_headers, add_quota, envelope.add_headers])
+    app.on_response_prepare.extend([cors.add_headers, add_quota_headers, envelope.add_headers])
     app[CONFIG] = config
     app[LANES] = {("POST", WEBHOOK_PATH): webhook_lane(envelope, config.keys, lambda: app[SERVICE])}
     app[TOKEN_ISSUER] = TokenIssuer(
         config.livekit_key, config.agent_names, room_timeout_s=config.room_timeout_s
     )
-    app.cleanup_ctx.append(_running(config, clock, livekit, store_type, log_counts or LogCounts()))
+    app.cleanup_ctx.append(_lifespan(config, clock, livekit, store_type, log_counts or LogCounts()))
     endpoints = api_endpoints(config)
     admission = Admission(
         Authenticator(config.keys, config.api_keys),
@@ -68,23 +68,23 @@ def create_app(
     return app
 
 
-def _running(
+def _lifespan(
     config: Config, clock: Clock, livekit: LiveKit | None, store_type: type[Store], log_counts: LogCounts
 ) -> Callable[[web.Application], AsyncIterator[None]]:
-    """Database, LiveKit, service: up in this order before the first request, down in the reverse."""
+    """Start database, LiveKit client and service before the first request; stop them in reverse order."""
 
     async def context(app: web.Application) -> AsyncIterator[None]:
         engine = create_engine(config.database_url)
         store = store_type(engine)
         try:
             await migrations.upgrade(engine)
-            async with _connected(config, clock, livekit) as client:
+            async with _livekit_client(config, clock, livekit) as client:
                 service = build_service(config, store, client, clock, log_counts)
                 app[SERVICE] = service
                 app[SESSION_ROOMS] = SessionRooms(service.livekit, clock, config.keys.values())
                 await service.start()
                 try:
-                    async with _watched(service):
+                    async with _monitored(service):
                         yield
                 finally:
                     await service.stop()
@@ -95,28 +95,28 @@ def _running(
 
 
 @asynccontextmanager
-async def _watched(service: Service) -> AsyncIterator[None]:
-    """What only looks on while the service runs: at its loop, and at what is worth an alert."""
-    watchers = (
+async def _monitored(service: Service) -> AsyncIterator[None]:
+    """Measure the event loop's lag and raise alerts while the service runs."""
+    monitors = (
         LoopLag(service.metrics.loop_lag_seconds.observe),
         service.alert_notifier,
         service.alert_monitor,
     )
-    for watcher in watchers:
-        watcher.start()
+    for monitor in monitors:
+        monitor.start()
     try:
         yield
     finally:
-        for watcher in reversed(watchers):
-            await watcher.close()
+        for monitor in reversed(monitors):
+            await monitor.close()
 
 
 @asynccontextmanager
-async def _connected(config: Config, clock: Clock, livekit: LiveKit | None) -> AsyncIterator[LiveKit]:
+async def _livekit_client(config: Config, clock: Clock, livekit: LiveKit | None) -> AsyncIterator[LiveKit]:
     if livekit:
         yield livekit
         return
-    # Bounded, so that a storm of deadlines does not become a storm of connections.
+    # Bounded, so that many deadlines at once do not open as many connections.
     connector = aiohttp.TCPConnector(limit=64, keepalive_timeout=30)
     async with aiohttp.ClientSession(connector=connector) as session:
         yield LiveKitClient(session, config.livekit_url, config.livekit_key, clock)

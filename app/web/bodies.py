@@ -1,4 +1,4 @@
-"""Request bodies and queries: read within their limits, and checked."""
+"""Request bodies and queries: reading within limits, and checking."""
 
 import asyncio
 from collections.abc import Sequence
@@ -13,9 +13,7 @@ from app.web.endpoints import Access, AnyEndpoint
 T = TypeVar("T")
 
 BODY_LIMIT = 16 * 1024
-
-
-#: For the whole body, from the moment it is wanted.
+#: For the whole body, from the start of reading it.
 BODY_TIMEOUT_S = 10.0
 
 
@@ -23,27 +21,27 @@ async def read_body(request: web.BaseRequest, limit: int = BODY_LIMIT) -> bytes:
     """The whole body.
 
     Raises:
-        TooLarge: it has more than `limit` bytes, or says so.
-        TooSlow: it does not come.
-        Malformed: the caller has hung up.
+        TooLarge: it has more than `limit` bytes, by its header or in fact.
+        TooSlow: it did not arrive in time.
+        Malformed: the caller closed the connection.
     """
     if (request.content_length or 0) > limit:
-        raise TooLarge(f"the body is over {limit} bytes")
+        raise TooLarge(f"The body exceeds {limit} bytes")
     try:
         if request.content.is_eof():
-            # It came with the head, as nearly all do: nothing has to be waited for.
+            # It came with the head, as nearly all do: no time limit is needed.
             body = await request.read()
         else:
             async with asyncio.timeout(BODY_TIMEOUT_S):
                 body = await request.read()
     except TimeoutError as error:
-        raise TooSlow(f"the body did not come within {BODY_TIMEOUT_S:.0f} s") from error
+        raise TooSlow(f"The body did not arrive within {BODY_TIMEOUT_S:.0f} s") from error
     except web.HTTPRequestEntityTooLarge as error:
-        raise TooLarge(f"the body is over {limit} bytes") from error
+        raise TooLarge(f"The body exceeds {limit} bytes") from error
     except ConnectionError as error:
-        raise Malformed("the connection ended before the body did") from error
+        raise Malformed("The connection closed before the body was complete") from error
     if len(body) > limit:
-        raise TooLarge(f"the body is over {limit} bytes")
+        raise TooLarge(f"The body exceeds {limit} bytes")
     return body
 
 
@@ -52,7 +50,7 @@ def json_response(answer: Any, status: int = 200) -> web.Response:
 
 
 async def read_input(request: web.Request, endpoint: AnyEndpoint) -> Any:
-    """What the handler is to work on, checked against the endpoint's types."""
+    """The handler's input, checked against the endpoint's types."""
     query = None
     if endpoint.query:
         query = parse_query(list(request.query.items()), endpoint.query)
@@ -60,7 +58,7 @@ async def read_input(request: web.Request, endpoint: AnyEndpoint) -> Any:
         return query
     if endpoint.access is Access.LIVEKIT:
         return None
-    # A type of which nothing is required may be left out altogether.
+    # A body without required fields may be left out.
     return parse_body(await read_body(request) or endpoint.body_if_none, endpoint.body)
 
 
@@ -69,22 +67,22 @@ def parse_body(body: bytes, kind: type[T]) -> T:
 
     Raises:
         Malformed: it is not JSON.
-        Invalid: a field is missing, wrong, or not known; the message says which and why.
+        Invalid: a field is missing, wrong, or unknown; the message names the field and the reason.
     """
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
         raise Invalid(str(error)) from error
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
-        raise Malformed("the body is not a JSON object in UTF-8") from error
+        raise Malformed("The body is not a JSON object in UTF-8") from error
 
 
 def parse_query(pairs: Sequence[tuple[str, str]], kind: type[T]) -> T:
-    """Read query parameters; raises Invalid for one that is repeated, missing, wrong, or not known."""
+    """Read query parameters; raises Invalid for one that is repeated, missing, wrong, or unknown."""
     names = [name for name, _ in pairs]
     for name in names:
         if names.count(name) > 1:
-            raise Invalid(f"the query parameter {name[:64]!a} is given more than once")
+            raise Invalid(f"Query parameter {name[:64]!a} is given more than once")
     try:
         return msgspec.convert(dict(pairs), type=kind, strict=False)
     except msgspec.ValidationError as error:

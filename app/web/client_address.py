@@ -1,19 +1,19 @@
-"""The address a request comes from, as far as the proxies in front of us are known and can be believed."""
+"""The client's address, as reported by the proxies that are trusted."""
 
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from app.config.environment import Network
 
-#: More hops than this are made up.
+#: A longer chain of proxies is forged.
 _MOST_HOPS = 16
 
 
 def client_address(peer: str | None, forwarded_for: Sequence[str], trusted: Sequence[Network]) -> str:
-    """The nearest address that is not one of our proxies; "" where the connection has none.
+    """The nearest address that is not a trusted proxy; "" where the connection has no address.
 
-    `forwarded_for` holds the X-Forwarded-For headers, whose right end is the nearest. What stands left of the
-    first address that is not ours was written by anybody.
+    `forwarded_for` holds the X-Forwarded-For headers; their right end is the nearest hop. The first address
+    from the right that is not trusted is the client's: anybody may have written what is left of it.
     """
     address = _parse(peer or "")
     if address is None:
@@ -28,7 +28,7 @@ def client_address(peer: str | None, forwarded_for: Sequence[str], trusted: Sequ
 
 
 def neighbourhood(address: str) -> str:
-    """What one subscriber has: an IPv4 address, or a whole /64 of IPv6."""
+    """The network of one subscriber: an IPv4 address, or a whole /64 of IPv6."""
     parsed = _parse(address)
     if isinstance(parsed, IPv6Address):
         return str(ip_network((parsed, 64), strict=False))
@@ -36,7 +36,7 @@ def neighbourhood(address: str) -> str:
 
 
 def _parse(text: str) -> IPv4Address | IPv6Address | None:
-    """An address, with a port perhaps; IPv4 in IPv6's clothes is IPv4."""
+    """An address, with or without a port; an IPv4-mapped IPv6 address becomes IPv4."""
     text = text.strip()
     if text.startswith("["):
         text = text[1:].partition("]")[0]

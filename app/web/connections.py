@@ -1,4 +1,4 @@
-"""The connections that are open: how many at once, and how long one may take to say what it wants."""
+"""Open connections: how many at once, and how long a request's head may take."""
 
 import asyncio
 from collections import OrderedDict
@@ -16,16 +16,16 @@ from app.web.security_headers import HEADERS
 
 #: Below the 1,024 files that a process may have open by default, with room for LiveKit and the database.
 CONNECTION_LIMIT = 800
-#: From a connection's first moment, or a further request's first byte, to the end of its head.
+#: From the start of a connection, or the first byte of a further request, to the end of the head.
 HEAD_TIMEOUT_S = 10.0
-#: How late a head's time may be up, as a part of it.
-_LOOKS_WITHIN_TIMEOUT = 10
+#: How often heads are checked within that time; one may be late by one check.
+_CHECKS_PER_TIMEOUT = 10
 
 _OPTIONS: dict[str, Any] = {
-    # Ours is a middleware.
+    # The envelope logs requests.
     "access_log": None,
     "max_headers": 64,
-    # Whoever goes on sending after the answer is not listened to for long.
+    # How long a body is read on after the answer.
     "lingering_time": 0.5,
 }
 
@@ -33,8 +33,8 @@ _OPTIONS: dict[str, Any] = {
 class ConnectionLimiter:
     """Makes the protocol of each connection, for `loop.create_server`.
 
-    When all places are taken, whoever has been silent longest goes: idle connections, however many, keep
-    nobody out. With a request under way on every one, a newcomer is told to come back.
+    At the limit the connection that has been idle longest is closed, so that idle ones keep nobody out. With
+    a request under way on each, a new connection gets 503.
     """
 
     def __init__(
@@ -50,12 +50,12 @@ class ConnectionLimiter:
         self._limit = limit
         self.head_timeout_s = head_timeout_s
         self._open: set[Connection] = set()
-        #: Looks after the heads of all connections; None while there are none.
-        self._watch: asyncio.TimerHandle | None = None
-        #: Those without a request under way, silent longest first.
-        self._waiting: OrderedDict[Connection, None] = OrderedDict()
+        #: The next check of overdue heads; None while no connection is open.
+        self._head_check: asyncio.TimerHandle | None = None
+        #: Connections without a request under way, idle longest first.
+        self._idle: OrderedDict[Connection, None] = OrderedDict()
         self._handle = server.request_handler
-        server.request_handler = self._begin
+        server.request_handler = self._handle_request
 
     def __len__(self) -> int:
         return len(self._open)
@@ -65,58 +65,58 @@ class ConnectionLimiter:
 
     def admit(self, connection: "Connection") -> bool:
         if len(self._open) >= self._limit:
-            if not self._waiting:
+            if not self._idle:
                 return False
-            oldest = next(iter(self._waiting))
+            oldest = next(iter(self._idle))
             self.forget(oldest)
             oldest.force_close()
         self._open.add(connection)
-        self._waiting[connection] = None
-        if self._watch is None:
-            self._watch_heads()
+        self._idle[connection] = None
+        if self._head_check is None:
+            self._check_heads()
         return True
 
-    def rest(self, connection: "Connection") -> None:
+    def mark_idle(self, connection: "Connection") -> None:
         """Its request is answered."""
         if connection in self._open:
-            self._waiting[connection] = None
+            self._idle[connection] = None
 
     def forget(self, connection: "Connection") -> None:
         self._open.discard(connection)
-        self._waiting.pop(connection, None)
+        self._idle.pop(connection, None)
 
-    def _watch_heads(self) -> None:
-        """One timer for all: one for each request would cost more than most of them."""
+    def _check_heads(self) -> None:
+        """One timer for all connections: one per request would cost more than most requests do."""
         loop = asyncio.get_running_loop()
-        self._watch = None
-        for connection in [one for one in self._waiting if one.is_overdue(loop.time() - self.head_timeout_s)]:
+        self._head_check = None
+        for connection in [one for one in self._idle if one.is_overdue(loop.time() - self.head_timeout_s)]:
             connection.force_close()
         if self._open:
-            self._watch = loop.call_later(self.head_timeout_s / _LOOKS_WITHIN_TIMEOUT, self._watch_heads)
+            self._head_check = loop.call_later(self.head_timeout_s / _CHECKS_PER_TIMEOUT, self._check_heads)
 
-    async def _begin(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _handle_request(self, request: web.BaseRequest) -> web.StreamResponse:
         if isinstance(request.protocol, Connection):
-            self._waiting.pop(request.protocol, None)
-            request.protocol.head_is_complete()
+            self._idle.pop(request.protocol, None)
+            request.protocol.complete_head()
         lane = self._lanes.get((request.method, request.raw_path))
         return await (lane or self._handle)(request)
 
 
 class Connection(web.RequestHandler):
-    """aiohttp's own, with a limit of time for each request's head, and quiet about what is not HTTP."""
+    """aiohttp's protocol with a time limit for each request's head, and no log line for what is not HTTP."""
 
     def __init__(self, limiter: ConnectionLimiter, server: web.Server) -> None:
         super().__init__(server, loop=asyncio.get_running_loop(), **_OPTIONS)
         self._limiter = limiter
         self._is_answering = False
-        #: When the head that is awaited began; None while none is.
+        #: When the wait for the current head began; None while no head is awaited.
         self._head_since_s: float | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if not self._limiter.admit(self):
             self.force_close()
             if isinstance(transport, asyncio.Transport):
-                transport.write(_full())
+                transport.write(_too_many_connections())
             transport.close()
             return
         super().connection_made(transport)
@@ -128,20 +128,20 @@ class Connection(web.RequestHandler):
         super().data_received(data)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        self.head_is_complete()
+        self.complete_head()
         self._limiter.forget(self)
         super().connection_lost(exc)
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        # aiohttp's own names it and Python, with their versions; the application takes the header out.
+        # aiohttp's default shows its version and Python's; the envelope removes the header altogether.
         resp.headers.setdefault("Server", "agent-lifecycle")
         try:
             return await super().finish_response(request, resp, start_time)
         finally:
             self._is_answering = False
-            self._limiter.rest(self)
+            self._limiter.mark_idle(self)
 
     def handle_error(
         self,
@@ -150,21 +150,21 @@ class Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Say that this is not HTTP; it is anybody's, so that it is neither repeated nor worth a log line."""
-        if status != 400:  # noqa: PLR2004 - what aiohttp gives to whatever it cannot parse
+        """Answer bytes that are not HTTP. Anybody can send them: they are neither echoed nor logged."""
+        if status != 400:  # noqa: PLR2004 - aiohttp's status for what it cannot parse
             return super().handle_error(request, status, exc, message)
         response = web.Response(status=400, headers=HEADERS, content_type="application/json")
         with bind(make_request_id()):
-            response.body = error_body("malformed", "this is not a good HTTP request", retryable=False)
+            response.body = error_body("malformed", "Invalid HTTP request", retryable=False)
         response.force_close()
         return response
 
-    def head_is_complete(self) -> None:
+    def complete_head(self) -> None:
         self._is_answering = True
         self._head_since_s = None
 
     def is_overdue(self, since_s: float) -> bool:
-        """Whether a head has been awaited since `since_s` of the loop's time, or longer."""
+        """Whether a head has been awaited since `since_s`, by the loop's clock, or longer."""
         return self._head_since_s is not None and self._head_since_s <= since_s
 
     def _expect_head(self) -> None:
@@ -172,18 +172,18 @@ class Connection(web.RequestHandler):
 
 
 async def listen(runner: web.AppRunner, host: str, port: int, **limits: Any) -> asyncio.Server:
-    """Listen for a runner that is set up; close what this gives before the runner is cleaned up."""
+    """Listen for a runner that is set up; close the returned server before cleaning up the runner."""
     if runner.server is None:
         raise RuntimeError("the runner is not set up")
     limiter = ConnectionLimiter(runner.server, runner.app[LANES], **limits)
     return await asyncio.get_running_loop().create_server(limiter, host, port)
 
 
-def _full() -> bytes:
-    """The answer to one connection too many, which is not read any further."""
+def _too_many_connections() -> bytes:
+    """The whole answer to a connection beyond the limit; nothing is read from it."""
     request_id = make_request_id()
     with bind(request_id):
-        body = error_body(Busy.code, "too many connections are open", retryable=True)
+        body = error_body(Busy.code, "Too many connections are open; retry", retryable=True)
     lines = [
         "HTTP/1.1 503 Service Unavailable",
         "Content-Type: application/json",

@@ -1,4 +1,4 @@
-"""Which web pages of other origins may call: none, but for those that are configured."""
+"""CORS: only pages of the configured origins may call the service."""
 
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -13,9 +13,9 @@ _EXPOSED = {"Access-Control-Expose-Headers": "RateLimit, RateLimit-Policy, Retry
 
 
 class Cors:
-    """Answers preflights, and marks every answer, failures too, for the origins that may read it.
+    """Answers preflights, and adds CORS headers to every response to an allowed origin, failures too.
 
-    With `cookies` those that are named may send and get them; `*` names none.
+    With `cookies`, origins that are listed by name may send and receive cookies; `*` does not count.
     """
 
     def __init__(self, origins: Sequence[str], *, cookies: bool) -> None:
@@ -41,7 +41,7 @@ class Cors:
                 response.headers["Access-Control-Allow-Credentials"] = "true"
 
     def _allowed(self, request: web.Request) -> str | None:
-        """The page's origin; None where it may not read the answer, or there is no page."""
+        """The request's origin, if it may read the answer; None otherwise, or without an origin."""
         origin = request.headers.get("Origin")
         return origin if origin and (origin in self._origins or "*" in self._origins) else None
 

@@ -1,4 +1,4 @@
-"""The demo page under `/demo`: files built from web/, sent with a policy that lets nothing else in."""
+"""The demo page under `/demo`: files built from web/, with a strict content security policy."""
 
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -12,18 +12,18 @@ BUILT = Path(__file__).resolve().parents[2] / "web" / "demo" / "dist"
 _NOT_BUILT = """The demo page is not built.
 
 Build it with npm:     npm --prefix web ci && npm --prefix web run demo:build
-Or start everything:   uv run dev      (builds it when needed, and needs no npm)
+Or start everything:   uv run dev      (builds it when needed; npm is not needed)
 
-Then load this page again.
+Then reload this page.
 """
 
 
 def demo_routes(livekit_url: str, folder: Path = BUILT) -> list[web.RouteDef]:
-    """The page and its assets; `livekit_url` is where the page may connect to, besides the service."""
+    """The page and its assets; the page may connect to `livekit_url` and to the service only."""
     policy = content_security_policy(livekit_url)
 
     async def show_page(_request: web.Request) -> web.StreamResponse:
-        # Looked for with each request: it may be built while the service runs.
+        # Checked on each request: the page may be built while the service runs.
         page = folder / "index.html"
         if not page.is_file():
             return web.Response(status=503, text=_NOT_BUILT, headers={"Cache-Control": "no-store"})
@@ -39,8 +39,8 @@ def demo_routes(livekit_url: str, folder: Path = BUILT) -> list[web.RouteDef]:
     async def send_asset(request: web.Request) -> web.StreamResponse:
         asset = folder / "assets" / request.match_info["name"]
         if not asset.is_file():
-            raise NotFound("the demo page has no such file")
-        # Its name carries the hash of its content.
+            raise NotFound("The demo page has no such file")
+        # The name contains the hash of the content.
         headers = {
             "Cache-Control": "public, max-age=31536000, immutable",
             "X-Content-Type-Options": "nosniff",
@@ -55,7 +55,7 @@ def demo_routes(livekit_url: str, folder: Path = BUILT) -> list[web.RouteDef]:
 
 
 def content_security_policy(livekit_url: str) -> str:
-    """Our own files, our own endpoints, and LiveKit; no inline script, no frame around us."""
+    """Allows the service's own files and endpoints, and LiveKit; no inline script, no framing."""
     return "; ".join(
         [
             "default-src 'none'",
@@ -72,12 +72,12 @@ def content_security_policy(livekit_url: str) -> str:
 
 
 def _livekit_sources(livekit_url: str) -> list[str]:
-    """Where livekit-client connects: the WebSocket, and the same host over HTTP to learn why it failed."""
+    """Where livekit-client connects: the WebSocket, and the same host over HTTP to get failure reasons."""
     parts = urlsplit(livekit_url)
     secure = parts.scheme in ("wss", "https")
     schemes = ("wss", "https") if secure else ("ws", "http")
     hosts = [parts.netloc.rpartition("@")[2]]
     if parts.hostname and parts.hostname.endswith(".livekit.cloud"):
-        # LiveKit Cloud sends its clients on to a region of its own.
+        # LiveKit Cloud redirects clients to a regional host.
         hosts.append("*.livekit.cloud")
     return [f"{scheme}://{host}" for host in hosts for scheme in schemes]

@@ -1,4 +1,4 @@
-"""What an endpoint is: its place, who may call it, what it takes, and what it answers."""
+"""The definition of an endpoint: method, path, access, input and answers."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ Answer = TypeVar("Answer")
 
 
 class Access(Enum):
-    """Who may call an endpoint, and as whom it is counted."""
+    """Who may call an endpoint, and how the calls are limited."""
 
-    PROBE = "anybody, as often as they like"
-    ANYBODY = "anybody, counted by address"
-    LIVEKIT = "LiveKit, which signs the body and is never told to come back later"
-    MEMBER = "a participant, about its own room; the holder of an API key, about any"
-    OPERATOR = "the holder of an API key"
+    PROBE = "everyone; not rate limited"
+    ANYBODY = "everyone; rate limited by address"
+    LIVEKIT = "LiveKit, which signs the body; not rate limited"
+    MEMBER = "a participant for its own room; an API key for any room"
+    OPERATOR = "an API key"
 
     @property
     def is_identified(self) -> bool:
@@ -29,25 +29,25 @@ class Access(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Endpoint(Generic[Input, Answer]):
-    """One line of the route table; the handler gets the input checked, and its answer is sent as JSON."""
+    """One line of the route table. The handler gets checked input; its answer is sent as JSON."""
 
     method: str
     path: str
     access: Access
-    #: What it does, for the documentation.
+    #: For the OpenAPI document.
     summary: str
     handler: Callable[[web.Request, Input], Awaitable[Answer | web.Response]]
-    #: The handler's input, where it stands in the body; else it stands in the query.
+    #: The type of the handler's input, if that is the body; else it is the query.
     body: type[Input] | None = None
-    #: What is read where there is no body at all.
+    #: What an empty body is read as.
     body_if_none: bytes = b""
-    #: None: parameters are not looked at.
+    #: None: query parameters are ignored.
     query: type[Any] | None = None
-    #: None: text, and not JSON.
+    #: None: plain text instead of JSON.
     answer: type[Answer] | None
-    #: The first is that of a plain success.
+    #: The first one is for success.
     statuses: tuple[int, ...] = (200,)
-    #: Beyond those that follow from access and input.
+    #: In addition to those that follow from access and input.
     errors: tuple[type[ServiceError], ...] = ()
 
 

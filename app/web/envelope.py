@@ -1,6 +1,6 @@
-"""The envelope: what every request gets around its handler, whichever way it comes in.
+"""The envelope around every handler, of the application's routes and of the webhook lane.
 
-A request id, an answer to every failure, headers, one count in the metrics, and one line in the log.
+It adds a request id, an answer to every failure, headers, a count in the metrics, and a line in the log.
 """
 
 import logging
@@ -12,18 +12,18 @@ from app.clock import Clock
 from app.lifecycle import SECOND_US
 from app.metrics.registry import Metrics
 from app.web.error_responses import render_failure
-from app.web.request_id import HEADER, REQUEST_ID, settle_request_id
+from app.web.request_id import HEADER, REQUEST_ID, assign_request_id
 
 logger = logging.getLogger(__name__)
 
 _SLOW_US = SECOND_US
-#: Any other method is counted as `other`: a label never holds what a caller makes up.
+#: Any other method is counted as `other`: a caller must not be able to add label values.
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 class Envelope:
     def __init__(self, clock: Clock, metrics: Callable[[], Metrics], headers: Mapping[str, str]) -> None:
-        """`headers` are sent with every response, unless it has its own of that name."""
+        """`headers` are added to every response that does not set them itself."""
         self._clock = clock
         self._metrics = metrics
         self._headers = dict(headers)
@@ -34,8 +34,8 @@ class Envelope:
         route: str | None,
         handle: Callable[[], Awaitable[web.StreamResponse]],
     ) -> web.StreamResponse:
-        """Answer a request by `handle`; `route` is its template, None where no route matches."""
-        request[REQUEST_ID] = settle_request_id(request)
+        """Answer a request by `handle`; `route` is its path template, None where no route matches."""
+        request[REQUEST_ID] = assign_request_id(request)
         began_at = self._clock.now()
         status, is_whole = web.HTTPInternalServerError.status_code, False
         try:
@@ -59,16 +59,16 @@ class Envelope:
         return await self.answer(request, resource.canonical if resource else None, lambda: handler(request))
 
     async def add_headers(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
-        """For `on_response_prepare`, so that streams and failures have them too."""
+        """For `on_response_prepare`, so that streams and failures get them too."""
         headers = response.headers
         headers[HEADER] = request[REQUEST_ID]
         for name, value in self._headers.items():
             headers.setdefault(name, value)
-        # Versions help only those who look for holes in them.
+        # Versions only help attackers.
         headers.popall("Server", None)
 
     def _record(self, method: str, route: str | None, status: int, took_us: int, *, is_whole: bool) -> None:
-        # A stream is meant to last: how long it took says nothing about how long anybody waited.
+        # A stream is meant to last: its duration is not a response time.
         self._metrics().note_request(
             method if method in _METHODS else "other",
             route or "unmatched",
@@ -77,7 +77,7 @@ class Envelope:
         )
         level = _level(status, is_slow=is_whole and took_us > _SLOW_US)
         if logger.isEnabledFor(level):
-            # The route, not the path: that is whatever the caller wrote, and its query may hold a token.
+            # The route, not the path: the caller chooses the path, and its query may contain a token.
             fields = {
                 "action": "request",
                 "method": method,
@@ -89,7 +89,7 @@ class Envelope:
 
 
 def _level(status: int, *, is_slow: bool) -> int:
-    """DEBUG for what went well, INFO for what took over a second or was rejected, WARNING for failures."""
+    """DEBUG for success, INFO for rejected requests and those over a second, WARNING for failures."""
     if status >= web.HTTPInternalServerError.status_code:
         return logging.WARNING
     return logging.INFO if is_slow or status >= web.HTTPBadRequest.status_code else logging.DEBUG

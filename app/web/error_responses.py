@@ -1,4 +1,4 @@
-"""Error responses: the one JSON form of every failure."""
+"""Error responses, all in one JSON form."""
 
 import logging
 
@@ -19,12 +19,12 @@ class ErrorBody(msgspec.Struct, kw_only=True):
     success: bool = False
 
 
-#: Codes for what aiohttp itself answers.
+#: Codes for aiohttp's own error responses.
 _HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 
 
 def render_failure(error: Exception) -> web.Response:
-    """The answer to whatever a handler raises; an unexpected error is logged, and its text is not sent."""
+    """The answer to any exception of a handler. An unexpected one is logged, and its text is not sent."""
     if isinstance(error, ServiceError):
         return render(error)
     if isinstance(error, web.HTTPException):

@@ -1,4 +1,4 @@
-"""The handlers: take checked input, call one use case, give what came of it."""
+"""Handlers: each takes checked input, calls one use case, and returns the answer."""
 
 import msgspec
 from aiohttp import web
@@ -21,20 +21,20 @@ async def take_webhook(request: web.Request, _unread: object) -> schemas.Taken:
 
 async def request_agent(request: web.Request, fields: schemas.DispatchRequest) -> schemas.DispatchResponse:
     request[CALLER].require_room(fields.room_name)
-    wanted = AgentRequest(
+    agent_request = AgentRequest(
         room_name=fields.room_name,
         agent_name=_agent_name(request, fields.agent_name),
         timezone=schemas.check_timezone(fields.timezone),
         timezone_offset_min=None if fields.timezone_offset is None else int(fields.timezone_offset),
     )
-    return presenters.dispatch_response(await request.app[SERVICE].dispatcher.request(wanted))
+    return presenters.dispatch_response(await request.app[SERVICE].dispatcher.request(agent_request))
 
 
 async def end_agent(request: web.Request, query: schemas.EndQuery) -> schemas.EndResponse:
     request[CALLER].require_room(query.room_name)
     dispatcher = request.app[SERVICE].dispatcher
-    act = dispatcher.give_back if query.only_if_empty else dispatcher.end
-    ended = await act(query.room_name, _agent_name(request, query.agent_name))
+    end = dispatcher.end_if_empty if query.only_if_empty else dispatcher.end
+    ended = await end(query.room_name, _agent_name(request, query.agent_name))
     return presenters.end_response(ended, only_if_empty=query.only_if_empty)
 
 
@@ -46,13 +46,11 @@ async def show_status(request: web.Request, query: schemas.RoomQuery) -> schemas
 
 async def issue_token(request: web.Request, fields: schemas.TokenRequest) -> web.Response:
     fields, cookie = await _with_session_room(request, fields)
-    admission = request.app[TOKEN_ISSUER].admit(fields)
-    for agent_name in admission.agent_names:
-        wanted = AgentRequest(room_name=admission.room_name, agent_name=agent_name)
-        await request.app[SERVICE].dispatcher.request(wanted)
-    answer = schemas.TokenResponse(
-        server_url=request.app[CONFIG].livekit_url, participant_token=admission.token
-    )
+    issued = request.app[TOKEN_ISSUER].issue(fields)
+    for agent_name in issued.agent_names:
+        agent_request = AgentRequest(room_name=issued.room_name, agent_name=agent_name)
+        await request.app[SERVICE].dispatcher.request(agent_request)
+    answer = schemas.TokenResponse(server_url=request.app[CONFIG].livekit_url, participant_token=issued.token)
     response = json_response(answer, status=201)
     if cookie:
         attach_cookie(response, request, cookie)
@@ -62,7 +60,7 @@ async def issue_token(request: web.Request, fields: schemas.TokenRequest) -> web
 async def _with_session_room(
     request: web.Request, fields: schemas.TokenRequest
 ) -> tuple[schemas.TokenRequest, str | None]:
-    """The request with the names that it leaves out, and the cookie that the browser is to keep them in."""
+    """The request with the names that it leaves out, and the cookie that stores them in the browser."""
     config = request.app[CONFIG]
     by_cookie = config.session_rooms is SessionRoomsBy.COOKIE
     if not by_cookie or not may_have_cookie(request, config.cors_origins):
@@ -78,7 +76,7 @@ async def list_agents(request: web.Request, query: schemas.ListQuery) -> schemas
     found = await request.app[SERVICE].queries.find(
         schemas.states(query),
         schemas.after(query),
-        # One more than is shown tells whether there are more.
+        # One more than the page shows whether there is a next one.
         query.limit + 1,
         room_name=query.room_name,
         agent_name=query.agent_name,
@@ -113,10 +111,10 @@ async def show_metrics(request: web.Request, _input: None) -> web.Response:
     return web.Response(body=body, headers={"Content-Type": content_type})
 
 
-def _agent_name(request: web.Request, asked: str | None) -> str:
+def _agent_name(request: web.Request, requested: str | None) -> str:
     names = request.app[CONFIG].agent_names
-    if asked is None:
+    if requested is None:
         return names[0]
-    if asked not in names:
-        raise Invalid("this service has no agent of that name - at `$.agentName`")
-    return asked
+    if requested not in names:
+        raise Invalid("The agent name is not one of AGENT_NAME - at `$.agentName`")
+    return requested

@@ -1,4 +1,4 @@
-"""Keys: what the application and its requests carry, and the path of the webhooks."""
+"""Keys of what the application carries, and the webhook path."""
 
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -18,5 +18,5 @@ TOKEN_ISSUER = web.AppKey("token_issuer", TokenIssuer)
 
 Lane = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
-#: By method and path: handlers that the application's middlewares and routes have no part in.
+#: Handlers by method and path that bypass the application's middlewares and routes.
 LANES = web.AppKey("lanes", Mapping[tuple[str, str], Lane])

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document: written out of the route table and of the very types that check requests."""
+"""The OpenAPI 3.1 document, generated from the route table and from the types that check requests."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -28,22 +28,22 @@ _DESCRIPTION = """\
 Keeps exactly one LiveKit agent that answers in every room where people want one.
 
 Times are ISO 8601 in UTC. Every error is `{success: false, code, message, retryable, requestId}`; `code` is
-stable. Every response has `X-Request-Id`: the caller's own if it sent a sane one. Callers are counted:
-`RateLimit-Policy` and `RateLimit` say what is left, and 429 comes with `Retry-After`."""
+stable. Every response has `X-Request-Id`: the caller's own if that is valid. Calls are limited per caller:
+`RateLimit-Policy` and `RateLimit` report the limit and what is left; a 429 has `Retry-After`."""
 
 _SECURITY_SCHEMES = {
     "participant": {
         "type": "http",
         "scheme": "bearer",
         "bearerFormat": "JWT",
-        "description": "The LiveKit token that the participant joins with: `roomJoin` for that very room.",
+        "description": "The participant's LiveKit token; it must grant `roomJoin` for this room.",
     },
     "apiKey": {"type": "http", "scheme": "bearer", "description": "One of `API_KEYS`."},
     "livekit": {
         "type": "apiKey",
         "in": "header",
         "name": "Authorization",
-        "description": "LiveKit's JWT, bare, whose claim `sha256` is that of the body.",
+        "description": "LiveKit's JWT without `Bearer`; its claim `sha256` is the digest of the body.",
     },
 }
 _SECURITY: dict[Access, list[dict[str, list[str]]]] = {
@@ -56,7 +56,7 @@ _SECURITY: dict[Access, list[dict[str, list[str]]]] = {
 
 
 def build_document(endpoints: Sequence[AnyEndpoint]) -> dict[str, Any]:
-    """The document; what it says of an endpoint is in the table, or follows from it."""
+    """The document of these endpoints; every fact in it comes from them."""
     types = {
         type_
         for endpoint in endpoints
@@ -70,7 +70,7 @@ def build_document(endpoints: Sequence[AnyEndpoint]) -> dict[str, Any]:
         operations = paths.setdefault(endpoint.path, {})
         operations[endpoint.method.lower()] = _operation(endpoint, components)
     for endpoint in endpoints:
-        # A query's fields stand in its operation, one by one.
+        # The fields of a query are listed as parameters of its operation.
         if endpoint.query:
             components.pop(endpoint.query.__name__, None)
     return {
@@ -82,7 +82,7 @@ def build_document(endpoints: Sequence[AnyEndpoint]) -> dict[str, Any]:
 
 
 def errors_of(endpoint: AnyEndpoint) -> list[type[ServiceError]]:
-    """Every way in which an endpoint can fail, by the status that it is answered with."""
+    """All errors of an endpoint, sorted by status."""
     found: list[type[ServiceError]] = [ServiceError, *endpoint.errors]
     if endpoint.access.is_identified or endpoint.access is Access.LIVEKIT:
         found.append(Unauthenticated)
@@ -103,7 +103,7 @@ def _operation(endpoint: AnyEndpoint, components: dict[str, Any]) -> dict[str, A
     operation: dict[str, Any] = {
         "operationId": endpoint.handler.__name__,
         "summary": endpoint.summary,
-        "description": f"For {endpoint.access.value}.",
+        "description": f"Access: {endpoint.access.value}.",
         "parameters": [*_path_parameters(endpoint.path), *_query_parameters(endpoint, components)],
         "responses": _responses(endpoint),
         "security": _SECURITY[endpoint.access],
@@ -137,7 +137,7 @@ def _query_parameters(endpoint: AnyEndpoint, components: dict[str, Any]) -> Iter
 
 
 def _without_null(field: dict[str, Any]) -> dict[str, Any]:
-    """A parameter that is left out is not there; none can be null."""
+    """The schema of a parameter: it can be left out, but it cannot be null."""
     if "anyOf" not in field:
         return field
     (schema,) = [one for one in field["anyOf"] if one != {"type": "null"}]

@@ -1,4 +1,4 @@
-"""Presenters: what is answered, made from what the service has."""
+"""Presenters: make answers from dispatches and history."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -11,22 +11,22 @@ from app.web.schemas import AgentItem, DispatchResponse, EndResponse, HistoryIte
 _WITHOUT_AGENT = (State.UNAVAILABLE, State.ENDING, State.ENDED)
 
 
-def dispatch_response(granted: AgentGrant) -> DispatchResponse:
-    dispatch = granted.dispatch
+def dispatch_response(grant: AgentGrant) -> DispatchResponse:
+    dispatch = grant.dispatch
     return DispatchResponse(
         dispatch_id=dispatch.dispatch_id,
-        reused=granted.reused,
+        reused=grant.reused,
         state=dispatch.state,
         ttl_expires_at=to_iso(dispatch.ttl_expires_at),
-        message="the agent that was there is reused" if granted.reused else "an agent was dispatched",
+        message="The existing agent is reused" if grant.reused else "A new agent was dispatched",
     )
 
 
 def end_response(ended: Dispatch | None, *, only_if_empty: bool) -> EndResponse:
     if ended:
-        return EndResponse(dispatch_id=ended.dispatch_id, message="the agent was ended")
-    kept = "people are in, or there was no agent: nothing was ended"
-    return EndResponse(dispatch_id=None, message=kept if only_if_empty else "there was no agent")
+        return EndResponse(dispatch_id=ended.dispatch_id, message="The agent was ended")
+    kept = "Nothing was ended: people are in the room, or it has no agent"
+    return EndResponse(dispatch_id=None, message=kept if only_if_empty else "The room has no agent")
 
 
 def status_response(dispatch: Dispatch | None) -> StatusResponse:
@@ -45,7 +45,7 @@ def status_response(dispatch: Dispatch | None) -> StatusResponse:
 
 def agent_item(dispatch: Dispatch) -> AgentItem:
     return AgentItem(
-        # Where LiveKit has given no id yet, ours stands in: the history is found by either.
+        # Until LiveKit has given an id, the row's own is shown; both find the history.
         dispatch_id=dispatch.dispatch_id or dispatch.id,
         room_name=dispatch.room_name,
         agent_name=dispatch.agent_name,

@@ -1,4 +1,4 @@
-"""How many calls each caller may still make: GCRA, one number for each of a bounded number of callers."""
+"""The rate limiter: GCRA, one number for each of a bounded number of callers."""
 
 import math
 from collections import OrderedDict
@@ -13,35 +13,35 @@ _WINDOW_US = WINDOW_S * 1_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class Quota:
-    """A caller's standing after one call."""
+    """A caller's quota after one call."""
 
     limit: int
-    #: Calls that would be let through right now.
+    #: Calls that would be allowed right now.
     remaining: int
-    #: Until the whole limit is there again.
+    #: Until the whole limit is available again.
     reset_s: int
-    #: 0: this call was let through. Else it was not, and the next one would be after this.
+    #: 0: this call was allowed. Else it was rejected, and a call would be allowed after this time.
     retry_after_s: int = 0
 
 
 class RateLimiter:
-    """Lets each key make `limit` calls at once, and from then on as many in each minute, evenly.
+    """Allows each key a burst of `limit` calls, then as many in each minute, evenly spread.
 
-    A call that is refused costs nothing. Of more than `capacity` keys the one that was away longest is
-    forgotten, and begins anew.
+    A rejected call costs nothing. Beyond `capacity` keys, the one that called least recently is forgotten and
+    starts with a whole limit.
     """
 
     def __init__(self, clock: Clock, *, capacity: int = 20_000) -> None:
         self._clock = clock
         self._capacity = capacity
-        #: When the whole limit is there again (GCRA's theoretical arrival time), the latest caller last.
+        #: When the whole limit is available again (GCRA's theoretical arrival time), latest caller last.
         self._full_at: OrderedDict[Hashable, float] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._full_at)
 
     def take(self, key: Hashable, limit: int) -> Quota:
-        """Count one call of `key`, of which `limit` a minute are let through."""
+        """Count one call of `key`; `limit` calls a minute are allowed."""
         now = self._clock.now()
         interval = _WINDOW_US / limit
         full_at = max(self._full_at.get(key, now), now) + interval
@@ -62,7 +62,7 @@ class RateLimiter:
         )
 
     def _forget(self, now: int) -> None:
-        """Drop some of those that have their whole limit again, and the oldest beyond the capacity."""
+        """Drop some keys that have their whole limit again, and the oldest beyond the capacity."""
         for _ in range(2):
             key, full_at = next(iter(self._full_at.items()))
             if full_at > now and len(self._full_at) <= self._capacity:

@@ -1,4 +1,4 @@
-"""The route table: every endpoint there is, but for pages and what only pages call."""
+"""The route table: every endpoint but pages and what only pages call."""
 
 from app.config.settings import Config, Environment
 from app.control.readiness import Report
@@ -12,14 +12,14 @@ _LIVEKIT_ERRORS = (LiveKitRefused, LiveKitUnavailable, LiveKitTimeout, Busy)
 
 
 def api_endpoints(config: Config) -> tuple[AnyEndpoint, ...]:
-    """The endpoints; who may call two of them is the configuration's to say."""
+    """The endpoints; the configuration decides who may call `token` and `metrics`."""
     is_dev = config.environment is Environment.DEV
     return (
         Endpoint(
             method="POST",
             path=WEBHOOK_PATH,
             access=Access.LIVEKIT,
-            summary="Take one of LiveKit's webhooks; answered only once it is committed",
+            summary="Receive a LiveKit webhook; the answer comes after the commit",
             handler=handlers.take_webhook,
             body=WebhookBody,
             answer=schemas.Taken,
@@ -29,7 +29,7 @@ def api_endpoints(config: Config) -> tuple[AnyEndpoint, ...]:
             method="POST",
             path="/api/livekit/dispatch-agent",
             access=Access.MEMBER,
-            summary="Have one agent that answers in a room: the one that is there, or a new one",
+            summary="Get one agent that answers into a room: reuse the existing one, or dispatch a new one",
             handler=handlers.request_agent,
             body=schemas.DispatchRequest,
             query=schemas.NoQuery,
@@ -40,7 +40,7 @@ def api_endpoints(config: Config) -> tuple[AnyEndpoint, ...]:
             method="DELETE",
             path="/api/livekit/dispatch-agent",
             access=Access.MEMBER,
-            summary="End a room's agent now; a success also when there is none",
+            summary="End a room's agent now; also succeeds when there is none",
             handler=handlers.end_agent,
             query=schemas.EndQuery,
             answer=schemas.EndResponse,
@@ -50,7 +50,7 @@ def api_endpoints(config: Config) -> tuple[AnyEndpoint, ...]:
             method="GET",
             path="/api/livekit/agent-status",
             access=Access.MEMBER,
-            summary="Whether a room has an agent, and how it is",
+            summary="Get the state of a room's agent",
             handler=handlers.show_status,
             query=schemas.RoomQuery,
             answer=schemas.StatusResponse,
@@ -59,7 +59,7 @@ def api_endpoints(config: Config) -> tuple[AnyEndpoint, ...]:
             method="POST",
             path="/api/livekit/token",
             access=Access.ANYBODY if is_dev else Access.OPERATOR,
-            summary="LiveKit's standard token endpoint; agents asked for go through the lifecycle",
+            summary="Issue a token (LiveKit's standard token endpoint); this service dispatches its agents",
             handler=handlers.issue_token,
             body=schemas.TokenRequest,
             body_if_none=b"{}",
@@ -71,7 +71,7 @@ def api_endpoints(config: Config) -> tuple[AnyEndpoint, ...]:
             method="GET",
             path="/api/livekit/agents",
             access=Access.OPERATOR,
-            summary="List agents, the newest first; live ones unless `state` asks for others",
+            summary="List agents, newest first; only live ones unless `state` selects others",
             handler=handlers.list_agents,
             query=schemas.ListQuery,
             answer=schemas.AgentList,
@@ -80,7 +80,7 @@ def api_endpoints(config: Config) -> tuple[AnyEndpoint, ...]:
             method="GET",
             path="/api/livekit/agents/{dispatch_id}",
             access=Access.OPERATOR,
-            summary="One dispatch and what happened to it, by which event",
+            summary="Get one dispatch and its history of events",
             handler=handlers.show_agent,
             query=schemas.NoQuery,
             answer=schemas.AgentHistory,
@@ -96,7 +96,7 @@ def _operational_endpoints(metrics_access: Access) -> tuple[AnyEndpoint, ...]:
             method="GET",
             path="/healthz",
             access=Access.PROBE,
-            summary="Whether the process runs",
+            summary="Liveness: whether the process runs",
             handler=handlers.show_health,
             answer=schemas.Health,
         ),
@@ -104,7 +104,7 @@ def _operational_endpoints(metrics_access: Access) -> tuple[AnyEndpoint, ...]:
             method="GET",
             path="/readyz",
             access=Access.PROBE,
-            summary="Whether it may be sent traffic, and why not",
+            summary="Readiness: whether the service can take traffic, and if not, why",
             handler=handlers.show_readiness,
             answer=Report,
             statuses=(200, 503),
@@ -113,7 +113,7 @@ def _operational_endpoints(metrics_access: Access) -> tuple[AnyEndpoint, ...]:
             method="GET",
             path="/metrics",
             access=metrics_access,
-            summary="For Prometheus",
+            summary="Metrics in Prometheus format",
             handler=handlers.show_metrics,
             answer=None,
         ),

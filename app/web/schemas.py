@@ -1,4 +1,4 @@
-"""What goes over the wire: the fields of requests and answers, and how the first are read."""
+"""Schemas: the fields of requests and answers, and how request fields are read."""
 
 from typing import Annotated, Any, Literal, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -25,17 +25,19 @@ AgentName = Annotated[
 Timezone = Annotated[
     str,
     Meta(
-        max_length=64, extra_json_schema={"format": "timezone"}, description="An IANA name, `Europe/Berlin`."
+        max_length=64,
+        extra_json_schema={"format": "timezone"},
+        description="An IANA time zone name, such as `Europe/Berlin`.",
     ),
 ]
-#: Not `int`: JSON Schema takes 60.0 for an integer, and so do the clients that are made from the document.
+#: Not `int`: JSON Schema accepts 60.0 as an integer, and so do clients generated from the document.
 WholeMinutes = Annotated[float, Meta(ge=-840, le=840, multiple_of=1)]
-#: LiveKit's own fields of the token endpoint; what it puts into a token has to fit a header.
+#: Fields of LiveKit's token endpoint; they go into a token, which has to fit into a header.
 ShortText = Annotated[str, Meta(max_length=256)]
 LongText = Annotated[str, Meta(max_length=4096)]
 RoomConfig = Annotated[
     dict[str, Any],
-    Meta(description="A RoomConfiguration of LiveKit's, or it is 422; `agents` may name `AGENT_NAME`'s."),
+    Meta(description="A LiveKit RoomConfiguration, else 422; `agents` may name those of `AGENT_NAME`."),
 ]
 
 _ANY_STATE = "|".join(State)
@@ -46,12 +48,12 @@ StateList = Annotated[
         description="One or more states, comma separated.",
     ),
 ]
-#: Creation time and row id of the last one seen, so that what comes and goes meanwhile shifts no page.
+#: Creation time and row id of the last item, so that new and ended ones do not shift the next page.
 Cursor = Annotated[
     str,
     Meta(
         pattern=r"^[0-9]{1,18}\.[0-9A-Za-z]{1,32}$(?!\n)",
-        description="The `nextCursor` of the page before.",
+        description="The `nextCursor` of the previous page.",
     ),
 ]
 
@@ -75,12 +77,12 @@ class RoomQuery(_Request):
 
 
 class EndQuery(RoomQuery):
-    #: The agent stays where people are in, as LiveKit says now: for a caller that did not get in.
+    #: The agent stays if LiveKit lists people in the room: for a caller that could not join.
     only_if_empty: bool = False
 
 
 class NoQuery(_Request):
-    """For endpoints that take no parameters."""
+    """For endpoints without parameters."""
 
 
 class ListQuery(_Request):
@@ -92,7 +94,7 @@ class ListQuery(_Request):
 
 
 class TokenRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """LiveKit's TokenSourceRequest (livekit_token_source.proto); all of it may be left out."""
+    """LiveKit's TokenSourceRequest (livekit_token_source.proto); all fields are optional."""
 
     room_name: RoomName | None = None
     participant_identity: ShortText | None = None
@@ -165,7 +167,7 @@ class AgentList(_Response):
 class HistoryItem(_Response):
     at: str
     event: str
-    #: The same for people: what happened, and why.
+    #: A description of the event for people: what happened, and why.
     message: str
     from_state: str | None
     to_state: str
@@ -178,7 +180,7 @@ class AgentHistory(_Response):
 
 
 def check_timezone(name: str | None) -> str | None:
-    """Raises: Invalid: it is not an IANA name."""
+    """Raises: Invalid: it is not an IANA time zone name."""
     if name is None:
         return None
     try:
@@ -189,12 +191,12 @@ def check_timezone(name: str | None) -> str | None:
 
 
 def states(query: ListQuery) -> tuple[State, ...]:
-    """Those asked for; the open ones where none is."""
+    """The states to list; without a choice, all but `ended`."""
     return tuple(map(State, query.state.split(","))) if query.state else _OPEN_STATES
 
 
 def after(query: ListQuery) -> tuple[int, str] | None:
-    """Where the page before ended."""
+    """Where the previous page ended: creation time and row id."""
     if query.cursor is None:
         return None
     created_at, _, row_id = query.cursor.partition(".")

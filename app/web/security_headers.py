@@ -1,9 +1,9 @@
-"""What browsers are told with every response: nothing of ours is a page to frame, script, sniff or keep."""
+"""Security headers of every response: no framing, no scripts, no sniffing, no caching."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
 
-#: A page that needs more sets its own, which stands.
+#: A page that needs more sets its own, and keeps it.
 HEADERS: Mapping[str, str] = MappingProxyType(
     {
         "Cache-Control": "no-store",
@@ -24,6 +24,6 @@ _YEAR_S = 365 * 86_400
 
 
 def headers_for(public_url: str | None) -> dict[str, str]:
-    """Browsers are told to insist on https only where it is known to work: `public_url` is an https one."""
+    """HSTS is sent only if https is known to work: `public_url` begins with https://."""
     https = public_url is not None and public_url.startswith("https://")
     return dict(HEADERS) | ({"Strict-Transport-Security": f"max-age={_YEAR_S}"} if https else {})

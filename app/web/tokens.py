@@ -1,4 +1,4 @@
-"""LiveKit's standard token endpoint, with the agents taken out of the token and through the lifecycle."""
+"""Tokens of LiveKit's standard token endpoint; their agents go through the lifecycle instead."""
 
 import secrets
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ _TOKEN_TTL = timedelta(hours=1)
 
 @dataclass(frozen=True, kw_only=True)
 class IssuedToken:
-    """A token, and the agents that its holder wants to find in the room."""
+    """A token, and the agents that were requested with it."""
 
     room_name: str
     token: str
@@ -31,18 +31,17 @@ class TokenIssuer:
         self._agent_names = tuple(agent_names)
         self._room_timeout_s = room_timeout_s
 
-    def admit(self, request: TokenRequest) -> IssuedToken:
-        """Make a token for what was asked; room and identity are made up where they were left out.
+    def issue(self, request: TokenRequest) -> IssuedToken:
+        """Make a token; a room or identity that is left out gets a random name.
 
         Raises:
-            Invalid: the room configuration is not LiveKit's, or names an agent that is not ours.
+            Invalid: the room configuration is not one of LiveKit's, or it has an unknown agent name.
         """
         config = _room_configuration(request.room_config)
-        wanted = [agent.agent_name or self._agent_names[0] for agent in config.agents]
-        for name in wanted:
-            if name not in self._agent_names:
-                raise Invalid("this service has no agent of that name - at `$.room_config.agents`")
-        # In the token they would be dispatched again by every new room, and ignored by one that exists.
+        names = [agent.agent_name or self._agent_names[0] for agent in config.agents]
+        if not set(names) <= set(self._agent_names):
+            raise Invalid("An agent name is not one of AGENT_NAME - at `$.room_config.agents`")
+        # In the token, every new room would dispatch them again, and an existing room would ignore them.
         del config.agents[:]
         config.empty_timeout = max(config.empty_timeout, self._room_timeout_s)
         config.departure_timeout = max(config.departure_timeout, self._room_timeout_s)
@@ -57,12 +56,11 @@ class TokenIssuer:
             .with_room_config(config)
             .with_ttl(_TOKEN_TTL)
         )
-        names = tuple(dict.fromkeys(wanted))
-        return IssuedToken(room_name=room_name, token=token.to_jwt(), agent_names=names)
+        return IssuedToken(room_name=room_name, token=token.to_jwt(), agent_names=tuple(dict.fromkeys(names)))
 
 
 def _room_configuration(fields: dict[str, Any] | None) -> api.RoomConfiguration:
     try:
         return ParseDict(fields or {}, api.RoomConfiguration())
     except (ParseError, RecursionError, ValueError) as error:
-        raise Invalid("this is not a LiveKit room configuration - at `$.room_config`") from error
+        raise Invalid("room_config is not a LiveKit room configuration - at `$.room_config`") from error

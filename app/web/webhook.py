@@ -1,7 +1,7 @@
-"""The way in of LiveKit's webhooks: verified, understood, committed, answered; docs/ingest.md has why.
+"""The webhook handler: verifies, translates and commits; docs/ingest.md has the reasons.
 
-Nearly all requests are webhooks, and none of them is a browser's. So a good POST to their path does not go
-through the application's middlewares and routes: what of these a webhook needs is done here, once.
+Nearly all requests are webhooks, and none of them comes from a browser. So a POST to their path bypasses the
+application's middlewares and routes; the lane does the part of their work that a webhook needs.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -21,12 +21,12 @@ WEBHOOK_LIMIT = 1024 * 1024
 
 
 async def receive_webhook(request: web.BaseRequest, service: Service, keys: Mapping[str, str]) -> None:
-    """Take one webhook; when this returns it is committed, or is of no consequence.
+    """Process one webhook; on return it is committed, or ignored.
 
-    LiveKit signs the very bytes, so they are read here; and only for whoever holds a key of ours.
+    LiveKit signs the raw bytes, so the body is read here, and only after the token is verified.
 
     Raises:
-        ServiceError: it was not taken.
+        ServiceError: it was not committed.
     """
     event, result, sent_at = "unknown", ServiceError.code, None
     try:
@@ -52,7 +52,7 @@ async def receive_webhook(request: web.BaseRequest, service: Service, keys: Mapp
 def webhook_lane(
     envelope: Envelope, keys: Mapping[str, str], service: Callable[[], Service]
 ) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
-    """The handler of a POST to the webhooks' path, in the envelope that the application has too."""
+    """The handler of a POST to the webhook path, in the same envelope as the application's routes."""
     content_type = CIMultiDict({"Content-Type": "application/json"})
     taken = json_response(Taken()).body
 

@@ -178,7 +178,7 @@ async def test_no_worker_is_said_and_the_first_one_to_come_is_given_to_who_waits
     await eventually(unavailable, "state unavailable", timeout_s=45)
 
     async def said() -> bool:
-        return "No worker brings an agent" in service.child.output()
+        return "No worker provides an agent" in service.child.output()
 
     await eventually(said, "the log says why")
     await start_worker(agent_name)

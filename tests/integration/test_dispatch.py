@@ -32,7 +32,7 @@ async def test_a_first_call_dispatches_an_agent(app: App, world: World, server: 
         "reused": False,
         "state": "starting",
         "ttlExpiresAt": "2027-01-15T08:05:00.000Z",
-        "message": "an agent was dispatched",
+        "message": "A new agent was dispatched",
     }
     await app.advance(1)
     assert [agent.agent_name for agent in world.agents("room")] == [AGENT]
@@ -126,7 +126,7 @@ async def test_an_agent_that_answers_is_reused_and_its_ttl_reset(app: App, world
         "state": "idle",
         # 106 s later than the first one's.
         "ttlExpiresAt": "2027-01-15T08:06:46.000Z",
-        "message": "the agent that was there is reused",
+        "message": "The existing agent is reused",
     }
     assert world.dispatches("room") == [dispatch_id]
 

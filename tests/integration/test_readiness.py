@@ -27,7 +27,7 @@ async def test_not_ready_before_livekit_has_answered(start_app: StartApp, liveki
 
     answer = await app.call("GET", "/readyz", auth=None)
 
-    assert (answer.status, answer.body) == (503, READY | {"ready": False, "livekit": "not asked yet"})
+    assert (answer.status, answer.body) == (503, READY | {"ready": False, "livekit": "not contacted yet"})
     assert (await app.call("GET", "/healthz", auth=None)).status == 200
     stuck.release()
 

@@ -95,7 +95,7 @@ async def test_delete_takes_the_agent_out_though_people_are_in(
 
     assert (answer.status, answer.body) == (
         200,
-        {"success": True, "dispatchId": dispatch_id, "message": "the agent was ended"},
+        {"success": True, "dispatchId": dispatch_id, "message": "The agent was ended"},
     )
     assert world.agents("room") == []
     assert world.dispatches("room") == []
@@ -160,7 +160,7 @@ async def test_delete_of_nothing_is_200(app: App) -> None:
     answer = await app.end()
 
     assert answer.status == 200
-    assert answer.body == {"success": True, "dispatchId": None, "message": "there was no agent"}
+    assert answer.body == {"success": True, "dispatchId": None, "message": "The room has no agent"}
 
 
 @pytest.mark.usefixtures("worker")

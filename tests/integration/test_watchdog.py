@@ -59,7 +59,7 @@ async def test_without_a_worker_three_dispatches_and_then_unavailable(
     assert states == ["starting", "starting", "unavailable"]
     assert world.livekit.count("create_dispatch") == 3
     assert world.dispatches("room") == []
-    told = [record for record in caplog.records if "No worker brings" in record.message]
+    told = [record for record in caplog.records if "No worker provides" in record.message]
     assert [record.levelno for record in told] == [logging.WARNING]
 
 
@@ -266,7 +266,7 @@ async def test_a_crash_loop_ends_in_unavailable_and_is_said_once(
 
     assert states == ["active", "active", "active", "unavailable"]
     assert world.livekit.count("create_dispatch") == 4
-    told = [record for record in caplog.records if "No worker brings" in record.message]
+    told = [record for record in caplog.records if "No worker provides" in record.message]
     assert len(told) == 1
     await app.service.alert_monitor.look()
     assert app.service.alert_monitor.active["no_worker"] == 1

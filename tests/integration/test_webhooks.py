@@ -223,7 +223,7 @@ async def test_an_overlong_field_that_is_stored_is_400(app: App, field: str, val
 async def test_a_body_over_a_mebibyte_is_413(app: App) -> None:
     answer = await post(app, b" " * (1024 * 1024 + 1))
 
-    assert (answer.status, error_of(answer)) == (413, error("too_large", "the body is over 1048576 bytes"))
+    assert (answer.status, error_of(answer)) == (413, error("too_large", "The body exceeds 1048576 bytes"))
 
 
 async def test_a_body_that_does_not_say_how_long_it_is_is_413_at_a_mebibyte(app: App) -> None:

@@ -205,14 +205,14 @@ def test_the_best_answers_then_is_ours_then_is_the_newest(
     assert inspection(worse, better).best() is better
 
 
-def test_the_verdict_on_a_row_is_that_on_its_listed_dispatch() -> None:
+def test_the_health_of_a_row_is_that_of_its_listed_dispatch() -> None:
     ours = assessed(AgentHealth.SESSION_CLOSED, 1, ours=True)
-    assert inspection(assessed(AgentHealth.RESPONSIVE, 2), ours).of_row(row(1)) is ours
-    assert inspection(assessed(AgentHealth.RESPONSIVE, 2)).of_row(row(1)) is None
+    assert inspection(assessed(AgentHealth.RESPONSIVE, 2), ours).health_of(row(1)) is ours.health
+    assert inspection(assessed(AgentHealth.RESPONSIVE, 2)).health_of(row(1)) is None
 
 
-def test_a_row_whose_agent_is_in_but_whose_dispatch_is_not_listed_has_no_verdict() -> None:
+def test_a_row_whose_dispatch_is_not_listed_has_no_health() -> None:
     unlisted = AssessedCandidate(
         candidate=Candidate(agent=agent(1), row=row(1)), health=AgentHealth.RESPONSIVE
     )
-    assert inspection(unlisted).of_row(row(1)) is None
+    assert inspection(unlisted).health_of(row(1)) is None

@@ -16,17 +16,17 @@ SECRET = "a-secret-of-at-least-thirty-two-characters"
 ISSUER = TokenIssuer(Keypair(key="devkey", secret=SECRET), ("agent", "second"), room_timeout_s=360)
 
 
-def claims(admission: IssuedToken) -> dict[str, Any]:
-    decoded: dict[str, Any] = jwt.decode(admission.token, SECRET, algorithms=["HS256"], issuer="devkey")
+def claims(issued: IssuedToken) -> dict[str, Any]:
+    decoded: dict[str, Any] = jwt.decode(issued.token, SECRET, algorithms=["HS256"], issuer="devkey")
     return decoded
 
 
-def room_config(admission: IssuedToken) -> api.RoomConfiguration:
-    return ParseDict(claims(admission)["roomConfig"], api.RoomConfiguration())
+def room_config(issued: IssuedToken) -> api.RoomConfiguration:
+    return ParseDict(claims(issued)["roomConfig"], api.RoomConfiguration())
 
 
 def test_a_token_lets_its_holder_join_the_room_under_the_identity() -> None:
-    admission = ISSUER.admit(
+    issued = ISSUER.issue(
         TokenRequest(
             room_name="room",
             participant_identity="ann",
@@ -35,8 +35,8 @@ def test_a_token_lets_its_holder_join_the_room_under_the_identity() -> None:
             participant_attributes={"tier": "gold"},
         )
     )
-    assert (admission.room_name, admission.agent_names) == ("room", ())
-    told = claims(admission)
+    assert (issued.room_name, issued.agent_names) == ("room", ())
+    told = claims(issued)
     assert (told["sub"], told["name"], told["metadata"], told["attributes"]) == (
         "ann",
         "Ann",
@@ -49,14 +49,14 @@ def test_a_token_lets_its_holder_join_the_room_under_the_identity() -> None:
 
 
 def test_livekits_own_verifier_accepts_it() -> None:
-    admission = ISSUER.admit(TokenRequest(room_name="room"))
-    verified = api.TokenVerifier("devkey", SECRET).verify(admission.token)
+    issued = ISSUER.issue(TokenRequest(room_name="room"))
+    verified = api.TokenVerifier("devkey", SECRET).verify(issued.token)
     assert verified.video is not None
     assert verified.video.room == "room"
 
 
 def test_what_is_left_out_is_made_up_and_never_twice() -> None:
-    first, second = ISSUER.admit(TokenRequest()), ISSUER.admit(TokenRequest())
+    first, second = ISSUER.issue(TokenRequest()), ISSUER.issue(TokenRequest())
     assert first.room_name != second.room_name
     assert claims(first)["sub"] != claims(second)["sub"]
     assert claims(first)["video"]["room"] == first.room_name
@@ -67,18 +67,18 @@ def test_agents_are_taken_out_of_the_token() -> None:
     request = TokenRequest(
         room_config={"agents": [{"agent_name": "second"}, {"agentName": "agent"}, {"agent_name": "second"}]}
     )
-    admission = ISSUER.admit(request)
-    assert admission.agent_names == ("second", "agent")
-    assert len(room_config(admission).agents) == 0
+    issued = ISSUER.issue(request)
+    assert issued.agent_names == ("second", "agent")
+    assert len(room_config(issued).agents) == 0
 
 
 def test_an_agent_without_a_name_is_the_default_one() -> None:
-    assert ISSUER.admit(TokenRequest(room_config={"agents": [{}]})).agent_names == ("agent",)
+    assert ISSUER.issue(TokenRequest(room_config={"agents": [{}]})).agent_names == ("agent",)
 
 
 def test_an_agent_that_is_not_ours_is_invalid() -> None:
     with pytest.raises(Invalid, match="agents"):
-        ISSUER.admit(TokenRequest(room_config={"agents": [{"agent_name": "another"}]}))
+        ISSUER.issue(TokenRequest(room_config={"agents": [{"agent_name": "another"}]}))
 
 
 @pytest.mark.parametrize(
@@ -90,12 +90,12 @@ def test_an_agent_that_is_not_ours_is_invalid() -> None:
     ],
 )
 def test_a_room_outlives_the_ttl_of_its_agent(asked: dict[str, Any], given: tuple[int, int]) -> None:
-    config = room_config(ISSUER.admit(TokenRequest(room_config=asked)))
+    config = room_config(ISSUER.issue(TokenRequest(room_config=asked)))
     assert (config.empty_timeout, config.departure_timeout) == given
 
 
 def test_the_rest_of_the_room_configuration_is_kept() -> None:
-    config = room_config(ISSUER.admit(TokenRequest(room_config={"max_participants": 3, "metadata": "m"})))
+    config = room_config(ISSUER.issue(TokenRequest(room_config={"max_participants": 3, "metadata": "m"})))
     assert (config.max_participants, config.metadata) == (3, "m")
 
 
@@ -116,7 +116,7 @@ def test_the_rest_of_the_room_configuration_is_kept() -> None:
 )
 def test_what_is_no_room_configuration_is_invalid(config: dict[str, Any]) -> None:
     with pytest.raises(Invalid, match="room_config"):
-        ISSUER.admit(TokenRequest(room_config=config))
+        ISSUER.issue(TokenRequest(room_config=config))
 
 
 def test_a_room_configuration_nested_beyond_reason_is_invalid() -> None:
@@ -124,4 +124,4 @@ def test_a_room_configuration_nested_beyond_reason_is_invalid() -> None:
     for _ in range(5_000):
         deep = {"egress": deep}
     with pytest.raises(Invalid):
-        ISSUER.admit(TokenRequest(room_config=deep))
+        ISSUER.issue(TokenRequest(room_config=deep))

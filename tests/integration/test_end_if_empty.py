@@ -47,7 +47,7 @@ async def test_somebody_whose_webhook_is_not_in_yet_keeps_it(
     assert answer.body == {
         "success": True,
         "dispatchId": None,
-        "message": "people are in, or there was no agent: nothing was ended",
+        "message": "Nothing was ended: people are in the room, or it has no agent",
     }
     await app.advance(10)
     assert world.dispatches("room") == [asked.body["dispatchId"]]
