@@ -15,6 +15,7 @@ from app.metrics.counters import Counters
 from app.state.changes import Change, Outcome, Snapshot
 from app.state.presence import ParticipantKind
 from app.state.views import AlertFacts
+from app.tasks import BackgroundLoop
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ class AlertMonitor:
         self._newest_join_at: int | None = None
         self._facts: AlertFacts | None = None
         self._hurry = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._loop = BackgroundLoop("alerts")
 
     @property
     def agents(self) -> Mapping[str, int]:
@@ -57,12 +58,10 @@ class AlertMonitor:
         return {name: int(name in raised) for name in self._alerts.names}
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name="alerts")
+        self._loop.start(self._run())
 
     async def close(self) -> None:
-        if self._task:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._loop.close()
 
     def take(self, change: Change, outcome: Outcome) -> None:
         """Note what a commit says about joins; check at once if it asks for an alert."""

@@ -19,6 +19,7 @@ from app.database.store import Store
 from app.errors import Busy, ServiceError
 from app.lifecycle import LIVE_STATES, Dispatch, State
 from app.state.changes import Change, Outcome
+from app.tasks import BackgroundLoop, drain, repeat
 
 MAX_PAGES = 32
 _PUBLISH_EVERY_S = 0.25
@@ -56,12 +57,12 @@ class Feed:
         self._counts: dict[str, int] = {}
         self._loading = asyncio.Lock()
         self._publisher: asyncio.Task[None] | None = None
-        self._sampler: asyncio.Task[None] | None = None
+        self._sampler = BackgroundLoop("dashboard samples")
         self._closed = False
 
     def start(self) -> None:
         self.sample()
-        self._sampler = asyncio.create_task(self._sample(), name="dashboard samples")
+        self._sampler.start(repeat(self._sample, _SAMPLE_EVERY_S))
 
     def close_streams(self) -> None:
         """Close the stream of every page: an open one would delay the stop of the server."""
@@ -71,10 +72,8 @@ class Feed:
 
     async def close(self) -> None:
         self.close_streams()
-        tasks = [task for task in (self._sampler, self._publisher) if task]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._sampler.close()
+        await drain([self._publisher] if self._publisher else [], 0)
 
     def follow(self, _change: Change, outcome: Outcome) -> None:
         """Note the dispatches that a commit changed."""
@@ -186,6 +185,4 @@ class Feed:
         return messages.to_ms(self._clock.now())
 
     async def _sample(self) -> None:
-        while True:
-            await asyncio.sleep(_SAMPLE_EVERY_S)
-            self.sample()
+        self.sample()

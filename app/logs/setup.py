@@ -5,6 +5,8 @@ import sys
 import threading
 from typing import TextIO
 
+import stamina
+
 from app.clock import Clock, SteadyClock
 from app.logs.aggregation import Aggregation
 from app.logs.counts import LogCounts
@@ -75,6 +77,13 @@ def prepare_process() -> None:
     logging.captureWarnings(True)
     threading.excepthook = _log_thread
     sys.unraisablehook = _log_unraisable
+    stamina.instrumentation.set_on_retry_hooks([_log_retry])
+
+
+def _log_retry(details: stamina.instrumentation.RetryDetails) -> None:
+    """DEBUG: whoever gives up logs that, and a call that succeeds after all is no news."""
+    fields = {"action": "retry", "reason": type(details.caused_by).__name__, "failures": details.retry_num}
+    logger.debug("A call failed and is retried", extra=fields)
 
 
 def _log_thread(failure: threading.ExceptHookArgs) -> None:

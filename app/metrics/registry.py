@@ -14,6 +14,7 @@ from app.logs.counts import LogCounts
 from app.metrics.collector import ONLY, PREFIX, Families, Family
 from app.metrics.counters import Counters
 from app.state.changes import Transition
+from app.tasks import BackgroundLoop
 
 #: Results of accepted webhooks.
 _TAKEN = frozenset({"applied", "stale", "ignored"})
@@ -164,15 +165,13 @@ class LoopLag:
     def __init__(self, observe: Callable[[float], None]) -> None:
         """`observe` gets the lag in seconds, once a second."""
         self._observe = observe
-        self._task: asyncio.Task[None] | None = None
+        self._loop = BackgroundLoop("loop lag")
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name="loop lag")
+        self._loop.start(self._run())
 
     async def close(self) -> None:
-        if self._task:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._loop.close()
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import stamina
 
 from app.logs.context import bind
 from app.logs.formats import JsonForm, TextForm
@@ -307,6 +308,23 @@ def test_pythons_own_warnings_and_errors_are_logged(root_logger: logging.Logger)
     assert [line["logger"] for line in lines] == ["py.warnings", "app.logs.setup", "app.logs.setup"]
     assert "in a thread" in lines[1]["exception"]
     assert "at the end" in lines[2]["exception"]
+
+
+def test_a_retry_is_one_line_at_debug(root_logger: logging.Logger) -> None:  # noqa: ARG001 - restores it
+    stream = io.StringIO()
+    log = configure_logging("DEBUG", stream)
+    prepare_process()
+    tries = 0
+    for attempt in stamina.retry_context(on=ValueError, attempts=2, wait_initial=0, wait_jitter=0):
+        with attempt:
+            tries += 1
+            if tries == 1:
+                raise ValueError(SECRET)
+    log.close()
+    stamina.instrumentation.set_on_retry_hooks(None)
+    (line,) = map(json.loads, stream.getvalue().splitlines())
+    assert (line["level"], line["action"], line["reason"]) == ("debug", "retry", "ValueError")
+    assert SECRET not in stream.getvalue()
 
 
 def test_a_closed_output_only_loses_its_lines(
