@@ -1,4 +1,4 @@
-"""Creation of dispatches in LiveKit; a retry finds what an earlier try has made."""
+"""Creation of dispatches in LiveKit; a retry finds the dispatch of an earlier try."""
 
 import json
 import logging

@@ -77,7 +77,7 @@ class Liveness:
                 if await self._answers(dispatch):
                     return
             except ServiceError:
-                # LiveKit or the agent is away: an inspection finds out which.
+                # LiveKit is unavailable or the agent has left: an inspection finds out which.
                 self._reconciler.spawn_inspection(dispatch.room_name)
                 return
         await self._effects.replace_unresponsive(dispatch)

@@ -116,7 +116,7 @@ async def test_a_participant_can_neither_read_nor_change_another_room(
         assert dispatch_id not in json.dumps(answer.body)
 
     assert world.tables() == before
-    # LiveKit was not asked either: how long the answer takes says nothing.
+    # LiveKit was not asked either: the time of the answer reveals nothing.
     assert len(livekit.calls) == asked
     assert len(world.agents("b")) == 1
 
@@ -253,7 +253,7 @@ async def test_a_webhook_answer_has_security_headers_and_no_version(
     for answer in answers:
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
         assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
-        # aiohttp puts its own name there, and Python's, where there is none.
+        # Without a value aiohttp sets its own version and Python's.
         assert answer.headers["Server"] == "agent-lifecycle"
 
 

@@ -43,8 +43,8 @@ async def test_a_whole_number_of_minutes_may_be_written_as_a_fraction(app: App, 
     """JSON has one kind of number, and so have clients in JavaScript."""
     await app.dispatch(timezoneOffset=-60.0)
 
-    (told,) = server.rooms["room"].dispatches.values()
-    assert told.metadata == '{"timezoneOffset": -60}'
+    (listed,) = server.rooms["room"].dispatches.values()
+    assert listed.metadata == '{"timezoneOffset": -60}'
 
 
 async def test_the_room_is_made_to_outlive_the_ttl(app: App, server: FakeServer) -> None:
@@ -58,10 +58,10 @@ async def test_the_agent_is_told_the_time_zone_and_nothing_else(app: App, server
     await app.dispatch(timezone="Europe/Berlin", timezoneOffset=-60)
     await app.dispatch("other")
 
-    (told,) = server.rooms["room"].dispatches.values()
-    assert json.loads(told.metadata) == {"timezone": "Europe/Berlin", "timezoneOffset": -60}
-    (untold,) = server.rooms["other"].dispatches.values()
-    assert json.loads(untold.metadata) == {}
+    (listed,) = server.rooms["room"].dispatches.values()
+    assert json.loads(listed.metadata) == {"timezone": "Europe/Berlin", "timezoneOffset": -60}
+    (other,) = server.rooms["other"].dispatches.values()
+    assert json.loads(other.metadata) == {}
 
 
 async def test_a_member_of_the_room_may_ask(app: App, world: World) -> None:
@@ -315,7 +315,7 @@ async def test_an_agent_that_joined_and_froze_at_once_is_replaced(
     await assert_replaced(app, old, reason="replaced")
 
 
-# Cleaned up, and made anew
+# Cleaned up and created again
 
 
 @pytest.mark.usefixtures("worker")

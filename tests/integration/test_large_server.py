@@ -11,9 +11,9 @@ from fakes.server import FakeServer
 from integration.harness import App, World
 
 ROOMS = 10_000
-#: A whole look: is the room there, who is in, which dispatches.
-LOOK_CALLS = 3
-#: Rooms at once, each of them with two questions at most.
+#: A full inspection: find the room, list participants, list dispatches.
+INSPECTION_CALLS = 3
+#: Rooms at once, each with two calls at most.
 AT_ONCE = 16 * 2
 
 
@@ -51,9 +51,9 @@ async def test_a_round_over_ten_thousand_rooms_inspects_a_tenth_of_them(
     await app.service.reconciler.run()
 
     calls = len(world.livekit.calls)
-    looked_at = world.livekit.count("find_room")
+    inspected = world.livekit.count("find_room")
     assert world.livekit.count("list_rooms") == 1
-    assert calls == 1 + LOOK_CALLS * looked_at
-    # The names' checksums deal them out, not quite evenly.
-    assert ROOMS / ROLLING_ROUNDS * 0.8 < looked_at < ROOMS / ROLLING_ROUNDS * 1.2
+    assert calls == 1 + INSPECTION_CALLS * inspected
+    # The checksums of the names spread them, not quite evenly.
+    assert ROOMS / ROLLING_ROUNDS * 0.8 < inspected < ROOMS / ROLLING_ROUNDS * 1.2
     assert 1 < traffic.most <= AT_ONCE

@@ -38,7 +38,7 @@ async def test_of_two_agents_none_is_removed_before_livekit_names_their_dispatch
     kept = server.create_dispatch("room", AGENT)
     await app.sweep()
     assert set(server.rooms["room"].dispatches) == {kept.id}
-    # LiveKit ends the other's job at the 5 s mark only: its agent comes first, and looks like the kept one's.
+    # LiveKit ends the other's job only at the 5 s mark: its agent joins first, and looks like the kept one's.
     await app.advance(0.16)
 
     assert kept.job in {agent.identity for agent in world.agents("room")}

@@ -25,7 +25,7 @@ async def settle_in(app: App) -> None:
 
 async def occupy(app: App, server: FakeServer) -> str:
     """Let a person and an agent into the room; the id of the agent's dispatch."""
-    # The service makes the room, so that LiveKit itself does not close it within the TTL.
+    # The service creates the room, so that LiveKit does not close it within the TTL.
     answer = await app.dispatch()
     assert answer.status == 200, answer
     server.join("room")
@@ -109,7 +109,7 @@ async def test_reuse_reuses_and_replaces_but_ends_nothing(
     await app.settle()
     await app.advance(6)
 
-    # A default session closed with its user, and somebody is in again: it is replaced all the same.
+    # A default session closed with its user, and a person is in again: it is replaced too.
     (agent,) = world.agents("room")
     assert agent.answers("alice")
     (second,) = world.dispatches("room")

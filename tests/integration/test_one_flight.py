@@ -79,7 +79,7 @@ async def test_two_replicas_on_one_database_make_one_dispatch(
     first = asyncio.create_task(winner.dispatch())
     await stuck.reached.wait()
     second = asyncio.create_task(loser.dispatch())
-    # It either waits for the winner's row, or has made a dispatch of its own by then.
+    # It either waits for the winner's row, or has created its own dispatch by then.
     await asyncio.wait([second], timeout=1)
     stuck.release()
 

@@ -42,7 +42,7 @@ _CONFIG = Config(
     rate_limit_per_minute=1_000_000,
 )
 DOCUMENT = build_document(api_endpoints(_CONFIG))
-#: 413 is an answer to what is wrong, and to what is right but long, which no schema of a field can say.
+#: 413 also answers a valid body that is too long; no schema of a field can express that.
 _REJECTED = ["400", "401", "403", "404", "405", "406", "409", "413", "415", "422", "5xx"]
 _ACCEPTED = ["2xx", "401", "403", "404", "409", "413", "5xx"]
 _CHECKS = {
@@ -70,7 +70,7 @@ for _name, _strategy in _NAMES.items():
     schemathesis.openapi.format(_name, _strategy)
 
 
-#: What a room configuration may hold is LiveKit's to define, and a schema that takes any object no help.
+#: LiveKit defines the fields of a room configuration; the document's schema accepts any object.
 _ROOM_CONFIGS = st.fixed_dictionaries(
     {},
     optional={
@@ -170,7 +170,7 @@ def test_any_signed_webhook_is_answered_as_documented(case: schemathesis.Case[An
         request.headers["Authorization"] = sign(request.body or b"", KEYPAIR)
         return request
 
-    # Whatever becomes of the header in a case, it is signed; and what an event has to be is LiveKit's to say.
+    # Every case is signed, whatever its header was; and LiveKit defines what an event must contain.
     unsuited = [
         checks.missing_required_header,
         checks.negative_data_rejection,

@@ -261,7 +261,7 @@ async def test_the_list_is_filtered_by_state(app: App) -> None:
 async def test_the_list_comes_in_pages(app: App, world: World) -> None:
     for number in range(7):
         await app.dispatch(f"room-{number}")
-        # Two of each age: the cursor has to tell them apart.
+        # Two of each age: the cursor has to distinguish them.
         world.clock.advance(number % 2)
 
     found: list[str] = []

@@ -212,7 +212,7 @@ async def test_a_dead_replicas_creation_is_finished_once_by_call_or_round(
     assert (await a.app.dispatch()).status == 503
     c = await start_replica()
     world.clock.advance(LEASE_S)
-    # The call has looked into LiveKit, and is about to act.
+    # The call has read LiveKit, and is about to act.
     stuck = b.livekit.faults.hang("create_dispatch")
     call = asyncio.create_task(b.app.dispatch())
     await stuck.reached.wait()

@@ -142,7 +142,7 @@ async def test_at_the_limit_new_connections_get_503_and_open_ones_stay(app: App)
         for client in served:
             client.send(ask.encode() + b"Expect: 100-continue\r\n\r\n")
         for client in served:
-            # It is being served now, and holds its place until the body has come.
+            # It is being served now, and keeps its place until the body has arrived.
             assert (await client.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100")
         newcomer = await stack.enter_async_context(connected(port))
         refused = await newcomer.end()

@@ -11,7 +11,7 @@ from fakes.server import FakeServer
 from integration.conftest import StartApp
 from integration.harness import AGENT, App, World
 
-#: What platforms give before they kill.
+#: How long platforms wait before they kill a process.
 STOPPED_WITHIN_S = 10
 
 
@@ -19,7 +19,7 @@ async def test_webhooks_under_way_are_stored(app: App, world: World, server: Fak
     for number in range(200):
         server.join(f"room-{number % 10}", f"person-{number}")
     under_way = [asyncio.create_task(app.deliver(webhook)) for webhook in world.post.take()]
-    # The first answer is here, so the others are anywhere between the socket and the database.
+    # The first answer has arrived, so the others are anywhere between the socket and the database.
     await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
 
     await app.runner.cleanup()

@@ -174,7 +174,7 @@ async def test_somebody_whose_join_was_lost_keeps_the_agent(
     """LiveKit is asked before anything is deleted."""
     world.post.lossy = True
     server.join("room")
-    # Reconcile would notice as well; here the deadline has to.
+    # Reconcile would find the person too; here the deadline must.
     livekit.faults.always("list_rooms", FailBefore(UNAVAILABLE))
 
     await app.pass_time(TTL_S)

@@ -59,8 +59,8 @@ async def test_without_a_worker_three_dispatches_and_then_unavailable(
     assert states == ["starting", "starting", "unavailable"]
     assert world.livekit.count("create_dispatch") == 3
     assert world.dispatches("room") == []
-    told = [record for record in caplog.records if "No worker provides" in record.message]
-    assert [record.levelno for record in told] == [logging.WARNING]
+    logged = [record for record in caplog.records if "No worker provides" in record.message]
+    assert [record.levelno for record in logged] == [logging.WARNING]
 
 
 async def test_a_worker_that_appears_is_found_without_a_call(
@@ -266,8 +266,8 @@ async def test_a_crash_loop_ends_in_unavailable_and_is_logged_once(
 
     assert states == ["active", "active", "active", "unavailable"]
     assert world.livekit.count("create_dispatch") == 4
-    told = [record for record in caplog.records if "No worker provides" in record.message]
-    assert len(told) == 1
+    logged = [record for record in caplog.records if "No worker provides" in record.message]
+    assert len(logged) == 1
     await app.service.alert_monitor.look()
     assert app.service.alert_monitor.active["no_worker"] == 1
 
@@ -343,11 +343,11 @@ async def test_rooms_with_a_short_timeout_are_logged_once(
         server.open_room(name, 300, 20)
         await app.dispatch(name)
 
-    told = [record for record in caplog.records if vars(record).get("action") == "short_room"]
-    assert [vars(record)["room"] for record in told] == ["room"]
+    logged = [record for record in caplog.records if vars(record).get("action") == "short_room"]
+    assert [vars(record)["room"] for record in logged] == ["room"]
 
 
-# Agents that go deaf
+# Agents whose session closes
 
 
 @CLOCKS_APART
@@ -417,7 +417,7 @@ async def test_a_session_that_closes_with_people_is_replaced_in_the_next_probes(
     assert_one_agent(world)
 
 
-# Behind our back
+# Changes by others
 
 
 @CLOCKS_APART

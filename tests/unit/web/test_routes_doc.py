@@ -39,7 +39,7 @@ def listed() -> set[Row]:
     section = README.partition("## Endpoints")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| (\w+) `([^?`]+)\??([^`]*)` \| ([^|]+) \|", section, re.MULTILINE)
     return {
-        # Two endpoints are open or closed as it is set; what is said behind the semicolon is of that.
+        # Access to two endpoints depends on a setting; the text after the semicolon is about that.
         Row(method, re.sub(r"\{\w+\}", "{}", path), who.split(";")[0].strip(), _names(query))
         for method, path, query, who in rows
         if path not in PAGES

@@ -36,16 +36,16 @@ def test_a_token_lets_its_holder_join_the_room_under_the_identity() -> None:
         )
     )
     assert (issued.room_name, issued.agent_names) == ("room", ())
-    told = claims(issued)
-    assert (told["sub"], told["name"], told["metadata"], told["attributes"]) == (
+    fields = claims(issued)
+    assert (fields["sub"], fields["name"], fields["metadata"], fields["attributes"]) == (
         "ann",
         "Ann",
         "meta",
         {"tier": "gold"},
     )
-    assert (told["video"]["roomJoin"], told["video"]["room"]) == (True, "room")
-    assert not told["video"].get("roomAdmin")
-    assert 0 < told["exp"] - told["nbf"] <= 3_600
+    assert (fields["video"]["roomJoin"], fields["video"]["room"]) == (True, "room")
+    assert not fields["video"].get("roomAdmin")
+    assert 0 < fields["exp"] - fields["nbf"] <= 3_600
 
 
 def test_livekits_own_verifier_accepts_it() -> None:
