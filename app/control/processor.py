@@ -102,7 +102,7 @@ def _log(transition: Transition) -> None:
     if before is after.state:
         return
     logger.info(
-        "Dispatch changed its state",
+        "A dispatch changed its state",
         extra={
             "action": "transition",
             "dispatch_id": after.dispatch_id or after.id,
