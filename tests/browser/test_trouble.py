@@ -198,7 +198,7 @@ async def is_missed(truth: RoomTruth) -> None:
 
 
 async def test_a_livekit_that_is_down_at_joining(
-    demo: Demo, truth: RoomTruth, livekit_server: LiveKitServer, workers: dict[WorkerKind, Worker]
+    demo: Demo, truth: RoomTruth, livekit_server: LiveKitServer, living_workers: dict[WorkerKind, Worker]
 ) -> None:
     await asyncio.to_thread(livekit_server.kill)
     await demo.press(TEXT)
@@ -208,7 +208,7 @@ async def test_a_livekit_that_is_down_at_joining(
 
     await asyncio.to_thread(livekit_server.start)
     assert await truth.has_none()
-    for worker in workers.values():
+    for worker in living_workers.values():
         await asyncio.to_thread(worker.revive)
     await demo.press(_RETRY)
     await demo.wait_until_ready(timeout_s=60)
@@ -231,7 +231,7 @@ async def test_a_livekit_that_only_the_page_cannot_reach(
 
 
 async def test_a_livekit_that_goes_down(
-    demo: Demo, truth: RoomTruth, livekit_server: LiveKitServer, workers: dict[WorkerKind, Worker]
+    demo: Demo, truth: RoomTruth, livekit_server: LiveKitServer, living_workers: dict[WorkerKind, Worker]
 ) -> None:
     await demo.join(TEXT)
     assert await demo.ask("before") == "turn 1: before"
@@ -241,7 +241,7 @@ async def test_a_livekit_that_goes_down(
     await expect(demo.notice).to_have_text(_LIVEKIT_GONE)
 
     await asyncio.to_thread(livekit_server.start)
-    for worker in workers.values():
+    for worker in living_workers.values():
         await asyncio.to_thread(worker.revive)
     await demo.press(_RETRY)
     await demo.wait_until_ready(timeout_s=60)

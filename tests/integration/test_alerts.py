@@ -13,10 +13,7 @@ from fakes.faults import REFUSED, UNAVAILABLE, FailBefore
 from fakes.log import log_of_the_process
 from fakes.server import FakeServer
 from integration.conftest import StartApp
-from integration.harness import AGENT, OTHER_AGENT, App, World
-
-#: Where the database is not what it is about.
-on_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+from integration.harness import AGENT, ON_BOTH, OTHER_AGENT, App, World
 
 
 async def raised(app: App) -> list[str]:
@@ -42,7 +39,6 @@ def once(name: str) -> list[tuple[str, str, int]]:
     return [("An alert is raised", name, logging.ERROR), ("An alert is over", name, logging.WARNING)]
 
 
-@on_sqlite
 async def test_nothing_is_raised_by_an_ordinary_visit(
     app: App, server: FakeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -59,7 +55,6 @@ async def test_nothing_is_raised_by_an_ordinary_visit(
     assert told(caplog) == []
 
 
-@on_sqlite
 async def test_webhooks_that_never_come(
     app: App, world: World, server: FakeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -84,6 +79,7 @@ async def test_webhooks_that_never_come(
     assert "  urls:\n    - https://your-service/api/livekit/webhook\n" in vars(record)["advice"]
 
 
+@ON_BOTH
 async def test_webhooks_that_another_replica_takes_are_not_missed(
     start_app: StartApp, world: World, server: FakeServer
 ) -> None:
@@ -99,7 +95,6 @@ async def test_webhooks_that_another_replica_takes_are_not_missed(
     assert await raised(other) == []
 
 
-@on_sqlite
 async def test_nobody_takes_jobs(app: App, server: FakeServer, caplog: pytest.LogCaptureFixture) -> None:
     await app.dispatch(agentName=OTHER_AGENT)
     server.join("room")
@@ -120,7 +115,6 @@ async def test_nobody_takes_jobs(app: App, server: FakeServer, caplog: pytest.Lo
     assert told(caplog) == once("no_worker")
 
 
-@on_sqlite
 async def test_the_watch_looks_at_once_when_nobody_takes_jobs(app: App, server: FakeServer) -> None:
     """Its own round comes every 5 s of real time, which no test waits for."""
     await app.dispatch()
@@ -138,7 +132,6 @@ async def until_raised(app: App, name: str) -> None:
             await asyncio.sleep(0.01)
 
 
-@on_sqlite
 async def test_creations_that_fail(app: App, world: World, caplog: pytest.LogCaptureFixture) -> None:
     world.livekit.faults.always("create_dispatch", FailBefore(REFUSED))
     for number in range(3):
@@ -174,7 +167,6 @@ async def test_an_agent_that_cannot_be_removed(
     assert told(caplog) == once("cleanup_stuck")
 
 
-@on_sqlite
 async def test_removals_that_fail(
     app: App, world: World, server: FakeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -204,7 +196,6 @@ async def test_removals_that_fail(
     assert told(caplog) == once("cleanup_failures")
 
 
-@on_sqlite
 async def test_more_agents_than_expected(
     start_app: StartApp, server: FakeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -230,7 +221,6 @@ async def test_more_agents_than_expected(
     assert told(caplog) == once("too_many_agents")
 
 
-@on_sqlite
 async def test_log_lines_that_are_dropped(
     start_app: StartApp, world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -261,7 +251,6 @@ async def test_a_database_that_fails(app: App, world: World, caplog: pytest.LogC
     assert told(caplog) == once("database_failing")
 
 
-@on_sqlite
 async def test_a_database_that_can_only_be_read(app: App, world: World, server: FakeServer) -> None:
     world.database_faults.read_only = True
     server.join("room")
@@ -295,7 +284,6 @@ async def channel() -> AsyncIterator[tuple[str, list[dict[str, Any]]]]:
     await runner.cleanup()
 
 
-@on_sqlite
 @pytest.mark.parametrize("redacted", [False, True])
 async def test_alerts_are_posted(
     start_app: StartApp,
@@ -330,7 +318,6 @@ async def test_alerts_are_posted(
         assert len(post["rooms"]) == 1
 
 
-@on_sqlite
 async def test_a_receiver_that_is_gone_is_nothing_to_the_service(
     start_app: StartApp, server: FakeServer
 ) -> None:

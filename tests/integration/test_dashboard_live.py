@@ -18,10 +18,7 @@ from fakes.faults import REFUSED, FailBefore
 from fakes.server import FakeServer
 from integration.conftest import StartApp
 from integration.dashboard_page import Page
-from integration.harness import BOUND_S, App, World
-
-sqlite_only = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
-
+from integration.harness import BOUND_S, ON_BOTH, ON_POSTGRES, App, World
 
 _LAST_CHUNK = b"0\r\n\r\n"
 
@@ -39,6 +36,7 @@ async def page(app: App) -> AsyncIterator[Page]:
         yield page
 
 
+@ON_BOTH
 @pytest.mark.usefixtures("worker")
 async def test_the_life_of_an_agent_is_told_as_it_happens(app: App, page: Page, server: FakeServer) -> None:
     async with page.stream() as stream:
@@ -63,6 +61,7 @@ async def test_the_life_of_an_agent_is_told_as_it_happens(app: App, page: Page, 
         assert (ended["id"], ended["endReason"]) == (starting["id"], "expired")
 
 
+@ON_BOTH
 @pytest.mark.usefixtures("worker")
 async def test_who_comes_later_is_told_of_all_there_is_and_of_what_ended_lately(app: App, page: Page) -> None:
     await app.dispatch("living")
@@ -75,7 +74,7 @@ async def test_who_comes_later_is_told_of_all_there_is_and_of_what_ended_lately(
         assert told in ({"living": "idle", "ended": "ending"}, {"living": "idle", "ended": "ended"})
 
 
-@pytest.mark.parametrize("database", ["postgres"], indirect=True)
+@ON_POSTGRES
 @pytest.mark.usefixtures("worker")
 async def test_changes_of_another_replica_are_told_as_well(
     page: Page, start_app: StartApp, server: FakeServer
@@ -90,7 +89,6 @@ async def test_changes_of_another_replica_are_told_as_well(
         await stream.until_state("room", "active")
 
 
-@sqlite_only
 @pytest.mark.usefixtures("worker")
 async def test_many_changes_at_once_are_one_message(app: App, page: Page) -> None:
     async with page.stream() as stream:
@@ -108,7 +106,6 @@ async def test_many_changes_at_once_are_one_message(app: App, page: Page) -> Non
         assert len(told) <= 4
 
 
-@sqlite_only
 @pytest.mark.usefixtures("worker")
 async def test_how_things_stand_is_told_when_nothing_changes(app: App, page: Page) -> None:
     await app.dispatch()
@@ -120,7 +117,6 @@ async def test_how_things_stand_is_told_when_nothing_changes(app: App, page: Pag
         assert second["minute"]["at"] == first["minute"]["at"]
 
 
-@sqlite_only
 async def test_a_database_that_does_not_answer_is_told(page: Page, world: World) -> None:
     async with page.stream() as stream:
         assert (await stream.next("beat"))["problem"] is None
@@ -130,7 +126,6 @@ async def test_a_database_that_does_not_answer_is_told(page: Page, world: World)
         await stream.beat(lambda beat: not beat["problem"])
 
 
-@sqlite_only
 @pytest.mark.usefixtures("worker")
 async def test_what_livekit_does_not_answer_is_told(app: App, page: Page, world: World) -> None:
     world.livekit.faults.always("list_rooms", FailBefore(REFUSED))
@@ -139,7 +134,6 @@ async def test_what_livekit_does_not_answer_is_told(app: App, page: Page, world:
         assert "LiveKit" in (await stream.next("beat"))["problem"]
 
 
-@sqlite_only
 async def test_alerts_are_told(start_app: StartApp, monkeypatch: pytest.MonkeyPatch) -> None:
     alert = Alert(name="no_worker", summary="No worker takes jobs.", advice="Start one.", since_at=5_000_000)
     monkeypatch.setattr(Alerts, "current", lambda _: (alert,))
@@ -155,7 +149,6 @@ async def test_alerts_are_told(start_app: StartApp, monkeypatch: pytest.MonkeyPa
     }
 
 
-@sqlite_only
 @pytest.mark.usefixtures("worker")
 async def test_the_charts_count_what_was_done(app: App, page: Page) -> None:
     async with page.stream() as stream:
@@ -170,7 +163,6 @@ async def test_the_charts_count_what_was_done(app: App, page: Page) -> None:
         assert (await stream.next("snapshot"))["minutes"][-1]["created"] == 2
 
 
-@sqlite_only
 async def test_only_so_many_pages_are_served(app: App, page: Page) -> None:
     async with AsyncExitStack() as open_pages:
         for _ in range(MAX_PAGES):
@@ -184,7 +176,6 @@ async def test_only_so_many_pages_are_served(app: App, page: Page) -> None:
         await stream.next("snapshot")
 
 
-@sqlite_only
 async def test_a_page_that_takes_nothing_is_cut_off(
     app: App, page: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -213,7 +204,6 @@ async def test_a_page_that_takes_nothing_is_cut_off(
         assert not (await _read_all(silent)).endswith(_LAST_CHUNK)
 
 
-@sqlite_only
 async def test_an_open_page_does_not_hold_up_a_stop(app: App, page: Page) -> None:
     async with page.stream() as stream:
         await stream.next("snapshot")
@@ -222,7 +212,6 @@ async def test_an_open_page_does_not_hold_up_a_stop(app: App, page: Page) -> Non
         await stopping
 
 
-@sqlite_only
 async def test_nothing_is_kept_up_to_date_for_nobody(app: App, page: Page) -> None:
     async with page.stream() as stream:
         await stream.next("snapshot")
@@ -250,7 +239,6 @@ async def test_the_time_line_says_what_happened_why_and_when(
     assert (line["succeeds"], line["endReason"]) == (None, None)
 
 
-@sqlite_only
 async def test_the_time_line_leads_to_the_dispatch_before(app: App, page: Page, server: FakeServer) -> None:
     worker = server.start_worker("agent")
     server.join("room")
@@ -268,7 +256,6 @@ async def test_the_time_line_leads_to_the_dispatch_before(app: App, page: Page, 
     assert before["endReason"] == "the agent died"
 
 
-@sqlite_only
 async def test_a_dispatch_that_is_not_there_is_404(page: Page) -> None:
     assert (await page.call("GET", "/agents/AD_nothing")).status == 404
 
@@ -292,7 +279,6 @@ async def test_ending_an_agent_is_the_same_as_a_delete(
     assert (await page.end("room")).body == {"message": "There was no agent any more"}
 
 
-@sqlite_only
 @pytest.mark.usefixtures("worker")
 async def test_an_end_that_livekit_does_not_answer_says_so(app: App, page: Page, world: World) -> None:
     await app.dispatch()

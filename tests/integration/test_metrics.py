@@ -25,6 +25,7 @@ from integration.harness import (
     AGENTS,
     API_KEY,
     KEYPAIR,
+    ON_BOTH,
     OTHER_AGENT,
     WEBHOOK,
     App,
@@ -39,10 +40,6 @@ TTL_S, HOUR_S = 300, 3_600
 OPEN = "probes_total{open}"
 #: In the hour below, and applied.
 WEBHOOKS_TAKEN = 30
-
-
-#: Where the database is not what it is about.
-on_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 
 
 async def samples(app: App) -> dict[str, float]:
@@ -160,6 +157,7 @@ async def the_rest_of_the_hour(app: App, world: World, server: FakeServer) -> No
         await app.service.alert_watch.look()
 
 
+@ON_BOTH
 async def test_an_hour(start_app: StartApp, world: World, server: FakeServer) -> None:
     with log_of_the_process(world.clock, "DEBUG", rate_limit=20) as log:
         app = await start_app(log_counts=log.handler.counts)
@@ -282,7 +280,6 @@ def is_detail(key: str) -> bool:
     return "_bucket{" in key or "_seconds_created" in key
 
 
-@on_sqlite
 async def test_what_was_not_called_for(app: App, world: World, server: FakeServer) -> None:
     """Lost webhooks, an agent that others dispatched, and one that is one too many."""
     server.start_worker(AGENT)
@@ -306,7 +303,6 @@ async def test_what_was_not_called_for(app: App, world: World, server: FakeServe
     }
 
 
-@on_sqlite
 async def test_in_observe_nothing_is_removed_and_that_is_counted(
     start_app: StartApp, server: FakeServer
 ) -> None:
@@ -321,7 +317,6 @@ async def test_in_observe_nothing_is_removed_and_that_is_counted(
     assert found == {"dispatches_created_total": 2, "withheld_total{reuse}": 1}
 
 
-@on_sqlite
 async def test_the_lag_of_a_webhook(app: App, world: World, server: FakeServer) -> None:
     """From LiveKit's whole second on; a clock of LiveKit's that is ahead is no lag."""
     server.open_room("room")
@@ -336,7 +331,6 @@ async def test_the_lag_of_a_webhook(app: App, world: World, server: FakeServer) 
     assert lags == [(1, 3.5), (2, 3.5)]
 
 
-@on_sqlite
 async def test_calls_of_livekit(app: App, world: World) -> None:
     faults = [FailBefore(error) for error in (UNREACHABLE, TIMEOUT, UNAVAILABLE, REFUSED)]
     world.livekit.faults.script("find_room", *faults)
@@ -368,7 +362,6 @@ async def test_commits(app: App, world: World, server: FakeServer) -> None:
     assert after.get("writer_queue_depth", 0) == 0
 
 
-@on_sqlite
 async def test_requests_by_route_and_class_of_status(app: App) -> None:
     await app.call("GET", AGENTS)
     await app.call("GET", f"{AGENTS}/a-dispatch-that-nobody-knows")
@@ -386,6 +379,7 @@ async def test_requests_by_route_and_class_of_status(app: App) -> None:
     assert found["http_request_seconds_count{GET,/api/livekit/agents/{dispatch_id}}"] == 2
 
 
+@ON_BOTH
 async def test_agents_are_absent_while_the_database_cannot_be_read(app: App, world: World) -> None:
     await app.dispatch()
     assert named(await samples(app), "agents{") == {"agents{starting}": 1}
@@ -395,6 +389,7 @@ async def test_agents_are_absent_while_the_database_cannot_be_read(app: App, wor
     assert named(await samples(app), "agents{") == {}
 
 
+@ON_BOTH
 async def test_replicas_say_the_same_of_the_agents(start_app: StartApp, server: FakeServer) -> None:
     server.start_worker(AGENT)
     one = await start_app()
@@ -409,7 +404,6 @@ async def test_replicas_say_the_same_of_the_agents(start_app: StartApp, server: 
     assert created == [1, 1]
 
 
-@on_sqlite
 async def test_the_process_is_there_too(app: App) -> None:
     _, _, text = await app.scrape()
 
@@ -423,7 +417,6 @@ async def test_the_process_is_there_too(app: App) -> None:
 # The form
 
 
-@on_sqlite
 async def test_a_scraper_gets_the_form_that_it_asks_for(app: App) -> None:
     _, content_type, text = await app.scrape(accept=f"{OPENMETRICS},text/plain;q=0.5")
     assert content_type.startswith("application/openmetrics-text; version=1.0.0")
@@ -435,7 +428,6 @@ async def test_a_scraper_gets_the_form_that_it_asks_for(app: App) -> None:
     assert "# EOF" not in text
 
 
-@on_sqlite
 async def test_who_may_read(start_app: StartApp) -> None:
     app = await start_app(metrics_public=False)
     assert [(await app.scrape(auth=auth))[0] for auth in (None, "wrong", member_token("room"), API_KEY)] == [
@@ -448,7 +440,6 @@ async def test_who_may_read(start_app: StartApp) -> None:
     assert (await public.scrape())[0] == 200
 
 
-@on_sqlite
 async def test_the_documented_metrics_are_those_that_there_are(app: App, server: FakeServer) -> None:
     """With their types and labels."""
     server.start_worker(AGENT)
@@ -466,7 +457,6 @@ async def test_the_documented_metrics_are_those_that_there_are(app: App, server:
     assert {name.removesuffix("_total"): kind for name, kind in rows} == found
 
 
-@on_sqlite
 async def test_every_label_of_every_sample_is_documented(app: App, world: World, server: FakeServer) -> None:
     server.start_worker(AGENT)
     await one_visit(app, server)
@@ -482,7 +472,6 @@ async def test_every_label_of_every_sample_is_documented(app: App, world: World,
                 assert set(sample.labels) - {"le"} == documented[family.name.removeprefix(PREFIX)], sample
 
 
-@on_sqlite
 async def test_no_name_of_anybody_is_in_it(app: App, server: FakeServer) -> None:
     server.start_worker(AGENT)
     await app.dispatch("a-secret-room")
@@ -496,7 +485,6 @@ async def test_no_name_of_anybody_is_in_it(app: App, server: FakeServer) -> None
     assert "AD_" not in text
 
 
-@on_sqlite
 async def test_promtool_finds_nothing_wrong(app: App, world: World, server: FakeServer) -> None:
     """Of the plain form: it does not read the other one, which has a parser of its own above."""
     promtool = shutil.which("promtool")

@@ -163,7 +163,6 @@ async def test_whoever_migrates_second_waits_for_the_first(bare: Database) -> No
     assert len(bare.query("SELECT * FROM alembic_version")) == 1
 
 
-@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 async def test_the_folder_of_the_database_is_made(start_app: StartApp, world: World, tmp_path: Path) -> None:
     database = SqliteDatabase(tmp_path / "new" / "folder" / "lifecycle.db")
     world.database = database

@@ -10,6 +10,7 @@ from integration.harness import (
     AGENT,
     AGENTS,
     DISPATCH,
+    ON_BOTH,
     OTHER_AGENT,
     STATUS,
     App,
@@ -24,6 +25,7 @@ async def test_without_a_dispatch_the_status_is_none(app: App) -> None:
     assert await app.status() == {"hasAgent": False, "state": "none"}
 
 
+@ON_BOTH
 @pytest.mark.usefixtures("worker")
 async def test_the_status_follows_people(app: App, server: FakeServer) -> None:
     dispatch_id = (await app.dispatch()).body["dispatchId"]
@@ -67,6 +69,7 @@ async def test_a_member_may_ask_about_its_room(app: App) -> None:
     assert (answer.status, answer.body["hasAgent"]) == (200, True)
 
 
+@ON_BOTH
 async def test_an_unavailable_agent_is_none_that_is_there(app: App, server: FakeServer) -> None:
     server.join("room")
     await app.settle()
@@ -177,6 +180,7 @@ async def test_delete_takes_an_agent_out_that_we_never_dispatched(
     assert world.agents("room") == []
 
 
+@ON_BOTH
 @pytest.mark.usefixtures("worker")
 async def test_delete_of_one_agent_name_leaves_the_other(app: App, world: World, server: FakeServer) -> None:
     server.start_worker(OTHER_AGENT)
@@ -204,6 +208,7 @@ async def test_delete_while_livekit_cannot_be_asked_changes_nothing(
     assert world.tables() == before
 
 
+@ON_BOTH
 @pytest.mark.usefixtures("worker")
 @pytest.mark.parametrize("fault", [FailBefore(UNAVAILABLE), FailAfter(UNAVAILABLE)])
 async def test_a_delete_that_failed_half_way_is_finished_by_itself(
@@ -224,6 +229,7 @@ async def test_a_delete_that_failed_half_way_is_finished_by_itself(
 # List and history
 
 
+@ON_BOTH
 @pytest.mark.usefixtures("worker")
 async def test_the_list_has_the_live_ones_newest_first(app: App, world: World) -> None:
     for room in ("a", "b", "c"):
@@ -248,6 +254,7 @@ async def test_the_list_has_the_live_ones_newest_first(app: App, world: World) -
     }
 
 
+@ON_BOTH
 @pytest.mark.usefixtures("worker")
 async def test_the_list_takes_states(app: App) -> None:
     for room in ("a", "b"):
@@ -261,6 +268,7 @@ async def test_the_list_takes_states(app: App) -> None:
     assert await app.listed(state="active") == []
 
 
+@ON_BOTH
 @pytest.mark.usefixtures("worker")
 async def test_the_list_comes_in_pages(app: App, world: World) -> None:
     for number in range(7):
@@ -280,6 +288,7 @@ async def test_the_list_comes_in_pages(app: App, world: World) -> None:
     assert sorted(found) == [f"room-{number}" for number in range(7)]
 
 
+@ON_BOTH
 @pytest.mark.usefixtures("worker")
 async def test_the_history_tells_what_happened(app: App, server: FakeServer) -> None:
     dispatch_id = (await app.dispatch()).body["dispatchId"]

@@ -14,7 +14,7 @@ from app.logs.forms import JsonForm
 from fakes.server import FakeServer
 from fakes.webhooks import SECRETS, SignedWebhook, sign
 from integration.conftest import StartApp
-from integration.harness import KEYPAIR, SECOND_KEYPAIR, WEBHOOK, Answer, App, World, member_token
+from integration.harness import KEYPAIR, ON_BOTH, SECOND_KEYPAIR, WEBHOOK, Answer, App, World, member_token
 
 TAKEN = {"success": True}
 
@@ -52,6 +52,7 @@ def told(answer: Answer) -> dict[str, Any]:
     return told
 
 
+@ON_BOTH
 async def test_a_webhook_is_stored_when_it_is_answered(app: App, world: World, joined: SignedWebhook) -> None:
     answer = await app.deliver(joined)
 
@@ -240,6 +241,7 @@ async def test_a_body_of_a_mebibyte_is_read(app: App) -> None:
     assert answer.status == 200
 
 
+@ON_BOTH
 @pytest.mark.usefixtures("worker")
 async def test_people_are_counted_and_dependents_are_not(
     app: App,
@@ -270,6 +272,7 @@ async def test_people_are_counted_and_dependents_are_not(
 # Repetition and order
 
 
+@ON_BOTH
 @pytest.mark.usefixtures("worker")
 async def test_a_repetition_changes_nothing(
     app: App,
@@ -291,6 +294,7 @@ async def test_a_repetition_changes_nothing(
     assert world.tables() == before
 
 
+@ON_BOTH
 async def test_a_leave_that_overtakes_its_join_wins(app: App, world: World, server: FakeServer) -> None:
     server.join("room")
     server.leave("room")
@@ -302,6 +306,7 @@ async def test_a_leave_that_overtakes_its_join_wins(app: App, world: World, serv
     assert [row["leave_reason"] for row in world.rows("participants")] == ["CLIENT_INITIATED"]
 
 
+@ON_BOTH
 @pytest.mark.usefixtures("worker")
 async def test_events_of_an_old_room_do_not_touch_the_new_one(
     app: App,
@@ -328,6 +333,7 @@ async def test_events_of_an_old_room_do_not_touch_the_new_one(
 # What is kept
 
 
+@ON_BOTH
 async def test_a_database_that_fails_is_503_and_the_webhook_can_come_again(
     app: App, world: World, joined: SignedWebhook
 ) -> None:
@@ -345,6 +351,7 @@ async def test_a_database_that_fails_is_503_and_the_webhook_can_come_again(
     assert len(world.rows("participants")) == 1
 
 
+@ON_BOTH
 @pytest.mark.usefixtures("worker")
 async def test_nothing_personal_or_secret_is_kept(
     start_app: StartApp,

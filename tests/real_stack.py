@@ -1,4 +1,7 @@
-"""The real stack for the tests: one LiveKit and its workers for the run, people and services for a test."""
+"""The real stack: one LiveKit, one worker of each kind and one webhook relay, for all tests of a process.
+
+Started when a test first asks for it. A test starts its own services and people, and leaves no room behind.
+"""
 
 import asyncio
 import uuid
@@ -13,7 +16,7 @@ from devstack.fixture_types import Call, Dispatch, JoinRoom, StartService, Start
 from devstack.livekit_build import find_or_build
 from devstack.livekit_server import LiveKitServer
 from devstack.people import Person, member_token
-from devstack.ports import free_port
+from devstack.ports import LOOPBACK, free_port
 from devstack.processes import Child
 from devstack.relay import WebhookRelay
 from devstack.service import Service
@@ -31,8 +34,10 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Adds the children's logs to a real test that fails."""
     report = yield
-    if call.excinfo is not None:
+    is_real = item.get_closest_marker("real") is not None
+    if is_real and call.excinfo is not None and not call.excinfo.errisinstance(pytest.skip.Exception):
         for child in item.config.stash[_CHILDREN]:
             report.sections.append((f"log of {child.name}", child.tail()))
     return report
@@ -56,9 +61,9 @@ def relay_port() -> int:
 
 @pytest.fixture(scope="session")
 def livekit_server(stack_folder: Path, relay_port: int, children: list[Child]) -> Iterator[LiveKitServer]:
-    """The LiveKit of the whole run. A test that stops it starts it again."""
+    """A test that stops it starts it again."""
     server = LiveKitServer(
-        find_or_build(), stack_folder, webhook_urls=[f"http://127.0.0.1:{relay_port}/webhook"]
+        find_or_build(), stack_folder, webhook_urls=[f"http://{LOOPBACK}:{relay_port}/webhook"]
     )
     children.append(server.child)
     server.start()
@@ -86,17 +91,23 @@ def example_workers(
 
 
 @pytest.fixture
-def reusable_worker(example_workers: dict[WorkerKind, Worker]) -> Worker:
-    """Answers to `reusable-agent`, with the helper."""
-    example_workers[WorkerKind.REUSABLE].revive()
-    return example_workers[WorkerKind.REUSABLE]
+def living_workers(example_workers: dict[WorkerKind, Worker]) -> dict[WorkerKind, Worker]:
+    """Both workers, started again if the test before has cost one its life."""
+    for worker in example_workers.values():
+        worker.revive()
+    return example_workers
 
 
 @pytest.fixture
-def plain_worker(example_workers: dict[WorkerKind, Worker]) -> Worker:
+def reusable_worker(living_workers: dict[WorkerKind, Worker]) -> Worker:
+    """Answers to `reusable-agent`, with the helper."""
+    return living_workers[WorkerKind.REUSABLE]
+
+
+@pytest.fixture
+def plain_worker(living_workers: dict[WorkerKind, Worker]) -> Worker:
     """Answers to `plain-agent`, without it."""
-    example_workers[WorkerKind.PLAIN].revive()
-    return example_workers[WorkerKind.PLAIN]
+    return living_workers[WorkerKind.PLAIN]
 
 
 @pytest.fixture
@@ -124,10 +135,27 @@ async def start_worker(
 
 
 @pytest.fixture
-async def relay(livekit_server: LiveKitServer, relay_port: int) -> AsyncIterator[WebhookRelay]:  # noqa: ARG001 - the server posts to it
+async def livekit_api(livekit_server: LiveKitServer) -> AsyncIterator[api.LiveKitAPI]:
+    if not livekit_server.child.running:
+        # A test that has stopped it failed before it could start it again.
+        await asyncio.to_thread(livekit_server.start)
+    async with api.LiveKitAPI(
+        livekit_server.http_url, livekit_server.api_key, livekit_server.api_secret
+    ) as client:
+        yield client
+
+
+@pytest.fixture
+async def relay(livekit_api: api.LiveKitAPI, relay_port: int) -> AsyncIterator[WebhookRelay]:
+    """LiveKit's webhooks go to each address in its `targets`.
+
+    No room outlives the test: the next service would take its agents for its own.
+    """
     relay = WebhookRelay(relay_port)
     await relay.start()
     yield relay
+    for room in (await livekit_api.room.list_rooms(api.ListRoomsRequest())).rooms:
+        await livekit_api.room.delete_room(api.DeleteRoomRequest(room=room.name))
     await relay.stop()
 
 
@@ -176,14 +204,6 @@ async def join_room(livekit_server: LiveKitServer) -> AsyncIterator[JoinRoom]:
 
 
 @pytest.fixture
-async def livekit_api(livekit_server: LiveKitServer) -> AsyncIterator[api.LiveKitAPI]:
-    async with api.LiveKitAPI(
-        livekit_server.http_url, livekit_server.api_key, livekit_server.api_secret
-    ) as client:
-        yield client
-
-
-@pytest.fixture
 async def room_name(livekit_api: api.LiveKitAPI) -> AsyncIterator[str]:
     """A room of this test's own, which outlives its people for a minute, and is deleted at the end."""
     name = f"room-{uuid.uuid4().hex[:12]}"
@@ -191,9 +211,7 @@ async def room_name(livekit_api: api.LiveKitAPI) -> AsyncIterator[str]:
         api.CreateRoomRequest(name=name, departure_timeout=60, empty_timeout=60)
     )
     yield name
-    rooms = await livekit_api.room.list_rooms(api.ListRoomsRequest(names=[name]))
-    if rooms.rooms:
-        await livekit_api.room.delete_room(api.DeleteRoomRequest(room=name))
+    await RoomTruth(livekit_api, name).delete()
 
 
 @pytest.fixture
@@ -210,7 +228,10 @@ def dispatch(livekit_api: api.LiveKitAPI) -> Dispatch:
 
 @pytest.fixture
 async def truth(livekit_api: api.LiveKitAPI) -> AsyncIterator[RoomTruth]:
-    """A room that does not exist yet: the service has to make it so that it outlives the TTL."""
+    """A room that does not exist yet, and what LiveKit itself says about it.
+
+    The service has to make the room so that it outlives the TTL.
+    """
     truth = RoomTruth(livekit_api, f"room-{uuid.uuid4().hex[:12]}")
     yield truth
     await truth.delete()
