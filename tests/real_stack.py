@@ -12,6 +12,7 @@ import pytest
 from livekit import api
 
 from devstack.callers import Caller
+from devstack.chaos.nursery import Nursery
 from devstack.fixture_types import Call, Dispatch, JoinRoom, StartService, StartWorker
 from devstack.livekit_build import find_or_build
 from devstack.livekit_server import LiveKitServer
@@ -159,9 +160,21 @@ async def relay(livekit_api: api.LiveKitAPI, relay_port: int) -> AsyncIterator[W
     await relay.stop()
 
 
+@pytest.fixture(scope="session")
+def nursery(stack_folder: Path) -> Iterator[Nursery]:
+    """Forks services, which saves each a second of imports; the tests of commands and of `dev` start cold."""
+    nursery = Nursery(stack_folder)
+    yield nursery
+    nursery.close()
+
+
 @pytest.fixture
 async def start_service(
-    livekit_server: LiveKitServer, relay: WebhookRelay, tmp_path: Path, children: list[Child]
+    livekit_server: LiveKitServer,
+    nursery: Nursery,
+    relay: WebhookRelay,
+    tmp_path: Path,
+    children: list[Child],
 ) -> AsyncIterator[StartService]:
     """A real service that LiveKit's webhooks reach; several may run beside each other."""
     started: list[Service] = []
@@ -174,6 +187,7 @@ async def start_service(
             agent_name=agent_name,
             env=env,
             name=f"service-{number}",
+            spawn=nursery.spawn,
         )
         started.append(service)
         children.append(service.child)

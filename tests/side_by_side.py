@@ -6,14 +6,17 @@ the others with the real ones, each on a stack of its own. Tests that are named 
 
 from collections import deque
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
-from xdist.report import report_collection_diff
 from xdist.workermanage import WorkerController
 
 PROCESSES = 3
 #: On the real stack; the dearest first, so that what is left for the end is short.
 REAL = ("tests/e2e/", "tests/browser/", "tests/chaos/", "tests/contract/")
+#: Collecting these takes many seconds of a processor: only the process that computes does it.
+DEAR_TO_COLLECT = ("test_openapi.py",)
+_COMPUTES = "computes"
 #: A process begins a test only when it knows the next one, whose fixtures it keeps.
 _AHEAD = 2
 
@@ -23,11 +26,22 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     option = config.option
     names_tests = config.args_source is not pytest.Config.ArgsSource.TESTPATHS or option.keyword
     is_one_of_several = hasattr(config, "workerinput")
-    if (
-        not (names_tests or option.usepdb or is_one_of_several)
-        and config.getoption("numprocesses", 0) is None
-    ):
+    if names_tests or is_one_of_several or option.usepdb:
+        return
+    if config.getoption("numprocesses", 0) is None:
         option.numprocesses = PROCESSES
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: WorkerController) -> None:
+    # The first one; and whichever takes the place of one that died, since it may be that one.
+    number = int(node.gateway.id.removeprefix("gw"))
+    node.workerinput[_COMPUTES] = number == 0 or number >= len(node.config.option.tx)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    given = getattr(config, "workerinput", {_COMPUTES: True})
+    return True if collection_path.name in DEAR_TO_COLLECT and not given[_COMPUTES] else None
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -40,13 +54,13 @@ class Scheduler:
 
     def __init__(self, processes: int) -> None:
         self._processes = processes
-        self._collected: dict[WorkerController, list[str]] = {}
-        self._tests: list[str] = []
+        #: The number of each test, in each process.
+        self._collected: dict[WorkerController, dict[str, int]] = {}
         #: What a process was given and has not finished, the one that runs first.
-        self._given: dict[WorkerController, list[int]] = {}
-        self._computing: WorkerController | None = None
-        self._real: deque[list[int]] = deque()
-        self._others: deque[list[int]] = deque()
+        self._given: dict[WorkerController, list[str]] = {}
+        self._is_divided = False
+        self._real: deque[list[str]] = deque()
+        self._others: deque[list[str]] = deque()
 
     @property
     def nodes(self) -> list[WorkerController]:
@@ -63,35 +77,31 @@ class Scheduler:
     @property
     def tests_finished(self) -> bool:
         """Whether no process waits for more than the word that there is no more."""
-        is_over = not self._real and not self._others
-        return (
-            self.collection_is_completed
-            and is_over
-            and all(len(one) < _AHEAD for one in self._given.values())
-        )
+        if not self.collection_is_completed or self._real or self._others:
+            return False
+        return all(len(given) < _AHEAD for given in self._given.values())
 
     def add_node(self, node: WorkerController) -> None:
         self._given[node] = []
-        if self._computing is None:
-            self._computing = node
 
     def add_node_collection(self, node: WorkerController, collection: Sequence[str]) -> None:
-        self._collected[node] = list(collection)
+        self._collected[node] = {test: number for number, test in enumerate(collection)}
 
     def schedule(self) -> None:
-        if not self._tests:
-            (first, self._tests), *others = self._collected.items()
-            for node, tests in others:
-                if tests != self._tests:
-                    raise pytest.UsageError(
-                        report_collection_diff(self._tests, tests, first.gateway.id, node.gateway.id)
-                    )
+        if not self._is_divided:
             self._divide()
+            self._is_divided = True
         for node in self.nodes:
             self._give(node)
 
-    def mark_test_complete(self, node: WorkerController, item_index: int, duration: float = 0) -> None:  # noqa: ARG002 - xdist's
-        self._given[node].remove(item_index)
+    def mark_test_complete(
+        self,
+        node: WorkerController,
+        item_index: int,
+        duration: float = 0,  # noqa: ARG002 - xdist gives it
+    ) -> None:
+        (test,) = (one for one in self._given[node] if self._collected[node][one] == item_index)
+        self._given[node].remove(test)
         self._give(node)
 
     def mark_test_pending(self, item: str) -> None:
@@ -102,41 +112,44 @@ class Scheduler:
 
     def remove_node(self, node: WorkerController) -> str | None:
         """Take back what it has not begun, and give the test in which it died."""
-        given = self._given.pop(node)
-        if node is self._computing:
-            self._computing = None
-        if not given:
-            return None
-        crashed, *left = given
-        self._others.extendleft([index] for index in reversed(left))
+        crashed, *left = self._given.pop(node) or [None]
+        self._real.extendleft([test] for test in reversed(left) if test)
         for other in self.nodes:
             self._give(other)
-        return self._tests[crashed]
+        return crashed
 
     def _divide(self) -> None:
-        files: dict[str, list[int]] = {}
-        real: dict[str, list[list[int]]] = {folder: [] for folder in REAL}
-        for index, test in enumerate(self._tests):
+        every = max(self._collected.values(), key=len)
+        for node, tests in self._collected.items():
+            if unknown := tests.keys() - every.keys():
+                raise pytest.UsageError(f"only {node.gateway.id} has collected {sorted(unknown)}")
+        files: dict[str, list[str]] = {}
+        real: dict[str, list[str]] = {folder: [] for folder in REAL}
+        for test in every:
             folder = next((folder for folder in REAL if test.startswith(folder)), None)
             if folder:
-                real[folder].append([index])
+                real[folder].append(test)
             else:
-                files.setdefault(test.partition("::")[0], []).append(index)
-        self._real.extend(unit for units in real.values() for unit in units)
+                files.setdefault(test.partition("::")[0], []).append(test)
+        self._real.extend([test] for tests in real.values() for test in tests)
         self._others.extend(files.values())
 
     def _give(self, node: WorkerController) -> None:
         while not node.shutting_down and len(self._given[node]) < _AHEAD:
-            unit = self._next(node)
-            if not unit:
+            tests = self._next(node)
+            if not tests:
                 node.shutdown()
                 return
-            self._given[node] += unit
-            node.send_runtest_some(unit)
+            self._given[node] += tests
+            node.send_runtest_some([self._collected[node][test] for test in tests])
 
-    def _next(self, node: WorkerController) -> list[int]:
-        """Of its own kind, or else of the other kind what is left at the end."""
-        own, other = (self._others, self._real) if node is self._computing else (self._real, self._others)
-        if own:
-            return own.popleft()
-        return other.pop() if other else []
+    def _next(self, node: WorkerController) -> list[str]:
+        """The next ones of its own kind, or what is left at the end of the other kind."""
+        own, other = self._real, self._others
+        if node.workerinput[_COMPUTES]:
+            own, other = other, own
+        for queue, tests in [*((own, one) for one in own), *((other, one) for one in reversed(other))]:
+            if tests[0] in self._collected[node]:
+                queue.remove(tests)
+                return tests
+        return []

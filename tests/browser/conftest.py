@@ -11,6 +11,7 @@ import pytest
 from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
 
 from devstack.callers import Caller
+from devstack.chaos.nursery import Nursery
 from devstack.demo_assets import ensure_demo_assets
 from devstack.livekit_server import LiveKitServer
 from devstack.ports import LOOPBACK, free_port
@@ -63,9 +64,12 @@ def service_port() -> int:
 class Services:
     """One service at a time, on one port; kept for the next test that wants the same."""
 
-    def __init__(self, server: LiveKitServer, port: int, folder: Path, children: list[Child]) -> None:
+    def __init__(
+        self, server: LiveKitServer, nursery: Nursery, port: int, folder: Path, children: list[Child]
+    ) -> None:
         self.webhook_url = f"http://{LOOPBACK}:{port}/api/livekit/webhook"
         self._server = server
+        self._nursery = nursery
         self._port = port
         self._folder = folder
         self._children = children
@@ -82,6 +86,7 @@ class Services:
             agent_name=settings["AGENT_NAME"],
             port=self._port,
             env=settings,
+            spawn=self._nursery.spawn,
         )
         self._service, self._settings = service, settings
         self._children.append(service.child)
@@ -98,12 +103,13 @@ class Services:
 @pytest.fixture(scope="module")
 def services(
     livekit_server: LiveKitServer,
+    nursery: Nursery,
     service_port: int,
     tmp_path_factory: pytest.TempPathFactory,
     children: list[Child],
 ) -> Iterator[Services]:
     """Of one file only: the services of other tests are not to share their rooms with one of these."""
-    services = Services(livekit_server, service_port, tmp_path_factory.mktemp("services"), children)
+    services = Services(livekit_server, nursery, service_port, tmp_path_factory.mktemp("services"), children)
     yield services
     services.stop()
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from devstack.chaos.nursery import Nursery
 from devstack.livekit_server import LiveKitServer
 from devstack.processes import Child
 from devstack.relay import WebhookRelay
@@ -23,6 +24,7 @@ async def weather(livekit_server: LiveKitServer) -> AsyncIterator[Weather]:
 @pytest.fixture
 async def service(
     livekit_server: LiveKitServer,
+    nursery: Nursery,
     reusable_worker: Worker,
     weather: Weather,
     relay: WebhookRelay,
@@ -31,7 +33,13 @@ async def service(
 ) -> AsyncIterator[Service]:
     """A service that knows LiveKit by way of the weather only."""
     env = {"LIVEKIT_URL": weather.url, "AGENT_TTL_SECONDS": "20", "CLEANUP_INTERVAL_MS": "2000"}
-    service = Service(livekit_server, tmp_path / "service", agent_name=reusable_worker.agent_name, env=env)
+    service = Service(
+        livekit_server,
+        tmp_path / "service",
+        agent_name=reusable_worker.agent_name,
+        env=env,
+        spawn=nursery.spawn,
+    )
     children.append(service.child)
     relay.targets.append(service.webhook_url)
     await asyncio.to_thread(service.start)
