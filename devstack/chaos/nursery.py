@@ -1,18 +1,20 @@
-"""Starts services in a tenth of the time: forks them from a process that has imported everything already.
+"""Starts services and workers in a tenth of the time: forks a process that has imported what they need.
 
-What is killed is the same service, as a process of its own; only Python's imports, in which nothing happens
-that a kill could break, are done once and not five hundred times.
+What runs, and is killed, is the same program as a process of its own; only Python's imports, in which nothing
+happens that a kill could break, are done once and not five hundred times.
 """
 
 import contextlib
 import importlib
 import json
 import os
+import runpy
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
@@ -22,19 +24,22 @@ from devstack.processes import Process
 _MESSAGE_BYTES = 256 * 1024
 _START_TIMEOUT_S = 60.0
 #: What a service imports until it is ready.
-_IMPORTED = (
+SERVICE = (
     "alembic.command",
     "asyncpg",
     "sqlalchemy.dialects.postgresql.asyncpg",
     "sqlalchemy.dialects.sqlite.aiosqlite",
     "app.__main__",
 )
+#: Likewise a worker.
+WORKER = ("devstack.counting_llm", "livekit.agents.cli", "livekit.rtc", "reusable_agent")
 
 
 class Nursery:
-    """`spawn` forks a service; the command is not looked at, it is always `python -m app`."""
+    """`spawn` forks for a command of the form `python -m module argument ...`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, imports: Sequence[str] = SERVICE) -> None:
+        """`imports`: what the modules will need; their own code runs anew in each process."""
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.settimeout(_START_TIMEOUT_S)
         self._lock = threading.Lock()
@@ -44,7 +49,7 @@ class Nursery:
         folder.mkdir(parents=True, exist_ok=True)
         with theirs, (folder / "nursery.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "devstack.chaos.nursery", str(theirs.fileno())],
+                [sys.executable, "-m", "devstack.chaos.nursery", str(theirs.fileno()), *imports],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -52,9 +57,11 @@ class Nursery:
                 start_new_session=True,
             )
 
-    def spawn(self, _command: Sequence[str], env: Mapping[str, str], log: IO[bytes]) -> Process:
+    def spawn(self, command: Sequence[str], env: Mapping[str, str], log: IO[bytes]) -> Process:
+        arguments = command[command.index("-m") + 1 :]
+        request = {"arguments": list(arguments), "env": dict(env), "log": log.name}
         with self._lock:
-            self._socket.send(json.dumps({"env": dict(env), "log": log.name}).encode())
+            self._socket.send(json.dumps(request).encode())
             while (born := self._hear(_START_TIMEOUT_S)) is None:
                 pass
         return _Forked(born, self)
@@ -113,10 +120,12 @@ class _Forked:
         os.kill(self.pid, sig)
 
 
-def _nurse(channel: socket.socket) -> None:
+def _nurse(channel: socket.socket, imports: Sequence[str]) -> None:
     """Import all, then fork for each message until the other end is closed."""
-    for name in _IMPORTED:
+    for name in imports:
         importlib.import_module(name)
+    # It is run anew in each fork; runpy would warn that it has run already.
+    sys.modules.pop("app.__main__", None)
     signal.signal(signal.SIGCHLD, lambda *_: _bury(channel))
     while request := channel.recv(_MESSAGE_BYTES):
         if os.fork() == 0:
@@ -136,10 +145,8 @@ def _bury(channel: socket.socket) -> None:
 
 
 def _live(channel: socket.socket, request: dict[str, object]) -> None:
-    """The life of one service; never returns."""
-    from app.__main__ import main  # noqa: PLC0415 - see `_nurse`
-
-    code = 1
+    """The life of one service or worker; never returns."""
+    code: int | str | None = 1
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.setsid()
@@ -150,14 +157,24 @@ def _live(channel: socket.socket, request: dict[str, object]) -> None:
         assert isinstance(env, dict)  # noqa: S101 - our own message
         os.environ.clear()
         os.environ.update(env)
-        sys.argv = ["app"]
+        arguments = request["arguments"]
+        assert isinstance(arguments, list)  # noqa: S101 - likewise
+        sys.argv = arguments
         # From here on it can be killed as a group.
         channel.send(json.dumps({"born": os.getpid()}).encode())
         channel.close()
-        code = main()
+        runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
+        code = 0
+    except SystemExit as end:
+        code = end.code
+    except BaseException:
+        traceback.print_exc()
+        raise
     finally:
-        os._exit(code)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else int(code is not None))
 
 
 if __name__ == "__main__":
-    _nurse(socket.socket(fileno=int(sys.argv[1])))
+    _nurse(socket.socket(fileno=int(sys.argv[1])), sys.argv[2:])

@@ -12,6 +12,7 @@ from playwright.async_api import Browser, Locator, Page, Route, expect
 from browser.demo_page import TEXT, VOICE, Demo
 from browser.network import cut
 from devstack.callers import Caller
+from devstack.chaos.nursery import Nursery
 from devstack.livekit_server import LiveKitServer
 from devstack.processes import Child
 from devstack.service import Service
@@ -270,10 +271,10 @@ async def test_no_worker(
 
 @pytest.fixture
 async def late_worker(
-    livekit_server: LiveKitServer, tmp_path: Path, children: list[Child]
+    livekit_server: LiveKitServer, worker_nursery: Nursery, tmp_path: Path, children: list[Child]
 ) -> AsyncIterator[Worker]:
     """One that is not there yet."""
-    worker = Worker(livekit_server, tmp_path, agent_name="late-agent")
+    worker = Worker(livekit_server, tmp_path, agent_name="late-agent", spawn=worker_nursery.spawn)
     children.append(worker.child)
     yield worker
     await asyncio.to_thread(worker.stop)

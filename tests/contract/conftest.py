@@ -12,6 +12,7 @@ from app.clock import SteadyClock
 from app.config import Keypair
 from app.livekit_client import LiveKitClient
 from contract.stage import HELPER_AGENT, PLAIN_AGENT, FakeStage, RealStage, Stage
+from devstack.chaos.nursery import Nursery
 from devstack.livekit_server import LiveKitServer
 from devstack.relay import WebhookRelay
 from fakes.clock import FakeClock
@@ -45,6 +46,7 @@ async def real_stage(
     relay: WebhookRelay,
     real_client: LiveKitClient,
     living_workers: object,  # noqa: ARG001 - it serves the stage's agents
+    worker_nursery: Nursery,
     tmp_path: Path,
 ) -> AsyncIterator[RealStage]:
     stage = RealStage(
@@ -54,6 +56,7 @@ async def real_stage(
         relay=relay,
         api=livekit_api,
         folder=tmp_path,
+        nursery=worker_nursery,
     )
     yield stage
     await stage.close()
