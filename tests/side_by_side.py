@@ -112,8 +112,11 @@ class Scheduler:
 
     def remove_node(self, node: WorkerController) -> str | None:
         """Take back what it has not begun, and give the test in which it died."""
-        crashed, *left = self._given.pop(node) or [None]
-        self._real.extendleft([test] for test in reversed(left) if test)
+        given = self._given.pop(node)
+        if not given:
+            return None
+        crashed, *left = given
+        self._real.extendleft([test] for test in reversed(left))
         for other in self.nodes:
             self._give(other)
         return crashed
