@@ -12,8 +12,9 @@ import pytest
 from xdist.workermanage import WorkerController
 
 PROCESSES = 3
-#: On the real stack; the dearest first, so that what is left for the end is short.
-REAL = ("tests/e2e/", "tests/browser/", "tests/chaos/", "tests/contract/")
+#: On the real stack; and the others. The dearest first, so that what is left for the end is short.
+REAL = ("tests/e2e/", "tests/browser/", "tests/contract/", "tests/chaos/")
+OTHERS = ("tests/simulation/", "tests/integration/", "tests/web/", "")
 #: Collecting these takes many seconds of a processor: only the process that computes does it.
 DEAR_TO_COLLECT = ("test_openapi.py",)
 _COMPUTES = "computes"
@@ -47,6 +48,10 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config) -> "Scheduler":
     return Scheduler(len(config.option.tx))
+
+
+def _place(test: str) -> int:
+    return next(place for place, folder in enumerate(OTHERS) if test.startswith(folder))
 
 
 class Scheduler:
@@ -126,16 +131,12 @@ class Scheduler:
         for node, tests in self._collected.items():
             if unknown := tests.keys() - every.keys():
                 raise pytest.UsageError(f"only {node.gateway.id} has collected {sorted(unknown)}")
+        self._real.extend([test] for folder in REAL for test in every if test.startswith(folder))
         files: dict[str, list[str]] = {}
-        real: dict[str, list[str]] = {folder: [] for folder in REAL}
         for test in every:
-            folder = next((folder for folder in REAL if test.startswith(folder)), None)
-            if folder:
-                real[folder].append(test)
-            else:
+            if not test.startswith(REAL):
                 files.setdefault(test.partition("::")[0], []).append(test)
-        self._real.extend([test] for tests in real.values() for test in tests)
-        self._others.extend(files.values())
+        self._others.extend(sorted(files.values(), key=lambda tests: _place(tests[0])))
 
     def _give(self, node: WorkerController) -> None:
         while not node.shutting_down and len(self._given[node]) < _AHEAD:
