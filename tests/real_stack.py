@@ -4,6 +4,7 @@ Started when a test first asks for it. A test starts its own services and people
 """
 
 import asyncio
+import time
 import uuid
 from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
@@ -21,10 +22,14 @@ from devstack.ports import LOOPBACK, free_port
 from devstack.processes import Child
 from devstack.relay import WebhookRelay
 from devstack.service import Service
-from devstack.truth import RoomTruth
+from devstack.truth import RoomTruth, eventually
 from devstack.workers import Worker, WorkerKind
 
 _CHILDREN = pytest.StashKey[list[Child]]()
+#: The names that the workers of the whole run answer to.
+_SERVED = {"reusable-agent": WorkerKind.REUSABLE, "plain-agent": WorkerKind.PLAIN}
+#: An agent is in long before that, if it comes at all.
+_JOINS_WITHIN_S = 3.0
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -89,11 +94,11 @@ def example_workers(
         kind: Worker(
             livekit_server,
             stack_folder,
-            agent_name=f"{kind.name.lower()}-agent",
+            agent_name=agent_name,
             kind=kind,
             spawn=worker_nursery.spawn,
         )
-        for kind in (WorkerKind.REUSABLE, WorkerKind.PLAIN)
+        for agent_name, kind in _SERVED.items()
     }
     for worker in workers.values():
         children.append(worker.child)
@@ -165,6 +170,25 @@ async def livekit_api(livekit_server: LiveKitServer) -> AsyncIterator[api.LiveKi
         yield client
 
 
+async def _delete(client: api.LiveKitAPI, room: str) -> None:
+    """Delete a room, but not under an agent that is connecting, which may cost its worker the life later."""
+    truth = RoomTruth(client, room)
+
+    async def nobody_is_connecting() -> bool:
+        if await truth.room() is None or await truth.agents():
+            return True
+        try:
+            dispatches = await client.agent_dispatch.list_dispatch(room)
+        except api.TwirpError:
+            # It has closed meanwhile.
+            return True
+        made_at = [one.state.created_at / 1e9 for one in dispatches if one.agent_name in _SERVED]
+        return time.time() - max(made_at, default=0) > _JOINS_WITHIN_S
+
+    await eventually(nobody_is_connecting, f"no agent is on its way into {room}")
+    await truth.delete()
+
+
 @pytest.fixture
 async def relay(livekit_api: api.LiveKitAPI, relay_port: int) -> AsyncIterator[WebhookRelay]:
     """LiveKit's webhooks go to each address in its `targets`.
@@ -175,7 +199,7 @@ async def relay(livekit_api: api.LiveKitAPI, relay_port: int) -> AsyncIterator[W
     await relay.start()
     yield relay
     for room in (await livekit_api.room.list_rooms(api.ListRoomsRequest())).rooms:
-        await livekit_api.room.delete_room(api.DeleteRoomRequest(room=room.name))
+        await _delete(livekit_api, room.name)
     await relay.stop()
 
 
@@ -244,7 +268,7 @@ async def room_name(livekit_api: api.LiveKitAPI) -> AsyncIterator[str]:
         api.CreateRoomRequest(name=name, departure_timeout=60, empty_timeout=60)
     )
     yield name
-    await RoomTruth(livekit_api, name).delete()
+    await _delete(livekit_api, name)
 
 
 @pytest.fixture
@@ -267,7 +291,7 @@ async def truth(livekit_api: api.LiveKitAPI) -> AsyncIterator[RoomTruth]:
     """
     truth = RoomTruth(livekit_api, f"room-{uuid.uuid4().hex[:12]}")
     yield truth
-    await truth.delete()
+    await _delete(livekit_api, truth.name)
 
 
 @pytest.fixture
