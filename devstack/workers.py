@@ -6,7 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from devstack.livekit_server import LiveKitServer
-from devstack.processes import Child
+from devstack.processes import Child, Spawn, popen
 
 _REGISTER_TIMEOUT_S = 60.0
 _REGISTERED = "registered worker"
@@ -31,6 +31,7 @@ class Worker:
         agent_name: str,
         kind: WorkerKind = WorkerKind.REUSABLE,
         drain_timeout_s: int = 3600,
+        spawn: Spawn = popen,
     ) -> None:
         self.agent_name = agent_name
         self.kind = kind
@@ -47,6 +48,7 @@ class Worker:
             [sys.executable, "-m", kind.value, "start"],
             log_file=folder / f"worker-{agent_name}.log",
             env=env,
+            spawn=spawn,
         )
 
     def start(self, *, wait: bool = True) -> None:

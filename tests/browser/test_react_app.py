@@ -12,6 +12,7 @@ from devstack.fresh_app import build_for_development
 from devstack.npm import Npm
 from devstack.ports import free_port
 from devstack.truth import RoomTruth, eventually
+from made_once import made_once
 
 pytestmark = [pytest.mark.real, pytest.mark.browser]
 
@@ -20,9 +21,7 @@ _READY_MS = 20_000
 
 @pytest.fixture(scope="session")
 def built_app(react_app: Npm, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("react-dist")
-    build_for_development(react_app, folder)
-    return folder
+    return made_once(tmp_path_factory, "react-dist", lambda folder: build_for_development(react_app, folder))
 
 
 @pytest.fixture

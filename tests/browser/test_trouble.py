@@ -12,6 +12,7 @@ from playwright.async_api import Browser, Locator, Page, Route, expect
 from browser.demo_page import TEXT, VOICE, Demo
 from browser.network import cut
 from devstack.callers import Caller
+from devstack.chaos.fork_server import ForkServer
 from devstack.livekit_server import LiveKitServer
 from devstack.processes import Child
 from devstack.service import Service
@@ -198,7 +199,7 @@ async def is_missed(truth: RoomTruth) -> None:
 
 
 async def test_a_livekit_that_is_down_at_joining(
-    demo: Demo, truth: RoomTruth, livekit_server: LiveKitServer, workers: dict[WorkerKind, Worker]
+    demo: Demo, truth: RoomTruth, livekit_server: LiveKitServer, living_workers: dict[WorkerKind, Worker]
 ) -> None:
     await asyncio.to_thread(livekit_server.kill)
     await demo.press(TEXT)
@@ -208,7 +209,7 @@ async def test_a_livekit_that_is_down_at_joining(
 
     await asyncio.to_thread(livekit_server.start)
     assert await truth.has_none()
-    for worker in workers.values():
+    for worker in living_workers.values():
         await asyncio.to_thread(worker.revive)
     await demo.press(_RETRY)
     await demo.wait_until_ready(timeout_s=60)
@@ -231,7 +232,7 @@ async def test_a_livekit_that_only_the_page_cannot_reach(
 
 
 async def test_a_livekit_that_goes_down(
-    demo: Demo, truth: RoomTruth, livekit_server: LiveKitServer, workers: dict[WorkerKind, Worker]
+    demo: Demo, truth: RoomTruth, livekit_server: LiveKitServer, living_workers: dict[WorkerKind, Worker]
 ) -> None:
     await demo.join(TEXT)
     assert await demo.ask("before") == "turn 1: before"
@@ -241,7 +242,7 @@ async def test_a_livekit_that_goes_down(
     await expect(demo.notice).to_have_text(_LIVEKIT_GONE)
 
     await asyncio.to_thread(livekit_server.start)
-    for worker in workers.values():
+    for worker in living_workers.values():
         await asyncio.to_thread(worker.revive)
     await demo.press(_RETRY)
     await demo.wait_until_ready(timeout_s=60)
@@ -270,10 +271,10 @@ async def test_no_worker(
 
 @pytest.fixture
 async def late_worker(
-    livekit_server: LiveKitServer, tmp_path: Path, children: list[Child]
+    livekit_server: LiveKitServer, worker_fork_server: ForkServer, tmp_path: Path, children: list[Child]
 ) -> AsyncIterator[Worker]:
     """One that is not there yet."""
-    worker = Worker(livekit_server, tmp_path, agent_name="late-agent")
+    worker = Worker(livekit_server, tmp_path, agent_name="late-agent", spawn=worker_fork_server.spawn)
     children.append(worker.child)
     yield worker
     await asyncio.to_thread(worker.stop)

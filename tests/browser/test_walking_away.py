@@ -10,24 +10,23 @@ from playwright.async_api import Page
 
 from browser.demo_page import TEXT, Demo
 from devstack.callers import Caller
-from devstack.livekit_server import LiveKitServer
 from devstack.service import Service
 from devstack.truth import RoomTruth, eventually
+from sizes import SIZES
 
 pytestmark = [pytest.mark.real, pytest.mark.browser]
 
-_MOMENTS = 20
 #: From the press of the button; the agent is there after about half of this.
 _LATEST_MS = 1_000
 _TTL_S = 2
 
 
 @pytest.mark.parametrize("settings", [{"AGENT_TTL_SECONDS": str(_TTL_S), "CLEANUP_INTERVAL_MS": "1000"}])
-async def test_twenty_moments(
-    page: Page, service: Service, caller: Caller, livekit_server: LiveKitServer
+async def test_moments_between_the_press_and_the_answer(
+    page: Page, service: Service, caller: Caller, livekit_api: api.LiveKitAPI
 ) -> None:
     chance = random.Random(6)  # noqa: S311 - reproducible, not secret
-    rooms = {f"walk-away-{number}": chance.uniform(0, _LATEST_MS) for number in range(_MOMENTS)}
+    rooms = {f"walk-away-{number}": chance.uniform(0, _LATEST_MS) for number in range(SIZES.moments)}
 
     async def walk_away(rooms: Iterable[tuple[str, float]]) -> None:
         for room, moment_ms in rooms:
@@ -42,15 +41,12 @@ async def test_twenty_moments(
     walks = list(rooms.items())
     await asyncio.gather(walk_away(walks[::2]), walk_away(walks[1::2]))
 
-    async with api.LiveKitAPI(
-        livekit_server.http_url, livekit_server.api_key, livekit_server.api_secret
-    ) as client:
-        for room in rooms:
-            truth = RoomTruth(client, room)
-            # LiveKit misses one who went without a word only after some 20 s.
-            await eventually(truth.has_none, f"no agent and no dispatch in {room}", timeout_s=60)
-            await truth.delete()
+    for room in rooms:
+        truth = RoomTruth(livekit_api, room)
+        # LiveKit misses one who went without a word only after some 20 s.
+        await eventually(truth.has_none, f"no agent and no dispatch in {room}", timeout_s=60)
+        await truth.delete()
     ended = await caller.agents(state="ended", limit="500")
     # Else the moments were all too early, and the test has shown nothing.
-    assert len({agent["roomName"] for agent in ended} & rooms.keys()) > _MOMENTS / 2
+    assert len({agent["roomName"] for agent in ended} & rooms.keys()) > SIZES.moments / 2
     assert await caller.agents() == []

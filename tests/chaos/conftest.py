@@ -1,88 +1,59 @@
-"""A LiveKit and a worker for the run, and services behind bad weather for a test."""
+"""A service behind bad weather, on the real stack."""
 
 import asyncio
-import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from livekit import api
 
-from devstack.livekit_build import find_or_build
+from devstack.chaos.fork_server import ForkServer
 from devstack.livekit_server import LiveKitServer
-from devstack.ports import LOOPBACK, free_port
+from devstack.processes import Child
 from devstack.relay import WebhookRelay
 from devstack.service import Service
-from devstack.truth import RoomTruth
 from devstack.weather import Weather
 from devstack.workers import Worker
 
-AGENT = "weathered-agent"
-
-
-@pytest.fixture(scope="session")
-def chaos_relay_port() -> int:
-    return free_port()
-
-
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory, chaos_relay_port: int) -> Iterator[LiveKitServer]:
-    server = LiveKitServer(
-        find_or_build(),
-        tmp_path_factory.mktemp("chaos-livekit"),
-        webhook_urls=[f"http://{LOOPBACK}:{chaos_relay_port}/webhook"],
-    )
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture(scope="session")
-def session_worker(server: LiveKitServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
-    worker = Worker(server, tmp_path_factory.mktemp("chaos-worker"), agent_name=AGENT)
-    worker.start()
-    yield worker
-    worker.stop()
-
 
 @pytest.fixture
-async def worker(session_worker: Worker) -> Worker:
-    """It dies when a job is ended while its agent connects (see devstack/chaos/worker_watchdog.py)."""
-    if not session_worker.child.running:
-        await asyncio.to_thread(session_worker.start)
-    return session_worker
-
-
-@pytest.fixture
-async def weather(server: LiveKitServer) -> AsyncIterator[Weather]:
-    async with Weather(server.http_url) as weather:
+async def weather(livekit_server: LiveKitServer) -> AsyncIterator[Weather]:
+    async with Weather(livekit_server.http_url) as weather:
         yield weather
+
+
+async def _keep_running(worker: Worker) -> None:
+    """See devstack/chaos/keeper.py."""
+    while True:
+        await asyncio.sleep(0.25)
+        await asyncio.to_thread(worker.revive)
 
 
 @pytest.fixture
 async def service(
-    server: LiveKitServer, weather: Weather, chaos_relay_port: int, tmp_path: Path
+    livekit_server: LiveKitServer,
+    fork_server: ForkServer,
+    reusable_worker: Worker,
+    weather: Weather,
+    relay: WebhookRelay,
+    tmp_path: Path,
+    children: list[Child],
 ) -> AsyncIterator[Service]:
-    """A service that knows LiveKit by way of the weather only."""
-    relay = WebhookRelay(chaos_relay_port)
-    await relay.start()
+    """A service that knows LiveKit by way of the weather only, and a worker that is kept running."""
+    keeper = asyncio.create_task(_keep_running(reusable_worker))
     env = {"LIVEKIT_URL": weather.url, "AGENT_TTL_SECONDS": "20", "CLEANUP_INTERVAL_MS": "2000"}
-    service = Service(server, tmp_path / "service", agent_name=AGENT, env=env)
+    service = Service(
+        livekit_server,
+        tmp_path / "service",
+        agent_name=reusable_worker.agent_name,
+        env=env,
+        spawn=fork_server.spawn,
+    )
+    children.append(service.child)
     relay.targets.append(service.webhook_url)
     await asyncio.to_thread(service.start)
     yield service
     weather.clear_up()
     await asyncio.to_thread(service.stop)
-    await relay.stop()
-
-
-@pytest.fixture
-async def livekit_api(server: LiveKitServer) -> AsyncIterator[api.LiveKitAPI]:
-    async with api.LiveKitAPI(server.http_url, server.api_key, server.api_secret) as client:
-        yield client
-
-
-@pytest.fixture
-def truth(livekit_api: api.LiveKitAPI) -> RoomTruth:
-    """A room that does not exist yet; it ends with the server, since its agent may still be connecting."""
-    return RoomTruth(livekit_api, f"room-{uuid.uuid4().hex[:12]}")
+    keeper.cancel()
+    await asyncio.gather(keeper, return_exceptions=True)
+    children.remove(service.child)

@@ -11,8 +11,9 @@ from devstack.callers import Answer, Caller
 from devstack.service import Service
 from devstack.truth import RoomTruth, eventually
 from devstack.weather import FINE, Forecast, Weather
+from sizes import SIZES
 
-pytestmark = [pytest.mark.real, pytest.mark.usefixtures("worker")]
+pytestmark = pytest.mark.real
 
 #: Promised to a caller, whatever LiveKit does.
 ANSWER_WITHIN_S = 10.0
@@ -93,7 +94,7 @@ async def test_livekit_flaps(service: Service, weather: Weather, livekit_api: ap
         return rng.choice(skies) if rng.random() < 0.4 else FINE
 
     async def call_on(caller: Caller, room: RoomTruth) -> list[tuple[Answer, float]]:
-        return [await timed(caller, room.name) for _ in range(6)]
+        return [await timed(caller, room.name) for _ in range(SIZES.calls_while_flapping)]
 
     async with Caller(service.base_url) as caller:
         weather.forecast = forecast

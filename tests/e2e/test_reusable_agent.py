@@ -12,6 +12,7 @@ from livekit import rtc
 from livekit.agents import Agent, AgentSession, room_io
 from reusable_agent import DISPATCH_ATTRIBUTE, HEALTH_METHOD, LEAVING_ATTRIBUTE, UnsuitableOptionsError
 
+from devstack.chaos.fork_server import ForkServer
 from devstack.fixture_types import Dispatch, JoinRoom, StartWorker
 from devstack.livekit_server import LiveKitServer
 from devstack.people import Person
@@ -26,10 +27,16 @@ _SPEAKERS_BOUND_S = 15.0
 
 @pytest.fixture(scope="module")
 def obedient_worker(
-    livekit_server: LiveKitServer, stack_folder: Path, children: list[Child]
+    livekit_server: LiveKitServer, worker_fork_server: ForkServer, stack_folder: Path, children: list[Child]
 ) -> Iterator[Worker]:
     """Answers to `obedient-agent`, and ends its session when told to."""
-    worker = Worker(livekit_server, stack_folder, agent_name="obedient-agent", kind=WorkerKind.OBEDIENT)
+    worker = Worker(
+        livekit_server,
+        stack_folder,
+        agent_name="obedient-agent",
+        kind=WorkerKind.OBEDIENT,
+        spawn=worker_fork_server.spawn,
+    )
     children.append(worker.child)
     worker.start()
     yield worker

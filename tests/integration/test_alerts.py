@@ -13,10 +13,7 @@ from fakes.faults import REFUSED, UNAVAILABLE, FailBefore
 from fakes.log import log_of_the_process
 from fakes.server import FakeServer
 from integration.conftest import StartApp
-from integration.harness import AGENT, OTHER_AGENT, App, World
-
-#: Where the database is not what it is about.
-on_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+from integration.harness import AGENT, ON_BOTH, OTHER_AGENT, App, World
 
 
 async def raised(app: App) -> list[str]:
@@ -42,7 +39,6 @@ def once(name: str) -> list[tuple[str, str, int]]:
     return [("Alert raised", name, logging.ERROR), ("Alert resolved", name, logging.WARNING)]
 
 
-@on_sqlite
 async def test_an_ordinary_visit_raises_no_alert(
     app: App, server: FakeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -59,7 +55,6 @@ async def test_an_ordinary_visit_raises_no_alert(
     assert logged(caplog) == []
 
 
-@on_sqlite
 async def test_no_webhooks(
     app: App, world: World, server: FakeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -84,6 +79,7 @@ async def test_no_webhooks(
     assert "  urls:\n    - https://your-service/api/livekit/webhook\n" in vars(record)["advice"]
 
 
+@ON_BOTH
 async def test_webhooks_that_another_replica_takes_raise_no_alert(
     start_app: StartApp, world: World, server: FakeServer
 ) -> None:
@@ -99,7 +95,6 @@ async def test_webhooks_that_another_replica_takes_raise_no_alert(
     assert await raised(other) == []
 
 
-@on_sqlite
 async def test_no_worker(app: App, server: FakeServer, caplog: pytest.LogCaptureFixture) -> None:
     await app.dispatch(agentName=OTHER_AGENT)
     server.join("room")
@@ -120,7 +115,6 @@ async def test_no_worker(app: App, server: FakeServer, caplog: pytest.LogCapture
     assert logged(caplog) == once("no_worker")
 
 
-@on_sqlite
 async def test_the_monitor_checks_at_once_when_no_worker_takes_jobs(app: App, server: FakeServer) -> None:
     """Its own check comes every 5 s of real time, which no test waits for."""
     await app.dispatch()
@@ -138,7 +132,6 @@ async def until_raised(app: App, name: str) -> None:
             await asyncio.sleep(0.01)
 
 
-@on_sqlite
 async def test_creation_failing(app: App, world: World, caplog: pytest.LogCaptureFixture) -> None:
     world.livekit.faults.always("create_dispatch", FailBefore(REFUSED))
     for number in range(3):
@@ -174,7 +167,6 @@ async def test_cleanup_stuck(
     assert logged(caplog) == once("cleanup_stuck")
 
 
-@on_sqlite
 async def test_cleanup_failures(
     start_app: StartApp, world: World, server: FakeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -206,7 +198,6 @@ async def test_cleanup_failures(
     assert logged(caplog) == once("cleanup_failures")
 
 
-@on_sqlite
 async def test_too_many_agents(
     start_app: StartApp, server: FakeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -232,7 +223,6 @@ async def test_too_many_agents(
     assert logged(caplog) == once("too_many_agents")
 
 
-@on_sqlite
 async def test_log_drops(start_app: StartApp, world: World, caplog: pytest.LogCaptureFixture) -> None:
     with log_of_the_process(world.clock, "INFO", rate_limit=100) as log:
         app = await start_app(log_counts=log.handler.counts)
@@ -261,7 +251,6 @@ async def test_database_failing(app: App, world: World, caplog: pytest.LogCaptur
     assert logged(caplog) == once("database_failing")
 
 
-@on_sqlite
 async def test_a_database_that_can_only_be_read(app: App, world: World, server: FakeServer) -> None:
     world.database_faults.read_only = True
     server.join("room")
@@ -295,7 +284,6 @@ async def channel() -> AsyncIterator[tuple[str, list[dict[str, Any]]]]:
     await runner.cleanup()
 
 
-@on_sqlite
 @pytest.mark.parametrize("redacted", [False, True])
 async def test_alerts_are_posted(
     start_app: StartApp,
@@ -330,7 +318,6 @@ async def test_alerts_are_posted(
         assert len(post["rooms"]) == 1
 
 
-@on_sqlite
 async def test_an_unreachable_receiver_does_not_disturb_the_service(
     start_app: StartApp, server: FakeServer
 ) -> None:

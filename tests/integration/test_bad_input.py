@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from integration.harness import AGENTS, API_KEY, DISPATCH, STATUS, TOKEN, App, World, member_token
+from integration.harness import AGENTS, API_KEY, DISPATCH, ON_BOTH, STATUS, TOKEN, App, World, member_token
 
 LONG = "x" * 10_000
 
@@ -187,6 +187,7 @@ async def test_a_wrong_query_of_the_list_is_422(app: App, params: dict[str, str]
     assert next(iter(params)) in answer.body["message"]
 
 
+@ON_BOTH
 @pytest.mark.parametrize("dispatch_id", ["AD_none", "%00", "%ff", "x" * 4_000, "..%2f..", "'; drop table"])
 async def test_an_unknown_dispatch_is_404(app: App, dispatch_id: str) -> None:
     answer = await app.call("GET", f"{AGENTS}/{dispatch_id}")

@@ -13,8 +13,6 @@ from integration.conftest import StartApp
 from integration.dashboard_page import Page
 from integration.harness import API_KEY, App, World, member_token
 
-pytestmark = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
-
 _OTHER_KEY = "another-api-key-of-ours"
 
 

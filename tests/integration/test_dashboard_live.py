@@ -18,10 +18,7 @@ from fakes.faults import REFUSED, FailBefore
 from fakes.server import FakeServer
 from integration.conftest import StartApp
 from integration.dashboard_page import Page
-from integration.harness import BOUND_S, App, World
-
-sqlite_only = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
-
+from integration.harness import BOUND_S, ON_BOTH, ON_POSTGRES, App, World
 
 _LAST_CHUNK = b"0\r\n\r\n"
 
@@ -39,6 +36,7 @@ async def page(app: App) -> AsyncIterator[Page]:
         yield page
 
 
+@ON_BOTH
 @pytest.mark.usefixtures("worker")
 async def test_the_stream_follows_the_states_of_an_agent(app: App, page: Page, server: FakeServer) -> None:
     async with page.stream() as stream:
@@ -63,6 +61,7 @@ async def test_the_stream_follows_the_states_of_an_agent(app: App, page: Page, s
         assert (ended["id"], ended["endReason"]) == (starting["id"], "expired")
 
 
+@ON_BOTH
 @pytest.mark.usefixtures("worker")
 async def test_the_snapshot_has_live_and_recently_ended_agents(app: App, page: Page) -> None:
     await app.dispatch("living")
@@ -75,7 +74,7 @@ async def test_the_snapshot_has_live_and_recently_ended_agents(app: App, page: P
         assert states in ({"living": "idle", "ended": "ending"}, {"living": "idle", "ended": "ended"})
 
 
-@pytest.mark.parametrize("database", ["postgres"], indirect=True)
+@ON_POSTGRES
 @pytest.mark.usefixtures("worker")
 async def test_the_stream_has_changes_of_another_replica(
     page: Page, start_app: StartApp, server: FakeServer
@@ -90,7 +89,6 @@ async def test_the_stream_has_changes_of_another_replica(
         await stream.until_state("room", "active")
 
 
-@sqlite_only
 @pytest.mark.usefixtures("worker")
 async def test_many_changes_at_once_are_one_message(app: App, page: Page) -> None:
     async with page.stream() as stream:
@@ -108,7 +106,6 @@ async def test_many_changes_at_once_are_one_message(app: App, page: Page) -> Non
         assert len(received) <= 4
 
 
-@sqlite_only
 @pytest.mark.usefixtures("worker")
 async def test_beats_are_sent_without_changes(app: App, page: Page) -> None:
     await app.dispatch()
@@ -120,7 +117,6 @@ async def test_beats_are_sent_without_changes(app: App, page: Page) -> None:
         assert second["minute"]["at"] == first["minute"]["at"]
 
 
-@sqlite_only
 async def test_a_beat_reports_a_database_outage(page: Page, world: World) -> None:
     async with page.stream() as stream:
         assert (await stream.next("beat"))["problem"] is None
@@ -130,7 +126,6 @@ async def test_a_beat_reports_a_database_outage(page: Page, world: World) -> Non
         await stream.beat(lambda beat: not beat["problem"])
 
 
-@sqlite_only
 @pytest.mark.usefixtures("worker")
 async def test_a_beat_reports_a_livekit_outage(app: App, page: Page, world: World) -> None:
     world.livekit.faults.always("list_rooms", FailBefore(REFUSED))
@@ -139,7 +134,6 @@ async def test_a_beat_reports_a_livekit_outage(app: App, page: Page, world: Worl
         assert "LiveKit" in (await stream.next("beat"))["problem"]
 
 
-@sqlite_only
 async def test_a_beat_has_the_current_alerts(start_app: StartApp, monkeypatch: pytest.MonkeyPatch) -> None:
     alert = Alert(name="no_worker", summary="No worker takes jobs.", advice="Start one.", since_at=5_000_000)
     monkeypatch.setattr(Alerts, "current", lambda _: (alert,))
@@ -155,7 +149,6 @@ async def test_a_beat_has_the_current_alerts(start_app: StartApp, monkeypatch: p
     }
 
 
-@sqlite_only
 @pytest.mark.usefixtures("worker")
 async def test_the_beat_counts_the_current_minute(app: App, page: Page) -> None:
     async with page.stream() as stream:
@@ -170,7 +163,6 @@ async def test_the_beat_counts_the_current_minute(app: App, page: Page) -> None:
         assert (await stream.next("snapshot"))["minutes"][-1]["created"] == 2
 
 
-@sqlite_only
 async def test_the_number_of_open_pages_is_limited(app: App, page: Page) -> None:
     async with AsyncExitStack() as open_pages:
         for _ in range(MAX_PAGES):
@@ -184,7 +176,6 @@ async def test_the_number_of_open_pages_is_limited(app: App, page: Page) -> None
         await stream.next("snapshot")
 
 
-@sqlite_only
 async def test_a_page_that_reads_nothing_is_disconnected(
     app: App, page: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,7 +203,6 @@ async def test_a_page_that_reads_nothing_is_disconnected(
         assert not (await _read_all(silent)).endswith(_LAST_CHUNK)
 
 
-@sqlite_only
 async def test_an_open_page_does_not_delay_a_stop(app: App, page: Page) -> None:
     async with page.stream() as stream:
         await stream.next("snapshot")
@@ -221,7 +211,6 @@ async def test_an_open_page_does_not_delay_a_stop(app: App, page: Page) -> None:
         await stopping
 
 
-@sqlite_only
 async def test_without_an_open_page_the_feed_stops(app: App, page: Page) -> None:
     async with page.stream() as stream:
         await stream.next("snapshot")
@@ -249,7 +238,6 @@ async def test_the_timeline_has_events_descriptions_and_times(
     assert (line["succeeds"], line["endReason"]) == (None, None)
 
 
-@sqlite_only
 async def test_the_timeline_links_to_the_previous_dispatch(app: App, page: Page, server: FakeServer) -> None:
     worker = server.start_worker("agent")
     server.join("room")
@@ -269,7 +257,6 @@ async def test_the_timeline_links_to_the_previous_dispatch(app: App, page: Page,
     assert before["endReason"] == "the agent died"
 
 
-@sqlite_only
 async def test_an_unknown_dispatch_is_404(page: Page) -> None:
     assert (await page.call("GET", "/agents/AD_nothing")).status == 404
 
@@ -293,7 +280,6 @@ async def test_ending_an_agent_does_the_same_as_a_delete(
     assert (await page.end("room")).body == {"message": "The agent had already ended"}
 
 
-@sqlite_only
 @pytest.mark.usefixtures("worker")
 async def test_an_end_that_livekit_rejects_is_an_error(app: App, page: Page, world: World) -> None:
     await app.dispatch()

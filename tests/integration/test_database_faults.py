@@ -15,11 +15,8 @@ from fakes.databases import Database, PostgresDatabase, PostgresServer, SqliteDa
 from fakes.server import FakeServer
 from fakes.webhooks import SignedWebhook
 from integration.conftest import StartApp
-from integration.harness import App, World
+from integration.harness import ON_POSTGRES, App, World
 from integration.process import Ended, run, running
-
-ON_SQLITE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
-ON_POSTGRES = pytest.mark.parametrize("database", ["postgres"], indirect=True)
 
 
 def joined(world: World, name: str) -> SignedWebhook:
@@ -31,7 +28,6 @@ def joined(world: World, name: str) -> SignedWebhook:
 # At run time
 
 
-@ON_SQLITE
 async def test_a_full_disk_is_503_until_there_is_space(app: App, world: World) -> None:
     world.database_faults.full = True
     stored = 0
@@ -53,7 +49,6 @@ async def test_a_full_disk_is_503_until_there_is_space(app: App, world: World) -
     assert len(world.rows("participants")) == stored + 1
 
 
-@ON_SQLITE
 async def test_a_read_only_file_is_503_until_it_is_writable(app: App, world: World) -> None:
     world.database_faults.read_only = True
     webhook = joined(world, "alice")
@@ -103,7 +98,6 @@ async def test_callers_do_not_notice_a_restart_of_postgres(
     assert len(world.rows("participants")) == 3
 
 
-@ON_SQLITE
 async def test_a_full_disk_does_not_end_the_process(world: World, tmp_path: Path) -> None:
     """The kernel limits the size of its files, and then lifts the limit."""
     file = tmp_path / "limited.db"
@@ -164,7 +158,6 @@ def cut_short(file: Path) -> None:
         opened.truncate(file.stat().st_size // 2)
 
 
-@ON_SQLITE
 @pytest.mark.parametrize("damage", [no_database, a_hole_in_the_middle, cut_short])
 async def test_a_damaged_file_is_rejected_with_its_path_and_the_fix(
     full_file: Path, damage: Callable[[Path], None]

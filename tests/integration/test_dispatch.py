@@ -8,7 +8,7 @@ import pytest
 from fakes.rooms import FakeWorker
 from fakes.server import FakeServer
 from integration.conftest import StartApp
-from integration.harness import AGENT, CLOCKS_APART, OTHER_AGENT, App, World, member_token
+from integration.harness import AGENT, CLOCKS_APART, ON_BOTH, OTHER_AGENT, App, World, member_token
 
 
 async def dispatched(app: App, room: str = "room", *, for_s: float = 6) -> str:
@@ -20,6 +20,7 @@ async def dispatched(app: App, room: str = "room", *, for_s: float = 6) -> str:
     return str(answer.body["dispatchId"])
 
 
+@ON_BOTH
 async def test_a_first_call_dispatches_an_agent(app: App, world: World, server: FakeServer) -> None:
     server.start_worker(AGENT)
 
@@ -73,6 +74,7 @@ async def test_a_member_of_the_room_may_ask(app: App, world: World) -> None:
     assert len(world.dispatches("room")) == 1
 
 
+@ON_BOTH
 @pytest.mark.usefixtures("worker")
 async def test_each_agent_name_has_a_dispatch_of_its_own(app: App, world: World, server: FakeServer) -> None:
     server.start_worker(OTHER_AGENT)
@@ -112,6 +114,7 @@ async def test_an_agent_that_comes_while_livekit_is_asked_is_kept(
     assert len(world.agents("room")) == 1
 
 
+@ON_BOTH
 @pytest.mark.usefixtures("worker")
 async def test_an_agent_that_answers_is_reused_and_its_ttl_reset(app: App, world: World) -> None:
     dispatch_id = await dispatched(app)
@@ -343,6 +346,7 @@ async def test_a_room_that_is_gone_is_created_again(app: App, world: World, serv
     assert server.rooms["room"].departure_timeout_s == 360
 
 
+@ON_BOTH
 async def test_a_dispatch_without_an_agent_is_replaced(app: App, world: World, server: FakeServer) -> None:
     first = await app.dispatch()
     await app.advance(16)
@@ -421,6 +425,7 @@ async def test_of_several_agents_the_responsive_one_is_kept_even_if_untracked(
     assert ended.body["agent"]["endReason"] == "duplicate"
 
 
+@ON_BOTH
 @CLOCKS_APART
 @pytest.mark.usefixtures("worker")
 async def test_an_agent_that_another_tool_dispatched_is_reused(

@@ -15,8 +15,8 @@ from fakes.server import FakeServer
 from fakes.webhooks import SignedWebhook, render, sign
 from integration.conftest import StartApp
 from integration.harness import KEYPAIR as OLD
+from integration.harness import ON_POSTGRES, STATUS, TOKEN, App, World, member_token, signing_with
 from integration.harness import SECOND_KEYPAIR as NEW
-from integration.harness import STATUS, TOKEN, App, World, member_token, signing_with
 
 #: The settings at each step, and who signs what is in use while a replica changes over to them.
 _STEPS: dict[str, tuple[dict[str, Any], tuple[Keypair, ...]]] = {
@@ -45,7 +45,7 @@ async def accepts(app: App, world: World, server: FakeServer, signer: Keypair) -
     return taken.status == 200
 
 
-@pytest.mark.parametrize("database", ["postgres"], indirect=True)
+@ON_POSTGRES
 @pytest.mark.usefixtures("worker")
 async def test_no_caller_is_rejected_while_replicas_change_keys(
     start_app: StartApp, world: World, server: FakeServer
@@ -68,7 +68,7 @@ async def test_no_caller_is_rejected_while_replicas_change_keys(
     assert len(world.agents("room")) <= 1
 
 
-@pytest.mark.parametrize("database", ["postgres"], indirect=True)
+@ON_POSTGRES
 async def test_a_token_of_one_replica_is_accepted_by_the_other_at_every_step(
     start_app: StartApp,
 ) -> None:
@@ -86,7 +86,6 @@ async def test_a_token_of_one_replica_is_accepted_by_the_other_at_every_step(
             await replica.stop()
 
 
-@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 async def test_api_keys_are_changed_without_rejecting_a_caller(start_app: StartApp) -> None:
     old, new = "an-api-key-of-last-year", "an-api-key-of-this-year"
     for keys, good, bad in (((old,), {old}, {new}), ((old, new), {old, new}, set()), ((new,), {new}, {old})):

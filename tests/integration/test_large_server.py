@@ -3,8 +3,6 @@
 import asyncio
 from dataclasses import dataclass
 
-import pytest
-
 from app.control.drift import ROLLING_ROUNDS, YOUNG_US
 from fakes.clock import SECOND_US
 from fakes.server import FakeServer
@@ -33,7 +31,6 @@ class Traffic:
         self.now -= 1
 
 
-@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 async def test_a_round_over_ten_thousand_rooms_inspects_a_tenth_of_them(
     app: App, world: World, server: FakeServer
 ) -> None:

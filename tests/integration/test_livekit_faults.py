@@ -7,7 +7,9 @@ import pytest
 from app.errors import LiveKitUnavailable
 from fakes.faults import REFUSED, TIMEOUT, UNAVAILABLE, UNREACHABLE, FailAfter, FailBefore
 from fakes.livekit import FakeLiveKit
-from integration.harness import App, World
+from integration.harness import ON_BOTH, App, World
+
+pytestmark = ON_BOTH
 
 READS = ["find_room", "list_dispatches", "list_participants", "probe"]
 
@@ -159,7 +161,6 @@ async def test_a_replacement_that_fails_half_way_still_leaves_one_agent(
     assert world.agents("room") == answering
 
 
-@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 async def test_a_hanging_livekit_is_a_504_in_bounded_time(app: App, livekit: FakeLiveKit) -> None:
     stuck = livekit.faults.hang("find_room")
     waiting = asyncio.create_task(app.dispatch())

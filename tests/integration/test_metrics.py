@@ -25,6 +25,7 @@ from integration.harness import (
     AGENTS,
     API_KEY,
     KEYPAIR,
+    ON_BOTH,
     OTHER_AGENT,
     WEBHOOK,
     App,
@@ -39,10 +40,6 @@ TTL_S, HOUR_S = 300, 3_600
 OPEN = "probes_total{open}"
 #: In the hour below, and applied.
 WEBHOOKS_TAKEN = 30
-
-
-#: Where the database is not what it is about.
-on_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 
 
 async def samples(app: App) -> dict[str, float]:
@@ -160,6 +157,7 @@ async def the_rest_of_the_hour(app: App, world: World, server: FakeServer) -> No
         await app.service.alert_monitor.look()
 
 
+@ON_BOTH
 async def test_an_hour(start_app: StartApp, world: World, server: FakeServer) -> None:
     with log_of_the_process(world.clock, "DEBUG", rate_limit=20) as log:
         app = await start_app(log_counts=log.handler.counts)
@@ -282,7 +280,6 @@ def is_detail(key: str) -> bool:
     return "_bucket{" in key or "_seconds_created" in key
 
 
-@on_sqlite
 async def test_drift(app: App, world: World, server: FakeServer) -> None:
     """Lost webhooks, an agent that others dispatched, and an extra agent."""
     server.start_worker(AGENT)
@@ -306,7 +303,6 @@ async def test_drift(app: App, world: World, server: FakeServer) -> None:
     }
 
 
-@on_sqlite
 async def test_in_observe_suppressed_actions_are_counted(start_app: StartApp, server: FakeServer) -> None:
     app = await start_app(mode=Mode.OBSERVE)
     server.start_worker(AGENT)
@@ -319,7 +315,6 @@ async def test_in_observe_suppressed_actions_are_counted(start_app: StartApp, se
     assert found == {"dispatches_created_total": 2, "withheld_total{reuse}": 1}
 
 
-@on_sqlite
 async def test_the_lag_of_a_webhook(app: App, world: World, server: FakeServer) -> None:
     """From LiveKit's whole second on; a clock of LiveKit's that is ahead is no lag."""
     server.open_room("room")
@@ -334,7 +329,6 @@ async def test_the_lag_of_a_webhook(app: App, world: World, server: FakeServer) 
     assert lags == [(1, 3.5), (2, 3.5)]
 
 
-@on_sqlite
 async def test_calls_of_livekit(app: App, world: World) -> None:
     faults = [FailBefore(error) for error in (UNREACHABLE, TIMEOUT, UNAVAILABLE, REFUSED)]
     world.livekit.faults.script("find_room", *faults)
@@ -366,7 +360,6 @@ async def test_commits(app: App, world: World, server: FakeServer) -> None:
     assert after.get("writer_queue_depth", 0) == 0
 
 
-@on_sqlite
 async def test_requests_by_route_and_class_of_status(app: App) -> None:
     await app.call("GET", AGENTS)
     await app.call("GET", f"{AGENTS}/a-dispatch-that-nobody-knows")
@@ -384,6 +377,7 @@ async def test_requests_by_route_and_class_of_status(app: App) -> None:
     assert found["http_request_seconds_count{GET,/api/livekit/agents/{dispatch_id}}"] == 2
 
 
+@ON_BOTH
 async def test_agents_are_absent_while_the_database_cannot_be_read(app: App, world: World) -> None:
     await app.dispatch()
     assert named(await samples(app), "agents{") == {"agents{starting}": 1}
@@ -393,6 +387,7 @@ async def test_agents_are_absent_while_the_database_cannot_be_read(app: App, wor
     assert named(await samples(app), "agents{") == {}
 
 
+@ON_BOTH
 async def test_replicas_report_the_same_agents(start_app: StartApp, server: FakeServer) -> None:
     server.start_worker(AGENT)
     one = await start_app()
@@ -407,7 +402,6 @@ async def test_replicas_report_the_same_agents(start_app: StartApp, server: Fake
     assert created == [1, 1]
 
 
-@on_sqlite
 async def test_process_metrics_are_included(app: App) -> None:
     _, _, text = await app.scrape()
 
@@ -421,7 +415,6 @@ async def test_process_metrics_are_included(app: App) -> None:
 # The form
 
 
-@on_sqlite
 async def test_a_scraper_gets_the_format_that_it_asks_for(app: App) -> None:
     _, content_type, text = await app.scrape(accept=f"{OPENMETRICS},text/plain;q=0.5")
     assert content_type.startswith("application/openmetrics-text; version=1.0.0")
@@ -433,7 +426,6 @@ async def test_a_scraper_gets_the_format_that_it_asks_for(app: App) -> None:
     assert "# EOF" not in text
 
 
-@on_sqlite
 async def test_who_may_read(start_app: StartApp) -> None:
     app = await start_app(metrics_public=False)
     assert [(await app.scrape(auth=auth))[0] for auth in (None, "wrong", member_token("room"), API_KEY)] == [
@@ -446,7 +438,6 @@ async def test_who_may_read(start_app: StartApp) -> None:
     assert (await public.scrape())[0] == 200
 
 
-@on_sqlite
 async def test_the_documented_metrics_are_the_exported_ones(app: App, server: FakeServer) -> None:
     """With their types and labels."""
     server.start_worker(AGENT)
@@ -464,7 +455,6 @@ async def test_the_documented_metrics_are_the_exported_ones(app: App, server: Fa
     assert {name.removesuffix("_total"): kind for name, kind in rows} == found
 
 
-@on_sqlite
 async def test_every_label_of_every_sample_is_documented(app: App, world: World, server: FakeServer) -> None:
     server.start_worker(AGENT)
     await one_visit(app, server)
@@ -480,7 +470,6 @@ async def test_every_label_of_every_sample_is_documented(app: App, world: World,
                 assert set(sample.labels) - {"le"} == documented[family.name.removeprefix(PREFIX)], sample
 
 
-@on_sqlite
 async def test_no_name_of_a_room_or_person_is_exported(app: App, server: FakeServer) -> None:
     server.start_worker(AGENT)
     await app.dispatch("a-secret-room")
@@ -494,7 +483,6 @@ async def test_no_name_of_a_room_or_person_is_exported(app: App, server: FakeSer
     assert "AD_" not in text
 
 
-@on_sqlite
 async def test_promtool_accepts_the_text_format(app: App, world: World, server: FakeServer) -> None:
     """The plain format alone: promtool does not read OpenMetrics, which has its own test above."""
     promtool = shutil.which("promtool")

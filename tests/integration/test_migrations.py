@@ -161,7 +161,6 @@ async def test_a_second_migrating_process_waits_for_the_first(bare: Database) ->
     assert len(bare.query("SELECT * FROM alembic_version")) == 1
 
 
-@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 async def test_the_folder_of_the_database_is_created(
     start_app: StartApp, world: World, tmp_path: Path
 ) -> None:

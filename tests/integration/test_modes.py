@@ -4,7 +4,7 @@ from app.lifecycle.mode import Mode
 from fakes.rooms import FakeWorker
 from fakes.server import FakeServer
 from integration.conftest import StartApp
-from integration.harness import App, World
+from integration.harness import ON_BOTH, App, World
 
 TTL_S = 300
 
@@ -202,6 +202,7 @@ async def test_observe_after_enforce_does_not_act_on_running_ttls(
     assert world.agents("room") == []
 
 
+@ON_BOTH
 async def test_from_observe_to_reuse_to_enforce_and_back(
     start_app: StartApp, world: World, server: FakeServer, worker: FakeWorker
 ) -> None:

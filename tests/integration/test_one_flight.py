@@ -9,7 +9,9 @@ from fakes.faults import UNAVAILABLE, FailAfter, FailBefore
 from fakes.livekit import FakeLiveKit
 from fakes.server import FakeServer
 from integration.conftest import StartApp
-from integration.harness import DISPATCH, App, World, member_token
+from integration.harness import DISPATCH, ON_BOTH, App, World, member_token
+
+pytestmark = ON_BOTH
 
 
 @pytest.mark.usefixtures("worker")

@@ -29,6 +29,7 @@ from fakes.post import Post
 from fakes.server import FakeServer
 from fakes.webhooks import sign
 from integration.harness import AGENT, API_KEY, KEYPAIR, OTHER_AGENT, WEBHOOK, App, member_token
+from sizes import SIZES
 
 _CONFIG = Config(
     livekit_url="ws://livekit.test",
@@ -136,13 +137,11 @@ def test_the_document_is_valid() -> None:
     validate(DOCUMENT)
 
 
-@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 async def test_the_served_document_matches_the_route_table(app: App) -> None:
     answer = await app.call("GET", "/openapi.json", auth=None)
     assert answer.body == json.loads(json.dumps(build_document(api_endpoints(app.world.config))))
 
 
-@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 async def test_an_unchanged_document_is_not_sent_again(app: App) -> None:
     first = await app.call("GET", "/openapi.json", auth=None)
     again = await app.call("GET", "/openapi.json", headers={"If-None-Match": first.headers["ETag"]})
@@ -150,7 +149,7 @@ async def test_an_unchanged_document_is_not_sent_again(app: App) -> None:
 
 
 _settings = hypothesis.settings(
-    max_examples=100,
+    max_examples=SIZES.requests,
     deadline=None,
     derandomize=True,
     suppress_health_check=list(hypothesis.HealthCheck),

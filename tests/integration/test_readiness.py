@@ -9,7 +9,7 @@ from devstack.truth import eventually
 from fakes.faults import REFUSED, UNREACHABLE, FailBefore
 from fakes.livekit import FakeLiveKit
 from integration.conftest import StartApp
-from integration.harness import App, World
+from integration.harness import ON_BOTH, App, World
 
 READY = {"ready": True, "database": "reachable", "timers": "restored", "livekit": "reachable"}
 
@@ -78,6 +78,7 @@ async def test_the_report_shows_that_livekit_has_gone_away(app: App, livekit: Fa
     assert (await app.call("GET", "/readyz")).body["livekit"] == str(UNREACHABLE)
 
 
+@ON_BOTH
 async def test_not_ready_while_the_database_fails(app: App, world: World) -> None:
     world.database_faults.down = True
     answer = await app.call("GET", "/readyz")
@@ -91,6 +92,7 @@ async def test_not_ready_while_the_database_fails(app: App, world: World) -> Non
     assert (await app.call("GET", "/readyz")).body == READY
 
 
+@ON_BOTH
 async def test_every_endpoint_reports_a_database_failure(app: App, world: World) -> None:
     world.database_faults.down = True
     answers = await asyncio.gather(
@@ -105,6 +107,7 @@ async def test_every_endpoint_reports_a_database_failure(app: App, world: World)
     assert world.livekit.server.rooms == {}
 
 
+@ON_BOTH
 @pytest.mark.usefixtures("worker")
 async def test_a_database_outage_ends_no_agent(app: App, world: World) -> None:
     await app.dispatch()

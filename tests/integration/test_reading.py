@@ -10,6 +10,7 @@ from integration.harness import (
     AGENT,
     AGENTS,
     DISPATCH,
+    ON_BOTH,
     OTHER_AGENT,
     STATUS,
     App,
@@ -24,6 +25,7 @@ async def test_without_a_dispatch_the_status_is_none(app: App) -> None:
     assert await app.status() == {"hasAgent": False, "state": "none"}
 
 
+@ON_BOTH
 @pytest.mark.usefixtures("worker")
 async def test_the_status_follows_people(app: App, server: FakeServer) -> None:
     dispatch_id = (await app.dispatch()).body["dispatchId"]
@@ -67,6 +69,7 @@ async def test_a_member_may_ask_about_its_room(app: App) -> None:
     assert (answer.status, answer.body["hasAgent"]) == (200, True)
 
 
+@ON_BOTH
 async def test_an_unavailable_agent_is_reported_as_no_agent(app: App, server: FakeServer) -> None:
     server.join("room")
     await app.settle()
@@ -173,6 +176,7 @@ async def test_delete_removes_an_untracked_agent(app: App, world: World, server:
     assert world.agents("room") == []
 
 
+@ON_BOTH
 @pytest.mark.usefixtures("worker")
 async def test_delete_of_one_agent_name_leaves_the_other(app: App, world: World, server: FakeServer) -> None:
     server.start_worker(OTHER_AGENT)
@@ -200,6 +204,7 @@ async def test_delete_while_livekit_is_unavailable_changes_nothing(
     assert world.tables() == before
 
 
+@ON_BOTH
 @pytest.mark.usefixtures("worker")
 @pytest.mark.parametrize("fault", [FailBefore(UNAVAILABLE), FailAfter(UNAVAILABLE)])
 async def test_a_delete_that_failed_half_way_is_finished_in_the_background(
@@ -220,6 +225,7 @@ async def test_a_delete_that_failed_half_way_is_finished_in_the_background(
 # List and history
 
 
+@ON_BOTH
 @pytest.mark.usefixtures("worker")
 async def test_the_list_has_live_agents_newest_first(app: App, world: World) -> None:
     for room in ("a", "b", "c"):
@@ -244,6 +250,7 @@ async def test_the_list_has_live_agents_newest_first(app: App, world: World) -> 
     }
 
 
+@ON_BOTH
 @pytest.mark.usefixtures("worker")
 async def test_the_list_is_filtered_by_state(app: App) -> None:
     for room in ("a", "b"):
@@ -257,6 +264,7 @@ async def test_the_list_is_filtered_by_state(app: App) -> None:
     assert await app.listed(state="active") == []
 
 
+@ON_BOTH
 @pytest.mark.usefixtures("worker")
 async def test_the_list_comes_in_pages(app: App, world: World) -> None:
     for number in range(7):
@@ -276,6 +284,7 @@ async def test_the_list_comes_in_pages(app: App, world: World) -> None:
     assert sorted(found) == [f"room-{number}" for number in range(7)]
 
 
+@ON_BOTH
 @pytest.mark.usefixtures("worker")
 async def test_the_history_has_every_event(app: App, server: FakeServer) -> None:
     dispatch_id = (await app.dispatch()).body["dispatchId"]

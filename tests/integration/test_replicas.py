@@ -14,9 +14,9 @@ from fakes.livekit import FakeLiveKit
 from fakes.server import FakeServer
 from fakes.store import DatabaseFaults
 from fakes.webhooks import SignedWebhook
-from integration.harness import BOUND_S, App, World
+from integration.harness import BOUND_S, ON_POSTGRES, App, World
 
-pytestmark = pytest.mark.parametrize("database", ["postgres"], indirect=True)
+pytestmark = ON_POSTGRES
 
 
 LEASE_S = Policy.lease_us // SECOND_US

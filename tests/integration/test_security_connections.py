@@ -11,8 +11,6 @@ from app.web.connections import ConnectionLimiter
 from app.web.keys import LANES
 from integration.harness import API_KEY, BOUND_S, DISPATCH, WEBHOOK, App
 
-pytestmark = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
-
 _SIGNED_IN = f"Host: x\r\nAuthorization: Bearer {API_KEY}\r\n"
 _HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 

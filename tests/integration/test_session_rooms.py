@@ -23,8 +23,6 @@ NAME = "agent_lifecycle_room"
 PAGE = "https://app.example.com"
 FROM_PAGE = {"Origin": PAGE, "Sec-Fetch-Site": "cross-site"}
 
-pytestmark = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
-
 
 @pytest.fixture
 async def app(start_app: StartApp) -> App:

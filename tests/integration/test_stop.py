@@ -9,12 +9,13 @@ from fakes.faults import Hang
 from fakes.livekit import FakeLiveKit
 from fakes.server import FakeServer
 from integration.conftest import StartApp
-from integration.harness import AGENT, App, World
+from integration.harness import AGENT, ON_BOTH, App, World
 
 #: How long platforms wait before they kill a process.
 STOPPED_WITHIN_S = 10
 
 
+@ON_BOTH
 async def test_webhooks_under_way_are_stored(app: App, world: World, server: FakeServer) -> None:
     for number in range(200):
         server.join(f"room-{number % 10}", f"person-{number}")
@@ -31,6 +32,7 @@ async def test_webhooks_under_way_are_stored(app: App, world: World, server: Fak
     await app.stop()
 
 
+@ON_BOTH
 @pytest.mark.usefixtures("worker")
 async def test_a_dispatch_under_way_is_finished(app: App, world: World, livekit: FakeLiveKit) -> None:
     stuck = livekit.faults.hang("create_dispatch")
@@ -58,6 +60,7 @@ async def test_a_stop_removes_no_agent(app: App, world: World, start_app: StartA
     assert (await again.dispatch()).body["reused"] is True
 
 
+@ON_BOTH
 async def test_a_stop_in_the_middle_of_the_first_reconcile(start_app: StartApp, livekit: FakeLiveKit) -> None:
     stuck = livekit.faults.hang("list_rooms")
     app = await start_app(ready=False)
@@ -68,6 +71,7 @@ async def test_a_stop_in_the_middle_of_the_first_reconcile(start_app: StartApp, 
     assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
 
 
+@ON_BOTH
 async def test_a_stop_in_the_middle_of_an_effect_is_bounded_and_leaves_a_deadline(
     app: App, world: World, livekit: FakeLiveKit, server: FakeServer
 ) -> None:
@@ -110,6 +114,7 @@ async def test_a_stop_does_not_wait_for_a_livekit_that_hangs(
     assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
 
 
+@ON_BOTH
 async def test_a_stop_in_the_middle_of_a_sweep_leaves_nothing_behind(
     start_app: StartApp, livekit: FakeLiveKit
 ) -> None:

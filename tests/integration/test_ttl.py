@@ -13,9 +13,9 @@ from fakes.faults import REFUSED, TIMEOUT, UNAVAILABLE, UNREACHABLE, FailAfter, 
 from fakes.livekit import FakeLiveKit
 from fakes.server import FakeServer
 from integration.conftest import StartApp
-from integration.harness import AGENTS, App, World
+from integration.harness import AGENTS, ON_BOTH, App, World
 
-pytestmark = pytest.mark.usefixtures("worker")
+pytestmark = [pytest.mark.usefixtures("worker"), ON_BOTH]
 
 TTL_S = 300
 

@@ -11,7 +11,9 @@ from fakes.faults import REFUSED, FailBefore
 from fakes.rooms import FakeWorker, Process
 from fakes.server import CONNECTION_TIMEOUT_S, FakeServer
 from integration.conftest import StartApp
-from integration.harness import AGENT, AGENTS, CLOCKS_APART, OTHER_AGENT, App, World
+from integration.harness import AGENT, AGENTS, CLOCKS_APART, ON_BOTH, OTHER_AGENT, App, World
+
+pytestmark = ON_BOTH
 
 
 def answering(world: World, identity: str = "alice") -> int:

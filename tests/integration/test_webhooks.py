@@ -14,7 +14,7 @@ from app.logs.redaction import RecordCleaner
 from fakes.server import FakeServer
 from fakes.webhooks import SECRETS, SignedWebhook, sign
 from integration.conftest import StartApp
-from integration.harness import KEYPAIR, SECOND_KEYPAIR, WEBHOOK, Answer, App, World, member_token
+from integration.harness import KEYPAIR, ON_BOTH, SECOND_KEYPAIR, WEBHOOK, Answer, App, World, member_token
 
 OK = {"success": True}
 
@@ -52,6 +52,7 @@ def error_of(answer: Answer) -> dict[str, Any]:
     return body
 
 
+@ON_BOTH
 async def test_a_webhook_is_stored_when_it_is_answered(app: App, world: World, joined: SignedWebhook) -> None:
     answer = await app.deliver(joined)
 
@@ -244,6 +245,7 @@ async def test_a_body_of_a_mebibyte_is_read(app: App) -> None:
     assert answer.status == 200
 
 
+@ON_BOTH
 @pytest.mark.usefixtures("worker")
 async def test_people_are_counted_and_dependents_are_not(
     app: App,
@@ -274,6 +276,7 @@ async def test_people_are_counted_and_dependents_are_not(
 # Repetition and order
 
 
+@ON_BOTH
 @pytest.mark.usefixtures("worker")
 async def test_a_repetition_changes_nothing(
     app: App,
@@ -295,6 +298,7 @@ async def test_a_repetition_changes_nothing(
     assert world.tables() == before
 
 
+@ON_BOTH
 async def test_a_leave_that_arrives_before_its_join_wins(app: App, world: World, server: FakeServer) -> None:
     server.join("room")
     server.leave("room")
@@ -306,6 +310,7 @@ async def test_a_leave_that_arrives_before_its_join_wins(app: App, world: World,
     assert [row["leave_reason"] for row in world.rows("participants")] == ["CLIENT_INITIATED"]
 
 
+@ON_BOTH
 @pytest.mark.usefixtures("worker")
 async def test_events_of_an_old_instance_do_not_change_the_new_one(
     app: App,
@@ -332,6 +337,7 @@ async def test_events_of_an_old_instance_do_not_change_the_new_one(
 # What is kept
 
 
+@ON_BOTH
 async def test_a_database_outage_is_503_and_the_webhook_can_be_retried(
     app: App, world: World, joined: SignedWebhook
 ) -> None:
@@ -349,6 +355,7 @@ async def test_a_database_outage_is_503_and_the_webhook_can_be_retried(
     assert len(world.rows("participants")) == 1
 
 
+@ON_BOTH
 @pytest.mark.usefixtures("worker")
 async def test_nothing_personal_or_secret_is_kept(
     start_app: StartApp,

@@ -1,7 +1,8 @@
 """The service in a simulated world where everything goes wrong in any order, and its eight promises hold.
 
-`SIMULATION_EXAMPLES` (220) worlds of up to `SIMULATION_STEPS` (60) steps each. A failure prints the steps
-that lead to it, as few as hypothesis finds, what happened in the world, and the blob that runs it again.
+A failure prints the steps that lead to it, as few as hypothesis finds, what happened in the world, and the
+blob that runs it again. With `SIMULATION_EXAMPLES` there are so many worlds, chosen anew in each run, of up
+to `SIMULATION_STEPS` steps each; without it as many as tests/sizes.py says, and always the same.
 """
 
 import asyncio
@@ -28,9 +29,10 @@ from simulation.database import write_template
 from simulation.post import Letter, Service
 from simulation.process import Ill
 from simulation.world import AGENT_NAMES, TTL_S, Setting, World
+from sizes import SIZES
 
-EXAMPLES = int(os.environ.get("SIMULATION_EXAMPLES", "220"))
-STEPS = int(os.environ.get("SIMULATION_STEPS", "60"))
+EXAMPLES = int(os.environ.get("SIMULATION_EXAMPLES", SIZES.worlds))
+STEPS = int(os.environ.get("SIMULATION_STEPS", SIZES.steps))
 
 ROOMS = ("lobby", "attic")
 PEOPLE = ("alice", "bob")
@@ -344,4 +346,4 @@ def test_the_promises_hold_whatever_happens_in_any_order(tmp_path: Path) -> None
         suppress_health_check=list(HealthCheck),
     )
     run_state_machine_as_test(Simulation, settings=profile)
-    assert Simulation.steps >= 10_000
+    assert Simulation.steps >= SIZES.steps_in_all

@@ -1,6 +1,10 @@
-"""The real stack for the tests: one LiveKit and its workers for the run, people and services for a test."""
+"""The real stack: one LiveKit, one worker of each kind and one webhook relay, for all tests of a process.
+
+Started when a test first asks for it. A test starts its own services and people, and leaves no room behind.
+"""
 
 import asyncio
+import time
 import uuid
 from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
@@ -9,18 +13,23 @@ import pytest
 from livekit import api
 
 from devstack.callers import Caller
+from devstack.chaos.fork_server import WORKER, ForkServer
 from devstack.fixture_types import Call, Dispatch, JoinRoom, StartService, StartWorker
 from devstack.livekit_build import find_or_build
 from devstack.livekit_server import LiveKitServer
 from devstack.people import Person, member_token
-from devstack.ports import free_port
+from devstack.ports import LOOPBACK, free_port
 from devstack.processes import Child
 from devstack.relay import WebhookRelay
 from devstack.service import Service
-from devstack.truth import RoomTruth
+from devstack.truth import RoomTruth, eventually
 from devstack.workers import Worker, WorkerKind
 
 _CHILDREN = pytest.StashKey[list[Child]]()
+#: The names that the workers of the whole run answer to.
+_SERVED = {"reusable-agent": WorkerKind.REUSABLE, "plain-agent": WorkerKind.PLAIN}
+#: An agent is in long before that, if it comes at all.
+_JOINS_WITHIN_S = 3.0
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -31,8 +40,10 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Adds the children's logs to a real test that fails."""
     report = yield
-    if call.excinfo is not None:
+    is_real = item.get_closest_marker("real") is not None
+    if is_real and call.excinfo is not None and not call.excinfo.errisinstance(pytest.skip.Exception):
         for child in item.config.stash[_CHILDREN]:
             report.sections.append((f"log of {child.name}", child.tail()))
     return report
@@ -56,9 +67,9 @@ def relay_port() -> int:
 
 @pytest.fixture(scope="session")
 def livekit_server(stack_folder: Path, relay_port: int, children: list[Child]) -> Iterator[LiveKitServer]:
-    """The LiveKit of the whole run. A test that stops it starts it again."""
+    """A test that stops it starts it again."""
     server = LiveKitServer(
-        find_or_build(), stack_folder, webhook_urls=[f"http://127.0.0.1:{relay_port}/webhook"]
+        find_or_build(), stack_folder, webhook_urls=[f"http://{LOOPBACK}:{relay_port}/webhook"]
     )
     children.append(server.child)
     server.start()
@@ -67,13 +78,27 @@ def livekit_server(stack_folder: Path, relay_port: int, children: list[Child]) -
 
 
 @pytest.fixture(scope="session")
+def worker_fork_server(stack_folder: Path) -> Iterator[ForkServer]:
+    """Forks workers, which saves each three seconds of imports."""
+    fork_server = ForkServer(stack_folder / "workers", WORKER)
+    yield fork_server
+    fork_server.close()
+
+
+@pytest.fixture(scope="session")
 def example_workers(
-    livekit_server: LiveKitServer, stack_folder: Path, children: list[Child]
+    livekit_server: LiveKitServer, worker_fork_server: ForkServer, stack_folder: Path, children: list[Child]
 ) -> Iterator[dict[WorkerKind, Worker]]:
-    """Both workers, started side by side, since each needs seconds to import itself."""
+    """Both workers, started side by side."""
     workers = {
-        kind: Worker(livekit_server, stack_folder, agent_name=f"{kind.name.lower()}-agent", kind=kind)
-        for kind in (WorkerKind.REUSABLE, WorkerKind.PLAIN)
+        kind: Worker(
+            livekit_server,
+            stack_folder,
+            agent_name=agent_name,
+            kind=kind,
+            spawn=worker_fork_server.spawn,
+        )
+        for agent_name, kind in _SERVED.items()
     }
     for worker in workers.values():
         children.append(worker.child)
@@ -86,22 +111,28 @@ def example_workers(
 
 
 @pytest.fixture
-def reusable_worker(example_workers: dict[WorkerKind, Worker]) -> Worker:
-    """Answers to `reusable-agent`, with the helper."""
-    example_workers[WorkerKind.REUSABLE].revive()
-    return example_workers[WorkerKind.REUSABLE]
+def living_workers(example_workers: dict[WorkerKind, Worker]) -> dict[WorkerKind, Worker]:
+    """Both workers, started again if the test before has cost one its life."""
+    for worker in example_workers.values():
+        worker.revive()
+    return example_workers
 
 
 @pytest.fixture
-def plain_worker(example_workers: dict[WorkerKind, Worker]) -> Worker:
+def reusable_worker(living_workers: dict[WorkerKind, Worker]) -> Worker:
+    """Answers to `reusable-agent`, with the helper."""
+    return living_workers[WorkerKind.REUSABLE]
+
+
+@pytest.fixture
+def plain_worker(living_workers: dict[WorkerKind, Worker]) -> Worker:
     """Answers to `plain-agent`, without it."""
-    example_workers[WorkerKind.PLAIN].revive()
-    return example_workers[WorkerKind.PLAIN]
+    return living_workers[WorkerKind.PLAIN]
 
 
 @pytest.fixture
 async def start_worker(
-    livekit_server: LiveKitServer, tmp_path: Path, children: list[Child]
+    livekit_server: LiveKitServer, worker_fork_server: ForkServer, tmp_path: Path, children: list[Child]
 ) -> AsyncIterator[StartWorker]:
     """A worker of this test's own, to kill, freeze or drain."""
     started: list[Worker] = []
@@ -110,7 +141,12 @@ async def start_worker(
         agent_name: str, *, kind: WorkerKind = WorkerKind.REUSABLE, drain_timeout_s: int = 3600
     ) -> Worker:
         worker = Worker(
-            livekit_server, tmp_path, agent_name=agent_name, kind=kind, drain_timeout_s=drain_timeout_s
+            livekit_server,
+            tmp_path,
+            agent_name=agent_name,
+            kind=kind,
+            drain_timeout_s=drain_timeout_s,
+            spawn=worker_fork_server.spawn,
         )
         started.append(worker)
         children.append(worker.child)
@@ -124,16 +160,64 @@ async def start_worker(
 
 
 @pytest.fixture
-async def relay(livekit_server: LiveKitServer, relay_port: int) -> AsyncIterator[WebhookRelay]:  # noqa: ARG001 - the server posts to it
+async def livekit_api(livekit_server: LiveKitServer) -> AsyncIterator[api.LiveKitAPI]:
+    if not livekit_server.child.running:
+        # A test that has stopped it failed before it could start it again.
+        await asyncio.to_thread(livekit_server.start)
+    async with api.LiveKitAPI(
+        livekit_server.http_url, livekit_server.api_key, livekit_server.api_secret
+    ) as client:
+        yield client
+
+
+async def _delete(client: api.LiveKitAPI, room: str) -> None:
+    """Delete a room, but not under an agent that is connecting, which may cost its worker the life later."""
+    truth = RoomTruth(client, room)
+
+    async def nobody_is_connecting() -> bool:
+        if await truth.room() is None or await truth.agents():
+            return True
+        try:
+            dispatches = await client.agent_dispatch.list_dispatch(room)
+        except api.TwirpError:
+            # It has closed meanwhile.
+            return True
+        made_at = [one.state.created_at / 1e9 for one in dispatches if one.agent_name in _SERVED]
+        return time.time() - max(made_at, default=0) > _JOINS_WITHIN_S
+
+    await eventually(nobody_is_connecting, f"no agent is on its way into {room}")
+    await truth.delete()
+
+
+@pytest.fixture
+async def relay(livekit_api: api.LiveKitAPI, relay_port: int) -> AsyncIterator[WebhookRelay]:
+    """LiveKit's webhooks go to each address in its `targets`.
+
+    No room outlives the test: the next service would take its agents for its own.
+    """
     relay = WebhookRelay(relay_port)
     await relay.start()
     yield relay
+    for room in (await livekit_api.room.list_rooms(api.ListRoomsRequest())).rooms:
+        await _delete(livekit_api, room.name)
     await relay.stop()
+
+
+@pytest.fixture(scope="session")
+def fork_server(stack_folder: Path) -> Iterator[ForkServer]:
+    """Forks services, which saves each a second of imports; the tests of commands and of `dev` start cold."""
+    fork_server = ForkServer(stack_folder)
+    yield fork_server
+    fork_server.close()
 
 
 @pytest.fixture
 async def start_service(
-    livekit_server: LiveKitServer, relay: WebhookRelay, tmp_path: Path, children: list[Child]
+    livekit_server: LiveKitServer,
+    fork_server: ForkServer,
+    relay: WebhookRelay,
+    tmp_path: Path,
+    children: list[Child],
 ) -> AsyncIterator[StartService]:
     """A real service that LiveKit's webhooks reach; several may run beside each other."""
     started: list[Service] = []
@@ -146,6 +230,7 @@ async def start_service(
             agent_name=agent_name,
             env=env,
             name=f"service-{number}",
+            spawn=fork_server.spawn,
         )
         started.append(service)
         children.append(service.child)
@@ -176,14 +261,6 @@ async def join_room(livekit_server: LiveKitServer) -> AsyncIterator[JoinRoom]:
 
 
 @pytest.fixture
-async def livekit_api(livekit_server: LiveKitServer) -> AsyncIterator[api.LiveKitAPI]:
-    async with api.LiveKitAPI(
-        livekit_server.http_url, livekit_server.api_key, livekit_server.api_secret
-    ) as client:
-        yield client
-
-
-@pytest.fixture
 async def room_name(livekit_api: api.LiveKitAPI) -> AsyncIterator[str]:
     """A room of this test's own, which outlives its people for a minute, and is deleted at the end."""
     name = f"room-{uuid.uuid4().hex[:12]}"
@@ -191,9 +268,7 @@ async def room_name(livekit_api: api.LiveKitAPI) -> AsyncIterator[str]:
         api.CreateRoomRequest(name=name, departure_timeout=60, empty_timeout=60)
     )
     yield name
-    rooms = await livekit_api.room.list_rooms(api.ListRoomsRequest(names=[name]))
-    if rooms.rooms:
-        await livekit_api.room.delete_room(api.DeleteRoomRequest(room=name))
+    await _delete(livekit_api, name)
 
 
 @pytest.fixture
@@ -210,10 +285,13 @@ def dispatch(livekit_api: api.LiveKitAPI) -> Dispatch:
 
 @pytest.fixture
 async def truth(livekit_api: api.LiveKitAPI) -> AsyncIterator[RoomTruth]:
-    """A room that does not exist yet: the service has to make it so that it outlives the TTL."""
+    """A room that does not exist yet, and what LiveKit itself says about it.
+
+    The service has to make the room so that it outlives the TTL.
+    """
     truth = RoomTruth(livekit_api, f"room-{uuid.uuid4().hex[:12]}")
     yield truth
-    await truth.delete()
+    await _delete(livekit_api, truth.name)
 
 
 @pytest.fixture
