@@ -103,19 +103,23 @@ class Person:
     async def ask(self, text: str, *, timeout_s: float = 10.0) -> str:
         """Send `text` in the chat and return the agent's answer: the one that repeats the text.
 
-        Everybody in a room receives the answers to all others too.
+        Everybody in a room receives the answers to all others too. The text is sent twice, the time halved:
+        an agent ignores one that comes before LiveKit has announced its sender (livekit-agents 1.8.9 logs
+        "participant not found, ignoring text input").
 
         Raises:
             TimeoutError: nobody answered.
         """
-        await self.say(text)
-        try:
-            async with asyncio.timeout(timeout_s):
-                while text not in (answer := await self._answers.get()):
-                    pass
-        except TimeoutError:
-            raise TimeoutError(f"{self.identity}: no answer to {text!r} within {timeout_s:g} s") from None
-        return answer
+        for _ in range(2):
+            await self.say(text)
+            try:
+                async with asyncio.timeout(timeout_s / 2):
+                    while text not in (answer := await self._answers.get()):
+                        pass
+                    return answer
+            except TimeoutError:
+                continue
+        raise TimeoutError(f"{self.identity}: no answer to {text!r} within {timeout_s:g} s")
 
     async def say(self, text: str) -> None:
         await self._room.local_participant.send_text(text, topic=CHAT_TOPIC)
