@@ -103,9 +103,9 @@ class Person:
     async def ask(self, text: str, *, timeout_s: float = 10.0) -> str:
         """Send `text` in the chat and return the agent's answer: the one that repeats the text.
 
-        Everybody in a room receives the answers to all others too. The text is sent twice, the time halved:
-        an agent ignores one that comes before LiveKit has announced its sender (livekit-agents 1.8.9 logs
-        "participant not found, ignoring text input").
+        Everybody in a room receives the answers to all others too. After half the time it sends the text
+        again: an agent ignores one that comes before LiveKit has announced its sender (livekit-agents 1.8.9
+        logs "participant not found, ignoring text input").
 
         Raises:
             TimeoutError: nobody answered.
