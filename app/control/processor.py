@@ -67,7 +67,10 @@ class ChangeProcessor:
         return await self.submit_one(advance_of(dispatch, signal, version))
 
     def subscribe(self, subscriber: Callable[[Change, Outcome], None]) -> None:
-        """Call `subscriber` after every commit, with the change and its outcome; it must not block."""
+        """Call `subscriber` after every commit, with the change and its outcome; it must not block.
+
+        It is not called for a webhook that concerns no dispatch.
+        """
         self._subscribers.append(subscriber)
 
     def _new_unit(self) -> UnitOfWork:
@@ -77,11 +80,15 @@ class ChangeProcessor:
         return UnitOfWork(dispatch_set=dispatch_set)
 
     def _committed(self, change: Change, outcome: Outcome) -> None:
+        if isinstance(change, RoomEvent):
+            if outcome.applied and change.participant:
+                self._presence_log.note(change)
+            if not outcome.transitions and not outcome.stranger:
+                # Nearly all webhooks are about rooms without a dispatch.
+                return
         for transition in outcome.transitions:
             self._timers.sync(transition.after)
             _log(transition)
-        if outcome.applied and isinstance(change, RoomEvent) and change.participant:
-            self._presence_log.note(change)
         self._metrics.take(outcome.transitions)
         for subscriber in self._subscribers:
             subscriber(change, outcome)

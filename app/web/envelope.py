@@ -5,8 +5,10 @@ It adds a request id, an answer to every failure, headers, a count in the metric
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
 
 from aiohttp import web
+from multidict import CIMultiDict
 
 from app.clock import Clock
 from app.lifecycle import SECOND_US
@@ -15,6 +17,8 @@ from app.web.error_responses import render_failure
 from app.web.request_id import HEADER, REQUEST_ID, assign_request_id
 
 logger = logging.getLogger(__name__)
+
+Request = TypeVar("Request", bound=web.BaseRequest)
 
 _SLOW_US = SECOND_US
 #: Any other method is counted as `other`: a caller must not be able to add label values.
@@ -26,21 +30,21 @@ class Envelope:
         """`headers` are added to every response that does not set them itself."""
         self._clock = clock
         self._metrics = metrics
-        self._headers = dict(headers)
+        self._headers = CIMultiDict(headers)
 
     async def answer(
         self,
-        request: web.BaseRequest,
+        request: Request,
         route: str | None,
-        handle: Callable[[], Awaitable[web.StreamResponse]],
+        handler: Callable[[Request], Awaitable[web.StreamResponse]],
     ) -> web.StreamResponse:
-        """Answer a request by `handle`; `route` is its path template, None where no route matches."""
+        """Answer a request by its handler; `route` is its path template, None where no route matches."""
         request[REQUEST_ID] = assign_request_id(request)
         began_at = self._clock.now()
         status, is_whole = web.HTTPInternalServerError.status_code, False
         try:
             try:
-                response = await handle()
+                response = await handler(request)
             except web.HTTPRedirection as redirection:
                 status = redirection.status
                 raise
@@ -56,16 +60,18 @@ class Envelope:
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
         resource = request.match_info.route.resource
-        return await self.answer(request, resource.canonical if resource else None, lambda: handler(request))
+        return await self.answer(request, resource.canonical if resource else None, handler)
 
     async def add_headers(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         """For `on_response_prepare`, so that streams and failures get them too."""
-        headers = response.headers
-        headers[HEADER] = request[REQUEST_ID]
-        for name, value in self._headers.items():
-            headers.setdefault(name, value)
+        self.complete(request, response)
         # Versions only help attackers.
-        headers.popall("Server", None)
+        response.headers.popall("Server", None)
+
+    def complete(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
+        """Add the headers that the response lacks."""
+        response.headers[HEADER] = request[REQUEST_ID]
+        response.headers.merge(self._headers)
 
     def _record(self, method: str, route: str | None, status: int, took_us: int, *, is_whole: bool) -> None:
         # A stream is meant to last: its duration is not a response time.

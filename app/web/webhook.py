@@ -56,13 +56,13 @@ def webhook_lane(
     content_type = CIMultiDict({"Content-Type": "application/json"})
     taken = json_response(Taken()).body
 
-    async def take(request: web.BaseRequest) -> web.StreamResponse:
-        async def handle() -> web.Response:
-            await receive_webhook(request, service(), keys)
-            return web.Response(body=taken, headers=content_type.copy())
+    async def take(request: web.BaseRequest) -> web.Response:
+        await receive_webhook(request, service(), keys)
+        return web.Response(body=taken, headers=content_type.copy())
 
-        response = await envelope.answer(request, WEBHOOK_PATH, handle)
-        await envelope.add_headers(request, response)
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        response = await envelope.answer(request, WEBHOOK_PATH, take)
+        envelope.complete(request, response)
         return response
 
-    return take
+    return answer
