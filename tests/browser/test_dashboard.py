@@ -167,7 +167,12 @@ async def test_alerts_and_charts_show_the_services_data(
 
     for room in rooms:
         await caller.end_agent(room)
-    await expect(dashboard.chart("Cleanups").locator("b")).to_have_text("2 done", timeout=_LIFE_MS)
+    # More than two where a busy worker took no job within 6 s, and the service dispatched again.
+    ended = await caller.agents(state="ended")
+    assert len(ended) >= len(rooms)
+    await expect(dashboard.chart("Cleanups").locator("b")).to_have_text(
+        f"{len(ended)} done", timeout=_LIFE_MS
+    )
 
 
 async def test_an_alert_is_shown_until_it_is_resolved(dashboard: Dashboard) -> None:
