@@ -49,7 +49,7 @@ def docs_routes(endpoints: Sequence[AnyEndpoint]) -> list[web.RouteDef]:
     async def send_asset(request: web.Request) -> web.FileResponse:
         path = _ASSETS.get(request.match_info["name"])
         if path is None:
-            raise NotFound("the documentation has no such file")
+            raise NotFound("The API page has no such file")
         return web.FileResponse(path, headers=_HEADERS)
 
     return [
