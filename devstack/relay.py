@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
+from devstack.local_server import LocalServer
 from devstack.ports import LOOPBACK
 
 _FORWARDED_HEADERS = ("Authorization", "Content-Type")
@@ -49,7 +50,7 @@ class WebhookRelay:
         self.targets: list[str] = []
         self.mode = Mode.FORWARD
         self._port = port
-        self._runner: web.AppRunner | None = None
+        self._server: LocalServer | None = None
         self._client: aiohttp.ClientSession | None = None
         self._arrived = asyncio.Condition()
 
@@ -57,13 +58,12 @@ class WebhookRelay:
         app = web.Application()
         app.router.add_post("/webhook", self._take)
         self._client = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_FORWARD_TIMEOUT_S))
-        self._runner = web.AppRunner(app, access_log=None)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, LOOPBACK, self._port, reuse_address=True).start()
+        self._server = LocalServer(app, self._port)
+        await self._server.start()
 
     async def stop(self) -> None:
-        if self._runner is not None:
-            await self._runner.cleanup()
+        if self._server is not None:
+            await self._server.stop()
         if self._client is not None:
             await self._client.close()
 

@@ -10,6 +10,7 @@ from typing import Self
 import aiohttp
 from aiohttp import web
 
+from devstack.local_server import LocalServer
 from devstack.ports import LOOPBACK, free_port
 
 _FORWARD_TIMEOUT_S = 30.0
@@ -48,7 +49,7 @@ class Weather:
         self.calls: Counter[str] = Counter()
         self._port = port
         self._livekit_url = livekit_url
-        self._runner: web.AppRunner | None = None
+        self._server: LocalServer | None = None
         self._client: aiohttp.ClientSession | None = None
 
     def clear_up(self) -> None:
@@ -63,16 +64,15 @@ class Weather:
         app.router.add_route("*", "/{path:.*}", self._take)
         self._client = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_FORWARD_TIMEOUT_S))
         # Calls that wait in a delay do not hold up the shutdown.
-        self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, LOOPBACK, self._port).start()
+        self._server = LocalServer(app, self._port, handler_cancellation=True, shutdown_timeout=0.1)
+        await self._server.start()
         return self
 
     async def __aexit__(
         self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        if self._runner:
-            await self._runner.cleanup()
+        if self._server:
+            await self._server.stop()
         if self._client:
             await self._client.close()
 

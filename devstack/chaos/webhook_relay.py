@@ -9,6 +9,7 @@ import aiohttp
 from aiohttp import web
 
 from app.livekit.webhooks import stored_id
+from devstack.local_server import LocalServer
 from devstack.ports import LOOPBACK
 
 #: The events that the service promises to store; it answers 200 to the others too, and ignores them.
@@ -44,20 +45,19 @@ class LossyRelay:
         self._targets = targets
         self._rng = rng
         self._lost = lost
-        self._runner: web.AppRunner | None = None
+        self._server: LocalServer | None = None
         self._client: aiohttp.ClientSession | None = None
 
     async def start(self) -> None:
         app = web.Application()
         app.router.add_post("/webhook", self._take)
         self._client = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10))
-        self._runner = web.AppRunner(app, access_log=None)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, LOOPBACK, self._port, reuse_address=True).start()
+        self._server = LocalServer(app, self._port)
+        await self._server.start()
 
     async def stop(self) -> None:
-        if self._runner:
-            await self._runner.cleanup()
+        if self._server:
+            await self._server.stop()
         if self._client:
             await self._client.close()
 

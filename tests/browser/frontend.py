@@ -10,6 +10,7 @@ from typing import Self
 import aiohttp
 from aiohttp import web
 
+from devstack.local_server import LocalServer
 from devstack.ports import LOOPBACK
 from devstack.service import API_KEY
 
@@ -43,7 +44,7 @@ class Frontend:
         self._pages = pages
         self._port = port
         self._service_url = service_url
-        self._runner: web.AppRunner | None = None
+        self._server: LocalServer | None = None
         self._client: aiohttp.ClientSession | None = None
 
     def url(self, page: str, parameters: Mapping[str, str], *, host: str = LOOPBACK) -> str:
@@ -81,9 +82,8 @@ class Frontend:
         app.router.add_route("*", _SERVICE, self._pass_through)
         app.router.add_static("/", self._pages)
         self._client = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
-        self._runner = web.AppRunner(app, access_log=None)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, LOOPBACK, self._port).start()
+        self._server = LocalServer(app, self._port)
+        await self._server.start()
         return self
 
     async def __aexit__(
@@ -91,5 +91,5 @@ class Frontend:
     ) -> None:
         if self._client:
             await self._client.close()
-        if self._runner:
-            await self._runner.cleanup()
+        if self._server:
+            await self._server.stop()
