@@ -26,6 +26,21 @@ window.EventSource = class extends EventTarget {
   }
 };
 """
+_RECORD_TTLS = """() => {
+  window.ttls = {};
+  const look = () => {
+    for (const row of document.querySelectorAll("#rows tr")) {
+      const room = row.querySelector("button")?.textContent;
+      const shown = row.querySelector(".left")?.textContent;
+      const all = (window.ttls[room] ??= []);
+      if (shown && shown !== all.at(-1)) all.push(shown);
+    }
+  };
+  look();
+  new MutationObserver(look).observe(document.querySelector("#rows"), {
+    childList: true, subtree: true, characterData: true,
+  });
+}"""
 _MINUTE = {
     "created": 0,
     "fresh": 0,
@@ -71,6 +86,15 @@ class Dashboard:
 
     def ttl(self, room: str) -> Locator:
         return self.row(room).locator(".left")
+
+    async def record_ttls(self) -> None:
+        """Record every text of a row's TTL from now on; the tests' own looks come once a second or later."""
+        await self.page.evaluate(_RECORD_TTLS)
+
+    async def recorded_ttls(self, room: str) -> list[str]:
+        """What the row has shown, without repetitions."""
+        shown: list[str] = await self.page.evaluate("room => window.ttls[room] ?? []", room)
+        return shown
 
     def chart(self, title: str) -> Locator:
         return self.page.locator("figure", has_text=title)
