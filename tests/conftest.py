@@ -13,7 +13,7 @@ from devstack.npm import Npm, environment
 from fakes.databases import PostgresServer, postgres_server
 from made_once import made_once
 
-pytest_plugins = ["real_stack", "require_all", "side_by_side"]
+pytest_plugins = ["log_fields", "real_stack", "require_all", "side_by_side"]
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

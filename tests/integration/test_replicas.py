@@ -119,7 +119,7 @@ async def test_webhooks_to_one_replica_and_calls_to_both_work(
     answers = await asyncio.gather(*(replica.app.dispatch() for replica in (a, b) * 10))
     await a.app.advance(1)
 
-    assert {answer.status for answer in answers} == {200}
+    assert [answer for answer in answers if answer.status != 200] == []
     assert len({answer.body["dispatchId"] for answer in answers}) == 1
     assert [answer.body["reused"] for answer in answers].count(False) == 1
     assert made("create_dispatch", a, b) == len(world.agents("room")) == 1
@@ -313,7 +313,7 @@ async def test_the_first_events_of_a_room_come_to_both_at_once(
 
     answers = await asyncio.gather(*((a, b)[half[webhook.body]].app.deliver(webhook) for webhook in sent))
 
-    assert {answer.status for answer in answers} == {200}
+    assert [answer for answer in answers if answer.status != 200] == []
     assert {row["name"]: row["generation"] for row in world.rows("rooms")} == dict.fromkeys(rooms, 3)
 
 
@@ -326,7 +326,7 @@ async def test_a_webhook_sent_to_both_replicas_is_applied_once(
 
     answers = await asyncio.gather(*(replica.app.deliver(webhook) for webhook in sent for replica in (a, b)))
 
-    assert {answer.status for answer in answers} == {200}
+    assert [answer for answer in answers if answer.status != 200] == []
     assert len(world.rows("webhook_events")) == len(sent)
     assert len(world.rows("participants")) == 40
 
@@ -359,7 +359,7 @@ async def test_counts_are_exact_with_webhooks_spread_over_replicas(
     answers = await asyncio.gather(*(replica.app.deliver(webhook) for replica, webhook in ways))
     await a.app.settle()
 
-    assert {answer.status for answer in answers} == {200}
+    assert [answer for answer in answers if answer.status != 200] == []
     for room, names in people.items():
         status = await chance.choice((a, b)).app.status(room)
         assert status["participantCount"] == len(names)
