@@ -44,9 +44,16 @@ class Demo:
         await expect(self.page.locator("#send")).to_be_enabled(timeout=timeout_s * 1_000)
 
     async def ask(self, text: str) -> str:
-        """Write `text`, and give the agent's answer, which repeats it."""
+        """Write `text`, and give the agent's answer, which repeats it.
+
+        Writes it again after half the time, as `Person.ask` does and for its reason.
+        """
         await self.write(text)
-        return await self.answer_to(text)
+        try:
+            return await self.answer_to(text, timeout_ms=_ANSWER_MS / 2)
+        except AssertionError:
+            await self.write(text)
+            return await self.answer_to(text, timeout_ms=_ANSWER_MS / 2)
 
     async def write(self, text: str) -> None:
         message = self.page.get_by_label("Message to the agent")
@@ -59,9 +66,9 @@ class Demo:
 
         await eventually(is_taken, f"the page has taken {text!r}")
 
-    async def answer_to(self, text: str) -> str:
-        answer = self.answers.filter(has_text=f": {text}")
-        await expect(answer).to_be_visible(timeout=_ANSWER_MS)
+    async def answer_to(self, text: str, *, timeout_ms: float = _ANSWER_MS) -> str:
+        answer = self.answers.filter(has_text=f": {text}").first
+        await expect(answer).to_be_visible(timeout=timeout_ms)
         return (await answer.inner_text()).removeprefix("Agent").strip()
 
     async def press(self, button: str) -> None:
