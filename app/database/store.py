@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.database.loading import dispatch_of, load, save
 from app.database.tables import dispatches, history, participants, rooms, webhook_events
-from app.database.transactions import Transactions
+from app.database.transactions import TIMEOUT_S, Transactions
 from app.lifecycle import Dispatch, Policy, State
 from app.state.changes import Change, Outcome
 from app.state.presence import CLOSING_LEAVES, ParticipantKind
@@ -29,8 +29,9 @@ _IS_OPEN = dispatches.c.ended_at.is_(None)
 class Store:
     """Reads and commits; every method raises `DatabaseUnavailable` during an outage of the database."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._transactions = Transactions(engine)
+    def __init__(self, engine: AsyncEngine, *, timeout_s: float = TIMEOUT_S) -> None:
+        """`timeout_s`: for a transaction, with all its attempts."""
+        self._transactions = Transactions(engine, timeout_s=timeout_s)
 
     @property
     def engines(self) -> tuple[Engine, ...]:

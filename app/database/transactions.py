@@ -16,7 +16,7 @@ from app.database.sqlite_threads import SqliteThreads
 T = TypeVar("T")
 
 #: Above the server's own limits, whose errors are clearer: this one is for a server that does not answer.
-_TIMEOUT_S = 6.0
+TIMEOUT_S = 6.0
 _ATTEMPTS = 5
 #: Threads that read a SQLite file in parallel.
 _READERS = 4
@@ -29,7 +29,7 @@ _TRY_LOCK = text("SELECT pg_try_advisory_lock(hashtextextended(:name, 2))")
 class Transactions:
     """Every method raises `DatabaseUnavailable` during an outage or after its timeout."""
 
-    def __init__(self, engine: AsyncEngine, *, timeout_s: float = _TIMEOUT_S) -> None:
+    def __init__(self, engine: AsyncEngine, *, timeout_s: float = TIMEOUT_S) -> None:
         self._engine = engine
         self._file_reader: SqliteThreads | None = None
         self._file_writer: SqliteThreads | None = None

@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.database import migrations
 from app.database.engine import create_engine
 from app.database.tables import metadata
+from fakes.store import PATIENCE_S
 
 T = TypeVar("T")
 
@@ -29,6 +30,10 @@ class Database(Protocol):
     @property
     def url(self) -> str:
         """As `parse_database_url` gives it."""
+
+    @property
+    def patient_url(self) -> str:
+        """With limits that a busy machine does not reach."""
 
     def query(self, statement: str) -> list[dict[str, Any]]: ...
 
@@ -48,6 +53,10 @@ class SqliteDatabase:
     @property
     def url(self) -> str:
         return f"sqlite+aiosqlite:///{self.path}"
+
+    @property
+    def patient_url(self) -> str:
+        return self.url
 
     def query(self, statement: str) -> list[dict[str, Any]]:
         with closing(sqlite3.connect(self.path)) as connection:
@@ -93,6 +102,15 @@ class PostgresDatabase:
     def url(self) -> str:
         query = urlencode({"host": self.socket_folder, "user": "postgres"})
         return f"postgresql+asyncpg:///{self.name}?{query}"
+
+    @property
+    def patient_url(self) -> str:
+        limits = {
+            "connect_timeout": PATIENCE_S,
+            "lock_timeout": f"{PATIENCE_S}s",
+            "statement_timeout": f"{PATIENCE_S}s",
+        }
+        return f"{self.url}&{urlencode(limits)}"
 
     def query(self, statement: str) -> list[dict[str, Any]]:
         async def ask() -> list[dict[str, Any]]:

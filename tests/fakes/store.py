@@ -11,6 +11,10 @@ from app.database.store import Store
 from app.state.changes import Change, Outcome
 from app.state.unit_of_work import UnitOfWork
 
+#: For what has a limit of seconds in production: on a busy machine a test of anything else would hit it. A
+#: transaction has taken over 6 s, with two stacks, a browser and a busy loop on two cores.
+PATIENCE_S = 60
+
 
 class DatabaseFaults:
     """`down`: no transaction can begin, as on a disk that has gone. On SQLite further, by its own means:
@@ -30,7 +34,7 @@ class DatabaseFaults:
 
         class FailingStore(Store):
             def __init__(self, engine: AsyncEngine) -> None:
-                super().__init__(engine)
+                super().__init__(engine, timeout_s=PATIENCE_S)
                 for one in self.engines:
                     event.listen(one, "begin", faults.check)
                     if one.dialect.name == "sqlite":

@@ -103,7 +103,7 @@ class World:
             livekit_api_secret=KEYPAIR.secret,
             webhook_keys=(SECOND_KEYPAIR,),
             agent_names=(AGENT, OTHER_AGENT),
-            database_url=self.database.url,
+            database_url=self.database.patient_url,
             # Longer than any test takes: rounds come when a test calls for one.
             cleanup_interval_ms=60_000,
             api_keys=(API_KEY,),
