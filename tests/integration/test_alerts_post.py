@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -207,7 +208,14 @@ async def test_a_redirect_is_not_followed(office: Office, receiver: Receiver, st
         "http://name.invalid/a-secret-nobody-may-see",
     ],
 )
-async def test_the_url_is_in_no_log_line(url: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_url_is_in_no_log_line(
+    url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    # The machine's own resolver may take many seconds to say so.
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
     caplog.set_level(logging.DEBUG)
     counters = Counters(mode=Mode.ENFORCE)
     post = AlertNotifier(url, "replica1", counters, str, first_wait_s=0)
