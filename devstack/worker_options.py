@@ -1,5 +1,6 @@
 """Options of the example workers: small, quick to start, and never rejecting a job."""
 
+import math
 import os
 from collections.abc import Callable
 from typing import TypedDict
@@ -17,6 +18,7 @@ class WorkerOptions(TypedDict):
     num_idle_processes: int
     job_executor_type: JobExecutorType
     load_fnc: Callable[[], float]
+    load_threshold: float
     drain_timeout: int
 
 
@@ -32,6 +34,8 @@ def server_options() -> WorkerOptions:
         # A job in a thread starts in a tenth of the time, and a process group has one member to signal.
         job_executor_type=JobExecutorType.THREAD,
         load_fnc=_constant_load,
+        # A job that is accepted and not launched yet counts as the whole threshold, whatever the load is.
+        load_threshold=math.inf,
         drain_timeout=int(os.environ.get("DRAIN_TIMEOUT_SECONDS", "3600")),
     )
 

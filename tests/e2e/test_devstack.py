@@ -1,5 +1,6 @@
 """The stack the other end-to-end tests stand on, and the one LiveKit fact they all circle around."""
 
+import asyncio
 import os
 import re
 import socket
@@ -14,6 +15,8 @@ from devstack.relay import WebhookRelay
 from devstack.workers import Worker
 
 pytestmark = pytest.mark.real
+
+_JOBS_AT_ONCE = 20
 
 
 async def test_a_plain_agent_is_deaf_after_its_user_came_back(
@@ -32,6 +35,18 @@ async def test_a_plain_agent_is_deaf_after_its_user_came_back(
     assert len(await again.wait_for_agents()) == 1
     with pytest.raises(TimeoutError):
         await again.ask("are you there", timeout_s=2)
+
+
+@pytest.mark.usefixtures("relay")
+async def test_a_worker_takes_all_jobs_that_come_at_once(
+    reusable_worker: Worker, join_room: JoinRoom, room_name: str, dispatch: Dispatch
+) -> None:
+    """A worker counts a job that it has not launched yet as load, and LiveKit offers a full one nothing."""
+    rooms = [f"{room_name}-{number}" for number in range(_JOBS_AT_ONCE)]
+    people = [await join_room(room) for room in rooms]
+    await asyncio.gather(*(dispatch(room, reusable_worker.agent_name) for room in rooms))
+    await asyncio.gather(*(person.wait_for_agents() for person in people))
+    assert "full capacity" not in reusable_worker.child.output()
 
 
 async def test_the_relay_loses_what_it_is_told_to_lose(
