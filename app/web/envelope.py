@@ -21,6 +21,9 @@ logger = logging.getLogger(__name__)
 Request = TypeVar("Request", bound=web.BaseRequest)
 
 _SLOW_US = SECOND_US
+#: Its 503 is an answer, not a failure, and whoever waits for the service asks for it each second. What keeps
+#: the service from being ready is logged where it happens.
+_READINESS = "/readyz"
 #: Any other method is counted as `other`: a caller must not be able to add label values.
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -81,7 +84,7 @@ class Envelope:
             status,
             took_us / SECOND_US if is_whole else None,
         )
-        level = _level(status, is_slow=is_whole and took_us > _SLOW_US)
+        level = _level(route, status, is_slow=is_whole and took_us > _SLOW_US)
         if logger.isEnabledFor(level):
             # The route, not the path: the caller chooses the path, and its query may contain a token.
             fields = {
@@ -94,8 +97,10 @@ class Envelope:
             logger.log(level, "Request answered", extra=fields)
 
 
-def _level(status: int, *, is_slow: bool) -> int:
+def _level(route: str | None, status: int, *, is_slow: bool) -> int:
     """DEBUG for success, INFO for rejected requests and those over a second, WARNING for failures."""
+    if route == _READINESS and status == web.HTTPServiceUnavailable.status_code:
+        return logging.DEBUG
     if status >= web.HTTPInternalServerError.status_code:
         return logging.WARNING
     return logging.INFO if is_slow or status >= web.HTTPBadRequest.status_code else logging.DEBUG

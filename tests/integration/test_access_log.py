@@ -36,12 +36,16 @@ async def ask(clock: FakeClock, path: str, caplog: pytest.LogCaptureFixture) -> 
     async def broken(_request: web.Request) -> web.Response:
         raise web.HTTPBadGateway
 
+    async def not_ready(_request: web.Request) -> web.Response:
+        return web.Response(status=503)
+
     async def moved(_request: web.Request) -> web.Response:
         raise web.HTTPFound("/quick/there")
 
     app = enveloped_app(clock)
     for handler in (quick, slow, stream, broken, moved):
         app.router.add_get(f"/{handler.__name__}/{{room}}", handler)
+    app.router.add_get("/readyz", not_ready)
     caplog.set_level(logging.DEBUG, "app.web.envelope")
     async with TestClient(TestServer(app)) as client:
         await client.get(path, allow_redirects=False)
@@ -58,6 +62,7 @@ async def ask(clock: FakeClock, path: str, caplog: pytest.LogCaptureFixture) -> 
         ("/slow/alice", "/slow/{room}", 200, 1_500, "INFO"),
         ("/nowhere/alice", None, 404, 0, "INFO"),
         ("/broken/alice", "/broken/{room}", 502, 0, "WARNING"),
+        ("/readyz", "/readyz", 503, 0, "DEBUG"),
     ],
 )
 async def test_the_level_of_a_request_line_depends_on_its_outcome(

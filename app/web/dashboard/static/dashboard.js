@@ -171,9 +171,10 @@ byId("sign-out").addEventListener("click", async () => {
   }
 });
 
+// Once a second would now and then step over a second of the countdown.
 setInterval(() => {
   if (!byId("board").hidden) rooms.tick();
-}, 1000);
+}, 250);
 // An ended agent leaves the list after a while, without a message.
 setInterval(() => {
   if (!byId("board").hidden) rooms.render();
