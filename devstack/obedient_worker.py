@@ -19,7 +19,11 @@ from livekit.agents import (
 from livekit.agents.voice.agent_session import SessionConnectOptions
 
 from devstack.counting_llm import CountingLLM
+from devstack.worker_connection import connect
 from devstack.worker_options import agent_name, server_options
+
+#: Metadata: connect before the session starts, as most agents do.
+CONNECT_FIRST = "connect first"
 
 server = AgentServer(**server_options())
 
@@ -48,6 +52,8 @@ async def obey(session: AgentSession[None], event: room_io.TextInputEvent) -> No
 
 @server.rtc_session(agent_name=agent_name())
 async def answer(ctx: JobContext) -> None:
+    if ctx.job.metadata == CONNECT_FIRST:
+        await connect(ctx)
     session: AgentSession[None] = AgentSession(
         llm=_BreakingLLM(), conn_options=SessionConnectOptions(max_unrecoverable_errors=0)
     )

@@ -171,7 +171,7 @@ async def livekit_api(livekit_server: LiveKitServer) -> AsyncIterator[api.LiveKi
 
 
 async def _delete(client: api.LiveKitAPI, room: str) -> None:
-    """Delete a room, but not under an agent that is connecting, which may cost its worker the life later."""
+    """Delete a room, but not under an agent that is connecting: it tries again, and makes the room anew."""
     truth = RoomTruth(client, room)
 
     async def nobody_is_connecting() -> bool:
@@ -275,9 +275,9 @@ async def room_name(livekit_api: api.LiveKitAPI) -> AsyncIterator[str]:
 def dispatch(livekit_api: api.LiveKitAPI) -> Dispatch:
     """Puts an agent into a room as LiveKit itself does it, without our service."""
 
-    async def dispatch(room: str, agent_name: str) -> api.AgentDispatch:
+    async def dispatch(room: str, agent_name: str, *, metadata: str = "") -> api.AgentDispatch:
         return await livekit_api.agent_dispatch.create_dispatch(
-            api.CreateAgentDispatchRequest(room=room, agent_name=agent_name)
+            api.CreateAgentDispatchRequest(room=room, agent_name=agent_name, metadata=metadata)
         )
 
     return dispatch

@@ -15,6 +15,7 @@ from reusable_agent import DISPATCH_ATTRIBUTE, HEALTH_METHOD, LEAVING_ATTRIBUTE,
 from devstack.chaos.fork_server import ForkServer
 from devstack.fixture_types import Dispatch, JoinRoom, StartWorker
 from devstack.livekit_server import LiveKitServer
+from devstack.obedient_worker import CONNECT_FIRST
 from devstack.people import Person
 from devstack.processes import Child
 from devstack.relay import WebhookRelay
@@ -163,6 +164,7 @@ async def test_the_health_probe_tells_an_open_session(
     ("command", "why"),
     [("/close", "finished"), ("/shutdown", "finished"), ("/hang up", "finished"), ("/break", "failed")],
 )
+@pytest.mark.parametrize("metadata", ["", CONNECT_FIRST], ids=["the session connects", "connected before"])
 async def test_an_agent_whose_session_closes_leaves_and_says_why(
     obedient_worker: Worker,
     relay: WebhookRelay,
@@ -171,9 +173,10 @@ async def test_an_agent_whose_session_closes_leaves_and_says_why(
     dispatch: Dispatch,
     command: str,
     why: str,
+    metadata: str,
 ) -> None:
     alice = await join_room(room_name)
-    await dispatch(room_name, obedient_worker.agent_name)
+    await dispatch(room_name, obedient_worker.agent_name, metadata=metadata)
     await alice.wait_for_agents()
     assert await alice.ask("hello") == "turn 1: hello"
     await alice.say(command)

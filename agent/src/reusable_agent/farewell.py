@@ -3,8 +3,8 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
-from contextvars import ContextVar
+import sys
+from collections.abc import Callable, Coroutine
 from enum import StrEnum
 from typing import Any
 
@@ -15,8 +15,8 @@ _ANNOUNCE_TIMEOUT_S = 2.0
 
 _log = logging.getLogger(__name__)
 
-# True in everything that the entrypoint starts, but not in livekit-agents' code that ends a job from outside.
-_inside_entrypoint: ContextVar[bool] = ContextVar("inside_entrypoint", default=False)
+# Where livekit-agents ends a job from outside: it closes the session as an agent itself would.
+_JOB_RUNNER = "livekit.agents.ipc"
 
 
 class Leaving(StrEnum):
@@ -38,16 +38,19 @@ class Farewell:
         self._ctx = ctx
         self._on_close = on_close
         self._shutdown = ctx.shutdown
+        self._shutdown_session = session.shutdown
+        self._close_session = session.aclose
         self._own_decision = False
         self._entrypoint = asyncio.current_task()
         self._leaving: asyncio.Task[None] | None = None
 
     def watch(self) -> None:
-        _inside_entrypoint.set(True)
         self._session.on("close", self._on_session_close)
         # livekit-agents does not tell, before the agent leaves the room, whether the agent or the worker ends
-        # the job. The agent's own request passes through here.
+        # the job. The agent's own request passes through here, from whichever task and callback.
         self._ctx.shutdown = self._on_shutdown  # type: ignore[method-assign]
+        self._session.shutdown = self._on_session_shutdown  # type: ignore[method-assign]
+        self._session.aclose = self._on_session_aclose  # type: ignore[method-assign]
 
     async def announce(self, why: Leaving) -> None:
         """Publish the reason as an attribute, which participant_left then carries."""
@@ -63,6 +66,17 @@ class Farewell:
         self._own_decision = True
         self._shutdown(reason)
 
+    def _on_session_shutdown(self, *, drain: bool = True) -> None:
+        self._own_decision = True
+        self._shutdown_session(drain=drain)
+
+    def _on_session_aclose(self) -> Coroutine[Any, Any, None]:
+        # Not a coroutine function: its caller's frame would be the event loop's.
+        caller = sys._getframe(1).f_globals.get("__name__", "")  # noqa: SLF001 - inspect's takes milliseconds
+        if not caller.startswith(_JOB_RUNNER):
+            self._own_decision = True
+        return self._close_session()
+
     def _on_session_close(self, event: CloseEvent) -> None:
         self._on_close()
         why = self._reason(event)
@@ -75,11 +89,7 @@ class Farewell:
             return Leaving.FAILED
         if event.reason is CloseReason.JOB_SHUTDOWN:
             return Leaving.WORKER_SHUTDOWN
-        if (
-            event.reason is CloseReason.USER_INITIATED
-            and not self._own_decision
-            and not _inside_entrypoint.get()
-        ):
+        if event.reason is CloseReason.USER_INITIATED and not self._own_decision:
             return Leaving.WORKER_SHUTDOWN
         return Leaving.FINISHED
 
