@@ -8,6 +8,7 @@ import reusable_agent
 from livekit.agents import Agent, AgentServer, AgentSession, JobContext, cli, room_io
 
 from devstack.counting_llm import CountingLLM
+from devstack.worker_connection import connect
 from devstack.worker_options import agent_name, server_options
 
 server = AgentServer(**server_options())
@@ -15,6 +16,7 @@ server = AgentServer(**server_options())
 
 @server.rtc_session(agent_name=agent_name())
 async def answer(ctx: JobContext) -> None:
+    await connect(ctx)
     session: AgentSession[None] = AgentSession(llm=CountingLLM())
     await reusable_agent.start(
         session,
