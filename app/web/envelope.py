@@ -14,6 +14,7 @@ from app.clock import Clock
 from app.lifecycle import SECOND_US
 from app.metrics.registry import Metrics
 from app.web.error_responses import render_failure
+from app.web.keys import READINESS_PATH
 from app.web.request_id import HEADER, REQUEST_ID, assign_request_id
 
 logger = logging.getLogger(__name__)
@@ -21,9 +22,6 @@ logger = logging.getLogger(__name__)
 Request = TypeVar("Request", bound=web.BaseRequest)
 
 _SLOW_US = SECOND_US
-#: Its 503 is an answer, not a failure, and whoever waits for the service asks for it each second. What keeps
-#: the service from being ready is logged where it happens.
-_READINESS = "/readyz"
 #: Any other method is counted as `other`: a caller must not be able to add label values.
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -99,7 +97,9 @@ class Envelope:
 
 def _level(route: str | None, status: int, *, is_slow: bool) -> int:
     """DEBUG for success, INFO for rejected requests and those over a second, WARNING for failures."""
-    if route == _READINESS and status == web.HTTPServiceUnavailable.status_code:
+    if route == READINESS_PATH and status == web.HTTPServiceUnavailable.status_code:
+        # An answer, not a failure, and asked for each second by whoever waits for the service. What keeps it
+        # from being ready is logged where it happens.
         return logging.DEBUG
     if status >= web.HTTPInternalServerError.status_code:
         return logging.WARNING

@@ -1,4 +1,4 @@
-"""Keys of what the application carries, and the webhook path."""
+"""Keys of what the application carries, and the paths that several modules know."""
 
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -10,6 +10,7 @@ from app.web.browser_sessions import SessionRooms
 from app.web.tokens import TokenIssuer
 
 WEBHOOK_PATH = "/api/livekit/webhook"
+READINESS_PATH = "/readyz"
 
 CONFIG = web.AppKey("config", Config)
 SERVICE = web.AppKey("service", Service)

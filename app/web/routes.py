@@ -6,7 +6,7 @@ from app.errors import Busy, LiveKitRefused, LiveKitTimeout, LiveKitUnavailable,
 from app.livekit.webhooks import WebhookBody
 from app.web import handlers, schemas
 from app.web.endpoints import Access, AnyEndpoint, Endpoint
-from app.web.keys import WEBHOOK_PATH
+from app.web.keys import READINESS_PATH, WEBHOOK_PATH
 
 _LIVEKIT_ERRORS = (LiveKitRefused, LiveKitUnavailable, LiveKitTimeout, Busy)
 
@@ -102,7 +102,7 @@ def _operational_endpoints(metrics_access: Access) -> tuple[AnyEndpoint, ...]:
         ),
         Endpoint(
             method="GET",
-            path="/readyz",
+            path=READINESS_PATH,
             access=Access.PROBE,
             summary="Readiness: whether the service can take traffic, and if not, why",
             handler=handlers.show_readiness,

@@ -26,7 +26,6 @@ class Checker:
 
     async def at_rest(self, visits: Sequence[Visit]) -> None:
         """Nobody calls, joins or leaves: one agent where people are, and nothing unknown to the tables."""
-        await self._wait_for_lost_agents()
         wanted = {visit.room for visit in visits if visit.granted}
 
         async def look() -> list[Difference]:
@@ -49,16 +48,12 @@ class Checker:
         for event_id in await self._tables.missing_events(acknowledged):
             self._report.violate("a webhook answered 200 is lost", "", event_id)
 
-    async def _wait_for_lost_agents(self) -> None:
-        """Wait until LiveKit has noticed the agents that died with their worker."""
-        await asyncio.sleep(max(0.0, self._report.lenient_until - time.monotonic()))
-
     async def _wait_until_clean(
         self, what: str, look: Callable[[], Awaitable[list[Difference]]], within_s: float
     ) -> None:
         began = time.monotonic()
         while found := await look():
-            if time.monotonic() - began > within_s and not self._report.is_lenient:
+            if time.monotonic() - began > within_s:
                 await self._report_differences(found, f"still so {within_s:.0f} s after the load stopped")
                 return
             await asyncio.sleep(_POLL_S)

@@ -24,8 +24,6 @@ class Report:
     #: The longest that something took, in seconds.
     longest: dict[str, float] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
-    #: Until when an agent may be missing through no fault of the services; see worker_watchdog.py.
-    lenient_until: float = 0.0
     _reported: int = 0
 
     @property
@@ -35,10 +33,6 @@ class Report:
     @property
     def elapsed_s(self) -> float:
         return time.monotonic() - self.started
-
-    @property
-    def is_lenient(self) -> bool:
-        return time.monotonic() < self.lenient_until
 
     def violate(self, kind: str, room: str, detail: str) -> None:
         self.violations.append(Violation(kind=kind, room=room, detail=f"{_clock()} {detail}"))

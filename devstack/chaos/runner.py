@@ -1,6 +1,5 @@
 """A chaos run: load, kills, checks at rest, and the report."""
 
-import asyncio
 from collections.abc import Callable
 
 from devstack.chaos.checker import Checker
@@ -11,7 +10,6 @@ from devstack.chaos.load import Load
 from devstack.chaos.options import Options
 from devstack.chaos.report import Report
 from devstack.chaos.visitors import Visitors
-from devstack.chaos.worker_watchdog import keep_running
 
 #: A run with this many violations stops.
 _ENOUGH_VIOLATIONS = 60
@@ -54,7 +52,6 @@ class _Run:
     async def run(self) -> Report:
         options, report = self._options, self._report
         await self._load.open()
-        watchdog = asyncio.create_task(keep_running(self._environment.worker, report), name="watchdog")
         try:
             while (
                 report.killed < options.kills
@@ -63,8 +60,6 @@ class _Run:
             ):
                 await self._round(min(options.check_every, options.kills - report.killed))
         finally:
-            watchdog.cancel()
-            await asyncio.gather(watchdog, return_exceptions=True)
             await self._visitors.close()
             await self._load.close()
         return report

@@ -52,9 +52,7 @@ class Visit:
             # Not an agent, or another one stays: of two agents one is removed.
             return
         together_s = time.monotonic() - met
-        if self._report.is_lenient:
-            self._report.counts["agents lost with their worker"] += 1
-        elif together_s > _TOGETHER_S:
+        if together_s > _TOGETHER_S:
             self._report.violate(
                 "an agent was taken from a room with a person in it",
                 self.room,

@@ -21,13 +21,6 @@ async def weather(livekit_server: LiveKitServer) -> AsyncIterator[Weather]:
         yield weather
 
 
-async def _keep_running(worker: Worker) -> None:
-    """See devstack/chaos/keeper.py."""
-    while True:
-        await asyncio.sleep(0.25)
-        await asyncio.to_thread(worker.revive)
-
-
 @pytest.fixture
 async def service(
     livekit_server: LiveKitServer,
@@ -38,8 +31,7 @@ async def service(
     tmp_path: Path,
     children: list[Child],
 ) -> AsyncIterator[Service]:
-    """A service that knows LiveKit by way of the weather only, and a worker that is kept running."""
-    keeper = asyncio.create_task(_keep_running(reusable_worker))
+    """A service that knows LiveKit by way of the weather only."""
     env = {"LIVEKIT_URL": weather.url, "AGENT_TTL_SECONDS": "20", "CLEANUP_INTERVAL_MS": "2000"}
     service = Service(
         livekit_server,
@@ -54,6 +46,4 @@ async def service(
     yield service
     weather.clear_up()
     await asyncio.to_thread(service.stop)
-    keeper.cancel()
-    await asyncio.gather(keeper, return_exceptions=True)
     children.remove(service.child)

@@ -2,8 +2,8 @@
 
 import asyncio
 import contextlib
+import inspect
 import logging
-import sys
 from collections.abc import Callable, Coroutine
 from enum import StrEnum
 from typing import Any
@@ -71,9 +71,10 @@ class Farewell:
         self._shutdown_session(drain=drain)
 
     def _on_session_aclose(self) -> Coroutine[Any, Any, None]:
-        # Not a coroutine function: its caller's frame would be the event loop's.
-        caller = sys._getframe(1).f_globals.get("__name__", "")  # noqa: SLF001 - inspect's takes milliseconds
-        if not caller.startswith(_JOB_RUNNER):
+        # Not a coroutine function: such a one runs later, and then the event loop is its caller.
+        frame = inspect.currentframe()
+        caller = frame.f_back if frame else None
+        if caller is None or not caller.f_globals.get("__name__", "").startswith(_JOB_RUNNER):
             self._own_decision = True
         return self._close_session()
 
