@@ -92,6 +92,33 @@ async def test_not_ready_while_the_database_fails(app: App, world: World) -> Non
     assert (await app.call("GET", "/readyz")).body == READY
 
 
+async def test_what_keeps_it_from_being_ready_has_a_warning_of_its_own(
+    app: App, world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its own 503 has none."""
+    world.database_faults.down = True
+    assert (await app.call("GET", "/readyz")).status == 503
+    assert not caplog.records
+    await app.service.sweeper.sweep()
+    warnings = {(record.levelname, vars(record)["action"], vars(record)["code"]) for record in caplog.records}
+    assert ("WARNING", "sweep", "database_unavailable") in warnings
+    world.database_faults.down = False
+
+
+@pytest.mark.parametrize("error", [UNREACHABLE, REFUSED], ids=["unreachable", "wrong keys"])
+async def test_a_livekit_that_keeps_it_from_being_ready_has_lines_of_its_own(
+    start_app: StartApp, livekit: FakeLiveKit, error: ServiceError, caplog: pytest.LogCaptureFixture
+) -> None:
+    livekit.faults.always("list_rooms", FailBefore(error))
+    app = await start_app(ready=False)
+
+    async def is_logged() -> bool:
+        return any(vars(record).get("action") == "livekit" for record in caplog.records)
+
+    await eventually(is_logged, "the reason is logged")
+    assert (await app.call("GET", "/readyz")).status == 503
+
+
 @ON_BOTH
 async def test_every_endpoint_reports_a_database_failure(app: App, world: World) -> None:
     world.database_faults.down = True
