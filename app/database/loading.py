@@ -1,6 +1,7 @@
 """Loading and saving of the unit of work of one batch."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 from operator import attrgetter
 from typing import Any
 
@@ -8,17 +9,21 @@ from sqlalchemy import Connection
 
 from app.database.statements import Rows, batch_sql
 from app.database.tables import dispatches, participants
-from app.lifecycle import LIVE_STATES, Dispatch, EndReason, State
-from app.state.changes import Advance, Change, Due, RoomEvent, Snapshot
+from app.lifecycle import LIVE_STATES, Briefing, Dispatch, EndReason, State
+from app.state.changes import Advance, Change, Due, RoomEvent, RoomEventKind, Snapshot
 from app.state.dispatch_set import final_states
 from app.state.presence import ParticipantKind, TrackedParticipant, TrackedRoom
 from app.state.unit_of_work import UnitOfWork
 
 _DISPATCH_COLUMNS = tuple(column.name for column in dispatches.columns)
 _DISPATCH_DERIVED = ("due_at",)
-_dispatch_values = attrgetter(*_DISPATCH_COLUMNS)
-_changed_values = attrgetter(*(name for name in _DISPATCH_COLUMNS if name != "id"), "id")
-_participant_values = attrgetter(*(column.name for column in participants.columns))
+_BRIEFING_COLUMNS = tuple(entry.name for entry in fields(Briefing))
+#: Where a dispatch has the value of each column.
+_PLACES = {name: f"briefing.{name}" if name in _BRIEFING_COLUMNS else name for name in _DISPATCH_COLUMNS}
+_dispatch_values = attrgetter(*_PLACES.values())
+_changed_values = attrgetter(*(place for name, place in _PLACES.items() if name != "id"), "id")
+_PARTICIPANT_COLUMNS = tuple(column.name for column in participants.columns)
+_participant_values = attrgetter(*_PARTICIPANT_COLUMNS)
 
 
 def dispatch_of(row: Sequence[Any]) -> Dispatch:
@@ -26,6 +31,7 @@ def dispatch_of(row: Sequence[Any]) -> Dispatch:
     values = dict(zip(_DISPATCH_COLUMNS, row, strict=True))
     for name in _DISPATCH_DERIVED:
         del values[name]
+    values["briefing"] = Briefing(**{name: values.pop(name) for name in _BRIEFING_COLUMNS})
     values["state"] = State(values["state"])
     values["end_reason"] = EndReason(values["end_reason"]) if values["end_reason"] else None
     return Dispatch(**values)
@@ -58,25 +64,25 @@ def load(connection: Connection, changes: Sequence[Change], unit: UnitOfWork) ->
             keys += [(room_sid, participant.sid) for participant in snapshot.participants]
     if keys:
         _add_participants(unit, sql.find_by_pairs(connection, sql.participants, keys))
-    if snapshots:
-        _add_participants(
-            unit, sql.find(connection, sql.present, [snapshot.room_name for snapshot in snapshots])
-        )
+    inhabited = {snapshot.room_name for snapshot in snapshots} | {
+        event.room_name for event in events if _is_agents_leave(event)
+    }
+    if inhabited:
+        _add_participants(unit, sql.find(connection, sql.present, sorted(inhabited)))
+
+
+def _is_agents_leave(event: RoomEvent) -> bool:
+    """Whether what the leave means depends on who stays."""
+    agent = event.participant
+    return event.kind is RoomEventKind.LEFT and agent is not None and agent.kind is ParticipantKind.AGENT
 
 
 def _add_participants(unit: UnitOfWork, rows: Rows) -> None:
-    for sid, room_name, room_sid, kind, identity, agent_name, left_at, leave_reason, generation in rows:
-        unit.participants[sid] = TrackedParticipant(
-            sid=sid,
-            room_name=room_name,
-            room_sid=room_sid,
-            kind=ParticipantKind(kind),
-            identity=identity,
-            agent_name=agent_name,
-            left_at=left_at,
-            leave_reason=leave_reason,
-            generation=generation,
-        )
+    for row in rows:
+        values = dict(zip(_PARTICIPANT_COLUMNS, row, strict=True))
+        values["kind"] = ParticipantKind(values["kind"])
+        values["is_announced"] = bool(values["is_announced"])
+        unit.participants[values["sid"]] = TrackedParticipant(**values)
 
 
 def save(connection: Connection, unit: UnitOfWork) -> None:

@@ -13,9 +13,9 @@ from app.database.tables import dispatches, history, participants, rooms, webhoo
 from app.database.transactions import TIMEOUT_S, Transactions
 from app.lifecycle import Dispatch, Policy, State
 from app.state.changes import Change, Outcome
-from app.state.presence import CLOSING_LEAVES, ParticipantKind
+from app.state.presence import ParticipantKind
 from app.state.unit_of_work import UnitOfWork
-from app.state.views import AlertFacts, Deadline, HistoryLine, KnownRoom, RoomView
+from app.state.views import AlertFacts, Company, Deadline, HistoryLine, KnownRoom, RoomView, Visit
 
 T = TypeVar("T")
 
@@ -209,15 +209,24 @@ class Store:
         ended = update(dispatches).where(leased).values(retry_at=now, due_at=now)
         await self._transactions.write(lambda connection: connection.execute(ended).rowcount)
 
-    async def closing_leave_since(self, room_sid: str, since: int) -> bool:
-        """Whether a person left after `since` in a way that closes a default AgentSession."""
-        query = select(participants.c.sid).where(
-            participants.c.room_sid == room_sid,
-            participants.c.kind == ParticipantKind.PERSON,
-            participants.c.left_at >= since,
-            participants.c.leave_reason.in_(CLOSING_LEAVES),
+    async def company(self, room_sid: str, agent_identity: str, since: int) -> Company:
+        """An agent and the visits of people from `since`, when it joined by our clock, until now."""
+        kind, left_at = participants.c.kind, participants.c.left_at
+        is_visit = and_(kind == ParticipantKind.PERSON, or_(left_at.is_(None), left_at >= since))
+        columns = (*(participants.c[name] for name in Visit._fields), kind, participants.c.is_announced)
+        query = select(*columns).where(
+            participants.c.room_sid == room_sid, or_(is_visit, participants.c.identity == agent_identity)
         )
-        return bool(await self._rows(query.limit(1)))
+        rows = await self._rows(query)
+        own = [row for row in rows if row.kind == ParticipantKind.AGENT]
+        return Company(
+            # It may have connected several times.
+            agent_joined_at=min((row.joined_at for row in own if row.joined_at), default=None),
+            is_announced=any(row.is_announced for row in own),
+            visits=tuple(
+                Visit(*row[: len(Visit._fields)]) for row in rows if row.kind == ParticipantKind.PERSON
+            ),
+        )
 
     async def prune(self, before: int) -> int:
         """Delete rows that ended, left or were received before `before`; returns their number."""

@@ -6,6 +6,7 @@ key, which saves one page write for each row.
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     Index,
@@ -15,6 +16,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    false,
     text,
 )
 
@@ -60,8 +62,11 @@ participants = Table(
     Column("room_name", String(256), nullable=False),
     Column("room_sid", String(64), nullable=False),
     Column("kind", String(16), nullable=False),
-    # Of agents only: the identity and name of a person are not stored.
+    # Of agents only: the identity and name of a person are not stored, only a pseudonym.
     Column("identity", String(256)),
+    Column("person", String(16)),
+    Column("joined_at", BigInteger),
+    Column("is_announced", Boolean, nullable=False, server_default=false()),
     Column("agent_name", String(256)),
     Column("left_at", BigInteger),
     Column("leave_reason", String(64)),
@@ -96,6 +101,12 @@ dispatches = Table(
     Column("restarts", Integer, nullable=False),
     Column("restarts_since", BigInteger),
     Column("succeeds", String(32)),
+    Column("cause", String(32)),
+    Column("former_agent", String(256)),
+    # What LiveKit is told for the job, see lifecycle.Briefing.
+    Column("metadata", Text, nullable=False, server_default=""),
+    Column("attributes", Text, nullable=False, server_default=""),
+    Column("deployment", Text, nullable=False, server_default=""),
     Column("timezone", String(64)),
     Column("timezone_offset_min", Integer),
     Column("leased_by", String(32)),

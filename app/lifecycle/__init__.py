@@ -8,6 +8,8 @@ from app.lifecycle.decision import decide, due_event, open_dispatch
 from app.lifecycle.model import (
     LIVE_STATES,
     SECOND_US,
+    UNTOLD,
+    Briefing,
     Decision,
     Dispatch,
     Effect,
@@ -24,6 +26,8 @@ __all__ = [
     "LIVE_STATES",
     "SECOND_US",
     "TABLE",
+    "UNTOLD",
+    "Briefing",
     "Decision",
     "Dispatch",
     "Effect",

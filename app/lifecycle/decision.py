@@ -31,7 +31,7 @@ def decide(dispatch: Dispatch, signal: Signal, now: int, policy: Policy) -> Deci
         moved = replace(moved, end_reason=None)
     timed = _set_deadlines(dispatch, moved, signal.event, now, policy)
     fresh = make_successor(rule.successor, timed, signal.successor_id, now, policy)
-    successor = open_dispatch(fresh, now, policy) if fresh else None
+    successor = open_dispatch(replace(fresh, cause=signal.event), now, policy) if fresh else None
     effects = _effects(rule, timed)
     if successor and _needs_alert(dispatch, successor, policy):
         effects = (*effects, Effect.ALERT)
@@ -76,6 +76,11 @@ def _observe(dispatch: Dispatch, signal: Signal, now: int) -> Dispatch:
     if signal.event is Event.AGENT_IN and signal.agent_identity:
         # The agent joined: earlier failures no longer count.
         return replace(observed, agent_identity=signal.agent_identity, agent_joined_at=now, attempt=1)
+    if signal.event is Event.JOIN_OVERDUE and signal.agent_identity:
+        # A worker has the job: this is whom it is for.
+        return replace(observed, agent_identity=signal.agent_identity)
+    if signal.event is Event.PUBLISHER_LEFT:
+        return replace(observed, agent_identity=None, agent_joined_at=None)
     if dispatch.state is State.UNAVAILABLE and signal.event in (Event.RETRY_DUE, Event.REUSED):
         return replace(observed, attempt=dispatch.attempt + 1)
     if signal.event is Event.REMOVE_FAILED:
@@ -135,7 +140,7 @@ def _set_deadlines(
     return replace(
         dispatch,
         ttl_expires_at=_ttl_deadline(dispatch, event, now, policy),
-        join_deadline_at=_join_deadline(dispatch, now, policy, entered=entered),
+        join_deadline_at=_join_deadline(dispatch, event, now, policy, entered=entered),
         retry_at=_retry_deadline(dispatch, event, now, policy, entered=entered),
     )
 
@@ -150,9 +155,13 @@ def _ttl_deadline(dispatch: Dispatch, event: Event | None, now: int, policy: Pol
     return dispatch.ttl_expires_at
 
 
-def _join_deadline(dispatch: Dispatch, now: int, policy: Policy, *, entered: bool) -> int | None:
-    if dispatch.state is not State.STARTING:
+def _join_deadline(
+    dispatch: Dispatch, event: Event | None, now: int, policy: Policy, *, entered: bool
+) -> int | None:
+    if dispatch.state is not State.STARTING or dispatch.agent_name in policy.publisher_agents:
         return None
+    if event is Event.HELD:
+        return min(now + policy.join_timeout_us, max(now, policy.holds_until(dispatch)))
     return now + policy.join_timeout_us if entered else dispatch.join_deadline_at
 
 
@@ -165,7 +174,7 @@ def _retry_deadline(
             return now + policy.lease_us
         case State.CREATING | State.ENDING:
             return now + policy.interval_us if failed else dispatch.retry_at
-        case State.STARTING:
+        case State.STARTING if dispatch.agent_name not in policy.publisher_agents:
             checked = event is Event.RETRY_DUE
             return now + policy.job_visible_us if entered else None if checked else dispatch.retry_at
         case State.IDLE:

@@ -1,6 +1,6 @@
 """The data of the state machine: dispatch, states, events, effects, policy."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 SECOND_US = 1_000_000
@@ -39,14 +39,18 @@ class Event(StrEnum):
     PEOPLE_OUT = "people_out"  #: the last person left
     AGENT_IN = "agent_in"  #: its agent joined
     AGENT_LEFT = "agent_left"  #: its agent finished and left
+    AGENT_HANDED_OVER = "agent_handed_over"  #: its agent left soon after it had brought somebody in
+    PUBLISHER_LEFT = "publisher_left"  #: its last agent left with the publisher that it was for
     AGENT_LOST = "agent_lost"  #: its agent died, lost its network, or its worker was shut down
     ROOM_FINISHED = "room_finished"  #: LiveKit closed this instance of the room
     REUSED = "reused"  #: a caller requested an agent and this one responded
     END_REQUESTED = "end_requested"  #: a caller requested its end
+    SUPERSEDED = "superseded"  #: a caller wants an agent that is told something else
     REFUTED = "refuted"  #: its agent does not respond: it is frozen, or its session is closed
     MISSING = "missing"  #: LiveKit does not list it
     DUPLICATE = "duplicate"  #: another dispatch of that agent name in that room is better
     UNTAKEN = "untaken"  #: LiveKit shows no job for it although it should: no worker took the job
+    HELD = "held"  #: the join deadline passed, but a worker still holds the job
     JOIN_OVERDUE = "join_overdue"  #: the join deadline passed without an agent
     TTL_EXPIRED = "ttl_expired"  #: the TTL expired with no person in the room
     RETRY_DUE = "retry_due"  #: time to retry what failed or what a crash interrupted
@@ -83,10 +87,38 @@ class Policy:
     longest_wait_us: int = 10 * SECOND_US
     #: How long a claim or an intent may stay unfinished before any process may retry it.
     lease_us: int = 15 * SECOND_US
+    #: How long a worker that holds the job is waited for, at most; see `holds_until`.
+    longest_hold_us: int = 600 * SECOND_US
     restart: Restart = Restart.ON_FAILURE
     max_attempts: int = 3
     max_restarts: int = 3
     restart_window_us: int = 300 * SECOND_US
+    #: The agent names whose workers take one job for each publisher, and none in a room without publishers.
+    publisher_agents: frozenset[str] = frozenset()
+    #: A plain agent that leaves without a word within this time of its join has failed.
+    brief_us: int = 10 * SECOND_US
+
+    def holds_until(self, dispatch: "Dispatch") -> int:
+        """How long to wait for the agent of a job that a worker holds: twice as long with each attempt.
+
+        So an agent that starts slowly gets in, and a worker that has frozen does not keep people waiting.
+        """
+        hold_us = self.join_timeout_us << min(dispatch.attempt, 16)
+        return dispatch.created_at + min(hold_us, self.longest_hold_us)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Briefing:
+    """What LiveKit is told for the job of a dispatch. It may contain secrets: it is never logged."""
+
+    metadata: str = field(default="", repr=False)
+    #: A JSON object of strings; "" for none.
+    attributes: str = field(default="", repr=False)
+    #: Only workers of this deployment get the job.
+    deployment: str = ""
+
+
+UNTOLD = Briefing()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +152,13 @@ class Dispatch:
     restarts_since: int | None = None
     #: The row that this one took over from; set when the service made it, so no caller waits for it.
     succeeds: str | None = None
+    #: The event that made it take over; None for a requested dispatch.
+    cause: str | None = None
+    #: The identity of the agent of the dispatch before: it may still be leaving. One that has not joined yet
+    #: connects once more when it has loaded, and leaves at once (livekit-agents 1.8.9).
+    former_agent: str | None = None
+    #: A successor gets the same.
+    briefing: Briefing = UNTOLD
     timezone: str | None = None
     timezone_offset_min: int | None = None
     #: The process that holds the lease of a creating or ending dispatch.

@@ -22,6 +22,8 @@ def make_successor(
         participant_count=ended.participant_count,
         ttl_expires_at=ended.ttl_expires_at,
         succeeds=ended.id,
+        former_agent=ended.agent_identity,
+        briefing=ended.briefing,
         timezone=ended.timezone,
         timezone_offset_min=ended.timezone_offset_min,
         restarts=ended.restarts,

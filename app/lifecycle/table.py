@@ -95,6 +95,8 @@ TABLE: Mapping[Event, Mapping[State, Rule]] = {
     },
     Event.AGENT_IN: {_C: _KEEP, _S: Rule(Goal.OCCUPANCY), _A: _KEEP, _I: _KEEP},
     Event.AGENT_LEFT: dict.fromkeys(_WITH_DISPATCH, _ending(EndReason.AGENT_LEFT, Successor.RESTART_ALWAYS)),
+    Event.PUBLISHER_LEFT: dict.fromkeys((_A, _I), Rule(_S)),
+    Event.AGENT_HANDED_OVER: dict.fromkeys(_WITH_DISPATCH, _ending(EndReason.AGENT_LEFT)),
     Event.AGENT_LOST: dict.fromkeys(_WITH_DISPATCH, _ending(EndReason.AGENT_FAILED, Successor.RESTART)),
     Event.ROOM_FINISHED: dict.fromkeys((*LIVE_STATES, _E), _ended(EndReason.ROOM_FINISHED)),
     Event.REUSED: {_S: _KEEP, _A: _KEEP, _I: _KEEP, _U: Rule(_C, _CREATE)},
@@ -102,6 +104,10 @@ TABLE: Mapping[Event, Mapping[State, Rule]] = {
         **dict.fromkeys(_WITH_DISPATCH, _ending(EndReason.REQUESTED)),
         _U: _ended(EndReason.REQUESTED),
         _E: Rule(Goal.KEEP, (), EndReason.REQUESTED),
+    },
+    Event.SUPERSEDED: {
+        **dict.fromkeys(_WITH_DISPATCH, _ending(EndReason.REPLACED)),
+        _U: _ended(EndReason.REPLACED),
     },
     Event.REFUTED: dict.fromkeys((_S, _A, _I), _ending(EndReason.REPLACED, Successor.REPLACEMENT)),
     Event.MISSING: {
@@ -113,6 +119,7 @@ TABLE: Mapping[Event, Mapping[State, Rule]] = {
         _U: _ended(EndReason.DUPLICATE),
     },
     Event.UNTAKEN: {_S: _ending(EndReason.NEVER_JOINED, Successor.NEXT_ATTEMPT)},
+    Event.HELD: {_S: _KEEP},
     Event.JOIN_OVERDUE: {_S: _ending(EndReason.NEVER_JOINED, Successor.NEXT_ATTEMPT)},
     Event.TTL_EXPIRED: {
         **dict.fromkeys((_C, _S, _I), Rule(_E, _EXPIRE, EndReason.EXPIRED)),

@@ -25,6 +25,8 @@ class RoomEvent(msgspec.Struct, frozen=True, kw_only=True):
     participant: Participant | None = None
     #: LiveKit's disconnect reason by name, for LEFT.
     reason: str | None = None
+    #: By LiveKit's clock, in whole seconds; None: not reported.
+    sent_at: int | None = None
 
     @property
     def room_name(self) -> str:
@@ -47,7 +49,9 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
     """A new dispatch; ignored if the room already has a live dispatch of that agent name."""
 
     dispatch: Dispatch
+    #: As LiveKit has just reported it, after the room's generation.
     room: Room
+    generation: int
 
     @property
     def room_name(self) -> str:
@@ -70,6 +74,8 @@ class Due(msgspec.Struct, frozen=True, kw_only=True):
     row_id: str
     #: The events that the mode suppresses.
     withhold: frozenset[Event] = frozenset()
+    #: The agent whose job a worker has, of a dispatch that has waited for it too long.
+    agent_identity: str | None = None
 
 
 Change = RoomEvent | Snapshot | Intent | Advance | Due
@@ -100,5 +106,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     withheld: Event | None = None
     #: An agent joined that no dispatch waited for.
     stranger: bool = False
+    #: An event contradicts what is known of a room: only LiveKit can say which instance exists.
+    disputed: bool = False
     #: For a Snapshot: the number of differences from LiveKit, by kind.
     drift: dict[str, int] = {}

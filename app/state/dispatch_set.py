@@ -18,10 +18,9 @@ from app.lifecycle import (
     open_dispatch,
 )
 from app.state.changes import Transition
+from app.state.leaves import Leave, event_of
 from app.state.ownership import awaits, future_owner, owner
 from app.state.presence import Participant
-
-_ROOM_CLOSED = frozenset({"ROOM_CLOSED", "ROOM_DELETED"})
 
 
 @dataclass(kw_only=True)
@@ -77,19 +76,26 @@ class DispatchSet:
             self.signal(dispatch, Signal(event=Event.AGENT_IN, agent_identity=agent.identity))
         return dispatch is not None
 
-    def agent_left(self, room_sid: str, agent: Participant, reason: str | None) -> bool:
+    def agent_left(self, room_sid: str, agent: Participant, leave: Leave) -> bool:
         """Apply an agent's leave to its dispatch; False if the agent belongs to no dispatch."""
         own = [row for row in self.of_room(room_sid) if row.agent_identity == agent.identity]
         for dispatch in own:
-            self.signal(dispatch, Signal(event=_leave_event(agent, reason)))
+            self.signal(dispatch, Signal(event=event_of(leave, dispatch, agent, self.policy)))
         return bool(own)
 
-    def agent_left_unseen(self, room_sid: str, agent: Participant, reason: str | None) -> None:
+    def may_go_on(self, dispatch: Dispatch, present: Iterable[Participant]) -> bool:
+        """Whether another agent in the room may be one of the dispatch too; only LiveKit can say."""
+        owned = {one.agent_identity for one in self.of_room(dispatch.room_sid)}
+        return any(
+            agent.agent_name == dispatch.agent_name and agent.identity not in owned for agent in present
+        )
+
+    def agent_left_unseen(self, room_sid: str, agent: Participant, leave: Leave) -> None:
         """Apply the leave of an agent whose join was lost, or was overtaken by the leave."""
         for dispatch in self.of_room(room_sid):
             if dispatch.dispatched_at is not None and awaits(dispatch, agent):
                 self.signal(dispatch, Signal(event=Event.AGENT_IN, agent_identity=agent.identity))
-                self.agent_left(room_sid, agent, reason)
+                self.agent_left(room_sid, agent, leave)
                 return
 
     def align(
@@ -100,7 +106,8 @@ class DispatchSet:
         `identities` are those of all agents in the room, `agents` those that may be assigned to a dispatch.
         """
         for dispatch in self.of_room(room_sid):
-            if dispatch.state in (State.ACTIVE, State.IDLE) and dispatch.agent_identity not in identities:
+            is_lost = dispatch.agent_identity not in identities and not self.may_go_on(dispatch, agents)
+            if dispatch.state in (State.ACTIVE, State.IDLE) and is_lost:
                 self.signal(dispatch, Signal(event=Event.AGENT_LOST))
         assigned_before = {dispatch.agent_identity for dispatch in self.of_room(room_sid)}
         free = [agent for agent in agents if agent.identity not in assigned_before]
@@ -140,15 +147,6 @@ class DispatchSet:
 def _lease(dispatch: Dispatch) -> int | None:
     """The end of the lease of a creating or ending dispatch; None in other states."""
     return dispatch.retry_at if dispatch.state in (State.CREATING, State.ENDING) else None
-
-
-def _leave_event(agent: Participant, reason: str | None) -> Event:
-    """The event of an agent's leave: by the agent's own report, else by LiveKit's reason."""
-    if reason in _ROOM_CLOSED:
-        return Event.ROOM_FINISHED
-    if agent.leaving:
-        return Event.AGENT_LEFT if agent.leaving == "finished" else Event.AGENT_LOST
-    return Event.AGENT_LEFT if reason == "CLIENT_INITIATED" else Event.AGENT_LOST
 
 
 def final_states(transitions: Iterable[Transition]) -> dict[str, Dispatch]:

@@ -11,6 +11,14 @@ from app.state.presence import Participant
 #: LiveKit gives a participant's time in milliseconds and a dispatch's in nanoseconds.
 CLOCK_GRAIN_US = 1_000
 
+#: The identity of an agent, unless its worker chooses another.
+_JOB_IDENTITY = "agent-AJ_"
+
+
+def _names_a_job(identity: str | None) -> bool:
+    """Whether the identity is of one job only: a worker may give all its agents the same one."""
+    return identity is not None and identity.startswith(_JOB_IDENTITY)
+
 
 def is_not_older(agent: Participant, dispatched_at: int | None) -> bool:
     """Whether the agent may belong to a dispatch of that time: an older agent belongs to another."""
@@ -27,6 +35,8 @@ def owner(agent: Participant, dispatches: Sequence[Dispatch]) -> Dispatch | None
 def awaits(dispatch: Dispatch, agent: Participant) -> bool:
     """Whether the dispatch may be waiting for this agent."""
     if dispatch.state not in (State.CREATING, State.STARTING) or dispatch.agent_identity:
+        return False
+    if agent.identity == dispatch.former_agent and _names_a_job(agent.identity):
         return False
     return dispatch.agent_name == agent.agent_name and is_not_older(agent, dispatch.dispatched_at)
 
@@ -68,12 +78,19 @@ def agents_to_remove(
     )
 
     def goes(agent: Participant) -> bool:
-        if dispatch.agent_identity is not None:
-            return agent.identity == dispatch.agent_identity
         is_successors = taken_over_at is not None and is_not_older(agent, taken_over_at)
+        if dispatch.agent_identity is not None:
+            is_own = agent.identity == dispatch.agent_identity
+            return is_own and not (is_successors and not _names_a_job(dispatch.agent_identity))
         is_named = agent.agent_name == dispatch.agent_name
         return is_named and is_not_older(agent, dispatch.dispatched_at) and not is_successors
 
     return [
         agent.identity for agent in agents if agent.identity and agent.identity not in others and goes(agent)
     ]
+
+
+def avatars_of(identities: Iterable[str | None], participants: Iterable[Participant]) -> list[str]:
+    """The identities of the avatars of these agents."""
+    owners = set(identities) - {None}
+    return [one.identity for one in participants if one.identity and one.on_behalf_of in owners]

@@ -3,6 +3,7 @@
 Structs, not dataclasses: every webhook creates half a dozen, and a struct costs a tenth.
 """
 
+from collections.abc import Callable
 from enum import StrEnum
 
 import msgspec
@@ -17,7 +18,7 @@ CLOSING_LEAVES = frozenset({"CLIENT_INITIATED", "ROOM_DELETED", "USER_REJECTED",
 class ParticipantKind(StrEnum):
     PERSON = "person"
     AGENT = "agent"
-    #: Egress and the like: in the room on behalf of others, and not counted as a person.
+    #: Egress, avatars and the like: in the room on behalf of others, and not counted as a person.
     DEPENDENT = "dependent"
 
 
@@ -42,16 +43,24 @@ class TrackedRoom(Room, frozen=True, kw_only=True):
 class Participant(msgspec.Struct, frozen=True, kw_only=True):
     sid: str
     kind: ParticipantKind
-    #: None for people: their identity is not needed.
+    #: None for participants that no session is linked to. Of people it is never stored and never logged.
     identity: str | None = None
     agent_name: str | None = None
     #: By LiveKit's clock; None if not reported.
     joined_at: int | None = None
+    #: The identity of the agent that this participant, its avatar, belongs to.
+    on_behalf_of: str | None = None
+    #: Whether the agent's session, as far as it reports one, was still being prepared.
+    is_preparing: bool = False
     #: The agent's own report of why it leaves, see `reusable_agent`; None without one.
     leaving: str | None = None
 
 
 class TrackedParticipant(Participant, frozen=True, kw_only=True):
+    #: A person's identity as it is stored, see `links.pseudonyms`; `identity` is None then.
+    person: str | None = None
+    #: Whether a webhook reported its join.
+    is_announced: bool = False
     room_name: str
     room_sid: str
     left_at: int | None = None
@@ -62,3 +71,28 @@ class TrackedParticipant(Participant, frozen=True, kw_only=True):
     @property
     def is_in(self) -> bool:
         return self.left_at is None
+
+
+def track(
+    participant: Participant,
+    known: TrackedParticipant | None,
+    room: TrackedRoom,
+    pseudonym: Callable[[str], str],
+) -> TrackedParticipant:
+    """The participant as it is stored, without the identity of a person. `known`: as stored before."""
+    is_agent = participant.kind is ParticipantKind.AGENT
+    person = known.person if known else None
+    if participant.identity and participant.kind is ParticipantKind.PERSON:
+        person = pseudonym(participant.identity)
+    return TrackedParticipant(
+        sid=participant.sid,
+        kind=participant.kind,
+        identity=participant.identity if is_agent else None,
+        person=person,
+        is_announced=known is not None and known.is_announced,
+        agent_name=participant.agent_name if is_agent else None,
+        joined_at=participant.joined_at,
+        room_name=room.name,
+        room_sid=room.sid,
+        generation=room.generation,
+    )

@@ -5,6 +5,7 @@ and the store saves the rows marked as changed. The same webhooks in any order, 
 the same result: participants are keyed by sid, and a leave always wins.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from msgspec import structs
@@ -12,7 +13,17 @@ from msgspec import structs
 from app.lifecycle import LIVE_STATES, Dispatch, Event, Signal, State, due_event
 from app.state.changes import Advance, Change, Due, Intent, Outcome, RoomEvent, RoomEventKind, Snapshot
 from app.state.dispatch_set import DispatchSet
-from app.state.presence import MISSED, Participant, ParticipantKind, Room, TrackedParticipant, TrackedRoom
+from app.state.leaves import Leave, has_reconnected, is_brief, leave_of
+from app.state.ownership import owner
+from app.state.presence import (
+    MISSED,
+    Participant,
+    ParticipantKind,
+    Room,
+    TrackedParticipant,
+    TrackedRoom,
+    track,
+)
 
 
 @dataclass(kw_only=True)
@@ -20,6 +31,8 @@ class UnitOfWork:
     """The rows of the rooms in one batch, and the marks of those that changed."""
 
     dispatch_set: DispatchSet
+    #: See `links.pseudonyms`.
+    pseudonym: Callable[[str], str]
     rooms: dict[str, TrackedRoom] = field(default_factory=dict)
     participants: dict[str, TrackedParticipant] = field(default_factory=dict)
     #: The number of people in the current instance of each room, by room name.
@@ -30,6 +43,7 @@ class UnitOfWork:
     changed_rooms: set[str] = field(default_factory=set)
     changed_participants: set[str] = field(default_factory=set)
     _stranger: bool = False
+    _disputed: bool = False
 
     @property
     def now(self) -> int:
@@ -37,7 +51,7 @@ class UnitOfWork:
 
     def apply(self, change: Change) -> Outcome:
         earlier = len(self.dispatch_set.transitions)
-        self.dispatch_set.effects, self._stranger = [], False
+        self.dispatch_set.effects, self._stranger, self._disputed = [], False, False
         match change:
             case RoomEvent():
                 outcome = self._apply_event(change)
@@ -49,14 +63,14 @@ class UnitOfWork:
                 outcome = self._apply_advance(change)
             case Due():
                 outcome = self._apply_due(change)
-        if len(self.dispatch_set.transitions) == earlier and not self._stranger:
-            # The usual case: most webhooks are about rooms without a dispatch.
-            return outcome
+        if len(self.dispatch_set.transitions) == earlier and not (self._stranger or self._disputed):
+            return outcome  # most webhooks are about rooms without a dispatch
         return structs.replace(
             outcome,
             transitions=tuple(self.dispatch_set.transitions[earlier:]),
             effects=tuple(self.dispatch_set.effects),
             stranger=self._stranger,
+            disputed=self._disputed,
         )
 
     def _apply_event(self, event: RoomEvent) -> Outcome:
@@ -66,15 +80,15 @@ class UnitOfWork:
         self.new_events.append(event.event_id)
         if event.kind is RoomEventKind.FINISHED:
             return Outcome(applied=self._finish_instance(event.room))
-        room = self._enter(event.room)
+        room = self._enter_by_event(event)
         if room is None or event.participant is None:
             return Outcome(applied=room is not None)
         if event.kind is RoomEventKind.LEFT:
-            return Outcome(applied=self._leave(room, event.participant, event.reason))
-        return Outcome(applied=self._join(room, event.participant))
+            return Outcome(applied=self._leave(room, event.participant, event.reason, event.sent_at))
+        return Outcome(applied=self._join_as_announced(room, event.participant))
 
     def _apply_intent(self, intent: Intent) -> Outcome:
-        room = self._enter(intent.room)
+        room = self._enter_as_reported(intent.room, intent.generation)
         if room is None:
             return Outcome(applied=False)
         live = self.dispatch_set.live(intent.dispatch.room_name, intent.dispatch.agent_name)
@@ -99,7 +113,7 @@ class UnitOfWork:
             return Outcome(dispatch=dispatch, applied=False)
         if event in due.withhold and dispatch.state in LIVE_STATES:
             return Outcome(dispatch=dispatch, applied=False, withheld=event)
-        return self._signal(dispatch, Signal(event=event))
+        return self._signal(dispatch, Signal(event=event, agent_identity=due.agent_identity))
 
     def _signal(self, dispatch: Dispatch, signal: Signal) -> Outcome:
         applied = self.dispatch_set.signal(dispatch, signal)
@@ -111,9 +125,9 @@ class UnitOfWork:
             unchanged = tracked is not None and tracked.generation <= snapshot.generation
             if tracked is None or tracked.finished_at or not unchanged:
                 return Outcome(applied=False)
-            self._finish_instance(tracked)
+            self._finish(tracked)
             return Outcome(drift={"room_gone": 1})
-        room = self._enter(snapshot.room)
+        room = self._enter_as_reported(snapshot.room, snapshot.generation)
         if room is None:
             return Outcome(applied=False)
         listed = {participant.sid for participant in snapshot.participants}
@@ -136,25 +150,72 @@ class UnitOfWork:
 
     # Rooms
 
-    def _enter(self, room: Room) -> TrackedRoom | None:
-        """The current instance of the room; None if `room` is an older or a finished instance."""
-        tracked = self.rooms.get(room.name)
-        if tracked is None or (tracked.sid != room.sid and room.is_newer_than(tracked)):
-            if tracked and not tracked.finished_at:
-                self._finish(tracked)
-            generation = tracked.generation + 1 if tracked else 1
-            tracked = TrackedRoom(
-                name=room.name, sid=room.sid, created_at=room.created_at, generation=generation
-            )
-            self.people[room.name] = 0
-            self._save_room(tracked)
-        if tracked.sid != room.sid or tracked.finished_at:
+    def _enter_by_event(self, event: RoomEvent) -> TrackedRoom | None:
+        """The current instance of the room; None if the event is about another one.
+
+        An event is only a hint: LiveKit is asked before it ends an instance with people in. It is asked too
+        if somebody has joined an instance that ought to be over.
+        """
+        tracked = self.rooms.get(event.room.name)
+        if tracked is None:
+            return self._begin(event.room)
+        if tracked.sid == event.room.sid:
+            self._disputed |= event.kind is RoomEventKind.JOINED and tracked.finished_at is not None
+            return None if tracked.finished_at else tracked
+        if not event.room.is_newer_than(tracked):
+            self._disputed |= event.kind is RoomEventKind.JOINED
             return None
+        if self._is_occupied(tracked):
+            self._disputed = True
+            return None
+        return self._begin(event.room)
+
+    def _enter_as_reported(self, room: Room, generation: int) -> TrackedRoom | None:
+        """The instance that LiveKit reports, whatever the tables have; None if they changed since then."""
+        tracked = self.rooms.get(room.name)
+        if tracked and tracked.sid == room.sid and not tracked.finished_at:
+            return tracked
+        if tracked and tracked.generation > generation:
+            return None
+        if tracked and tracked.sid == room.sid:
+            return self._reopen(tracked)
+        return self._begin(room)
+
+    def _begin(self, room: Room) -> TrackedRoom:
+        """Track this instance, in the place of the one before."""
+        before = self.rooms.get(room.name)
+        if before and not before.finished_at:
+            self._finish(before)
+            before = self.rooms[room.name]
+        generation = before.generation + 1 if before else 1
+        tracked = TrackedRoom(name=room.name, sid=room.sid, created_at=room.created_at, generation=generation)
+        self.people[room.name] = 0
+        self._save_room(tracked)
         return tracked
 
+    def _reopen(self, room: TrackedRoom) -> TrackedRoom:
+        """Take back the end of an instance that LiveKit still has."""
+        reopened = structs.replace(room, finished_at=None, generation=room.generation + 1)
+        present = self._present(reopened)
+        self.people[room.name] = sum(one.kind is ParticipantKind.PERSON for one in present)
+        self._save_room(reopened)
+        return reopened
+
+    def _is_occupied(self, room: TrackedRoom) -> bool:
+        """Whether the end of this instance would end an agent with people in."""
+        return self.people.get(room.name, 0) > 0 and bool(self.dispatch_set.of_room(room.sid))
+
     def _finish_instance(self, room: Room) -> bool:
-        tracked = self._enter(room)
-        if tracked is None:
+        tracked = self.rooms.get(room.name)
+        if tracked is None or (tracked.sid != room.sid and room.is_newer_than(tracked)):
+            if tracked and not tracked.finished_at and self._is_occupied(tracked):
+                self._disputed = True
+                return False
+            tracked = self._begin(room)
+        if tracked.sid != room.sid or tracked.finished_at:
+            return False
+        if self._is_occupied(tracked):
+            self._disputed = True
             return False
         self._finish(tracked)
         return True
@@ -170,6 +231,14 @@ class UnitOfWork:
 
     # Participants
 
+    def _join_as_announced(self, room: TrackedRoom, participant: Participant) -> bool:
+        joined = self._join(room, participant)
+        tracked = self.participants[participant.sid]
+        if tracked.is_in and not tracked.is_announced:
+            self.participants[tracked.sid] = structs.replace(tracked, is_announced=True)
+            self.changed_participants.add(tracked.sid)
+        return joined
+
     def _join(self, room: TrackedRoom, participant: Participant) -> bool:
         if participant.sid in self.participants:
             return False
@@ -181,7 +250,10 @@ class UnitOfWork:
             self._stranger |= not self.dispatch_set.assign(room.sid, participant)
         return True
 
-    def _leave(self, room: TrackedRoom, participant: Participant, reason: str | None) -> bool:
+    def _leave(
+        self, room: TrackedRoom, participant: Participant, reason: str | None, left_at: int | None = None
+    ) -> bool:
+        """`left_at`: by LiveKit's clock."""
         known = self.participants.get(participant.sid)
         if known and not known.is_in:
             return False
@@ -190,22 +262,27 @@ class UnitOfWork:
             self.people[room.name] = self.people.get(room.name, 0) - (1 if known else 0)
             self.dispatch_set.signal_people(room.sid, self.people[room.name])
         elif participant.kind is ParticipantKind.AGENT:
-            self._leave_agent(room, participant, reason, seen=known is not None)
+            leave = leave_of(participant, self._present(room, ParticipantKind.PERSON), reason, left_at)
+            self._leave_agent(room, participant, leave, seen=known is not None)
         return True
 
-    def _leave_agent(self, room: TrackedRoom, agent: Participant, reason: str | None, *, seen: bool) -> None:
-        if self._has_reconnected(agent, reason):
+    def _leave_agent(self, room: TrackedRoom, agent: Participant, leave: Leave, *, seen: bool) -> None:
+        if has_reconnected(agent, leave, self._present(room)):
             # Its other connection stays. If this one was never seen, the leave shows that the agent joined.
             self.dispatch_set.assign(room.sid, agent)
-        elif not self.dispatch_set.agent_left(room.sid, agent, reason) and not seen:
-            self.dispatch_set.agent_left_unseen(room.sid, agent, reason)
+        elif self._may_go_on(room, agent, leave):
+            # LiveKit knows whose agent it was, and whose agents the others are.
+            self._stranger = True
+        elif not self.dispatch_set.agent_left(room.sid, agent, leave) and not seen:
+            self.dispatch_set.agent_left_unseen(room.sid, agent, leave)
 
-    def _has_reconnected(self, agent: Participant, reason: str | None) -> bool:
-        """Whether only this connection ended, and another one with the agent's identity stays."""
-        return reason == "DUPLICATE_IDENTITY" or any(
-            other.is_in and other.identity == agent.identity and other.sid != agent.sid
-            for other in self.participants.values()
-        )
+    def _may_go_on(self, room: TrackedRoom, agent: Participant, leave: Leave) -> bool:
+        """Whether the dispatch of the agent may have another one: of several jobs, or its true one."""
+        own = owner(agent, self.dispatch_set.of_room(room.sid))
+        if own is None:
+            return False
+        others, policy = self._present(room, ParticipantKind.AGENT), self.dispatch_set.policy
+        return is_brief(leave, agent, policy) or self.dispatch_set.may_go_on(own, others)
 
     def _track(
         self, room: TrackedRoom, participant: Participant, *, left_at: int | None, reason: str | None
@@ -213,20 +290,11 @@ class UnitOfWork:
         before = self.rooms[room.name]
         current = structs.replace(before, generation=before.generation + 1)
         self._save_room(current)
-        is_agent = participant.kind is ParticipantKind.AGENT
-        self.participants[participant.sid] = TrackedParticipant(
-            sid=participant.sid,
-            kind=participant.kind,
-            identity=participant.identity if is_agent else None,
-            agent_name=participant.agent_name if is_agent else None,
-            joined_at=participant.joined_at,
-            room_name=room.name,
-            room_sid=room.sid,
-            left_at=left_at,
-            leave_reason=reason,
-            generation=current.generation,
-        )
+        known = self.participants.get(participant.sid)
+        tracked = track(participant, known, current, self.pseudonym)
+        self.participants[participant.sid] = structs.replace(tracked, left_at=left_at, leave_reason=reason)
         self.changed_participants.add(participant.sid)
 
-    def _present(self, room: TrackedRoom) -> list[TrackedParticipant]:
-        return [p for p in self.participants.values() if p.is_in and p.room_sid == room.sid]
+    def _present(self, room: TrackedRoom, kind: ParticipantKind | None = None) -> list[TrackedParticipant]:
+        present = (one for one in self.participants.values() if one.is_in and one.room_sid == room.sid)
+        return [one for one in present if kind in (None, one.kind)]

@@ -43,6 +43,28 @@ class KnownRoom:
     rows: tuple[Dispatch, ...]
 
 
+class Visit(NamedTuple):
+    """A person's time in a room."""
+
+    #: A pseudonym; None: no session can be linked to this participant.
+    person: str | None
+    #: By LiveKit's clock; None: not known.
+    joined_at: int | None
+    left_at: int | None
+    leave_reason: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Company:
+    """An agent, and the visits of people since it joined."""
+
+    #: By LiveKit's clock; None: not known.
+    agent_joined_at: int | None
+    #: Whether a webhook reported its join, so that the visits since then are known too.
+    is_announced: bool
+    visits: tuple[Visit, ...]
+
+
 @dataclass(frozen=True, kw_only=True)
 class AlertFacts:
     """The facts behind the alerts that the database holds, for all replicas."""

@@ -1,6 +1,7 @@
 """The migrations create the schema of the tables, and can be reverted and repeated."""
 
 import asyncio
+import re
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
@@ -69,8 +70,11 @@ async def run(engine: AsyncEngine, do: str, revision: str) -> None:
 def ddl(database: Database) -> set[tuple[str, str]]:
     """Each line of each table and index, without order, spacing and quotes."""
     rows = database.query(_POSTGRES_DDL if isinstance(database, PostgresDatabase) else _SQLITE_DDL)
+    # SQLite appends added columns to the last line.
     lines = {
-        (row["name"], " ".join(line.strip(" ,").split())) for row in rows for line in row["line"].splitlines()
+        (row["name"], " ".join(line.strip(" ,").split()))
+        for row in rows
+        for line in re.split(r"\n|,(?![^(]*\))", row["line"])
     }
     return {(name, line) for name, line in lines if not name.startswith("alembic_version")}
 

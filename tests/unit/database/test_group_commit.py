@@ -22,7 +22,8 @@ def change(name: object) -> Due:
 
 def new_unit() -> UnitOfWork:
     policy = Policy(ttl_us=1, join_timeout_us=1, interval_us=1)
-    return UnitOfWork(dispatch_set=DispatchSet(policy=policy, now=0, new_id=lambda: "new", process_id="me"))
+    dispatch_set = DispatchSet(policy=policy, now=0, new_id=lambda: "new", process_id="me")
+    return UnitOfWork(dispatch_set=dispatch_set, pseudonym=str)
 
 
 class ListStore:

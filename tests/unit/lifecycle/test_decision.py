@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from app.lifecycle import (
     LIVE_STATES,
     SECOND_US,
+    Briefing,
     Decision,
     Dispatch,
     Effect,
@@ -224,14 +225,54 @@ def test_an_unavailable_dispatch_in_an_empty_room_ends_at_its_ttl() -> None:
     assert (ended.state, ended.end_reason) == (State.ENDED, EndReason.EXPIRED)
 
 
+@pytest.mark.parametrize(
+    ("attempt", "hold_s"), [(1, 30), (2, 60), (3, 120), (4, 240), (7, 600), (1_000, 600)]
+)
+def test_a_worker_that_holds_the_job_is_waited_for_longer_with_each_attempt(
+    attempt: int, hold_s: int
+) -> None:
+    """So an agent that needs long to start gets in, and a frozen worker keeps people waiting only once."""
+    waiting = replace(STARTING, attempt=attempt)
+    assert POLICY.holds_until(waiting) == NOW + hold_s * SECOND_US
+
+
+def test_a_held_dispatch_is_looked_at_again_each_join_timeout_until_the_wait_is_over() -> None:
+    held = _after(STARTING, Event.HELD, now=NOW + JOIN)
+    assert (held.state, held.join_deadline_at, held.attempt) == (State.STARTING, NOW + 2 * JOIN, 1)
+    late = _after(STARTING, Event.HELD, now=NOW + 2 * JOIN - 1)
+    assert late.join_deadline_at == NOW + 2 * JOIN
+
+
+def test_a_dispatch_for_publishers_waits_for_one_without_a_deadline() -> None:
+    policy = replace(POLICY, publisher_agents=frozenset({"agent"}))
+    answer = Signal(event=Event.DISPATCHED, dispatch_id="AD_1", dispatched_at=NOW)
+    waiting = _after(CREATING, answer, policy=policy)
+    assert (waiting.state, waiting.join_deadline_at, waiting.retry_at) == (State.STARTING, None, None)
+    assert waiting.due_at == NOW + TTL
+    active = _after(waiting, AGENT_IN, _people(2), policy=policy)
+    alone = _after(active, Event.PUBLISHER_LEFT, policy=policy)
+    assert (alone.state, alone.agent_identity, alone.due_at) == (State.STARTING, None, None)
+    assert _after(alone, AGENT_IN, policy=policy).state is State.ACTIVE
+
+
+def test_a_successor_knows_what_became_of_the_one_before() -> None:
+    assert _successor(STARTING, Event.JOIN_OVERDUE).cause == Event.JOIN_OVERDUE
+    assert _successor(STARTING, Event.UNTAKEN).cause == Event.UNTAKEN
+    assert _successor(ACTIVE, Event.AGENT_LOST).cause == Event.AGENT_LOST
+    assert INTENT.cause is None
+
+
 def test_an_agents_join_resets_the_attempts() -> None:
     assert _after(replace(STARTING, attempt=3), AGENT_IN).attempt == 1
 
 
 def test_a_successor_keeps_the_callers_fields() -> None:
-    asked = replace(STARTING, timezone="Europe/Berlin", timezone_offset_min=60)
+    told = Briefing(metadata="m", attributes='{"tier":"gold"}', deployment="blue")
+    asked = replace(STARTING, timezone="Europe/Berlin", timezone_offset_min=60, briefing=told)
     successor = _successor(asked, Event.JOIN_OVERDUE)
     assert (successor.timezone, successor.timezone_offset_min) == ("Europe/Berlin", 60)
+    assert successor.briefing == told
+    assert _successor(ACTIVE, Event.AGENT_LOST).former_agent == AGENT
     assert (successor.room_sid, successor.agent_name, successor.succeeds) == ("RM_1", "agent", "row")
     assert (successor.dispatch_id, successor.agent_identity, successor.version) == (None, None, 0)
 
@@ -249,6 +290,8 @@ def test_a_successor_does_not_restart_the_ttl() -> None:
     [
         (Restart.ALWAYS, Event.AGENT_LOST, State.CREATING),
         (Restart.ALWAYS, Event.AGENT_LEFT, State.CREATING),
+        (Restart.ALWAYS, Event.AGENT_HANDED_OVER, None),
+        (Restart.ON_FAILURE, Event.AGENT_HANDED_OVER, None),
         (Restart.ON_FAILURE, Event.AGENT_LOST, State.CREATING),
         (Restart.ON_FAILURE, Event.AGENT_LEFT, None),
         (Restart.NEVER, Event.AGENT_LOST, None),

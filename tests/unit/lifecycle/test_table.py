@@ -33,14 +33,18 @@ people_in       C    S    Ak   Ak   Cc   U    E    .
 people_out      C    S    I    I    U    U    E    .
 agent_in        C    I    A    I    .    .    .    .
 agent_left      Er   Er   Er   Er   .    .    .    .
+agent_handed_over Er Er   Er   Er   .    .    .    .
+publisher_left  .    .    S    S    .    .    .    .
 agent_lost      Er>U Er>U Er>C Er>U .    .    .    .
 room_finished   X    X    X    X    X    X    X    .
 reused          .    S    A    I    Cc   Cc   .    .
 end_requested   Er   Er   Er   Er   X    X    E    .
+superseded      Er   Er   Er   Er   X    X    .    .
 refuted         .    Er>C Er>C Er>C .    .    .    .
 missing         .    X>U  X>C  X>U  .    .    X    .
 duplicate       Er   Er   Er   Er   X    X    .    .
 untaken         .    Er>C .    .    .    .    .    .
+held            .    S    .    .    .    .    .    .
 join_overdue    .    Er>C .    .    .    .    .    .
 ttl_expired     Ee   Ee   .    Ee   X    X    .    .
 retry_due       Cc   Sj   .    .    U    Cc   Ee   .
@@ -53,9 +57,11 @@ remove_failed   .    .    .    .    .    .    E    .
 REASONS = {
     Event.NOT_DISPATCHED: EndReason.GONE,
     Event.AGENT_LEFT: EndReason.AGENT_LEFT,
+    Event.AGENT_HANDED_OVER: EndReason.AGENT_LEFT,
     Event.AGENT_LOST: EndReason.AGENT_FAILED,
     Event.ROOM_FINISHED: EndReason.ROOM_FINISHED,
     Event.END_REQUESTED: EndReason.REQUESTED,
+    Event.SUPERSEDED: EndReason.REPLACED,
     Event.REFUTED: EndReason.REPLACED,
     Event.MISSING: EndReason.GONE,
     Event.DUPLICATE: EndReason.DUPLICATE,

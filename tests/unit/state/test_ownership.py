@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from app.lifecycle import Dispatch, State
-from app.state.ownership import agents_to_remove, awaits, future_owner, is_not_older, owner
+from app.state.ownership import agents_to_remove, avatars_of, awaits, future_owner, is_not_older, owner
 from app.state.presence import Participant, ParticipantKind
 
 AT = 1_800_000_000_000_000
@@ -74,3 +74,29 @@ def test_only_its_own_agent_or_a_stray_one_goes_with_a_dispatch() -> None:
     assert agents_to_remove(ending, [ending, successor, others], present) == ["agent-AJ_2"]
     known = dispatch("ending", state=State.ENDING, agent_identity="agent-AJ_3")
     assert agents_to_remove(known, [known, others], present) == ["agent-AJ_3"]
+
+
+def test_an_agent_under_the_identity_of_its_predecessor_stays() -> None:
+    """Workers may give all their agents one identity: it names the newest of them."""
+    ending = dispatch("ending", state=State.ENDING, agent_identity="helper")
+    successor = dispatch("next", succeeds="ending", dispatched_at=AT + 500_000)
+    newer = agent("helper", joined_at=AT + 600_000)
+    assert agents_to_remove(ending, [ending, successor], [newer]) == []
+    assert agents_to_remove(ending, [ending, successor], [agent("helper")]) == ["helper"]
+    assert agents_to_remove(ending, [ending], [newer]) == ["helper"]
+
+
+def test_the_identity_of_a_job_names_one_agent_however_late_it_joins() -> None:
+    ending = dispatch("ending", state=State.ENDING, agent_identity="agent-AJ_1")
+    successor = dispatch("next", succeeds="ending", dispatched_at=AT + 500_000)
+    late = agent("agent-AJ_1", joined_at=AT + 600_000)
+    assert agents_to_remove(ending, [ending, successor], [late]) == ["agent-AJ_1"]
+
+
+def test_avatars_belong_to_the_agent_that_they_speak_for() -> None:
+    avatars = [
+        Participant(sid=f"PA_{n}", kind=ParticipantKind.DEPENDENT, identity=f"face-{n}", on_behalf_of=of)
+        for n, of in enumerate(["agent-AJ_1", "agent-AJ_2", None])
+    ]
+    assert avatars_of(["agent-AJ_1", None], avatars) == ["face-0"]
+    assert avatars_of([None], avatars) == []

@@ -35,6 +35,8 @@ from app.state.presence import (
 from app.state.unit_of_work import UnitOfWork
 
 NOW = 1_700_000_000_000_000
+#: Later than any change of presence.
+GENERATION = 1_000
 POLICY = Policy(ttl_us=300 * SECOND_US, join_timeout_us=15 * SECOND_US, interval_us=60 * SECOND_US)
 
 OLD = Room(name="room", sid="RM_old", created_at=NOW - 3_600 * SECOND_US)
@@ -58,6 +60,12 @@ OLD_AGENT = structs.replace(AGENT, sid="PA_old", identity="agent-AJ_0", joined_a
 STRANGER = structs.replace(AGENT, sid="PA_strange", identity="agent-AJ_9", agent_name="another")
 
 
+def is_agents_leave(change: Change) -> bool:
+    if not isinstance(change, RoomEvent) or change.participant is None:
+        return False
+    return change.kind is RoomEventKind.LEFT and change.participant.kind is ParticipantKind.AGENT
+
+
 @dataclass
 class Tables:
     """The rows of the database, read and written as `app.database.loading` does."""
@@ -74,8 +82,8 @@ class Tables:
         outcomes = [unit.apply(change) for change in changes]
         self.rooms |= unit.rooms
         for sid, participant in unit.participants.items():
-            # No table has a column for these two.
-            self.participants[sid] = structs.replace(participant, joined_at=None, leaving=None)
+            # No table has a column for these.
+            self.participants[sid] = structs.replace(participant, leaving=None, is_preparing=False)
         self.dispatches |= unit.dispatch_set.dispatches
         self.events |= set(unit.new_events)
         return outcomes
@@ -86,6 +94,7 @@ class Tables:
     def _load(self, changes: Sequence[Change]) -> UnitOfWork:
         names = {change.room_name for change in changes}
         asked = {change.room_name for change in changes if isinstance(change, Snapshot)}
+        asked |= {change.room_name for change in changes if is_agents_leave(change)}
         sids = {p.sid for change in changes if isinstance(change, Snapshot) for p in change.participants}
         sids |= {c.participant.sid for c in changes if isinstance(c, RoomEvent) and c.participant}
         rooms = {name: room for name, room in self.rooms.items() if name in names}
@@ -104,6 +113,7 @@ class Tables:
         )
         return UnitOfWork(
             dispatch_set=dispatch_set,
+            pseudonym=lambda identity: f"#{identity}",
             rooms=rooms,
             participants={
                 sid: participant
@@ -140,8 +150,13 @@ def joined(participant: Participant, room: Room = ROOM) -> RoomEvent:
     return _event(RoomEventKind.JOINED, room, participant)
 
 
-def left(participant: Participant, reason: str = "CLIENT_INITIATED", room: Room = ROOM) -> RoomEvent:
-    return _event(RoomEventKind.LEFT, room, participant, reason)
+def left(
+    participant: Participant,
+    reason: str = "CLIENT_INITIATED",
+    room: Room = ROOM,
+    sent_at: int | None = NOW + 60 * SECOND_US,
+) -> RoomEvent:
+    return structs.replace(_event(RoomEventKind.LEFT, room, participant, reason), sent_at=sent_at)
 
 
 def started(room: Room = ROOM) -> RoomEvent:
@@ -248,10 +263,37 @@ def test_the_identity_of_a_person_is_not_stored() -> None:
 
 
 def test_a_newer_instance_of_a_room_ends_the_old_ones_dispatches() -> None:
-    made = tables(dispatch(State.ACTIVE), present=[ANN])
-    made.apply(started(NEW))
+    made = tables(dispatch(State.IDLE))
+    assert not made.apply(started(NEW)).disputed
     assert (made.row().state, made.row().end_reason) == (State.ENDED, EndReason.ROOM_FINISHED)
     assert (made.rooms["room"].sid, made.people(NEW)) == ("RM_new", 0)
+
+
+@pytest.mark.parametrize(
+    "claim", [started(NEW), finished(NEW), joined(BOB, NEW), left(BOB, room=NEW), finished()]
+)
+def test_no_event_ends_an_instance_that_has_an_agent_and_people_in(claim: RoomEvent) -> None:
+    """It may come from another LiveKit, or from a clock that was wrong: LiveKit is asked."""
+    made = tables(dispatch(State.ACTIVE), present=[ANN])
+    before = (dict(made.rooms), dict(made.participants), dict(made.dispatches))
+    outcome = made.apply(claim)
+    assert (outcome.applied, outcome.disputed) == (False, True)
+    assert (made.rooms, made.participants, made.dispatches) == before
+
+
+@pytest.mark.parametrize("claim", [started(NEW), finished(NEW), joined(BOB, NEW), finished()])
+def test_an_instance_without_a_dispatch_is_given_up_without_asking(claim: RoomEvent) -> None:
+    made = tables(present=[ANN])
+    outcome = made.apply(claim)
+    assert (outcome.applied, outcome.disputed) == (True, False)
+
+
+def test_a_join_to_an_instance_that_ought_to_be_over_is_disputed() -> None:
+    made = tables()
+    assert made.apply(joined(CARL, OLD)).disputed
+    made.apply(finished())
+    assert made.apply(joined(ANN)).disputed
+    assert not made.apply(left(ANN)).disputed
 
 
 @pytest.mark.parametrize(
@@ -299,6 +341,22 @@ class World:
     start: tuple[Dispatch, ...]
     present: tuple[Participant, ...]
     events: tuple[RoomEvent, ...]
+
+    def report(self, made: Tables) -> Snapshot:
+        """What LiveKit says in the end, when it is asked."""
+        rooms = [event.room.sid for event in self.events]
+        if NEW.sid in rooms:
+            return snapshot(made, structs.replace(CARL, sid="PA_c2"), room=NEW)
+        if any(event.kind is RoomEventKind.FINISHED and event.room == ROOM for event in self.events):
+            return snapshot(made, room=None)
+        own = [event for event in self.events if event.room == ROOM]
+        agents = [AGENT] if any(row.agent_identity for row in self.start) else []
+        inside = {one.sid: one for one in (*self.present, *agents)}
+        inside |= {e.participant.sid: e.participant for e in own if e.participant}
+        for event in own:
+            if event.kind is RoomEventKind.LEFT and event.participant:
+                inside.pop(event.participant.sid, None)
+        return snapshot(made, *inside.values())
 
 
 def _view(made: Tables) -> object:
@@ -365,8 +423,11 @@ def worlds(draw: st.DrawFn) -> World:
 
 def _play(world: World, batches: Sequence[Sequence[RoomEvent]]) -> object:
     made = tables(*world.start, present=world.present)
+    disputed = False
     for batch in batches:
-        made.commit(*batch)
+        disputed |= any(outcome.disputed for outcome in made.commit(*batch))
+    if disputed:
+        made.apply(world.report(made))
     return _view(made)
 
 
@@ -375,7 +436,7 @@ def _play(world: World, batches: Sequence[Sequence[RoomEvent]]) -> object:
 def test_any_order_repetition_and_batching_of_the_same_webhooks_has_the_same_result(
     world: World, data: st.DataObject
 ) -> None:
-    """Promise 4.
+    """Promise 4. Where webhooks contradict what is known, LiveKit is asked.
 
     Two cases are left out, in which the order of arrival matters for some seconds. While LiveKit's answer is
     not stored, an agent whose leave arrives before its join is not assigned, and the join watchdog ends its
@@ -452,6 +513,29 @@ def test_the_leave_reason_of_an_agent_decides_the_state_of_its_dispatch(
     made = tables(dispatch(State.ACTIVE), present=[ANN])
     made.apply(left(structs.replace(AGENT, leaving=leaving), reason))
     assert (made.row().state, made.row().end_reason) == (state, end_reason)
+
+
+@pytest.mark.parametrize("stayed_s", [0, 3, 9])
+def test_livekit_is_asked_about_an_agent_that_leaves_without_a_word_soon_after_its_join(
+    stayed_s: int,
+) -> None:
+    """It has failed; or its own job was over before it had loaded, and the dispatch's agent is another."""
+    made = tables(dispatch(State.ACTIVE), present=[ANN])
+    assert AGENT.joined_at is not None
+    outcome = made.apply(left(AGENT, sent_at=AGENT.joined_at + stayed_s * SECOND_US))
+    assert outcome.stranger
+    assert made.row().state is State.ACTIVE
+    made.apply(snapshot(made, ANN))
+    assert (made.row().state, made.row().end_reason) == (State.ENDING, EndReason.AGENT_FAILED)
+    assert made.live().state is State.CREATING
+
+
+@pytest.mark.parametrize("leaving", ["finished", "failed"])
+def test_livekit_is_not_asked_about_an_agent_that_says_why_it_leaves(leaving: str) -> None:
+    made = tables(dispatch(State.ACTIVE), present=[ANN])
+    outcome = made.apply(left(structs.replace(AGENT, leaving=leaving), sent_at=AGENT.joined_at))
+    assert not outcome.stranger
+    assert made.row().state is State.ENDING
 
 
 def test_an_agent_that_died_with_people_in_the_room_gets_a_successor() -> None:
@@ -590,10 +674,27 @@ def test_a_snapshot_of_a_newer_instance_starts_it() -> None:
     assert (made.row().state, made.rooms["room"].sid, made.people(NEW)) == (State.ENDED, "RM_new", 1)
 
 
-def test_a_snapshot_of_an_older_instance_is_ignored() -> None:
+def test_the_instance_that_livekit_reports_is_the_room_even_if_it_is_older() -> None:
     made = tables(dispatch(State.ACTIVE), present=[ANN])
-    assert not made.apply(snapshot(made, CARL, room=OLD)).applied
-    assert made.row().state is State.ACTIVE
+    assert made.apply(snapshot(made, CARL, room=OLD)).applied
+    assert (made.row().state, made.row().end_reason) == (State.ENDED, EndReason.ROOM_FINISHED)
+    assert (made.rooms["room"].sid, made.people(OLD)) == ("RM_old", 1)
+
+
+def test_a_report_of_an_older_instance_is_ignored_if_the_newer_one_began_after_it() -> None:
+    made = tables(dispatch(State.IDLE))
+    stale = snapshot(made, AGENT)
+    made.apply(started(NEW))
+    assert not made.apply(stale).applied
+    assert made.rooms["room"].sid == "RM_new"
+
+
+def test_an_instance_that_livekit_still_reports_is_not_over() -> None:
+    made = tables(dispatch(State.IDLE))
+    made.apply(finished())
+    assert made.row().state is State.ENDED
+    assert made.apply(snapshot(made, ANN, AGENT)).applied
+    assert (made.rooms["room"].finished_at, made.people(ROOM)) == (None, 1)
 
 
 def test_a_snapshot_without_the_agent_ends_its_dispatch() -> None:
@@ -727,7 +828,9 @@ def test_one_fresh_snapshot_corrects_any_lost_webhooks(steps: list[tuple[str, in
 
 def test_an_intent_opens_a_dispatch_with_the_count_of_people() -> None:
     made = tables(present=[ANN, BOB])
-    outcome = made.apply(Intent(dispatch=replace(dispatch(State.CREATING), id="mine"), room=ROOM))
+    outcome = made.apply(
+        Intent(dispatch=replace(dispatch(State.CREATING), id="mine"), room=ROOM, generation=GENERATION)
+    )
     assert outcome.applied
     assert outcome.dispatch == made.live()
     assert (made.live().id, made.live().participant_count) == ("mine", 2)
@@ -736,14 +839,19 @@ def test_an_intent_opens_a_dispatch_with_the_count_of_people() -> None:
 
 def test_an_intent_returns_an_existing_live_dispatch() -> None:
     made = tables(dispatch(State.IDLE))
-    outcome = made.apply(Intent(dispatch=replace(dispatch(State.CREATING), id="mine"), room=ROOM))
+    outcome = made.apply(
+        Intent(dispatch=replace(dispatch(State.CREATING), id="mine"), room=ROOM, generation=GENERATION)
+    )
     assert (outcome.applied, outcome.dispatch) == (False, made.row())
     assert "mine" not in made.dispatches
 
 
 def test_the_first_of_two_intents_in_one_batch_wins() -> None:
     made = tables()
-    first, second = (Intent(dispatch=dispatch(State.CREATING, id=name), room=ROOM) for name in ("one", "two"))
+    first, second = (
+        Intent(dispatch=dispatch(State.CREATING, id=name), room=ROOM, generation=GENERATION)
+        for name in ("one", "two")
+    )
     outcomes = made.commit(first, second)
     assert [outcome.applied for outcome in outcomes] == [True, False]
     assert {outcome.dispatch.id for outcome in outcomes if outcome.dispatch} == {"one"}
@@ -751,25 +859,41 @@ def test_the_first_of_two_intents_in_one_batch_wins() -> None:
 
 def test_an_intent_ignores_an_ending_dispatch() -> None:
     made = tables(dispatch(State.ENDING, end_reason=EndReason.REQUESTED))
-    assert made.apply(Intent(dispatch=dispatch(State.CREATING, id="mine"), room=ROOM)).applied
+    assert made.apply(
+        Intent(dispatch=dispatch(State.CREATING, id="mine"), room=ROOM, generation=GENERATION)
+    ).applied
     assert made.live().id == "mine"
 
 
 @pytest.mark.parametrize("room", [OLD, ROOM])
-def test_an_intent_for_a_finished_room_is_not_applied(room: Room) -> None:
+def test_an_intent_for_a_room_that_finished_since_livekit_was_asked_is_not_applied(room: Room) -> None:
+    made = tables()
+    generation = made.rooms["room"].generation
+    made.apply(finished())
+    outcome = made.apply(
+        Intent(dispatch=dispatch(State.CREATING, id="mine"), room=room, generation=generation)
+    )
+    assert (outcome.applied, outcome.dispatch, made.dispatches) == (False, None, {})
+
+
+@pytest.mark.parametrize("room", [OLD, ROOM, NEW])
+def test_an_intent_for_the_room_that_livekit_reports_is_applied_whatever_the_tombstone(room: Room) -> None:
     made = tables()
     made.apply(finished())
-    outcome = made.apply(Intent(dispatch=dispatch(State.CREATING, id="mine"), room=room))
-    assert (outcome.applied, outcome.dispatch, made.dispatches) == (False, None, {})
+    intent = Intent(dispatch=dispatch(State.CREATING, id="mine"), room=room, generation=GENERATION)
+    assert made.apply(intent).applied
+    assert (made.rooms["room"].sid, made.rooms["room"].finished_at) == (room.sid, None)
 
 
 def test_an_intent_for_an_adopted_dispatch_skips_creating() -> None:
     made = tables(present=[ANN])
     adopted = replace(dispatch(State.CREATING), dispatch_id="AD_7", dispatched_at=DISPATCHED_AT)
-    assert made.apply(Intent(dispatch=adopted, room=ROOM)).applied
+    assert made.apply(Intent(dispatch=adopted, room=ROOM, generation=GENERATION)).applied
     assert made.live().state is State.STARTING
     made = tables(present=[ANN])
-    made.apply(Intent(dispatch=replace(adopted, agent_identity="agent-AJ_7"), room=ROOM))
+    made.apply(
+        Intent(dispatch=replace(adopted, agent_identity="agent-AJ_7"), room=ROOM, generation=GENERATION)
+    )
     assert made.live().state is State.ACTIVE
 
 
@@ -840,7 +964,7 @@ def test_a_timer_of_a_missing_row_does_nothing() -> None:
 def test_a_replaced_dispatch_does_not_become_live_again(event: Event) -> None:
     """The database rejects two live dispatches of one name in one room, and with them the whole batch."""
     made = tables(dispatch(State.ENDING, end_reason=EndReason.EXPIRED, agent_identity=AGENT.identity))
-    made.apply(Intent(dispatch=dispatch(State.CREATING, id="mine"), room=ROOM))
+    made.apply(Intent(dispatch=dispatch(State.CREATING, id="mine"), room=ROOM, generation=GENERATION))
     made.apply(advance(event, people=1 if event is Event.OCCUPIED else None))
     assert (made.row().state, made.row().end_reason) == (State.ENDING, EndReason.REPLACED)
     assert made.live().id == "mine"
@@ -849,7 +973,7 @@ def test_a_replaced_dispatch_does_not_become_live_again(event: Event) -> None:
 
 def test_a_comeback_does_not_displace_a_live_dispatch() -> None:
     made = tables(dispatch(State.ENDING, end_reason=EndReason.EXPIRED), present=[ANN])
-    made.apply(Intent(dispatch=dispatch(State.CREATING, id="mine"), room=ROOM))
+    made.apply(Intent(dispatch=dispatch(State.CREATING, id="mine"), room=ROOM, generation=GENERATION))
     made.apply(advance(Event.REMOVED))
     assert made.live().id == "mine"
     assert set(made.dispatches) == {"row", "mine"}
