@@ -1,6 +1,6 @@
 """Types of the end-to-end fixtures, for annotations in tests."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from typing import Protocol
 
 from livekit import api
@@ -28,10 +28,15 @@ class StartService(Protocol):
 
 
 class StartWorker(Protocol):
-    """Starts a worker for one test, to kill, freeze or drain."""
+    """Starts a worker for one test, to kill, freeze or drain; `env` adds to its environment."""
 
     def __call__(
-        self, agent_name: str, *, kind: WorkerKind = WorkerKind.REUSABLE, drain_timeout_s: int = 3600
+        self,
+        agent_name: str,
+        *,
+        kind: WorkerKind = WorkerKind.REUSABLE,
+        drain_timeout_s: int = 3600,
+        env: Mapping[str, str] | None = None,
     ) -> Awaitable[Worker]: ...
 
 

@@ -39,6 +39,18 @@ def member_token(
     return token.to_jwt()
 
 
+def avatar_token(api_key: str, api_secret: str, room: str, agent_identity: str) -> str:
+    """A token with which an agent's avatar joins, as livekit-agents' plugins make it."""
+    return (
+        api.AccessToken(api_key, api_secret)
+        .with_identity(f"avatar-of-{agent_identity}")
+        .with_kind("agent")
+        .with_grants(api.VideoGrants(room_join=True, room=room))
+        .with_attributes({"lk.publish_on_behalf": agent_identity})
+        .to_jwt()
+    )
+
+
 class Person:
     """One client. `async with` leaves the room at its end."""
 

@@ -45,6 +45,10 @@ class RoomTruth:
             return []
         return [d.id for d in await self._client.agent_dispatch.list_dispatch(self.name) if d.agent_name]
 
+    async def everybody(self) -> list[str]:
+        """The identities of all participants, whatever they are."""
+        return [participant.identity for participant in await self._participants()]
+
     async def has_one_agent(self) -> bool:
         return len(await self.agents()) == 1 and len(await self.dispatches()) == 1
 

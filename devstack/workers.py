@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 
@@ -11,6 +12,10 @@ from devstack.processes import Child, Spawn, popen
 _REGISTER_TIMEOUT_S = 60.0
 _REGISTERED = "registered worker"
 
+#: Variables of the worker that is told: the type of its jobs, the identity of all its agents, and how long
+#: they load.
+TYPE, IDENTITY, WAITS_S = "WORKER_TYPE", "WORKER_IDENTITY", "WORKER_WAITS_S"
+
 
 class WorkerKind(StrEnum):
     """The example that a worker runs; the value is its module."""
@@ -18,6 +23,7 @@ class WorkerKind(StrEnum):
     REUSABLE = "devstack.example_worker"
     PLAIN = "devstack.plain_worker"
     OBEDIENT = "devstack.obedient_worker"
+    TOLD = "devstack.told_worker"
 
 
 class Worker:
@@ -31,11 +37,13 @@ class Worker:
         agent_name: str,
         kind: WorkerKind = WorkerKind.REUSABLE,
         drain_timeout_s: int = 3600,
+        env: Mapping[str, str] | None = None,
         spawn: Spawn = popen,
     ) -> None:
+        """`env` adds to the worker's environment."""
         self.agent_name = agent_name
         self.kind = kind
-        env = dict(os.environ) | {
+        own_env = dict(os.environ) | {
             "LIVEKIT_URL": server.url,
             "LIVEKIT_API_KEY": server.api_key,
             "LIVEKIT_API_SECRET": server.api_secret,
@@ -47,7 +55,7 @@ class Worker:
             f"worker {agent_name}",
             [sys.executable, "-m", kind.value, "start"],
             log_file=folder / f"worker-{agent_name}.log",
-            env=env,
+            env=own_env | dict(env or {}),
             spawn=spawn,
         )
 

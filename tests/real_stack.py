@@ -6,7 +6,7 @@ Started when a test first asks for it. A test starts its own services and people
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -138,7 +138,11 @@ async def start_worker(
     started: list[Worker] = []
 
     async def start(
-        agent_name: str, *, kind: WorkerKind = WorkerKind.REUSABLE, drain_timeout_s: int = 3600
+        agent_name: str,
+        *,
+        kind: WorkerKind = WorkerKind.REUSABLE,
+        drain_timeout_s: int = 3600,
+        env: Mapping[str, str] | None = None,
     ) -> Worker:
         worker = Worker(
             livekit_server,
@@ -146,6 +150,7 @@ async def start_worker(
             agent_name=agent_name,
             kind=kind,
             drain_timeout_s=drain_timeout_s,
+            env=env,
             spawn=worker_fork_server.spawn,
         )
         started.append(worker)

@@ -8,26 +8,40 @@ import aiohttp
 import msgspec
 from livekit import api
 from livekit.api.agent_dispatch_service import AgentDispatchService
+from livekit.protocol.agent import JobStatus
+from livekit.protocol.agent_dispatch import JobRestartPolicy
 from livekit.protocol.models import ParticipantInfo
 from livekit.protocol.models import Room as RoomMessage
 
 from app.clock import Clock
 from app.config.settings import Keypair
-from app.errors import LiveKitTimeout
-from app.lifecycle import SECOND_US
+from app.errors import LiveKitRefused, LiveKitTimeout, LiveKitUnavailable, LiveKitUnreachable
+from app.lifecycle import SECOND_US, Briefing
 from app.livekit.interface import (
     HEALTH_METHOD,
     ROW_ID_ATTRIBUTE,
     ListedDispatch,
     Probe,
     RoomInfo,
+    briefing_of,
     make_participant,
 )
-from app.livekit.twirp import Absent, NoDataChannel, RpcFailed, RpcRoomService, existed, translated
+from app.livekit.twirp import (
+    Absent,
+    NoDataChannel,
+    NoSuchCall,
+    RpcFailed,
+    RpcRoomService,
+    existed,
+    translated,
+)
 from app.state.presence import Participant, ParticipantKind
 
 #: LiveKit removes a responsive participant within milliseconds.
 _REMOVE_TIMEOUT_S = 1.5
+_RUNNING = (JobStatus.JS_PENDING, JobStatus.JS_RUNNING)
+#: No room has this name: it is not one of the rooms that LiveKit has at the time.
+_NOBODYS_ROOM = "agent-lifecycle: nobody's room"
 #: RPC errors that a living process sends: unsupported method, application error.
 _ALIVE_CODES = frozenset({"1400", "1500"})
 
@@ -89,10 +103,16 @@ class LiveKitClient:
         return answer.participants
 
     async def create_dispatch(
-        self, room_name: str, agent_name: str, row_id: str, metadata: str
+        self, room_name: str, agent_name: str, row_id: str, briefing: Briefing
     ) -> ListedDispatch:
+        attributes = msgspec.json.decode(briefing.attributes or "{}", type=dict[str, str])
         request = api.CreateAgentDispatchRequest(
-            room=room_name, agent_name=agent_name, metadata=metadata, attributes={ROW_ID_ATTRIBUTE: row_id}
+            room=room_name,
+            agent_name=agent_name,
+            metadata=briefing.metadata,
+            attributes=attributes | {ROW_ID_ATTRIBUTE: row_id},
+            deployment=briefing.deployment,
+            restart_policy=JobRestartPolicy.JRP_NEVER,
         )
         async with translated():
             return _dispatch(await self._dispatches.create_dispatch(request))
@@ -123,6 +143,19 @@ class LiveKitClient:
         if date_at is not None and "/twirp/" in end.url.path:
             self._ahead_us = date_at - self._clock.now()
 
+    async def can_probe(self) -> bool:
+        try:
+            async with translated():
+                await self._rooms.perform_rpc(_NOBODYS_ROOM, "nobody", HEALTH_METHOD)
+        except NoSuchCall:
+            return False
+        except (LiveKitUnreachable, LiveKitTimeout):
+            raise
+        except (LiveKitUnavailable, LiveKitRefused, NoDataChannel, RpcFailed):
+            # It looked for the participant, and did not find one.
+            return True
+        return True
+
     async def probe(self, room_name: str, identity: str) -> Probe:
         try:
             async with translated():
@@ -131,6 +164,8 @@ class LiveKitClient:
             return Probe.CONNECTING
         except RpcFailed as failure:
             return Probe.ALIVE if failure.rpc_code in _ALIVE_CODES else Probe.SILENT
+        except NoSuchCall:
+            return Probe.UNSUPPORTED
         except Absent:
             # The agent left during the call. For one that was never in the room, LiveKit reports a timeout.
             return Probe.SILENT
@@ -145,7 +180,9 @@ def _time_of(date: str | None) -> int | None:
 
 
 def participant_of(info: ParticipantInfo) -> Participant:
-    kind = ParticipantInfo.Kind.Name(info.kind)
+    kinds = ParticipantInfo.Kind
+    # A newer LiveKit has kinds that this version of the protocol cannot name.
+    kind = kinds.Name(info.kind) if info.kind in kinds.values() else str(info.kind)
     return make_participant(
         info.sid, info.identity, kind, info.attributes, info.joined_at_ms, info.permission
     )
@@ -166,9 +203,12 @@ def _dispatch(message: Any) -> ListedDispatch:
         id=message.id,
         agent_name=message.agent_name,
         created_at=message.state.created_at // 1_000,
+        briefing=briefing_of(message),
         row_id=message.attributes.get(ROW_ID_ATTRIBUTE),
         agent_identities=tuple(
-            job.state.participant_identity or f"agent-{job.id}" for job in message.state.jobs
+            job.state.participant_identity or f"agent-{job.id}"
+            for job in message.state.jobs
+            if job.state.status in _RUNNING
         ),
     )
 

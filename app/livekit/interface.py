@@ -5,10 +5,17 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+import msgspec
+
+from app.lifecycle import UNTOLD, Briefing
 from app.state.presence import Participant, ParticipantKind, Room
 
 #: The row's id on a dispatch in LiveKit: it finds the dispatch again after a lost answer.
 ROW_ID_ATTRIBUTE = "agent-lifecycle.id"
+#: The state of an agent's session (livekit-agents, types.py, ATTRIBUTE_AGENT_STATE).
+_STATE_ATTRIBUTE = "lk.agent.state"
+#: Whose avatar a participant is (livekit-agents, types.py, ATTRIBUTE_PUBLISH_ON_BEHALF).
+_ON_BEHALF_ATTRIBUTE = "lk.publish_on_behalf"
 #: Why an agent with the `reusable_agent` helper leaves.
 LEAVING_ATTRIBUTE = "agent-lifecycle.leaving"
 #: The RPC method that probes such an agent.
@@ -22,6 +29,7 @@ class Probe(StrEnum):
     CLOSED = "closed"  #: its process runs, but its session will never respond again
     ALIVE = "alive"  #: its process runs; it does not know the method
     SILENT = "silent"  #: no answer in time: frozen, dead, or just gone
+    UNSUPPORTED = "unsupported"  #: this LiveKit cannot ask participants
     CONNECTING = "connecting"  #: in the room, but its data channel is not open yet
 
 
@@ -39,9 +47,11 @@ class ListedDispatch:
     agent_name: str
     #: By LiveKit's clock.
     created_at: int
+    #: Without this service's own attribute.
+    briefing: Briefing = UNTOLD
     #: The row's id, if this service created the dispatch.
     row_id: str | None = None
-    #: Empty for the first 5 s of a dispatch, even if its agent is in the room.
+    #: Of the jobs that run. Empty for the first 5 s of a dispatch, even if its agent is in the room.
     agent_identities: tuple[str, ...] = ()
 
 
@@ -71,8 +81,9 @@ class LiveKit(Protocol):
         """The identities of the people in the room, without those still joining; never to be stored."""
 
     async def create_dispatch(
-        self, room_name: str, agent_name: str, row_id: str, metadata: str
-    ) -> ListedDispatch: ...
+        self, room_name: str, agent_name: str, row_id: str, briefing: Briefing
+    ) -> ListedDispatch:
+        """Never restarted by LiveKit itself: this service restarts agents, and both would make two."""
 
     async def delete_dispatch(self, room_name: str, dispatch_id: str) -> bool:
         """False if LiveKit did not have it. Slow, and then unavailable, for a room that does not exist."""
@@ -80,8 +91,15 @@ class LiveKit(Protocol):
     async def remove_participant(self, room_name: str, identity: str) -> bool:
         """False if it was not in the room."""
 
+    async def can_probe(self) -> bool:
+        """Whether this LiveKit can ask participants: livekit-server 1.9.2 and later. It may take 3 s."""
+
     async def probe(self, room_name: str, identity: str) -> Probe:
         """Probe the agent. Also unavailable for a participant that is not in the room."""
+
+
+#: Whom a session may be linked to (livekit-agents, voice/room_io/types.py, DEFAULT_PARTICIPANT_KINDS).
+_LINKED_KINDS = frozenset({"STANDARD", "SIP", "CONNECTOR"})
 
 
 class Permission(Protocol):
@@ -92,11 +110,16 @@ class Permission(Protocol):
 def make_participant(
     sid: str, identity: str, kind: str, attributes: Mapping[str, str], joined_ms: int, permission: Permission
 ) -> Participant:
-    """A participant without personal data: only an agent keeps its identity.
-
-    The kinds are LiveKit's (livekit-server, rtc/participant.go, IsDependent).
-    """
+    """A participant of LiveKit's (livekit-server, rtc/participant.go, IsDependent)."""
     joined_at = joined_ms * 1_000 or None
+    if on_behalf_of := attributes.get(_ON_BEHALF_ATTRIBUTE):
+        return Participant(
+            sid=sid,
+            kind=ParticipantKind.DEPENDENT,
+            identity=identity,
+            joined_at=joined_at,
+            on_behalf_of=on_behalf_of,
+        )
     if kind == "AGENT" or permission.agent:
         return Participant(
             sid=sid,
@@ -104,8 +127,31 @@ def make_participant(
             identity=identity,
             agent_name=attributes.get("lk.agent_name") or attributes.get("lk.agent.name"),
             joined_at=joined_at,
+            is_preparing=attributes.get(_STATE_ATTRIBUTE) == "initializing",
             leaving=attributes.get(LEAVING_ATTRIBUTE),
         )
     is_dependent = kind == "EGRESS" or permission.recorder
     other = ParticipantKind.DEPENDENT if is_dependent else ParticipantKind.PERSON
-    return Participant(sid=sid, kind=other, joined_at=joined_at)
+    return Participant(
+        sid=sid, kind=other, identity=identity if kind in _LINKED_KINDS else None, joined_at=joined_at
+    )
+
+
+class Told(Protocol):
+    """A message of LiveKit's about a dispatch."""
+
+    metadata: str
+    deployment: str
+
+    @property
+    def attributes(self) -> Mapping[str, str]: ...
+
+
+def briefing_of(message: Told) -> Briefing:
+    """What a dispatch of LiveKit's tells its job, without this service's own attribute."""
+    attributes = {name: text for name, text in message.attributes.items() if name != ROW_ID_ATTRIBUTE}
+    return Briefing(
+        metadata=message.metadata,
+        attributes=msgspec.json.encode(attributes).decode() if attributes else "",
+        deployment=message.deployment,
+    )

@@ -21,6 +21,10 @@ class Absent(LiveKitRefused):
     """LiveKit does not have the room, the dispatch or the participant."""
 
 
+class NoSuchCall(LiveKitRefused):
+    """This version of LiveKit does not have the call."""
+
+
 class NoDataChannel(Exception):
     """The participant's data channel is not open: it has just joined, or it froze while joining."""
 
@@ -29,6 +33,9 @@ class RpcFailed(Exception):
     def __init__(self, rpc_code: str) -> None:
         super().__init__(rpc_code)
         self.rpc_code = rpc_code
+
+
+_REFUSALS = {"not_found": Absent, "bad_route": NoSuchCall}
 
 
 class RpcRoomService(RoomService):
@@ -82,7 +89,7 @@ async def translated(timeout_s: float = CALL_TIMEOUT_S) -> AsyncIterator[None]:
             raise LiveKitRefused("LiveKit rejected the API key and secret") from error
         if error.status == 429 or error.status >= 500:  # noqa: PLR2004 - HTTP's own numbers
             raise LiveKitUnavailable(f"LiveKit answered {error.status} {error.code}") from error
-        refused = Absent if error.code == "not_found" else LiveKitRefused
+        refused = _REFUSALS.get(error.code, LiveKitRefused)
         raise refused(f"LiveKit rejected the call: {error.code}") from error
 
 

@@ -172,6 +172,7 @@ def _room_event(body: WebhookBody, created_at_s: int) -> RoomEvent | None:
         room=room,
         participant=_participant(body.participant),
         reason=reason if kind is RoomEventKind.LEFT else None,
+        sent_at=created_at_s * SECOND_US or None,
     )
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,14 +13,14 @@ from app.livekit.interface import LiveKit
 from app.state.presence import Participant, ParticipantKind
 from devstack.chaos.fork_server import ForkServer
 from devstack.livekit_server import LiveKitServer
-from devstack.people import Person, member_token
+from devstack.people import Person, avatar_token, member_token
 from devstack.relay import WebhookRelay
 from devstack.truth import eventually
-from devstack.workers import Worker, WorkerKind
+from devstack.workers import TYPE, WAITS_S, Worker, WorkerKind
 from fakes.clock import FakeClock
 from fakes.livekit import FakeLiveKit
 from fakes.post import Post
-from fakes.rooms import FakeWorker
+from fakes.rooms import FakeAgent, FakeWorker
 
 Condition = Callable[[], Awaitable[bool]]
 
@@ -45,6 +45,14 @@ class Stage(Protocol):
 
     async def start_worker(self, agent_name: str) -> None:
         """One with the helper, of this test's own."""
+
+    async def start_slow_worker(self, agent_name: str, loads_s: float) -> None:
+        """A plain one whose agents load so long before they connect."""
+
+    async def start_publisher_worker(self, agent_name: str) -> None:
+        """A plain one whose dispatches have a job for each publisher."""
+
+    async def join_avatar(self, agent_identity: str) -> None: ...
 
     async def kill_worker(self) -> None:
         """The one of this test's own, with SIGKILL."""
@@ -96,6 +104,17 @@ class FakeStage:
     async def start_worker(self, agent_name: str) -> None:
         self.own_worker = self.livekit.server.start_worker(agent_name)
 
+    async def start_slow_worker(self, agent_name: str, loads_s: float) -> None:
+        self.livekit.server.start_worker(agent_name, helper=False, joins_after_s=loads_s)
+
+    async def start_publisher_worker(self, agent_name: str) -> None:
+        self.livekit.server.start_worker(agent_name, helper=False, for_publishers=True)
+
+    async def join_avatar(self, agent_identity: str) -> None:
+        agent = self.livekit.server.rooms[self.room].participants[agent_identity]
+        assert isinstance(agent, FakeAgent)
+        self.livekit.server.join_avatar(self.room, agent)
+
     async def kill_worker(self) -> None:
         assert self.own_worker
         self.livekit.server.kill(self.own_worker)
@@ -139,14 +158,32 @@ class RealStage:
         await self.api.room.delete_room(api.DeleteRoomRequest(room=self.room))
 
     async def start_worker(self, agent_name: str) -> None:
+        await self._start_worker(agent_name, WorkerKind.REUSABLE)
+
+    async def start_slow_worker(self, agent_name: str, loads_s: float) -> None:
+        await self._start_worker(agent_name, WorkerKind.TOLD, {WAITS_S: str(loads_s)})
+
+    async def start_publisher_worker(self, agent_name: str) -> None:
+        await self._start_worker(agent_name, WorkerKind.TOLD, {TYPE: "publisher"})
+
+    async def _start_worker(
+        self, agent_name: str, kind: WorkerKind, env: Mapping[str, str] | None = None
+    ) -> None:
         self.own_worker = Worker(
             self.server,
             self.folder,
             agent_name=agent_name,
-            kind=WorkerKind.REUSABLE,
+            kind=kind,
+            env=env,
             spawn=self.fork_server.spawn,
         )
         await asyncio.to_thread(self.own_worker.start)
+
+    async def join_avatar(self, agent_identity: str) -> None:
+        avatar = Person()
+        self.people.setdefault("an avatar", []).append(avatar)
+        token = avatar_token(self.server.api_key, self.server.api_secret, self.room, agent_identity)
+        await avatar.join(self.server.url, token, microphone=False)
 
     async def kill_worker(self) -> None:
         assert self.own_worker

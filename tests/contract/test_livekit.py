@@ -3,6 +3,7 @@
 import pytest
 
 from app.errors import LiveKitTimeout, LiveKitUnavailable, LiveKitUnreachable
+from app.lifecycle import UNTOLD, Briefing
 from app.livekit.interface import Probe
 from app.state.presence import ParticipantKind
 from contract.stage import HELPER_AGENT, PLAIN_AGENT, Stage, agents, identity_of_agent, jobs_shown
@@ -11,7 +12,7 @@ NOBODY = "agent-without-a-worker"
 
 
 async def create(stage: Stage, agent_name: str = HELPER_AGENT, row_id: str = "row-1") -> str:
-    dispatch = await stage.livekit.create_dispatch(stage.room, agent_name, row_id, "{}")
+    dispatch = await stage.livekit.create_dispatch(stage.room, agent_name, row_id, UNTOLD)
     assert (dispatch.agent_name, dispatch.row_id) == (agent_name, row_id)
     return dispatch.id
 
@@ -122,6 +123,15 @@ async def test_a_dispatch_is_listed_with_what_it_was_given(stage: Stage) -> None
     assert listed.agent_identities == ()
 
 
+async def test_a_dispatch_is_listed_with_what_its_job_is_told(stage: Stage) -> None:
+    told = Briefing(metadata='{"customer": 4711}', attributes='{"tier":"gold"}', deployment="blue")
+    made = await stage.livekit.create_dispatch(stage.room, NOBODY, "row-1", told)
+
+    (listed,) = await stage.livekit.list_dispatches(stage.room)
+
+    assert made.briefing == listed.briefing == told
+
+
 async def test_dispatches_are_never_merged(stage: Stage) -> None:
     """One after the other: of several at once a worker may decline all but the first."""
     ids = set()
@@ -206,6 +216,52 @@ async def test_the_agent_of_a_young_dispatch_leaves_at_some_time_after_it(stage:
     await no_agents(stage)
 
 
+async def test_deleting_a_dispatch_ends_a_job_whose_agent_is_not_in_yet(stage: Stage) -> None:
+    """The agent connects once it has loaded, learns that its job is over, and leaves at once."""
+    name = f"slow-{stage.room}"
+    await stage.livekit.ensure_room(stage.room, 60)
+    await stage.start_slow_worker(name, 7)
+    dispatch_id = await create(stage, name)
+    await jobs_shown(stage, dispatch_id)
+    (listed,) = await stage.livekit.list_dispatches(stage.room)
+    assert await agents(stage) == []
+    assert await stage.livekit.delete_dispatch(stage.room, dispatch_id) is True
+
+    def told(event: str) -> list[str]:
+        return [body["participant"]["identity"] for body in stage.webhooks() if body["event"] == event]
+
+    async def has_left() -> bool:
+        return told("participant_left") == list(listed.agent_identities)
+
+    await stage.until(has_left, "the agent has come and gone")
+    assert told("participant_joined") == list(listed.agent_identities)
+    assert await agents(stage) == []
+
+
+async def test_a_dispatch_to_publishers_has_a_job_for_each(stage: Stage) -> None:
+    name = f"publisher-{stage.room}"
+    await stage.start_publisher_worker(name)
+    await stage.livekit.ensure_room(stage.room, 60)
+    dispatch_id = await create(stage, name)
+    for count, identity in enumerate(("alice", "bob"), 1):
+        await stage.join(identity)
+
+        async def one_for_each(count: int = count) -> bool:
+            return len(await agents(stage)) == count
+
+        await stage.until(one_for_each, f"{count} agents")
+
+    async def both_are_listed() -> bool:
+        (listed,) = await stage.livekit.list_dispatches(stage.room)
+        return len(listed.agent_identities) == 2
+
+    await stage.until(both_are_listed, "the dispatch shows both jobs")
+    (listed,) = await stage.livekit.list_dispatches(stage.room)
+    assert set(listed.agent_identities) == {one.identity for one in await agents(stage)}
+    assert await stage.livekit.delete_dispatch(stage.room, dispatch_id) is True
+    await no_agents(stage)
+
+
 async def test_a_dispatch_that_is_not_there_is_false(stage: Stage) -> None:
     dispatch_id = await create(stage, NOBODY)
 
@@ -227,7 +283,7 @@ async def test_an_agent_can_be_taken_out(stage: Stage) -> None:
 # People
 
 
-async def test_people_are_told_from_agents_and_are_nameless(stage: Stage) -> None:
+async def test_people_are_told_from_agents(stage: Stage) -> None:
     await stage.join()
     await stage.join("bob")
     await create(stage)
@@ -241,9 +297,22 @@ async def test_people_are_told_from_agents_and_are_nameless(stage: Stage) -> Non
         ParticipantKind.PERSON,
     ]
     people = [one for one in found if one.kind is ParticipantKind.PERSON]
-    assert {(one.identity, one.agent_name) for one in people} == {(None, None)}
+    assert {(one.identity, one.agent_name) for one in people} == {("alice", None), ("bob", None)}
     assert len({one.sid for one in found}) == 3
     assert all(one.joined_at for one in found)
+
+
+async def test_an_avatar_is_neither_an_agent_nor_a_person(stage: Stage) -> None:
+    await create(stage)
+    identity = await identity_of_agent(stage)
+    await stage.join_avatar(identity)
+
+    (agent,) = await agents(stage)
+    assert agent.identity == identity
+    found = await stage.livekit.list_participants(stage.room)
+    (avatar,) = [one for one in found if one.kind is not ParticipantKind.AGENT]
+    assert (avatar.kind, avatar.on_behalf_of) == (ParticipantKind.DEPENDENT, identity)
+    assert await stage.livekit.list_people(stage.room) == frozenset()
 
 
 async def test_the_people_who_are_in_are_known_by_identity(stage: Stage) -> None:
@@ -338,6 +407,6 @@ async def test_a_killed_agent_outlasts_its_dispatch_until_it_is_taken_out(stage:
 async def test_its_time_is_never_ahead_of_what_it_makes(stage: Stage) -> None:
     await stage.livekit.ensure_room(stage.room, 60)
     told = stage.livekit.now()
-    made = await stage.livekit.create_dispatch(stage.room, "nobodys-agent", "row", "{}")
+    made = await stage.livekit.create_dispatch(stage.room, "nobodys-agent", "row", UNTOLD)
 
     assert told <= made.created_at

@@ -10,6 +10,7 @@ from livekit import rtc
 from app.clock import SteadyClock
 from app.config.settings import Keypair
 from app.errors import LiveKitRefused, LiveKitUnavailable, LiveKitUnreachable
+from app.lifecycle import UNTOLD
 from app.livekit.client import LiveKitClient
 from app.livekit.interface import HEALTH_METHOD, Probe
 from devstack.livekit_server import LiveKitServer
@@ -30,7 +31,7 @@ async def test_wrong_keys_are_refused(livekit_server: LiveKitServer) -> None:
             with pytest.raises(LiveKitRefused, match="API key and secret"):
                 await client.list_rooms()
             with pytest.raises(LiveKitRefused, match="API key and secret"):
-                await client.create_dispatch("room", "agent", "row", "{}")
+                await client.create_dispatch("room", "agent", "row", UNTOLD)
 
 
 async def test_a_server_that_is_not_there_is_unreachable() -> None:
@@ -40,7 +41,7 @@ async def test_a_server_that_is_not_there_is_unreachable() -> None:
         with pytest.raises(LiveKitUnreachable):
             await client.list_rooms()
         with pytest.raises(LiveKitUnreachable):
-            await client.create_dispatch("room", "agent", "row", "{}")
+            await client.create_dispatch("room", "agent", "row", UNTOLD)
         with pytest.raises(LiveKitUnreachable):
             await client.probe("room", "agent")
 

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from app.lifecycle import UNTOLD
 from app.livekit.webhooks import translate
 from app.state.changes import RoomEvent, RoomEventKind
 from app.state.presence import ParticipantKind
@@ -81,7 +82,7 @@ async def test_a_participant_reads_the_same_in_webhook_and_list(stage: Stage) ->
     await stage.livekit.ensure_room(stage.room, 60)
     await stage.join()
     await until_told(stage, "participant_joined", "alice")
-    await stage.livekit.create_dispatch(stage.room, HELPER_AGENT, "row", "{}")
+    await stage.livekit.create_dispatch(stage.room, HELPER_AGENT, "row", UNTOLD)
     identity = await identity_of_agent(stage)
     await until_told(stage, "participant_joined", identity)
 
@@ -121,7 +122,7 @@ async def test_why_an_agent_leaves(stage: Stage) -> None:
     """Deleted, taken out, and the room deleted under it."""
     await stage.livekit.ensure_room(stage.room, 60)
     for way in ("delete", "remove", "close"):
-        dispatch = await stage.livekit.create_dispatch(stage.room, HELPER_AGENT, "row", "{}")
+        dispatch = await stage.livekit.create_dispatch(stage.room, HELPER_AGENT, "row", UNTOLD)
         identity = await identity_of_agent(stage)
         await until_told(stage, "participant_joined", identity)
         match way:
@@ -146,7 +147,7 @@ async def test_a_killed_agent_is_told_as_a_lost_connection_and_keeps_its_job(
     name = f"lost-{stage.room}"
     await stage.livekit.ensure_room(stage.room, 120)
     await stage.start_worker(name)
-    dispatch = await stage.livekit.create_dispatch(stage.room, name, "row", "{}")
+    dispatch = await stage.livekit.create_dispatch(stage.room, name, "row", UNTOLD)
     identity = await identity_of_agent(stage)
     await jobs_shown(stage, dispatch.id)
     # Killed before it is active, it would be told as participant_connection_aborted.

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from app.errors import LiveKitUnavailable
+from app.lifecycle import Briefing
 from app.livekit.interface import ListedDispatch, Probe, RoomInfo
 from app.state.presence import Participant
 from fakes.clock import SECOND_US, FakeClock
@@ -72,12 +73,12 @@ class FakeLiveKit:
         return await self._call(act, "list_people", room_name)
 
     async def create_dispatch(
-        self, room_name: str, agent_name: str, row_id: str, metadata: str
+        self, room_name: str, agent_name: str, row_id: str, briefing: Briefing
     ) -> ListedDispatch:
         def act() -> ListedDispatch:
-            return self._listed(self.server.create_dispatch(room_name, agent_name, row_id, metadata))
+            return self._listed(self.server.create_dispatch(room_name, agent_name, row_id, briefing))
 
-        return await self._call(act, "create_dispatch", room_name, agent_name, row_id, metadata)
+        return await self._call(act, "create_dispatch", room_name, agent_name, row_id, briefing.metadata)
 
     async def delete_dispatch(self, room_name: str, dispatch_id: str) -> bool:
         def act() -> bool:
@@ -91,8 +92,13 @@ class FakeLiveKit:
 
         return await self._call(act, "remove_participant", room_name, identity)
 
+    async def can_probe(self) -> bool:
+        return await self._call(lambda: self.server.has_probe, "can_probe")
+
     async def probe(self, room_name: str, identity: str) -> Probe:
         def act() -> Probe:
+            if not self.server.has_probe:
+                return Probe.UNSUPPORTED
             room = self.server.rooms.get(room_name)
             agent = room.participants.get(identity) if room else None
             if not isinstance(agent, FakeAgent):
@@ -127,8 +133,9 @@ class FakeLiveKit:
             id=dispatch.id,
             agent_name=dispatch.agent_name,
             created_at=dispatch.created_at,
+            briefing=dispatch.briefing,
             row_id=dispatch.row_id,
-            agent_identities=(dispatch.job,) if dispatch.job and shown else (),
+            agent_identities=dispatch.jobs if shown else (),
         )
 
 
@@ -147,8 +154,10 @@ def _participant(participant: FakeParticipant) -> Participant:
     return Participant(
         sid=participant.sid,
         kind=participant.kind,
-        identity=agent.identity if agent else None,
+        identity=participant.identity,
         agent_name=agent.agent_name if agent else None,
         joined_at=participant.joined_at,
+        on_behalf_of=participant.attributes.get("lk.publish_on_behalf"),
+        is_preparing=agent is not None and agent.attributes.get("lk.agent.state") == "initializing",
         leaving=agent.attributes.get("agent-lifecycle.leaving") if agent else None,
     )

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
 
+from app.lifecycle import UNTOLD, Briefing
 from app.state.presence import ParticipantKind
 
 
@@ -20,6 +21,8 @@ class FakeWorker:
     #: Whether its agents use `reusable_agent`, so that they answer the probe and stay open.
     helper: bool
     joins_after_s: float
+    #: Whether its dispatches have a job for each publisher, and none without one.
+    for_publishers: bool = False
     process: Process = Process.RUNNING
     draining: bool = False
 
@@ -65,10 +68,20 @@ class FakeDispatch:
     agent_name: str
     created_at: int
     row_id: str | None
-    metadata: str = ""
+    briefing: Briefing = UNTOLD
     job_shown_at: int
     #: The identity of the agent of its one job; None without a worker.
     job: str | None = None
+    #: Takes a job for each publisher; None: the dispatch has one job.
+    publisher_worker: FakeWorker | None = None
+    #: Of further jobs, for publishers.
+    further_jobs: list[str] = field(default_factory=list)
+    #: When the job was ended; None: it was not.
+    job_ended_at: int | None = None
+
+    @property
+    def jobs(self) -> tuple[str, ...]:
+        return (*([self.job] if self.job else []), *self.further_jobs)
 
 
 @dataclass(eq=False, kw_only=True)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 
 from app.config.settings import Keypair
+from app.lifecycle import UNTOLD, Briefing
 from app.state.presence import CLOSING_LEAVES, ParticipantKind
 from fakes import webhooks
 from fakes.clock import SECOND_US, FakeClock
@@ -24,6 +25,8 @@ _JOB_SHOWN_S = 0.22
 CONNECTION_TIMEOUT_S = 21.0
 #: From the deletion of a dispatch, its job being listed, to its agent's leave.
 _JOB_ENDS_S = 0.35
+#: How long a worker waits for an entrypoint whose job was ended, before it cancels it.
+_CANCELLED_AFTER_S = 15
 _AGENT_JOINS_S = 0.4
 _EMPTY_TIMEOUT_S, _DEPARTURE_TIMEOUT_S = 300, 20
 
@@ -45,6 +48,12 @@ class FakeServer:
         `closes_with_user`: whether sessions without the helper close with their user, as is the default.
         """
         self.closes_with_user = closes_with_user
+        #: False: as before livekit-server 1.9.2.
+        self.has_probe = True
+        #: False: as before livekit-server 1.13.2. Such a server drops what it does not know.
+        self.keeps_attributes = True
+        #: The identity that workers give all their agents; None: that of the job.
+        self.fixed_identity: str | None = None
         self.ahead_us = ahead_us
         self.rooms: dict[str, FakeRoom] = {}
         self.workers: list[FakeWorker] = []
@@ -112,6 +121,8 @@ class FakeServer:
         for agent in room.agents:
             agent.linked = agent.linked or identity
         self._put_in(room, person)
+        for dispatch in room.dispatches.values():
+            self._serve_publisher(room, dispatch)
         return person
 
     def leave(self, room_name: str, identity: str = "alice", reason: str = "CLIENT_INITIATED") -> None:
@@ -140,9 +151,16 @@ class FakeServer:
     # Workers and their agents
 
     def start_worker(
-        self, agent_name: str, *, helper: bool = True, joins_after_s: float = _AGENT_JOINS_S
+        self,
+        agent_name: str,
+        *,
+        helper: bool = True,
+        joins_after_s: float = _AGENT_JOINS_S,
+        for_publishers: bool = False,
     ) -> FakeWorker:
-        worker = FakeWorker(agent_name=agent_name, helper=helper, joins_after_s=joins_after_s)
+        worker = FakeWorker(
+            agent_name=agent_name, helper=helper, joins_after_s=joins_after_s, for_publishers=for_publishers
+        )
         self.workers.append(worker)
         return worker
 
@@ -169,16 +187,22 @@ class FakeServer:
     # Dispatches
 
     def create_dispatch(
-        self, room_name: str, agent_name: str, row_id: str | None = None, metadata: str = ""
+        self,
+        room_name: str,
+        agent_name: str,
+        row_id: str | None = None,
+        briefing: Briefing = UNTOLD,
     ) -> FakeDispatch:
         """A dispatch, whatever there is already; a room that is missing is made with LiveKit's defaults."""
+        if not self.keeps_attributes:
+            row_id, briefing = None, Briefing(metadata=briefing.metadata)
         room = self.open_room(room_name)
         dispatch = FakeDispatch(
             id=self._new_id("AD"),
             agent_name=agent_name,
             created_at=self.now(),
             row_id=row_id,
-            metadata=metadata,
+            briefing=briefing,
             job_shown_at=self._clock.now() + round(self._enquire(agent_name) * SECOND_US),
         )
         room.dispatches[dispatch.id] = dispatch
@@ -205,23 +229,69 @@ class FakeServer:
         return _ENQUIRY_S
 
     def _end_job(self, room: FakeRoom, dispatch: FakeDispatch) -> None:
-        agent = room.participants.get(dispatch.job or "")
-        if isinstance(agent, FakeAgent) and agent.reacts:
-            self._take_out(room, agent, "CLIENT_INITIATED")
+        dispatch.job_ended_at = self._clock.now()
+        for identity in dispatch.jobs:
+            agent = room.participants.get(identity)
+            if isinstance(agent, FakeAgent) and agent.reacts:
+                self._take_out(room, agent, "CLIENT_INITIATED")
 
     def _assign(self, room: FakeRoom, dispatch: FakeDispatch, worker: FakeWorker) -> None:
         if worker.process is not Process.RUNNING:
             return
-        dispatch.job = self._new_id("agent-AJ")
+        if worker.for_publishers:
+            dispatch.publisher_worker = worker
+            for _ in room.people:
+                self._serve_publisher(room, dispatch)
+            return
+        dispatch.job = self.fixed_identity or self._new_id("agent-AJ")
         self._clock.call_later(worker.joins_after_s, lambda: self._join_agent(room, dispatch, worker))
 
     def _join_agent(self, room: FakeRoom, dispatch: FakeDispatch, worker: FakeWorker) -> None:
         if self.rooms.get(room.name) is not room or worker.process is not Process.RUNNING:
             return
+        ended_at = dispatch.job_ended_at
+        if ended_at is not None and self._clock.now() - ended_at > _CANCELLED_AFTER_S * SECOND_US:
+            return
+        if present := room.participants.get(dispatch.job or ""):
+            self._take_out(room, present, "DUPLICATE_IDENTITY")
+        agent = self._put_agent_in(room, worker, dispatch.job or "")
+        if ended_at is not None:
+            # It has loaded in the meantime, connects, and learns that its job is over.
+            self._clock.call_later(0.1, lambda: self._take_out(room, agent, "CLIENT_INITIATED"))
+
+    def _serve_publisher(self, room: FakeRoom, dispatch: FakeDispatch) -> None:
+        worker = dispatch.publisher_worker
+        if worker:
+            identity = self._new_id("agent-AJ")
+
+            def join() -> None:
+                self.join_companion(room.name, dispatch, worker, identity)
+
+            self._clock.call_later(worker.joins_after_s, join)
+
+    def join_companion(
+        self, room_name: str, dispatch: FakeDispatch, worker: FakeWorker, identity: str
+    ) -> FakeAgent:
+        """A worker of type PUBLISHER takes a further job of the dispatch, for another publisher."""
+        dispatch.further_jobs.append(identity)
+        return self._put_agent_in(self.rooms[room_name], worker, identity)
+
+    def join_avatar(self, room_name: str, agent: FakeAgent) -> FakeParticipant:
+        avatar = FakeParticipant(
+            sid=self._new_id("PA"),
+            identity=f"avatar-of-{agent.identity}",
+            joined_at=self._now_ms(),
+            kind=ParticipantKind.DEPENDENT,
+            attributes={"lk.publish_on_behalf": agent.identity},
+        )
+        self._put_in(self.rooms[room_name], avatar)
+        return avatar
+
+    def _put_agent_in(self, room: FakeRoom, worker: FakeWorker, identity: str) -> FakeAgent:
         first = next(iter(room.people), None)
         agent = FakeAgent(
             sid=self._new_id("PA"),
-            identity=dispatch.job or "",
+            identity=identity,
             joined_at=self._now_ms(),
             attributes={"lk.agent_name": worker.agent_name, "lk.agent.name": worker.agent_name},
             agent_name=worker.agent_name,
@@ -229,6 +299,7 @@ class FakeServer:
             linked=first.identity if first else None,
         )
         self._put_in(room, agent)
+        return agent
 
     def remove_participant(self, room_name: str, identity: str) -> bool:
         room = self.rooms.get(room_name)

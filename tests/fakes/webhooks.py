@@ -76,7 +76,9 @@ def _room(room: FakeRoom) -> Room:
 
 
 def _participant(participant: FakeParticipant, reason: str) -> ParticipantInfo:
-    is_agent = participant.kind is ParticipantKind.AGENT
+    is_person = participant.kind is ParticipantKind.PERSON
+    # Avatars join with a token of an agent's too.
+    is_agent = not is_person
     attributes = {"mood": ATTRIBUTE} | participant.attributes
     info = ParticipantInfo(
         sid=participant.sid,
@@ -86,7 +88,7 @@ def _participant(participant: FakeParticipant, reason: str) -> ParticipantInfo:
         metadata=METADATA,
         joined_at=participant.joined_at // 1_000_000,
         joined_at_ms=participant.joined_at // 1_000,
-        kind=ParticipantInfo.Kind.AGENT if is_agent else ParticipantInfo.Kind.STANDARD,
+        kind=ParticipantInfo.Kind.STANDARD if is_person else ParticipantInfo.Kind.AGENT,
         permission=ParticipantPermission(can_publish=True, can_subscribe=True, agent=is_agent),
         attributes=attributes,
     )

@@ -13,9 +13,11 @@ import jwt
 import pytest
 from google.protobuf.json_format import Parse
 from livekit import api
+from livekit.protocol.models import ParticipantInfo
 from livekit.protocol.webhook import WebhookEvent
 
 from app.errors import Malformed, Unauthenticated
+from app.livekit.client import participant_of
 from app.livekit.jwt import LEEWAY_S
 from app.livekit.webhooks import IGNORED_EVENTS, check_digest, signed_digest, translate
 from app.state.changes import RoomEventKind
@@ -124,7 +126,7 @@ def test_a_real_persons_join() -> None:
     assert event is not None
     assert event.kind is RoomEventKind.JOINED
     assert event.participant is not None
-    assert (event.participant.kind, event.participant.identity) == (ParticipantKind.PERSON, None)
+    assert (event.participant.kind, event.participant.identity) == (ParticipantKind.PERSON, "alice")
 
 
 def test_a_real_agents_leave() -> None:
@@ -253,7 +255,38 @@ def test_the_leaving_attribute_is_read_for_agents_only() -> None:
     attributes = {"agent-lifecycle.leaving": "finished", "lk.agent_name": "plain"}
     assert participant(kind="AGENT", attributes=attributes).leaving == "finished"
     person = participant(attributes=attributes)
-    assert (person.leaving, person.agent_name, person.identity) == (None, None, None)
+    assert (person.leaving, person.agent_name) == (None, None)
+
+
+@pytest.mark.parametrize("kind", ["STANDARD", "SIP", "CONNECTOR"])
+def test_a_session_may_be_linked_to_a_participant_of_these_kinds(kind: str) -> None:
+    person = participant(kind=kind)
+    assert (person.kind, person.identity) == (ParticipantKind.PERSON, "ann")
+
+
+@pytest.mark.parametrize("kind", ["INGRESS", "BRIDGE", "A_KIND_OF_THE_FUTURE"])
+def test_a_session_is_never_linked_to_a_participant_of_another_kind(kind: str) -> None:
+    person = participant(kind=kind)
+    assert (person.kind, person.identity) == (ParticipantKind.PERSON, None)
+
+
+def test_a_kind_that_this_version_cannot_name_is_a_person() -> None:
+    info = ParticipantInfo(sid="PA_1", identity="ann")
+    info.MergeFromString(ParticipantInfo(kind=ParticipantInfo.Kind.AGENT).SerializeToString()[:1] + b"c")
+    person = participant_of(info)
+    assert (person.kind, person.identity) == (ParticipantKind.PERSON, None)
+
+
+@pytest.mark.parametrize("kind", ["STANDARD", "AGENT"])
+def test_an_avatar_belongs_to_its_agent_and_is_nobody_itself(kind: str) -> None:
+    avatar = participant(kind=kind, attributes={"lk.publish_on_behalf": "agent-AJ_1"})
+    assert (avatar.kind, avatar.on_behalf_of) == (ParticipantKind.DEPENDENT, "agent-AJ_1")
+
+
+def test_an_agent_says_whether_its_session_is_ready() -> None:
+    for state, is_preparing in (("initializing", True), ("listening", False), ("", False)):
+        agent = participant(kind="AGENT", attributes={"lk.agent.state": state} if state else {})
+        assert agent.is_preparing is is_preparing
 
 
 def test_the_reason_is_read_for_a_leave_only() -> None:
