@@ -13,7 +13,9 @@ from app.clock import Clock
 from app.config.settings import Config
 from app.control.creation import Creator
 from app.control.dispatcher import Dispatcher
+from app.control.disputes import Disputes
 from app.control.effects import EffectRunner
+from app.control.features import Features
 from app.control.inspector import RoomInspector
 from app.control.liveness import Liveness
 from app.control.processor import ChangeProcessor
@@ -32,6 +34,7 @@ from app.logs.counts import LogCounts
 from app.logs.redaction import Redaction
 from app.metrics.counters import Counters, SuppressedActions
 from app.metrics.registry import Metrics
+from app.state.links import pseudonyms
 
 logger = logging.getLogger(__name__)
 
@@ -90,12 +93,15 @@ def build_service(
     metrics = Metrics(counters, log_counts, clock, join_timeout_us=config.policy.join_timeout_us)
     livekit = metered(livekit, counters, metrics)
     timers = Timers(clock, lambda deadline: sweeper.act(deadline))  # noqa: PLW0108 - it needs the timers first
-    processor = ChangeProcessor(store, timers, clock, config.policy, metrics)
+    processor = ChangeProcessor(
+        store, timers, clock, config.policy, metrics, pseudonyms(config.livekit_api_secret)
+    )
     inspector = RoomInspector(
         livekit, store, processor, clock, closes_with_user=config.agent_closes_with_user
     )
-    creator = Creator(livekit, processor, counters, room_timeout_s=config.room_timeout_s)
-    remover = Remover(livekit, store, processor, mode=mode, suppressed=suppressed)
+    features = Features()
+    creator = Creator(livekit, processor, counters, features, clock, room_timeout_s=config.room_timeout_s)
+    remover = Remover(livekit, store, processor, clock, mode=mode, suppressed=suppressed)
     effects = EffectRunner(livekit, store, processor, inspector, creator, remover, mode=mode)
     dispatcher = Dispatcher(
         store,
@@ -117,6 +123,7 @@ def build_service(
         effects,
         dispatcher,
         remover,
+        Disputes(counters),
         mode=mode,
         suppressed=suppressed,
         agent_names=config.agent_names,
@@ -166,7 +173,7 @@ def build_service(
         reconciler=reconciler,
         sweeper=sweeper,
         liveness=Liveness(livekit, store, processor, effects, reconciler, clock, interval_s=liveness_s),
-        readiness=Readiness(store, reconciler),
+        readiness=Readiness(livekit, store, reconciler, features),
         metrics=metrics,
         counters=counters,
         alert_monitor=alert_monitor,

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from app.lifecycle import Briefing
 from app.livekit.interface import ListedDispatch, Probe, RoomInfo
 from app.state.presence import Participant, ParticipantKind
 from bench.seeds import Seed
@@ -52,9 +53,12 @@ class StubLiveKit:
         return frozenset(p.sid for p in participants if p.kind is ParticipantKind.PERSON)
 
     async def create_dispatch(
-        self, room_name: str, agent_name: str, row_id: str, metadata: str
+        self, room_name: str, agent_name: str, row_id: str, briefing: Briefing
     ) -> ListedDispatch:
         raise NotImplementedError
+
+    async def can_probe(self) -> bool:
+        return True
 
     async def delete_dispatch(self, room_name: str, dispatch_id: str) -> bool:
         async with self._call():

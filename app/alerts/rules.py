@@ -1,11 +1,11 @@
 """The alert rules: what raises each alert, its thresholds, and what to do about it."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from app.alerts.model import GOOD, UNSURE, Figures, Level, Rule, RuleResult
 from app.config.settings import Config
-from app.lifecycle import SECOND_US, Dispatch, State
+from app.lifecycle import SECOND_US, Dispatch, Event, State
 
 MINUTE_US = 60 * SECOND_US
 
@@ -29,7 +29,7 @@ def rules_for(config: Config, started_at: int) -> list[Rule]:
     return [
         DatabaseFailing(),
         NoWebhooks(config, started_at),
-        NoWorker(),
+        NoWorker(config.join_timeout_s),
         CreationFailing(config.alert_create_failures),
         CleanupStuck(),
         CleanupFailures(config.alert_cleanup_failure_percent),
@@ -93,13 +93,25 @@ class NoWebhooks:
         )
 
 
+#: Why people wait, by the event that ended the last try.
+_CAUSES: Mapping[str, str] = {
+    Event.UNTAKEN: "no worker takes the job",
+    Event.JOIN_OVERDUE: "workers take the job, but no agent joins in time",
+    Event.AGENT_LOST: "agents fail",
+}
+
+
 class NoWorker:
     name = "no_worker"
-    advice = (
-        "Check in the worker's log that it is running, that it is registered with this LiveKit under an "
-        "AGENT_NAME of ours, and that it is below its load limit. People get their agent within 10 s once a "
-        "worker takes jobs."
-    )
+
+    def __init__(self, join_timeout_s: int) -> None:
+        self.advice = (
+            "If no worker takes the job: check in the worker's log that it is running, that it is registered "
+            "with this LiveKit under an AGENT_NAME of ours, and that it is below its load limit. If no agent "
+            "joins in time: find out what the worker does before it connects; if it needs that time, raise "
+            f"AGENT_JOIN_TIMEOUT_SECONDS (now {join_timeout_s}). If agents fail: the worker's log has the "
+            "exception. People get their agent within 10 s once that is mended."
+        )
 
     def judge(self, figures: Figures) -> RuleResult:
         if figures.facts is None:
@@ -108,7 +120,8 @@ class NoWorker:
         if not unserved:
             return GOOD
         rooms = _counted(len({dispatch.room_name for dispatch in unserved}), "room")
-        summary = f"People are waiting for an agent that no worker provides, in {rooms}."
+        causes = {_CAUSES.get(dispatch.cause or "", _CAUSES[Event.AGENT_LOST]) for dispatch in unserved}
+        summary = f"People are waiting for an agent in {rooms}: {'; '.join(sorted(causes))}."
         return RuleResult(level=Level.BAD, summary=summary, rooms=_rooms(unserved))
 
 

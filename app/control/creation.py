@@ -2,12 +2,15 @@
 
 import json
 import logging
+from dataclasses import replace
 
 import stamina
 
+from app.clock import Clock
+from app.control.features import Feature, Features
 from app.control.processor import ChangeProcessor, new_row_id
 from app.errors import LiveKitRefused, LiveKitUnavailable, LiveKitUnreachable
-from app.lifecycle import LIVE_STATES, Dispatch, Event, Signal
+from app.lifecycle import LIVE_STATES, SECOND_US, Briefing, Dispatch, Event, Signal
 from app.livekit.interface import ListedDispatch, LiveKit, RoomInfo
 from app.metrics.counters import Counters
 from app.state.changes import RoomEvent, RoomEventKind
@@ -19,11 +22,20 @@ _TRIES = 3
 
 class Creator:
     def __init__(
-        self, livekit: LiveKit, processor: ChangeProcessor, counters: Counters, *, room_timeout_s: int
+        self,
+        livekit: LiveKit,
+        processor: ChangeProcessor,
+        counters: Counters,
+        features: Features,
+        clock: Clock,
+        *,
+        room_timeout_s: int,
     ) -> None:
         self._livekit = livekit
         self._processor = processor
         self._counters = counters
+        self._features = features
+        self._clock = clock
         self._room_timeout_s = room_timeout_s
         self._has_warned_of_short_rooms = False
 
@@ -85,11 +97,17 @@ class Creator:
                 found = None
                 if tries_before + attempt.num > 1:
                     # The answer to an earlier try may have been lost.
-                    found = await find_in_livekit(self._livekit, dispatch)
-                return found or await self._livekit.create_dispatch(
-                    dispatch.room_name, dispatch.agent_name, dispatch.id, _metadata(dispatch)
-                )
+                    found = await find_in_livekit(self._livekit, dispatch, self._clock)
+                return found or await self._create_once(dispatch)
         raise AssertionError("the last try returns or raises")
+
+    async def _create_once(self, dispatch: Dispatch) -> ListedDispatch:
+        made = await self._livekit.create_dispatch(
+            dispatch.room_name, dispatch.agent_name, dispatch.id, briefing(dispatch)
+        )
+        if made.row_id is None:
+            self._features.note_missing(Feature.ATTRIBUTES)
+        return made
 
     async def _record(self, dispatch: Dispatch, listed: ListedDispatch) -> Dispatch:
         recorded = (await self._processor.advance(dispatch, dispatched(listed))).dispatch
@@ -107,13 +125,34 @@ def dispatched(listed: ListedDispatch) -> Signal:
     return Signal(event=Event.DISPATCHED, dispatch_id=listed.id, dispatched_at=listed.created_at)
 
 
-async def find_in_livekit(livekit: LiveKit, dispatch: Dispatch) -> ListedDispatch | None:
-    """The dispatch in LiveKit that carries the row's id."""
+async def find_in_livekit(livekit: LiveKit, dispatch: Dispatch, clock: Clock) -> ListedDispatch | None:
+    """The dispatch in LiveKit that carries the row's id.
+
+    Before livekit-server 1.13.2 none does. Then it is one that was told the same, since the row was stored.
+    """
     listed = await livekit.list_dispatches(dispatch.room_name)
-    return next((found for found in listed if found.row_id == dispatch.id), None)
+    stored_at = livekit.now() - (clock.now() - dispatch.created_at) - SECOND_US
+    metadata = briefing(dispatch).metadata
+
+    def is_alike(found: ListedDispatch) -> bool:
+        is_unmarked = found.row_id is None and found.agent_name == dispatch.agent_name
+        return is_unmarked and found.created_at >= stored_at and found.briefing.metadata == metadata
+
+    own = next((found for found in listed if found.row_id == dispatch.id), None)
+    return own or next(filter(is_alike, listed), None)
 
 
-def _metadata(dispatch: Dispatch) -> str:
-    """The agent gets the validated time zone, and no free text of the caller."""
+def briefing(dispatch: Dispatch) -> Briefing:
+    """The briefing with the person's time zone, where the metadata is empty or a JSON object."""
     fields = {"timezone": dispatch.timezone, "timezoneOffset": dispatch.timezone_offset_min}
-    return json.dumps({key: value for key, value in fields.items() if value is not None})
+    text = dispatch.briefing.metadata.lstrip() or "{}"
+    try:
+        told = json.loads(text)
+    except (ValueError, RecursionError):
+        told = None
+    if not isinstance(told, dict):
+        return dispatch.briefing
+    # A field of the caller's own stays, and so does all of its text: another JSON writer changes numbers.
+    zone = {name: value for name, value in fields.items() if value is not None and name not in told}
+    separator = ", " if zone and told else ""
+    return replace(dispatch.briefing, metadata="{" + json.dumps(zone)[1:-1] + separator + text[1:])

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 
 from app.clock import Clock
@@ -71,7 +72,7 @@ class Dispatcher:
         with self._counters.request() as note:
             grant = await self._join_flight(request)
             note("reused" if grant.reused else "created")
-        return grant
+        return request.judge(grant)
 
     async def end(self, room_name: str, agent_name: str) -> Dispatch | None:
         """End the agent now, even with people in; None if there was none. Raises as `request`."""
@@ -94,10 +95,12 @@ class Dispatcher:
             request.intended(inspection.room, now),
             dispatch_id=listed.id,
             dispatched_at=listed.created_at,
+            briefing=listed.briefing,
             agent_identity=agent.identity if agent else None,
             agent_joined_at=now if agent else None,
         )
-        return _row_of(await self._processor.submit_one(Intent(dispatch=dispatch, room=inspection.room)))
+        intent = Intent(dispatch=dispatch, room=inspection.room, generation=inspection.generation)
+        return _row_of(await self._processor.submit_one(intent))
 
     async def close(self, grace_s: float) -> None:
         await drain(self._flights.values(), grace_s)
@@ -107,7 +110,10 @@ class Dispatcher:
         key = (request.room_name, request.agent_name)
         flight = self._flights.get(key)
         if flight:
-            return replace(await asyncio.shield(flight), reused=True)
+            grant = replace(await asyncio.shield(flight), reused=True)
+            if request.takes(grant.dispatch.briefing):
+                return grant
+            return await self._join_flight(request)
         flight = asyncio.create_task(self._run_flight(request), name="dispatch request")
         self._flights[key] = flight
         flight.add_done_callback(lambda _: self._flights.pop(key, None))
@@ -125,14 +131,16 @@ class Dispatcher:
     async def _grant(self, request: AgentRequest) -> AgentGrant:
         for _ in range(_STALE_TRIES):
             inspection = await self._inspector.inspect(request.room_name, request.agent_name)
-            best = inspection.best()
+            best = (inspection.own() if inspection.is_undecided else None) or inspection.best()
             if best and not self._mode.keeps_one:
                 self._suppressed.count("reuse")
                 best = None
             try:
-                if best:
-                    return await self._reuse(best, inspection, request)
-                return await self._dispatch_new(inspection, request)
+                if best is None:
+                    return await self._dispatch_new(inspection, request, _event_of)
+                if not request.takes(best.candidate.briefing):
+                    return await self._dispatch_new(inspection, request, _superseded)
+                return await self._reuse(best, inspection, request)
             except _StaleInspection:
                 continue
         raise Busy("The room kept changing while the request was processed; retry")
@@ -162,12 +170,18 @@ class Dispatcher:
         _log("reuse", reused)
         return AgentGrant(dispatch=reused, reused=True)
 
-    async def _dispatch_new(self, inspection: Inspection, request: AgentRequest) -> AgentGrant:
-        """Remove what cannot be reused, and dispatch a new agent."""
+    async def _dispatch_new(
+        self,
+        inspection: Inspection,
+        request: AgentRequest,
+        event_of: Callable[[Dispatch, Inspection], Event],
+    ) -> AgentGrant:
+        """Remove what cannot be reused, by the event of its row, and dispatch a new agent."""
         successor = None
         if inspection.row:
-            event = _event_of(inspection.row, inspection) if self._mode.keeps_one else Event.MISSING
-            outcome = await self._advance(inspection.row, Signal(event=event))
+            event = event_of(inspection.row, inspection) if self._mode.keeps_one else Event.MISSING
+            signal = Signal(event=event, agent_identity=inspection.expected_agent())
+            outcome = await self._advance(inspection.row, signal)
             others, successor = _split_off_successor(outcome, inspection.row)
             await self._effects.run_now(others, inspection.room)
         await self._remove_untracked(inspection, keep=None)
@@ -176,8 +190,12 @@ class Dispatcher:
         ensured = None if inspection.room else await self._creator.ensure_room(request.room_name)
         room = inspection.room or ensured
         assert room is not None  # noqa: S101 - one of the two is set
-        intent = Intent(dispatch=request.intended(room, self._clock.now()), room=room)
-        outcome = await self._processor.submit_one(intent)
+        intended = request.intended(room, self._clock.now())
+        before = inspection.expected_agent() or (inspection.row.agent_identity if inspection.row else None)
+        intended = replace(intended, former_agent=before)
+        outcome = await self._processor.submit_one(
+            Intent(dispatch=intended, room=room, generation=inspection.generation)
+        )
         row = _row_of(outcome)
         if outcome.applied:
             return _created(await self._creator.create_new(row, ensured))
@@ -217,7 +235,7 @@ class Dispatcher:
 
     async def _remove_untracked(self, inspection: Inspection, keep: AssessedCandidate | None) -> None:
         """Remove the dispatches and agents of this name that have no row."""
-        if not self._mode.keeps_one or inspection.room is None:
+        if not self._mode.keeps_one or inspection.room is None or (keep and inspection.is_undecided):
             return
         for assessed in inspection.assessed:
             if assessed is not keep and assessed.candidate.row is None:
@@ -253,6 +271,11 @@ def _event_of(row: Dispatch, inspection: Inspection) -> Event:
     if health.is_broken:
         return Event.REFUTED
     return Event.JOIN_OVERDUE if row.state is State.STARTING else Event.AGENT_LOST
+
+
+def _superseded(_row: Dispatch, _inspection: Inspection) -> Event:
+    """The event for a live row whose agent was told something else."""
+    return Event.SUPERSEDED
 
 
 def _created(dispatch: Dispatch) -> AgentGrant:

@@ -18,6 +18,8 @@ from app.lifecycle import Dispatch, Effect, Event, Signal, State
 from app.lifecycle.mode import Mode
 from app.livekit.interface import LiveKit, RoomInfo
 from app.state.changes import Advance, Change, Effects, Intent, Outcome
+from app.state.links import has_lost_its_user
+from app.state.presence import ParticipantKind
 from app.tasks import BackgroundTasks, KeyedLocks
 
 logger = logging.getLogger(__name__)
@@ -118,16 +120,22 @@ class EffectRunner:
     async def replace_unresponsive(self, dispatch: Dispatch) -> None:
         """Replace an agent that did not answer, unless the dispatch has another agent by now."""
         async with self._slots, self.exclusive(dispatch.room_name, dispatch.agent_name):
+            participants = await self._livekit.list_participants(dispatch.room_name)
+            if not any(participant.kind is ParticipantKind.PERSON for participant in participants):
+                # They have left in the meantime: nobody wants a new agent.
+                return
             current = await self._store.dispatch(dispatch.id)
             if current and current.agent_identity == dispatch.agent_identity:
                 await self._advance(current, Event.REFUTED)
 
     async def _check(self, dispatch: Dispatch) -> None:
-        """Somebody has joined: replace the agent if it no longer answers."""
-        joined_at = dispatch.agent_joined_at
-        if joined_at is None or not await self._store.closing_leave_since(dispatch.room_sid, joined_at):
+        """Somebody has joined or left: replace the agent if it no longer answers those who are in."""
+        joined_at, identity = dispatch.agent_joined_at, dispatch.agent_identity
+        if joined_at is None or identity is None:
             return
-        inspection = await self._inspector.inspect(dispatch.room_name, dispatch.agent_name)
+        if not has_lost_its_user(await self._store.company(dispatch.room_sid, identity, joined_at)):
+            return
+        inspection = await self._inspector.inspect_for_people(dispatch.room_name, dispatch.agent_name)
         health = inspection.health_of(dispatch)
         if health and health.is_broken:
             await self._advance(dispatch, Event.REFUTED)

@@ -1,7 +1,8 @@
 """The inspector: reads a room from LiveKit and assesses the health of its agents."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeAlias
 
 from app.clock import Clock
 from app.control.candidates import (
@@ -12,6 +13,7 @@ from app.control.candidates import (
     RoomReading,
     named_in_livekit,
     pair,
+    with_avatars,
 )
 from app.control.processor import ChangeProcessor
 from app.database.store import Store
@@ -19,12 +21,16 @@ from app.errors import LiveKitUnavailable
 from app.lifecycle import LIVE_STATES, SECOND_US, Dispatch, Event, Signal, State
 from app.livekit.interface import ListedDispatch, LiveKit, Probe, RoomInfo
 from app.state.changes import Snapshot
+from app.state.links import has_lost_its_user
 from app.state.presence import Participant, ParticipantKind
+
+#: How the health of an agent in the room is found out.
+Test: TypeAlias = Callable[[RoomReading, RoomInfo, Candidate, Participant], Awaitable[AgentHealth]]
 
 #: One probe without an answer may be due to a long garbage collection or a lost packet.
 SECOND_PROBE_DELAY_S = 1.0
 
-#: How often a room is read again because a row got its dispatch or agent during the reading.
+#: How often a room is read again because it changed during the reading.
 _STALE_TRIES = 3
 
 
@@ -55,7 +61,7 @@ class RoomInspector:
             if not reading.is_stale:
                 return reading
             reading = await self._read_room(room_name)
-        raise LiveKitUnavailable("Agents join faster than LiveKit lists them; retry")
+        raise LiveKitUnavailable("The room changes faster than LiveKit lists it; retry")
 
     async def _read_room(self, room_name: str) -> RoomReading:
         before = await self._store.room(room_name)
@@ -75,20 +81,34 @@ class RoomInspector:
         outcome = await self._processor.submit_one(
             Snapshot(room_name=room_name, room=room, participants=participants, generation=before.generation)
         )
-        rows = (await self._store.room(room_name)).dispatches
+        after = await self._store.room(room_name)
         seen = {dispatch.id for dispatch in listed} | {participant.identity for participant in participants}
         return RoomReading(
             room=room,
             listed=listed,
             participants=participants,
-            rows=rows,
+            rows=after.dispatches,
+            generation=after.generation,
             outcome=outcome,
-            is_stale=not named_in_livekit(rows) <= named_in_livekit(before.dispatches) | seen,
+            is_stale=(room is not None and not outcome.applied)
+            or not named_in_livekit(after.dispatches) <= named_in_livekit(before.dispatches) | seen,
         )
 
     async def inspect(self, room_name: str, agent_name: str) -> Inspection:
         """Assess every dispatch and agent of that name in the room; raises as `read_room`."""
+        return await self._inspect(await self.read_room(room_name), agent_name, self._test)
+
+    async def inspect_for_people(self, room_name: str, agent_name: str) -> Inspection:
+        """As `inspect`, but without a probe in an empty room: nobody there can be answered."""
         reading = await self.read_room(room_name)
+        return await self._inspect(reading, agent_name, self._test if reading.people else _take_as_good)
+
+    async def _inspect(
+        self,
+        reading: RoomReading,
+        agent_name: str,
+        test: Test,
+    ) -> Inspection:
         rows = [row for row in reading.rows if row.agent_name == agent_name]
         listed = [dispatch for dispatch in reading.listed if dispatch.agent_name == agent_name]
         agents = [
@@ -103,10 +123,16 @@ class RoomInspector:
         if mismatched := [candidate for candidate in candidates if candidate.is_mismatched]:
             rows = [await self._correct(row, mismatched) for row in rows]
             candidates = pair(listed, agents, rows)
-        healths = await asyncio.gather(*(self._assess(reading, candidate) for candidate in candidates))
+        candidates = with_avatars(candidates, reading.participants)
+        healths = await asyncio.gather(*(self._assess(reading, candidate, test) for candidate in candidates))
+        now = self._livekit.now()
         return Inspection(
+            is_undecided=len(listed) > 1
+            and any(candidate.is_anothers for candidate in candidates)
+            and any(candidate.hides_its_agent(now) for candidate in candidates),
             room=reading.room,
-            people=sum(p.kind is ParticipantKind.PERSON for p in reading.participants),
+            generation=reading.generation,
+            people=reading.people,
             assessed=tuple(
                 AssessedCandidate(candidate=candidate, health=health)
                 for candidate, health in zip(candidates, healths, strict=True)
@@ -122,17 +148,28 @@ class RoomInspector:
         signal = Signal(event=Event.AGENT_IN, agent_identity=own.identity)
         return (await self._processor.advance(row, signal, row.version)).dispatch or row
 
-    async def _assess(self, reading: RoomReading, candidate: Candidate) -> AgentHealth:
+    async def _assess(
+        self,
+        reading: RoomReading,
+        candidate: Candidate,
+        test: Test,
+    ) -> AgentHealth:
         if await self._is_ending(candidate):
             return AgentHealth.ENDING
         if not (candidate.agent and candidate.agent.identity and reading.room):
             return AgentHealth.STARTING if self._may_still_come(candidate) else AgentHealth.ABSENT
+        return await test(reading, reading.room, candidate, candidate.agent)
+
+    async def _test(
+        self, reading: RoomReading, room: RoomInfo, candidate: Candidate, agent: Participant
+    ) -> AgentHealth:
+        identity = agent.identity or ""
         try:
-            probe = await self._livekit.probe(reading.room.name, candidate.agent.identity)
+            probe = await self._livekit.probe(room.name, identity)
         except LiveKitUnavailable:
             # Probing an agent that has just left causes this too.
-            present = await self._livekit.list_participants(reading.room.name)
-            if any(participant.sid == candidate.agent.sid for participant in present):
+            present = await self._livekit.list_participants(room.name)
+            if any(participant.sid == agent.sid for participant in present):
                 raise
             return AgentHealth.ABSENT
         match probe:
@@ -143,13 +180,13 @@ class RoomInspector:
             case Probe.SILENT:
                 return AgentHealth.UNRESPONSIVE
             case Probe.CONNECTING:
-                age_us = self._livekit.now() - (candidate.agent.joined_at or 0)
+                age_us = self._livekit.now() - (agent.joined_at or 0)
                 return (
                     AgentHealth.STARTING
-                    if age_us < self._processor.join_timeout_us
+                    if age_us < self._processor.policy.join_timeout_us
                     else AgentHealth.UNRESPONSIVE
                 )
-        may_be_closed = self._closes_with_user and await self._may_be_closed(reading, reading.room, candidate)
+        may_be_closed = self._closes_with_user and await self._may_be_closed(reading, room, candidate, agent)
         return AgentHealth.SESSION_CLOSED if may_be_closed else AgentHealth.RESPONSIVE
 
     async def _is_ending(self, candidate: Candidate) -> bool:
@@ -165,28 +202,41 @@ class RoomInspector:
         known = await self._store.dispatch(row_id) if row_id else None
         return bool(known and known.state is State.ENDED)
 
-    async def _may_be_closed(self, reading: RoomReading, room: RoomInfo, candidate: Candidate) -> bool:
+    async def _may_be_closed(
+        self, reading: RoomReading, room: RoomInfo, candidate: Candidate, agent: Participant
+    ) -> bool:
         """Whether a default session, which cannot be probed, may have closed because its user left.
 
-        Without people it may: somebody may have come and gone before any webhook reached the service. To
-        replace the agent then interrupts no conversation.
+        An agent that nobody has met is not closed. Where a visit may have been missed, an agent in an empty
+        room may be: to replace it then interrupts no conversation.
         """
-        if not any(participant.kind is ParticipantKind.PERSON for participant in reading.participants):
+        joined_at = self._by_our_clock(agent.joined_at or 0)
+        since = (candidate.row.agent_joined_at if candidate.row else None) or joined_at
+        company = await self._store.company(room.sid, agent.identity or "", since)
+        if has_lost_its_user(company):
             return True
-        row_since = candidate.row.agent_joined_at if candidate.row else None
-        agent_since = self._by_our_clock(candidate.agent.joined_at or 0) if candidate.agent else 0
-        return await self._store.closing_leave_since(room.sid, row_since or agent_since)
+        # Without the margin of `_by_our_clock`: no visit is that short.
+        is_watched = company.is_announced and joined_at + SECOND_US > self._processor.listening_since
+        return not reading.people and not is_watched
 
     def _by_our_clock(self, livekits: int) -> int:
         """A time of LiveKit's clock by our clock: never too late, and too early by a second at most."""
         return self._clock.now() - (self._livekit.now() - livekits) - SECOND_US
 
     def _may_still_come(self, candidate: Candidate) -> bool:
-        # A listed job proves nothing: LiveKit mostly shows it before its agent joins.
         row, listed = candidate.row, candidate.listed
         if listed is None:
             return False
         if row:
-            waiting = row.state in (State.CREATING, State.STARTING)
-            return waiting and (row.join_deadline_at is None or row.join_deadline_at > self._clock.now())
-        return self._livekit.now() - listed.created_at < self._processor.join_timeout_us
+            if row.state not in (State.CREATING, State.STARTING):
+                return False
+            now = self._clock.now()
+            is_held = bool(listed.agent_identities) and self._processor.policy.holds_until(row) > now
+            return is_held or row.join_deadline_at is None or row.join_deadline_at > now
+        return self._livekit.now() - listed.created_at < self._processor.policy.join_timeout_us
+
+
+async def _take_as_good(
+    _reading: RoomReading, _room: RoomInfo, _candidate: Candidate, _agent: Participant
+) -> AgentHealth:
+    return AgentHealth.UNTESTED

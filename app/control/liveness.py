@@ -17,6 +17,10 @@ from app.tasks import BackgroundLoop, repeat
 logger = logging.getLogger(__name__)
 
 
+#: Probes of which the session may be closed all the same.
+_MUTE = (Probe.ALIVE, Probe.UNSUPPORTED)
+
+
 class Liveness:
     def __init__(
         self,
@@ -86,9 +90,9 @@ class Liveness:
         probe = await self._livekit.probe(dispatch.room_name, dispatch.agent_identity or "")
         if probe is Probe.CONNECTING:
             age_us = self._clock.now() - (dispatch.agent_joined_at or 0)
-            return age_us < self._processor.join_timeout_us
-        if probe is Probe.ALIVE:
+            return age_us < self._processor.policy.join_timeout_us
+        if probe in _MUTE:
             # Such an agent cannot report that its session is closed, and the check at its user's return may
             # have failed: an active dispatch has no deadline that would retry it.
             self._effects.spawn(((Effect.CHECK, dispatch),))
-        return probe in (Probe.OPEN, Probe.ALIVE)
+        return probe is Probe.OPEN or probe in _MUTE

@@ -12,6 +12,7 @@ from app.clock import Clock
 from app.control.timers import Timers
 from app.database.group_commit import GroupCommit
 from app.database.store import Store
+from app.errors import ServiceError
 from app.lifecycle import Dispatch, Policy, Signal
 from app.metrics.registry import Metrics
 from app.state.changes import Advance, Change, Outcome, RoomEvent, RoomEventKind, Transition
@@ -29,11 +30,16 @@ class ChangeProcessor:
         clock: Clock,
         policy: Policy,
         metrics: Metrics,
+        pseudonym: Callable[[str], str],
     ) -> None:
+        """`pseudonym`: see `links.pseudonyms`."""
         self._timers = timers
         self._clock = clock
         self._policy = policy
         self._metrics = metrics
+        self._pseudonym = pseudonym
+        #: Since when no webhook was lost here: what LiveKit sent before, or in a failure, may be unknown.
+        self.listening_since = clock.now()
         self._subscribers: list[Callable[[Change, Outcome], None]] = []
         self._presence_log = _PresenceLog()
         #: Marks this process's leases, also against those from before a restart.
@@ -41,8 +47,8 @@ class ChangeProcessor:
         self._commits = GroupCommit(store, self._new_unit, self._committed, metrics.commit)
 
     @property
-    def join_timeout_us(self) -> int:
-        return self._policy.join_timeout_us
+    def policy(self) -> Policy:
+        return self._policy
 
     @property
     def queue_depth(self) -> int:
@@ -57,10 +63,15 @@ class ChangeProcessor:
 
     async def submit(self, *changes: Change) -> list[Outcome]:
         """Commit `changes` together; see `GroupCommit.submit`."""
-        return await self._commits.submit(*changes)
+        try:
+            return await self._commits.submit(*changes)
+        except ServiceError:
+            if any(isinstance(change, RoomEvent) for change in changes):
+                self.listening_since = self._clock.now()
+            raise
 
     async def submit_one(self, change: Change) -> Outcome:
-        return (await self._commits.submit(change))[0]
+        return (await self.submit(change))[0]
 
     async def advance(self, dispatch: Dispatch, signal: Signal, version: int | None = None) -> Outcome:
         """Apply a signal to one dispatch; see `advance_of`. The caller runs the effects."""
@@ -77,13 +88,13 @@ class ChangeProcessor:
         dispatch_set = DispatchSet(
             policy=self._policy, now=self._clock.now(), new_id=new_row_id, process_id=self.process_id
         )
-        return UnitOfWork(dispatch_set=dispatch_set)
+        return UnitOfWork(dispatch_set=dispatch_set, pseudonym=self._pseudonym)
 
     def _committed(self, change: Change, outcome: Outcome) -> None:
         if isinstance(change, RoomEvent):
             if outcome.applied and change.participant:
                 self._presence_log.note(change)
-            if not outcome.transitions and not outcome.stranger:
+            if not outcome.transitions and not outcome.stranger and not outcome.disputed:
                 # Nearly all webhooks are about rooms without a dispatch.
                 return
         for transition in outcome.transitions:

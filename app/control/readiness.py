@@ -1,13 +1,16 @@
 """Readiness: whether the service can take traffic, and if not, why."""
 
 import logging
+from contextlib import suppress
 
 import msgspec
 import stamina
 
+from app.control.features import Feature, Features
 from app.control.reconciler import Reconciler
 from app.database.store import Store
 from app.errors import LiveKitRefused, ServiceError
+from app.livekit.interface import LiveKit
 from app.tasks import BackgroundLoop
 
 logger = logging.getLogger(__name__)
@@ -18,6 +21,8 @@ class Report(msgspec.Struct, rename="camel", kw_only=True):
     database: str
     timers: str
     livekit: str
+    #: What this LiveKit is too old for.
+    missing: list[str]
 
 
 class Readiness:
@@ -26,7 +31,9 @@ class Readiness:
     Taking the service out of traffic does not bring LiveKit back, and would lose its webhooks.
     """
 
-    def __init__(self, store: Store, reconciler: Reconciler) -> None:
+    def __init__(self, livekit: LiveKit, store: Store, reconciler: Reconciler, features: Features) -> None:
+        self._livekit = livekit
+        self._features = features
         self._store = store
         self._reconciler = reconciler
         self._timers_restored = False
@@ -51,10 +58,11 @@ class Readiness:
             ready=database == "reachable" and self._timers_restored and self._livekit_answered,
             database=database,
             timers="restored" if self._timers_restored else "not restored yet",
-            livekit=self._livekit(),
+            livekit=self._state_of_livekit(),
+            missing=[*self._features.missing],
         )
 
-    def _livekit(self) -> str:
+    def _state_of_livekit(self) -> str:
         if self._reconciler.problem:
             return str(self._reconciler.problem)
         return "reachable" if self._livekit_answered else "not contacted yet"
@@ -67,6 +75,12 @@ class Readiness:
                 await self._try_livekit()
         self._livekit_answered = True
         logger.info("LiveKit has answered; the service is ready", extra={"action": "ready"})
+        with suppress(ServiceError):
+            await self._find_missing()
+
+    async def _find_missing(self) -> None:
+        if not await self._livekit.can_probe():
+            self._features.note_missing(Feature.PROBE)
 
     async def _try_livekit(self) -> None:
         try:

@@ -3,10 +3,12 @@
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
 
-from app.control.candidates import AgentHealth, AssessedCandidate, Inspection
+from app.control.candidates import AgentHealth, AssessedCandidate, Candidate, Inspection
 from app.control.dispatcher import Dispatcher
+from app.control.disputes import Disputes
 from app.control.drift import matches, needs_inspection
 from app.control.effects import EffectRunner
 from app.control.inspector import SECOND_PROBE_DELAY_S, RoomInspector
@@ -15,18 +17,23 @@ from app.control.removal import Remover
 from app.control.requests import AgentRequest
 from app.database.store import Store
 from app.errors import ServiceError
-from app.lifecycle import SECOND_US, Dispatch, Event, Signal, State
+from app.lifecycle import Dispatch, Event, Signal, State
 from app.lifecycle.mode import Mode
 from app.livekit.interface import LiveKit, RoomInfo
 from app.metrics.counters import SuppressedActions
-from app.state.changes import Change, Outcome, RoomEvent, Snapshot
+from app.state.changes import Change, Outcome, RoomEvent, RoomEventKind, Snapshot
 from app.state.views import KnownRoom
 from app.tasks import BackgroundTasks, batches
 
 logger = logging.getLogger(__name__)
 
-#: LiveKit shows the job of a dispatch after 5 s.
-_JOB_SHOWN_US = 6 * SECOND_US
+T = TypeVar("T")
+
+#: From the webhook of a room's end until LiveKit no longer lists it, with a margin.
+_FORGETS_ROOM_S = 1.0
+
+#: Until LiveKit shows the jobs of all dispatches.
+_DECIDES_AFTER_S = 6.0
 
 #: How many rooms are compared together.
 _BATCH = 256
@@ -42,6 +49,7 @@ class Reconciler:
         effects: EffectRunner,
         dispatcher: Dispatcher,
         remover: Remover,
+        disputes: Disputes,
         *,
         mode: Mode,
         suppressed: SuppressedActions,
@@ -55,12 +63,19 @@ class Reconciler:
         self._effects = effects
         self._dispatcher = dispatcher
         self._remover = remover
+        self._disputes = disputes
         self._mode = mode
         self._suppressed = suppressed
         self._agent_names = tuple(agent_names)
         self._slots = asyncio.Semaphore(concurrency)
         self._tasks = BackgroundTasks()
         self._round = 0
+        #: The end of the first round, by LiveKit's clock.
+        self._greeted_at: int | None = None
+        #: Rooms in which another service dispatches too, and LiveKit does not say yet whose agents are whose.
+        self._undecided: dict[str, asyncio.TimerHandle] = {}
+        #: The agent names that another service dispatches too.
+        self._warned_of: set[str] = set()
         #: Why the last round failed; None if it succeeded, or before the first.
         self.problem: ServiceError | None = None
         #: Differences found since the start, by kind.
@@ -85,6 +100,7 @@ class Reconciler:
         async for rooms in batches(list(listed.values()), _BATCH):
             await asyncio.gather(*(self._compare(room, known.get(room.name)) for room in rooms))
         self._round += 1
+        self._greeted_at = self._greeted_at or self._livekit.now()
 
     async def _note_gone(self, room: KnownRoom) -> None:
         gone = Snapshot(room_name=room.name, room=None, generation=room.generation)
@@ -93,29 +109,53 @@ class Reconciler:
     async def _compare(self, room: RoomInfo, known: KnownRoom | None) -> None:
         """Compare one room, and inspect it only if needed."""
         if known is None or needs_inspection(room, known, self._round, self._livekit.now()):
-            await self._inspect_guarded(room.name)
+            await self._guarded(self.inspect, room.name, room.name)
         elif known.rows:
             async with self._slots:
                 participants = await self._livekit.list_participants(room.name)
             if not matches(known, participants):
-                await self._inspect_guarded(room.name)
+                await self._guarded(self.inspect, room.name, room.name)
 
     def spawn_inspection(self, room_name: str) -> None:
         """Inspect one room in the background, since something in it does not fit."""
-        self._tasks.spawn(self._inspect_guarded(room_name), "inspection")
+        self._tasks.spawn(self._guarded(self.inspect, room_name, room_name), "inspection")
+
+    def _inspect_later(self, room_name: str) -> None:
+        def inspect_now() -> None:
+            del self._undecided[room_name]
+            self.spawn_inspection(room_name)
+
+        if room_name not in self._undecided:
+            loop = asyncio.get_running_loop()
+            self._undecided[room_name] = loop.call_later(_DECIDES_AFTER_S, inspect_now)
 
     async def close(self, grace_s: float) -> None:
+        for timer in self._undecided.values():
+            timer.cancel()
         await self._tasks.drain(grace_s)
 
     def _follow(self, change: Change, outcome: Outcome) -> None:
         # A Snapshot is part of an inspection: to inspect after it would repeat for ever.
-        if outcome.stranger and isinstance(change, RoomEvent):
+        if not isinstance(change, RoomEvent):
+            return
+        if outcome.disputed and not self._disputes.is_known(change):
+            self._tasks.spawn(self._guarded(self._settle, change, change.room_name), "inspection")
+        elif outcome.stranger:
             self.spawn_inspection(change.room_name)
 
-    async def _inspect_guarded(self, room_name: str) -> None:
+    async def _settle(self, event: RoomEvent) -> None:
+        """Ask LiveKit which instance of a room exists: the inspection brings the tables into line."""
+        room = await self.inspect(event.room_name)
+        if event.kind is RoomEventKind.FINISHED and room and room.sid == event.room.sid:
+            # LiveKit announces the end a moment before it forgets the room.
+            await asyncio.sleep(_FORGETS_ROOM_S)
+            room = await self.inspect(event.room_name)
+        self._disputes.judge(event, room)
+
+    async def _guarded(self, work: Callable[[T], Awaitable[object]], subject: T, room_name: str) -> None:
         try:
             async with self._slots:
-                await self.inspect(room_name)
+                await work(subject)
         except ServiceError as error:
             logger.warning(
                 "Room could not be inspected; the next round retries",
@@ -127,8 +167,8 @@ class Reconciler:
                 extra={"action": "reconcile", "room": room_name},
             )
 
-    async def inspect(self, room_name: str) -> None:
-        """Bring the rows and agents of one room into line with what LiveKit reports."""
+    async def inspect(self, room_name: str) -> RoomInfo | None:
+        """Bring the rows and agents of one room into line with what LiveKit reports; None: no such room."""
         reading = await self._inspector.read_room(room_name)
         self.drift.update(reading.outcome.drift)
         names = {p.agent_name for p in reading.participants} | {d.agent_name for d in reading.listed}
@@ -142,16 +182,22 @@ class Reconciler:
                     await asyncio.sleep(SECOND_PROBE_DELAY_S)
                     async with self._effects.exclusive(room_name, agent_name):
                         await self._inspect_agent(room_name, agent_name, unresponsive)
+        return reading.room
 
     async def _inspect_agent(
         self, room_name: str, agent_name: str, unresponsive_before: str | None = None
     ) -> str | None:
         """Returns the identity of an agent with people that is unresponsive for the first time."""
-        inspection = await self._inspector.inspect(room_name, agent_name)
+        inspection = await self._inspector.inspect_for_people(room_name, agent_name)
         best, row = inspection.best(), inspection.row
         health = inspection.health_of(row) if row else None
         if row and row.state is State.CREATING:
             # Its creation, or the end of its lease, settles it.
+            return None
+        if any(self._is_new_of_another(one.candidate) for one in inspection.assessed):
+            self._warn_of_another_service(agent_name)
+        if inspection.is_undecided:
+            self._inspect_later(room_name)
             return None
         unresponsive = None
         if row and not self._mode.keeps_one:
@@ -161,6 +207,9 @@ class Reconciler:
             await self._adopt(best, inspection, inspection.room, agent_name)
         elif row and health is None and row.state is not State.UNAVAILABLE:
             await self._correct(row, Event.MISSING)
+        elif row and health is AgentHealth.ABSENT and row.state in (State.ACTIVE, State.IDLE):
+            # Another agent in the room might have been its, and is not.
+            await self._correct(row, Event.AGENT_LOST)
         elif row and health and health.is_broken and inspection.people:
             if health is AgentHealth.UNRESPONSIVE and row.agent_identity != unresponsive_before:
                 unresponsive = row.agent_identity
@@ -173,7 +222,7 @@ class Reconciler:
         self, inspection: Inspection, best: AssessedCandidate | None, room_name: str
     ) -> None:
         extras = [one for one in inspection.assessed if one is not best and one.candidate.row is None]
-        if any(self._hides_its_agent(assessed) for assessed in inspection.assessed):
+        if any(one.candidate.hides_its_agent(self._livekit.now()) for one in inspection.assessed):
             # Any agent may belong to that dispatch: a later inspection, with its job shown, can decide.
             extras = [assessed for assessed in extras if assessed.candidate.agent is None]
         for assessed in extras:
@@ -194,15 +243,21 @@ class Reconciler:
             best, inspection, AgentRequest(room_name=room.name, agent_name=agent_name)
         )
 
+    def _is_new_of_another(self, candidate: Candidate) -> bool:
+        """Whether it was dispatched beside this service; an older one may be its own, of a lost database."""
+        return candidate.is_anothers and self._greeted_at is not None and candidate.since > self._greeted_at
+
+    def _warn_of_another_service(self, agent_name: str) -> None:
+        if agent_name in self._warned_of:
+            return
+        self._warned_of.add(agent_name)
+        logger.warning(
+            "Another service dispatches agents of this name; give each service an AGENT_NAME of its own",
+            extra={"action": "another_service", "agent": agent_name},
+        )
+
     async def _correct(self, row: Dispatch, event: Event) -> None:
         outcome = await self._processor.advance(row, Signal(event=event), row.version)
         if outcome.applied:
             self.drift[event] += 1
             self._effects.spawn(outcome.effects)
-
-    def _hides_its_agent(self, assessed: AssessedCandidate) -> bool:
-        """Whether the dispatch is so new that LiveKit may not show its agent yet."""
-        listed = assessed.candidate.listed
-        if listed is None or listed.agent_identities:
-            return False
-        return self._livekit.now() - listed.created_at < _JOB_SHOWN_US

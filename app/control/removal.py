@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import ParamSpec, TypeVar
 
+from app.clock import Clock
 from app.control.candidates import Candidate
 from app.control.creation import find_in_livekit
 from app.control.processor import ChangeProcessor, advance_of
@@ -15,10 +16,13 @@ from app.lifecycle.mode import Mode
 from app.livekit.interface import LiveKit, RoomInfo
 from app.metrics.counters import SuppressedActions
 from app.state.changes import Effects, Snapshot
-from app.state.ownership import agents_to_remove
+from app.state.ownership import agents_to_remove, avatars_of
 from app.state.presence import ParticipantKind
 
 logger = logging.getLogger(__name__)
+
+#: How often it is looked again whether an agent has gone, and after which wait.
+_LEAVES_WITHIN_S = (0.05, 0.2, 0.5)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -37,6 +41,7 @@ class Remover:
         livekit: LiveKit,
         store: Store,
         processor: ChangeProcessor,
+        clock: Clock,
         *,
         mode: Mode,
         suppressed: SuppressedActions,
@@ -46,6 +51,7 @@ class Remover:
         self._livekit = livekit
         self._store = store
         self._processor = processor
+        self._clock = clock
         self._mode = mode
         self._suppressed = suppressed
         # Held only during a call: when many TTLs end at once, a removal that waits for the database must not
@@ -92,8 +98,8 @@ class Remover:
         """Remove a dispatch and an agent that have no row."""
         if candidate.listed:
             await self._call(self._livekit.delete_dispatch, room_name, candidate.listed.id)
-        if candidate.agent and candidate.agent.identity:
-            await self._call(self._livekit.remove_participant, room_name, candidate.agent.identity)
+        for identity in candidate.identities:
+            await self._call(self._livekit.remove_participant, room_name, identity)
 
     async def _remove(self, dispatch: Dispatch, room: RoomInfo | None) -> Effects:
         if self._mode.withholds_removal(dispatch.end_reason):
@@ -116,7 +122,7 @@ class Remover:
     async def _remove_from_livekit(self, dispatch: Dispatch) -> None:
         dispatch_id = dispatch.dispatch_id
         if dispatch_id is None:
-            found = await self._call(find_in_livekit, self._livekit, dispatch)
+            found = await self._call(find_in_livekit, self._livekit, dispatch, self._clock)
             dispatch_id = found.id if found else None
         if dispatch_id:
             await self._call(self._livekit.delete_dispatch, dispatch.room_name, dispatch_id)
@@ -124,16 +130,33 @@ class Remover:
         agents = await self._agents_of(dispatch)
         for agent in agents:
             await self._call(self._livekit.remove_participant, dispatch.room_name, agent)
-        if agents and await self._agents_of(dispatch):
+        if agents:
+            await self._see_them_gone(dispatch)
+
+    async def _see_them_gone(self, dispatch: Dispatch) -> None:
+        """LiveKit lists an agent that is leaving for some milliseconds more."""
+        for wait_s in _LEAVES_WITHIN_S:
+            if not await self._agents_of(dispatch):
+                return
+            await asyncio.sleep(wait_s)
+        if await self._agents_of(dispatch):
             raise LiveKitUnavailable("The agent is still in the room")
 
     async def _agents_of(self, dispatch: Dispatch) -> list[str]:
+        """The identities of what is in the room for the dispatch: its agent, and the avatar of its agent."""
         participants = await self._call(self._livekit.list_participants, dispatch.room_name)
         agents = [one for one in participants if one.kind is ParticipantKind.AGENT]
-        if not agents:
-            return []
-        rows = (await self._store.room(dispatch.room_name)).dispatches
-        return agents_to_remove(dispatch, rows, agents)
+        owners: list[str | None] = []
+        if agents:
+            rows = (await self._store.room(dispatch.room_name)).dispatches
+            owners += agents_to_remove(dispatch, rows, agents)
+        if all(agent.identity != dispatch.agent_identity for agent in agents):
+            # It has left without its avatar.
+            orphans = avatars_of([dispatch.agent_identity], participants)
+        else:
+            orphans = []
+        own = [identity for identity in owners if identity]
+        return own + avatars_of(own, participants) + orphans
 
     async def _call(self, call: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         async with self._calls:

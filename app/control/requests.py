@@ -1,9 +1,12 @@
 """Requests for agents, and their results."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
 
 from app.control.processor import new_row_id
-from app.lifecycle import Dispatch, State
+from app.lifecycle import UNTOLD, Briefing, Dispatch, State
 from app.state.presence import Room
 
 
@@ -13,6 +16,10 @@ class AgentRequest:
     agent_name: str
     timezone: str | None = None
     timezone_offset_min: int | None = None
+    #: None: the caller does not say what the agent is told.
+    briefing: Briefing | None = None
+    #: Whether an agent that was told something else is replaced.
+    replaces_if_told_otherwise: bool = False
 
     def intended(self, room: Room, now: int) -> Dispatch:
         """The dispatch that would serve the request, in this instance of the room."""
@@ -26,7 +33,21 @@ class AgentRequest:
             last_activity_at=now,
             timezone=self.timezone,
             timezone_offset_min=self.timezone_offset_min,
+            briefing=self.briefing or UNTOLD,
         )
+
+    def agrees_with(self, briefing: Briefing) -> bool:
+        """Whether an agent with this briefing was told what the caller asks for."""
+        return self.briefing is None or _meaning(self.briefing.metadata) == _meaning(briefing.metadata)
+
+    def judge(self, grant: "AgentGrant") -> "AgentGrant":
+        """The grant, with whether its agent was told what this request asks for."""
+        applied = None if self.briefing is None else self.agrees_with(grant.dispatch.briefing)
+        return replace(grant, briefing_applied=applied)
+
+    def takes(self, briefing: Briefing) -> bool:
+        """Whether an agent with this briefing may serve the request."""
+        return not self.replaces_if_told_otherwise or self.agrees_with(briefing)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,3 +55,13 @@ class AgentGrant:
     dispatch: Dispatch
     #: Whether the agent was in the room, or starting, before this call.
     reused: bool
+    #: Whether the agent was told what the call asked for; None: it did not say.
+    briefing_applied: bool | None = None
+
+
+def _meaning(metadata: str) -> Any:
+    """What metadata says: the order and the blanks of JSON do not matter."""
+    try:
+        return msgspec.json.decode(metadata)
+    except msgspec.DecodeError:
+        return metadata

@@ -11,7 +11,7 @@ from app.control.reconciler import Reconciler
 from app.control.timers import Timers
 from app.database.store import Store
 from app.errors import ServiceError
-from app.lifecycle import SECOND_US, Event
+from app.lifecycle import SECOND_US, Dispatch, Event, Signal
 from app.lifecycle.mode import Mode
 from app.metrics.counters import SuppressedActions
 from app.state.changes import Due, Outcome
@@ -94,8 +94,12 @@ class Sweeper:
             outcome = await self._submit(deadline, withheld | {Event.JOIN_OVERDUE})
             if outcome.withheld is Event.JOIN_OVERDUE and Event.JOIN_OVERDUE not in withheld:
                 # The webhook of the join may have been lost: read the room before giving up on the agent.
-                await self._inspector.read_room(deadline.room_name)
-                outcome = await self._submit(deadline, withheld)
+                reading = await self._inspector.read_room(deadline.room_name)
+                row = next((one for one in reading.rows if one.id == deadline.row_id), None)
+                expected = reading.expected_agent(row) if row else None
+                if row and expected and await self._hold(row):
+                    return
+                outcome = await self._submit(deadline, withheld, expected)
         except ServiceError as error:
             logger.warning(
                 "Deadline could not be acted on; the next sweep retries",
@@ -109,9 +113,22 @@ class Sweeper:
             # Too early, or another process has moved the deadline.
             self._timers.sync(outcome.dispatch)
 
-    async def _submit(self, deadline: Deadline, withhold: frozenset[Event]) -> Outcome:
+    async def _hold(self, row: Dispatch) -> bool:
+        """Whether the worker that has the job of an overdue dispatch is waited for."""
+        if self._processor.policy.holds_until(row) <= self._clock.now():
+            return False
+        return (await self._processor.advance(row, Signal(event=Event.HELD), row.version)).applied
+
+    async def _submit(
+        self, deadline: Deadline, withhold: frozenset[Event], expected_agent: str | None = None
+    ) -> Outcome:
         return await self._processor.submit_one(
-            Due(room_name=deadline.room_name, row_id=deadline.row_id, withhold=withhold)
+            Due(
+                room_name=deadline.room_name,
+                row_id=deadline.row_id,
+                withhold=withhold,
+                agent_identity=expected_agent,
+            )
         )
 
     async def _act_on_overdue(self) -> None:

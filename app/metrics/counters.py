@@ -10,7 +10,7 @@ from app.errors import DatabaseUnavailable, LiveKitTimeout, ServiceError
 from app.lifecycle import Dispatch, EndReason, Event, State
 from app.lifecycle.mode import Mode
 from app.metrics.collector import ONLY, Family
-from app.state.changes import Transition
+from app.state.changes import RoomEventKind, Transition
 
 #: Why a dispatch is to be created, by the event that decided it.
 _REASONS = {
@@ -80,6 +80,18 @@ class Counters:
         self.livekit_calls = self._counter("livekit_calls", "Calls to LiveKit", "method", "result")
         self.http_requests = self._counter(
             "http_requests", "Requests, by route template", "method", "route", "status"
+        )
+        self.room_conflicts = self._counter(
+            "room_conflicts",
+            "Webhooks that contradict LiveKit about the instance of a room, by kind",
+            "kind",
+            start=RoomEventKind,
+        )
+        self.ignored_fields = self._counter(
+            "token_ignored_fields",
+            "Token requests with fields that this version does not know, by place",
+            "place",
+            start=("body", "room_config"),
         )
         self.alert_posts = self._counter(
             "alert_posts", "Posts to ALERT_WEBHOOK_URL", "result", start=("sent", "failed", "dropped")

@@ -34,6 +34,8 @@ async def test_a_first_call_dispatches_an_agent(app: App, world: World, server: 
         "state": "starting",
         "ttlExpiresAt": "2027-01-15T08:05:00.000Z",
         "message": "A new agent was dispatched",
+        "metadataApplied": None,
+        "warnings": [],
     }
     await app.advance(1)
     assert [agent.agent_name for agent in world.agents("room")] == [AGENT]
@@ -45,7 +47,7 @@ async def test_a_whole_number_of_minutes_may_be_written_as_a_fraction(app: App, 
     await app.dispatch(timezoneOffset=-60.0)
 
     (listed,) = server.rooms["room"].dispatches.values()
-    assert listed.metadata == '{"timezoneOffset": -60}'
+    assert listed.briefing.metadata == '{"timezoneOffset": -60}'
 
 
 async def test_the_room_is_made_to_outlive_the_ttl(app: App, server: FakeServer) -> None:
@@ -60,9 +62,9 @@ async def test_the_agent_is_told_the_time_zone_and_nothing_else(app: App, server
     await app.dispatch("other")
 
     (listed,) = server.rooms["room"].dispatches.values()
-    assert json.loads(listed.metadata) == {"timezone": "Europe/Berlin", "timezoneOffset": -60}
+    assert json.loads(listed.briefing.metadata) == {"timezone": "Europe/Berlin", "timezoneOffset": -60}
     (other,) = server.rooms["other"].dispatches.values()
-    assert json.loads(other.metadata) == {}
+    assert json.loads(other.briefing.metadata) == {}
 
 
 async def test_a_member_of_the_room_may_ask(app: App, world: World) -> None:
@@ -130,6 +132,8 @@ async def test_an_agent_that_answers_is_reused_and_its_ttl_reset(app: App, world
         # 106 s later than the first one's.
         "ttlExpiresAt": "2027-01-15T08:06:46.000Z",
         "message": "The existing agent is reused",
+        "metadataApplied": None,
+        "warnings": [],
     }
     assert world.dispatches("room") == [dispatch_id]
 
@@ -269,16 +273,44 @@ async def test_a_default_agent_is_replaced_after_a_refresh(
 
 
 @pytest.mark.usefixtures("plain_worker")
+async def test_a_default_agent_in_an_empty_room_is_replaced_after_lost_webhooks(
+    app: App, world: World, server: FakeServer
+) -> None:
+    """Somebody may have come and gone: to replace an agent with nobody in interrupts no conversation."""
+    old = await dispatched(app)
+    server.join("room")
+    server.leave("room")
+    world.database_faults.down = True
+    for webhook in world.post.take():
+        assert (await app.deliver(webhook)).status == 503
+    world.database_faults.down = False
+
+    await assert_replaced(app, old, reason="replaced")
+
+
+@pytest.mark.usefixtures("plain_worker")
 async def test_a_default_agent_in_an_empty_room_is_replaced_though_no_webhook_came(
     app: App, world: World, server: FakeServer
 ) -> None:
-    old = await dispatched(app)
     world.post.lossy = True
+    old = await dispatched(app)
     server.join("room")
     server.leave("room")
-    world.post.lossy = False
 
     await assert_replaced(app, old, reason="replaced")
+
+
+@pytest.mark.usefixtures("plain_worker")
+async def test_a_default_agent_in_an_empty_room_is_replaced_if_it_is_older_than_the_service(
+    app: App, start_app: StartApp, world: World, server: FakeServer
+) -> None:
+    old = await dispatched(app)
+    await app.stop()
+    server.join("room")
+    server.leave("room")
+    world.post.take()
+
+    await assert_replaced(await start_app(), old, reason="replaced")
 
 
 async def test_a_frozen_agent_is_replaced_and_removed(
@@ -374,7 +406,9 @@ async def test_an_agent_that_finished_is_replaced_on_request(
 ) -> None:
     old = await dispatched(app)
     server.join("room")
+    await app.advance(20)
     server.leave("room", world.agents("room")[0].identity)
+    await app.settle()
     await app.advance(2)
     assert await app.status() == {"hasAgent": False, "state": "none"}
 

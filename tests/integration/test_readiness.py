@@ -11,7 +11,7 @@ from fakes.livekit import FakeLiveKit
 from integration.conftest import StartApp
 from integration.harness import ON_BOTH, App, World
 
-READY = {"ready": True, "database": "reachable", "timers": "restored", "livekit": "reachable"}
+READY = {"ready": True, "database": "reachable", "timers": "restored", "livekit": "reachable", "missing": []}
 
 
 async def test_ready_when_livekit_has_answered(app: App) -> None:

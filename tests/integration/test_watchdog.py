@@ -224,6 +224,7 @@ async def test_a_frozen_agent_found_by_reconcile_is_replaced_after_a_second_prob
 @pytest.mark.usefixtures("worker")
 async def test_an_agent_that_finished_is_not_replaced(app: App, world: World, server: FakeServer) -> None:
     old = await with_alice(app, server)
+    await app.advance(10)
     server.leave("room", world.agents("room")[0].identity)
     for _ in range(3):
         await app.pass_time(30)
@@ -307,6 +308,7 @@ async def test_the_restart_policy_decides_which_agents_are_replaced(
         server.start_worker(AGENT)
         await app.advance(CONNECTION_TIMEOUT_S)
     else:
+        await app.advance(10)
         server.leave("room", world.agents("room")[0].identity)
     for _ in range(3):
         await app.pass_time(20)

@@ -61,6 +61,7 @@ class Simulation(RuleBasedStateMachine):
         mode=st.sampled_from((*[Mode.ENFORCE] * 4, Mode.REUSE, Mode.OBSERVE)),
         restart=st.sampled_from((Restart.ON_FAILURE, Restart.ON_FAILURE, Restart.ALWAYS, Restart.NEVER)),
         closes_with_user=st.sampled_from((True, True, True, False)),
+        keeps_attributes=st.sampled_from((True, True, True, False)),
     )
     def begin(
         self,
@@ -71,6 +72,7 @@ class Simulation(RuleBasedStateMachine):
         mode: Mode,
         restart: Restart,
         closes_with_user: bool,  # noqa: FBT001 - hypothesis passes by name
+        keeps_attributes: bool,  # noqa: FBT001
     ) -> None:
         setting = Setting(
             seed=seed,
@@ -79,6 +81,7 @@ class Simulation(RuleBasedStateMachine):
             mode=mode,
             restart=restart,
             closes_with_user=closes_with_user,
+            keeps_attributes=keeps_attributes,
         )
         world = World(self.folder / "world.db", self.folder / "template.db", setting)
         self.world = world

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from app.lifecycle import UNTOLD, Briefing
 from app.state.presence import ParticipantKind
 from fakes.clock import SECOND_US
 from fakes.rooms import FakeAgent, FakeDispatch, FakeParticipant, FakeRoom, FakeWorker
@@ -44,9 +45,9 @@ class WatchedServer(FakeServer):
     # What the service does
 
     def create_dispatch(
-        self, room_name: str, agent_name: str, row_id: str | None = None, metadata: str = ""
+        self, room_name: str, agent_name: str, row_id: str | None = None, briefing: Briefing = UNTOLD
     ) -> FakeDispatch:
-        dispatch = super().create_dispatch(room_name, agent_name, row_id, metadata)
+        dispatch = super().create_dispatch(room_name, agent_name, row_id, briefing)
         self.journal(f"  create_dispatch {room_name} {agent_name} row={row_id}: {dispatch.id} {dispatch.job}")
         if dispatch.job:
             self.dispatch_of[dispatch.job] = dispatch

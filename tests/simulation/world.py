@@ -60,6 +60,8 @@ class Setting:
     restart: Restart = Restart.ON_FAILURE
     #: Whether sessions without the helper close with their user; the service is told the truth.
     closes_with_user: bool = True
+    #: False: as before livekit-server 1.13.2, in which no dispatch carries its row's id.
+    keeps_attributes: bool = True
 
 
 class Journal(logging.Handler):
@@ -112,6 +114,7 @@ class World:
             ahead_us=setting.livekit_ahead_s * SECOND_US,
             closes_with_user=setting.closes_with_user,
         )
+        self.server.keeps_attributes = setting.keeps_attributes
         self.server.watch(self._judge_removal, self._on_room_closed)
         self.processes: list[Process] = []
         self.problems: list[str] = []

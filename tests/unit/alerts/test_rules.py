@@ -203,6 +203,29 @@ def test_creation_failing_resolves_half_an_hour_after_the_last_failure(desk: Des
     assert desk.look(1, failed_creations_in_a_row=4) == {"creation_failing"}
 
 
+@pytest.mark.parametrize(
+    ("causes", "said"),
+    [
+        (["untaken"], "no worker takes the job"),
+        (["join_overdue"], "workers take the job, but no agent joins in time"),
+        (["agent_lost"], "agents fail"),
+        (["untaken", "agent_lost"], "agents fail; no worker takes the job"),
+    ],
+)
+def test_people_who_wait_are_told_of_with_the_cause_and_the_setting(
+    desk: Desk, causes: list[str], said: str
+) -> None:
+    waiting = tuple(
+        row(state=State.UNAVAILABLE, participant_count=1, room_name=f"room-{cause}", cause=cause)
+        for cause in causes
+    )
+    desk.look(1, facts={"unserved": waiting})
+    (alert,) = desk.alerts.current()
+    rooms = "1 room" if len(causes) == 1 else f"{len(causes)} rooms"
+    assert alert.summary == f"People are waiting for an agent in {rooms}: {said}."
+    assert "AGENT_JOIN_TIMEOUT_SECONDS (now 15)" in alert.advice
+
+
 def test_no_worker_while_people_wait(desk: Desk) -> None:
     waiting = row(state=State.UNAVAILABLE, participant_count=1)
     assert desk.look(1, facts={"unserved": (waiting,)}) == {"no_worker"}

@@ -6,7 +6,7 @@ from itertools import permutations
 import pytest
 from msgspec import structs
 
-from app.control.candidates import AgentHealth, AssessedCandidate, Candidate, Inspection, pair
+from app.control.candidates import AgentHealth, AssessedCandidate, Candidate, Inspection, pair, with_avatars
 from app.lifecycle import SECOND_US, Dispatch, State
 from app.livekit.interface import ListedDispatch
 from app.state.presence import Participant, ParticipantKind
@@ -114,11 +114,17 @@ def test_a_dispatch_whose_agent_left_is_not_paired_with_another() -> None:
     named = listed(1, agents=("agent-9",))
     assert pair([named], [agent(1)], []) == [Candidate(listed=named), Candidate(agent=agent(1))]
     ours = row(1, dispatch_id="AD_1", identity="agent-9")
-    plain = listed(1)
-    assert pair([plain], [agent(1)], [ours]) == [
-        Candidate(listed=plain, row=ours),
-        Candidate(agent=agent(1)),
-    ]
+    plain, later = listed(1), agent(1, after_s=6)
+    assert pair([plain], [later], [ours]) == [Candidate(listed=plain, row=ours), Candidate(agent=later)]
+
+
+def test_an_agent_that_came_with_the_dispatch_is_its_though_the_row_had_a_stray_one_that_left() -> None:
+    ours, plain, prompt = row(1, dispatch_id="AD_1", identity="agent-9"), listed(1), agent(1, after_s=5.9)
+    (found,) = pair([plain], [prompt], [ours])
+    assert (found.agent, found.row, found.is_mismatched) == (prompt, ours, True)
+    # While the row's agent is in, another one is another one's.
+    stray = agent(9, after_s=-7)
+    assert len(pair([plain], [prompt, stray], [ours])) == 2
 
 
 def test_a_dispatch_is_paired_by_its_row_id() -> None:
@@ -175,7 +181,7 @@ def assessed(health: AgentHealth, number: int = 1, *, ours: bool = False) -> Ass
 
 
 def inspection(*found: AssessedCandidate) -> Inspection:
-    return Inspection(room=None, people=0, assessed=found, row=None)
+    return Inspection(room=None, generation=0, people=0, assessed=found, row=None)
 
 
 @pytest.mark.parametrize(
@@ -216,3 +222,36 @@ def test_a_row_whose_dispatch_is_not_listed_has_no_health() -> None:
         candidate=Candidate(agent=agent(1), row=row(1)), health=AgentHealth.RESPONSIVE
     )
     assert inspection(unlisted).health_of(row(1)) is None
+
+
+def test_all_agents_of_one_dispatch_are_one_candidate() -> None:
+    """A worker of type PUBLISHER takes one job for each publisher."""
+    several = listed(1, agents=("agent-1", "agent-2", "agent-3"))
+    (found,) = pair([several], [agent(1), agent(2)], [row(1, dispatch_id="AD_1", identity="agent-2")])
+    assert found.agent == agent(2)
+    assert found.companions == (agent(1),)
+    assert found.identities == ["agent-2", "agent-1"]
+
+
+def test_avatars_go_with_their_agent() -> None:
+    face, other = (
+        Participant(sid=f"PA_{of}", kind=ParticipantKind.DEPENDENT, identity=f"face-{of}", on_behalf_of=of)
+        for of in ("agent-1", "agent-9")
+    )
+    (found,) = with_avatars([Candidate(listed=listed(1), agent=agent(1))], [agent(1), face, other])
+    assert found.identities == ["agent-1", "face-agent-1"]
+
+
+def test_beside_the_dispatch_of_another_service_the_oldest_is_kept() -> None:
+    """The other service finds the same one, so neither removes what the other keeps."""
+    ours = AssessedCandidate(
+        candidate=Candidate(listed=listed(2, row_id="row-2"), agent=agent(2), row=row(2)),
+        health=AgentHealth.RESPONSIVE,
+    )
+    theirs = AssessedCandidate(
+        candidate=Candidate(listed=listed(1, row_id="a row of theirs"), agent=agent(1)),
+        health=AgentHealth.UNTESTED,
+    )
+    assert inspection(ours, theirs).best() == theirs
+    foreign = replace(theirs, candidate=Candidate(listed=listed(1), agent=agent(1)))
+    assert inspection(ours, foreign).best() == ours

@@ -1,0 +1,146 @@
+"""The instance of a room that LiveKit reports now is the room, whatever webhooks have said."""
+
+import logging
+
+import pytest
+
+from fakes.livekit import FakeLiveKit
+from fakes.rooms import FakeRoom
+from fakes.server import FakeServer
+from fakes.webhooks import SignedWebhook, render, sign
+from integration.harness import AGENT, CLOCKS_APART, KEYPAIR, ON_BOTH, App, World
+
+_AHEAD_US = 600_000_000
+
+
+def foreign(room: FakeRoom) -> FakeRoom:
+    """Another instance of the room, ten minutes newer: of a second LiveKit, or of a clock that was wrong."""
+    return FakeRoom(
+        name=room.name,
+        sid=f"{room.sid}_elsewhere",
+        created_at=room.created_at + _AHEAD_US,
+        empty_timeout_s=300,
+        departure_timeout_s=20,
+    )
+
+
+def event(name: str, world: World, room: FakeRoom) -> SignedWebhook:
+    body = render(name, world.livekit.server.now(), room)
+    return SignedWebhook(event=name, room_name=room.name, body=body, authorization=sign(body, KEYPAIR))
+
+
+async def conflicts(app: App) -> float:
+    _, _, text = await app.scrape()
+    lines = [line for line in text.splitlines() if line.startswith("agent_lifecycle_room_conflicts_total")]
+    return sum(float(line.rpartition(" ")[2]) for line in lines)
+
+
+async def tell(app: App, webhook: SignedWebhook) -> None:
+    assert (await app.deliver(webhook)).status == 200
+    await app.settle()
+
+
+@ON_BOTH
+@CLOCKS_APART
+@pytest.mark.usefixtures("worker")
+async def test_the_end_of_an_instance_from_the_future_keeps_nobody_out(
+    app: App, world: World, server: FakeServer
+) -> None:
+    room = FakeRoom(
+        name="room", sid="RM_x", created_at=server.now(), empty_timeout_s=300, departure_timeout_s=20
+    )
+    await tell(app, event("room_started", world, foreign(room)))
+    await tell(app, event("room_finished", world, foreign(room)))
+    server.join("room")
+    await app.settle()
+
+    answer = await app.dispatch()
+    await app.advance(1)
+
+    assert answer.status == 200
+    assert (await app.status())["participantCount"] == 1
+    assert await app.state() == "active"
+    assert len(world.agents("room")) == 1
+
+
+@ON_BOTH
+@pytest.mark.usefixtures("worker")
+async def test_a_room_that_does_not_exist_yet_is_made_beside_a_tombstone_from_the_future(
+    app: App, world: World, server: FakeServer
+) -> None:
+    room = FakeRoom(
+        name="room", sid="RM_x", created_at=server.now(), empty_timeout_s=300, departure_timeout_s=20
+    )
+    await tell(app, event("room_finished", world, foreign(room)))
+
+    assert (await app.dispatch()).status == 200
+    await app.advance(1)
+    assert await app.state() == "idle"
+    assert len(world.agents("room")) == 1
+
+
+@ON_BOTH
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize("name", ["room_started", "room_finished", "participant_joined"])
+async def test_another_livekit_cannot_take_an_agent_from_its_people(
+    app: App,
+    world: World,
+    server: FakeServer,
+    livekit: FakeLiveKit,
+    name: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.WARNING)
+    server.join("room")
+    await app.dispatch()
+    await app.advance(1)
+    before = world.agents("room")
+    other = foreign(server.rooms["room"])
+    webhook = event(name, world, other)
+    if name == "participant_joined":
+        body = render(name, server.now(), other, next(iter(server.rooms["room"].people)))
+        webhook = SignedWebhook(event=name, room_name="room", body=body, authorization=sign(body, KEYPAIR))
+
+    for _ in range(3):
+        await tell(app, webhook)
+        asked = livekit.count("find_room")
+        await tell(app, event(name, world, other))
+
+    assert await app.state() == "active"
+    assert world.agents("room") == before
+    assert await conflicts(app) >= 1
+    assert livekit.count("find_room") - asked <= 1
+    assert sum("contradicts LiveKit" in record.message for record in caplog.records) >= 1
+
+
+@ON_BOTH
+@pytest.mark.usefixtures("worker")
+async def test_a_room_that_was_closed_with_people_in_is_over_whatever_was_lost(
+    app: App, world: World, server: FakeServer
+) -> None:
+    server.join("room")
+    await app.dispatch()
+    await app.advance(1)
+    world.post.lossy = True
+    server.delete_room("room")
+    room = server.open_room("room")
+    world.post.lossy = False
+
+    await tell(app, event("room_started", world, room))
+
+    assert await app.state() == "none"
+    assert await conflicts(app) == 0
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_room_that_comes_back_under_its_sid_is_the_room_again(
+    app: App, world: World, server: FakeServer
+) -> None:
+    server.join("room")
+    await app.settle()
+    await tell(app, event("room_finished", world, server.rooms["room"]))
+
+    assert (await app.dispatch()).status == 200
+    await app.advance(1)
+    assert (await app.state(), len(world.agents("room"))) == ("active", 1)
+    assert [row["agent_name"] for row in world.rows("dispatches")] == [AGENT]
