@@ -93,6 +93,7 @@ def table(status: Status, now: datetime) -> list[str]:
                 f"timers: {service.timers}",
             )
         ),
+        *(f"this LiveKit is too old for: {feature}" for feature in service.missing),
         "",
     ]
     if not status.agents:

@@ -105,7 +105,14 @@ def api_keys(text: str) -> tuple[str, ...]:
     return keys
 
 
-def livekit_url(text: str) -> str:
+def pattern(text: str) -> re.Pattern[str]:
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise ValueError(f"is not a regular expression: {error}") from None
+
+
+def parse_livekit_url(text: str) -> str:
     parts = urlsplit(text)
     if parts.scheme not in ("ws", "wss", "http", "https") or not parts.hostname:
         raise ValueError("must be like wss://example.livekit.cloud")

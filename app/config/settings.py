@@ -1,5 +1,6 @@
 """The settings: one frozen object that is read from the environment at start."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from enum import StrEnum
@@ -12,12 +13,13 @@ from app.config.environment import (
     api_keys,
     between,
     boolean,
-    livekit_url,
     log_level,
     member,
     names,
     origins,
     parse_database_url,
+    parse_livekit_url,
+    pattern,
     proxies,
     setting,
     settings,
@@ -27,8 +29,8 @@ from app.config.environment import (
 from app.lifecycle import SECOND_US, Policy, Restart
 from app.lifecycle.mode import Mode
 
-#: In Python `$` alone would allow a final newline; in other dialects the suffix changes nothing.
-ROOM_NAME_PATTERN = r"^[A-Za-z0-9_\-.:@#~+=](?:[A-Za-z0-9_\-.:@#~+= ]{0,126}[A-Za-z0-9_\-.:@#~+=])?$(?!\n)"
+#: A container's server is for its outside, and some platforms reach it by IPv6 only.
+ANY_HOST = "::"
 
 
 class Environment(StrEnum):
@@ -73,15 +75,20 @@ def _keypairs(text: str) -> tuple[Keypair, ...]:
 class Config:
     """One line for each variable: field, name, parser, default. README.md describes them."""
 
-    livekit_url: str = setting("LIVEKIT_URL", livekit_url)
+    livekit_url: str = setting("LIVEKIT_URL", parse_livekit_url)
+    #: What browsers get; None: the same.
+    livekit_public_url: str | None = setting("LIVEKIT_PUBLIC_URL", parse_livekit_url, default=None)
     livekit_api_key: str = setting("LIVEKIT_API_KEY", str)
     livekit_api_secret: str = setting("LIVEKIT_API_SECRET", str, secret=True)
     #: Further keys that webhooks and participant tokens may be signed with, for rotation.
     webhook_keys: tuple[Keypair, ...] = setting("LIVEKIT_WEBHOOK_KEYS", _keypairs, default=())
     #: The first is the default.
     agent_names: tuple[str, ...] = setting("AGENT_NAME", names)
+    #: Those of them whose workers are of type PUBLISHER.
+    publisher_agents: tuple[str, ...] = setting("PUBLISHER_AGENTS", names, default=())
     database_url: str = setting("DATABASE_URL", parse_database_url, secret=True)
-    host: str = setting("HOST", str, default="0.0.0.0")  # noqa: S104 - a container's server is for its outside
+    #: `::` is every address, IPv4 as well.
+    host: str = setting("HOST", str, default=ANY_HOST)
     port: int = setting("PORT", between(0, 65_535), default=8080)
     agent_ttl_s: int = setting("AGENT_TTL_SECONDS", between(1, 7 * 86_400), default=300)
     cleanup_interval_ms: int = setting("CLEANUP_INTERVAL_MS", between(100, 3_600_000), default=60_000)
@@ -89,6 +96,10 @@ class Config:
     #: 0: agents are not probed on a clock.
     liveness_interval_s: int = setting("LIVENESS_INTERVAL_SECONDS", between(0, 3_600), default=10)
     restart: Restart = setting("AGENT_RESTART", member(Restart), default=Restart.ON_FAILURE)
+    #: None: every name that LiveKit takes.
+    room_name_pattern: re.Pattern[str] | None = setting("ROOM_NAME_PATTERN", pattern, default=None)
+    #: Whether a participant may say what the agent is told; else only an API key may.
+    member_metadata: bool = setting("MEMBER_METADATA", boolean, default=False)
     agent_closes_with_user: bool = setting("AGENT_CLOSES_WITH_USER", boolean, default=True)
     mode: Mode = setting("LIFECYCLE_MODE", member(Mode), default=Mode.ENFORCE)
     environment: Environment = setting("LIFECYCLE_ENV", member(Environment), default=Environment.PRODUCTION)
@@ -126,11 +137,16 @@ class Config:
         return Keypair(key=self.livekit_api_key, secret=self.livekit_api_secret)
 
     @property
+    def browser_livekit_url(self) -> str:
+        return self.livekit_public_url or self.livekit_url
+
+    @property
     def policy(self) -> Policy:
         return Policy(
             ttl_us=self.agent_ttl_s * SECOND_US,
             join_timeout_us=self.join_timeout_s * SECOND_US,
             interval_us=self.cleanup_interval_ms * 1_000,
+            publisher_agents=frozenset(self.publisher_agents),
             restart=self.restart if self.mode.keeps_one else Restart.NEVER,
         )
 
@@ -178,7 +194,10 @@ def load_config(environ: Mapping[str, str]) -> Config:
     if problems:
         raise ConfigError(problems)
     known = [entry.metadata["name"] for entry in declared.values()]
-    return Config(**values, warnings=tuple(unknown(environ, known)))
+    config = Config(**values, warnings=tuple(unknown(environ, known)))
+    if not set(config.publisher_agents) <= set(config.agent_names):
+        raise ConfigError(["PUBLISHER_AGENTS has a name that is not one of AGENT_NAME"])
+    return config
 
 
 def database_url(environ: Mapping[str, str]) -> str:

@@ -64,7 +64,7 @@ def create_app(
     app.add_routes(docs_routes(endpoints))
     mount_dashboard(app, config, clock)
     if config.demo_page:
-        app.add_routes(demo_routes(config.livekit_url))
+        app.add_routes(demo_routes(config.browser_livekit_url))
     return app
 
 

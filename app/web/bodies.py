@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from typing import Any, TypeVar
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 from aiohttp import web
@@ -12,12 +13,11 @@ from app.web.endpoints import Access, AnyEndpoint
 
 T = TypeVar("T")
 
-BODY_LIMIT = 16 * 1024
 #: For the whole body, from the start of reading it.
 BODY_TIMEOUT_S = 10.0
 
 
-async def read_body(request: web.BaseRequest, limit: int = BODY_LIMIT) -> bytes:
+async def read_body(request: web.BaseRequest, limit: int) -> bytes:
     """The whole body.
 
     Raises:
@@ -53,13 +53,22 @@ async def read_input(request: web.Request, endpoint: AnyEndpoint) -> Any:
     """The handler's input, checked against the endpoint's types."""
     query = None
     if endpoint.query:
+        _check_utf8(request.rel_url.raw_query_string)
         query = parse_query(list(request.query.items()), endpoint.query)
     if endpoint.body is None:
         return query
     if endpoint.access is Access.LIVEKIT:
         return None
     # A body without required fields may be left out.
-    return parse_body(await read_body(request) or endpoint.body_if_none, endpoint.body)
+    return parse_body(await read_body(request, endpoint.body_limit) or endpoint.body_if_none, endpoint.body)
+
+
+def _check_utf8(raw_query: str) -> None:
+    try:
+        unquote_to_bytes(raw_query).decode()
+    except UnicodeDecodeError:
+        # Else its bytes would be read as text with percent signs, which is a room name too.
+        raise Invalid("The query is not in UTF-8") from None
 
 
 def parse_body(body: bytes, kind: type[T]) -> T:

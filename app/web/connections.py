@@ -1,12 +1,15 @@
 """Open connections: how many at once, and how long a request's head may take."""
 
 import asyncio
+import errno
+import socket
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
 from aiohttp import web
 
+from app.config.settings import ANY_HOST
 from app.errors import Busy
 from app.logs.context import bind
 from app.web.error_responses import error_body
@@ -20,6 +23,9 @@ CONNECTION_LIMIT = 800
 HEAD_TIMEOUT_S = 10.0
 #: How often heads are checked within that time; one may be late by one check.
 _CHECKS_PER_TIMEOUT = 10
+
+#: What binding to IPv6 ends in where the kernel or the container has none.
+_NO_IPV6 = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
 
 _OPTIONS: dict[str, Any] = {
     # The envelope logs requests.
@@ -176,7 +182,21 @@ async def listen(runner: web.AppRunner, host: str, port: int, **limits: Any) -> 
     if runner.server is None:
         raise RuntimeError("the runner is not set up")
     limiter = ConnectionLimiter(runner.server, runner.app[LANES], **limits)
-    return await asyncio.get_running_loop().create_server(limiter, host, port)
+    loop = asyncio.get_running_loop()
+    if host == ANY_HOST:
+        return await loop.create_server(limiter, sock=open_any_host(port))
+    return await loop.create_server(limiter, host, port)
+
+
+def open_any_host(port: int) -> socket.socket:
+    """A socket for IPv4 and IPv6; for IPv4 alone on a machine without IPv6. Raises: OSError."""
+    if socket.has_dualstack_ipv6():
+        try:
+            return socket.create_server((ANY_HOST, port), family=socket.AF_INET6, dualstack_ipv6=True)
+        except OSError as error:
+            if error.errno not in _NO_IPV6:
+                raise
+    return socket.create_server(("", port))
 
 
 def _too_many_connections() -> bytes:

@@ -9,6 +9,8 @@ from aiohttp import web
 
 from app.errors import ServiceError
 
+BODY_LIMIT = 16 * 1024
+
 Input = TypeVar("Input")
 Answer = TypeVar("Answer")
 
@@ -39,6 +41,7 @@ class Endpoint(Generic[Input, Answer]):
     handler: Callable[[web.Request, Input], Awaitable[Answer | web.Response]]
     #: The type of the handler's input, if that is the body; else it is the query.
     body: type[Input] | None = None
+    body_limit: int = BODY_LIMIT
     #: What an empty body is read as.
     body_if_none: bytes = b""
     #: None: query parameters are ignored.

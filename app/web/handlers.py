@@ -5,7 +5,8 @@ from aiohttp import web
 
 from app.config.settings import SessionRoomsBy
 from app.control.requests import AgentRequest
-from app.errors import Invalid
+from app.errors import Forbidden, Invalid
+from app.lifecycle import Briefing
 from app.web import presenters, schemas
 from app.web.admission import CALLER
 from app.web.bodies import json_response
@@ -21,17 +22,21 @@ async def take_webhook(request: web.Request, _unread: object) -> schemas.Taken:
 
 async def request_agent(request: web.Request, fields: schemas.DispatchRequest) -> schemas.DispatchResponse:
     request[CALLER].require_room(fields.room_name)
+    warnings: list[str] = []
     agent_request = AgentRequest(
-        room_name=fields.room_name,
+        room_name=schemas.check_room_name(fields.room_name, request.app[CONFIG].room_name_pattern),
         agent_name=_agent_name(request, fields.agent_name),
-        timezone=schemas.check_timezone(fields.timezone),
-        timezone_offset_min=None if fields.timezone_offset is None else int(fields.timezone_offset),
+        timezone=schemas.check_timezone(fields.timezone, warnings),
+        timezone_offset_min=schemas.check_timezone_offset(fields.timezone_offset, warnings),
+        briefing=_briefing(request, fields, warnings),
+        replaces_if_told_otherwise=fields.replace_if_metadata_differs,
     )
-    return presenters.dispatch_response(await request.app[SERVICE].dispatcher.request(agent_request))
+    grant = await request.app[SERVICE].dispatcher.request(agent_request)
+    return presenters.dispatch_response(grant, warnings)
 
 
 async def end_agent(request: web.Request, query: schemas.EndQuery) -> schemas.EndResponse:
-    request[CALLER].require_room(query.room_name)
+    request[CALLER].require_room(schemas.check_room_name(query.room_name))
     dispatcher = request.app[SERVICE].dispatcher
     end = dispatcher.end_if_empty if query.only_if_empty else dispatcher.end
     ended = await end(query.room_name, _agent_name(request, query.agent_name))
@@ -39,18 +44,24 @@ async def end_agent(request: web.Request, query: schemas.EndQuery) -> schemas.En
 
 
 async def show_status(request: web.Request, query: schemas.RoomQuery) -> schemas.StatusResponse:
-    request[CALLER].require_room(query.room_name)
+    request[CALLER].require_room(schemas.check_room_name(query.room_name))
     agent_name = _agent_name(request, query.agent_name)
     return presenters.status_response(await request.app[SERVICE].queries.status(query.room_name, agent_name))
 
 
 async def issue_token(request: web.Request, fields: schemas.TokenRequest) -> web.Response:
+    config = request.app[CONFIG]
+    if fields.room_name is not None:
+        schemas.check_room_name(fields.room_name, config.room_name_pattern)
     fields, cookie = await _with_session_room(request, fields)
     issued = request.app[TOKEN_ISSUER].issue(fields)
-    for agent_name in issued.agent_names:
-        agent_request = AgentRequest(room_name=issued.room_name, agent_name=agent_name)
+    ignored = request.app[SERVICE].counters.ignored_fields
+    ignored["body"] += schemas.has_unknown_fields(await request.read(), schemas.TokenRequest)
+    ignored["room_config"] += issued.ignored_fields
+    for agent_name, briefing in issued.agents.items():
+        agent_request = AgentRequest(room_name=issued.room_name, agent_name=agent_name, briefing=briefing)
         await request.app[SERVICE].dispatcher.request(agent_request)
-    answer = schemas.TokenResponse(server_url=request.app[CONFIG].livekit_url, participant_token=issued.token)
+    answer = schemas.TokenResponse(server_url=config.browser_livekit_url, participant_token=issued.token)
     response = json_response(answer, status=201)
     if cookie:
         attach_cookie(response, request, cookie)
@@ -92,7 +103,10 @@ async def list_agents(request: web.Request, query: schemas.ListQuery) -> schemas
 async def show_agent(request: web.Request, _query: schemas.NoQuery) -> schemas.AgentHistory:
     dispatch, lines = await request.app[SERVICE].queries.history(request.match_info["dispatch_id"])
     return schemas.AgentHistory(
-        agent=presenters.agent_item(dispatch), history=[presenters.history_item(line) for line in lines]
+        agent=presenters.agent_item(dispatch),
+        metadata=dispatch.briefing.metadata,
+        deployment=dispatch.briefing.deployment,
+        history=[presenters.history_item(line) for line in lines],
     )
 
 
@@ -118,3 +132,18 @@ def _agent_name(request: web.Request, requested: str | None) -> str:
     if requested not in names:
         raise Invalid("The agent name is not one of AGENT_NAME - at `$.agentName`")
     return requested
+
+
+def _briefing(request: web.Request, fields: schemas.DispatchRequest, warnings: list[str]) -> Briefing | None:
+    """What the caller wants the agent to be told; None if it does not say.
+
+    Raises: Forbidden: a browser must not choose what a backend trusts.
+    """
+    metadata = schemas.check_metadata(fields.metadata)
+    if metadata is None:
+        if fields.replace_if_metadata_differs:
+            warnings.append("replaceIfMetadataDiffers has no effect without metadata")
+        return None
+    if not request[CALLER].is_operator and not request.app[CONFIG].member_metadata:
+        raise Forbidden("metadata requires an API key; with MEMBER_METADATA=true a participant may send it")
+    return Briefing(metadata=metadata)

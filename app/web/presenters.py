@@ -11,7 +11,7 @@ from app.web.schemas import AgentItem, DispatchResponse, EndResponse, HistoryIte
 _WITHOUT_AGENT = (State.UNAVAILABLE, State.ENDING, State.ENDED)
 
 
-def dispatch_response(grant: AgentGrant) -> DispatchResponse:
+def dispatch_response(grant: AgentGrant, warnings: list[str]) -> DispatchResponse:
     dispatch = grant.dispatch
     return DispatchResponse(
         dispatch_id=dispatch.dispatch_id,
@@ -19,6 +19,8 @@ def dispatch_response(grant: AgentGrant) -> DispatchResponse:
         state=dispatch.state,
         ttl_expires_at=to_iso(dispatch.ttl_expires_at),
         message="The existing agent is reused" if grant.reused else "A new agent was dispatched",
+        metadata_applied=grant.briefing_applied,
+        warnings=warnings,
     )
 
 

@@ -32,6 +32,7 @@ def api_endpoints(config: Config) -> tuple[AnyEndpoint, ...]:
             summary="Get one agent that answers into a room: reuse the existing one, or dispatch a new one",
             handler=handlers.request_agent,
             body=schemas.DispatchRequest,
+            body_limit=schemas.DISPATCH_BODY_BYTES,
             query=schemas.NoQuery,
             answer=schemas.DispatchResponse,
             errors=_LIVEKIT_ERRORS,

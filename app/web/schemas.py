@@ -1,18 +1,32 @@
 """Schemas: the fields of requests and answers, and how request fields are read."""
 
+import re
 from typing import Annotated, Any, Literal, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 from msgspec import Meta
 
-from app.config.settings import ROOM_NAME_PATTERN
 from app.errors import Invalid
 from app.lifecycle import Dispatch, State
 
 T = TypeVar("T")
 
-RoomName = Annotated[str, Meta(min_length=1, max_length=128, pattern=ROOM_NAME_PATTERN)]
+#: Any name that LiveKit takes, but without control characters, and without blanks around it. In Python `$`
+#: alone would allow a final newline; in other dialects the suffix changes nothing.
+ROOM_NAME_PATTERN = r"^(?!\s)[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,256}(?<!\s)$(?!\n)"
+#: LiveKit's limit (livekit-server, config.go, MaxRoomNameLength).
+_ROOM_NAME_BYTES = 256
+RoomName = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=256,
+        pattern=ROOM_NAME_PATTERN,
+        extra_json_schema={"format": "room-name"},
+        description="Any room name of LiveKit's, of up to 256 bytes in UTF-8.",
+    ),
+]
 AgentName = Annotated[
     str,
     Meta(
@@ -25,13 +39,13 @@ AgentName = Annotated[
 Timezone = Annotated[
     str,
     Meta(
-        max_length=64,
-        extra_json_schema={"format": "timezone"},
-        description="An IANA time zone name, such as `Europe/Berlin`.",
+        max_length=256,
+        description="An IANA time zone name, such as `Europe/Berlin`; any other is left out, with a warning.",
     ),
 ]
-#: Not `int`: JSON Schema accepts 60.0 as an integer, and so do clients generated from the document.
-WholeMinutes = Annotated[float, Meta(ge=-840, le=840, multiple_of=1)]
+Minutes = Annotated[
+    float, Meta(description="Whole minutes from -840 to 840; any other is left out, with a warning.")
+]
 #: Fields of LiveKit's token endpoint; they go into a token, which has to fit into a header.
 ShortText = Annotated[str, Meta(max_length=256)]
 LongText = Annotated[str, Meta(max_length=4096)]
@@ -39,6 +53,14 @@ RoomConfig = Annotated[
     dict[str, Any],
     Meta(description="A LiveKit RoomConfiguration, else 422; `agents` may name those of `AGENT_NAME`."),
 ]
+
+Metadata = Annotated[
+    str | dict[str, Any],
+    Meta(description="For the agent's job: a text of up to 16 KiB, or a JSON object that is sent as one."),
+]
+_METADATA_BYTES = 16 * 1024
+#: JSON may write each byte of it as six.
+DISPATCH_BODY_BYTES = 6 * _METADATA_BYTES + 16 * 1024
 
 _ANY_STATE = "|".join(State)
 StateList = Annotated[
@@ -57,6 +79,11 @@ Cursor = Annotated[
     ),
 ]
 
+#: Files of a system's database that are no zones, and folders with copies of all zones.
+_NO_ZONES = frozenset({"localtime", "posixrules", "Factory"})
+_COPIES = ("posix/", "right/")
+_MOST_OFFSET_MIN = 14 * 60
+
 _OPEN_STATES = tuple(state for state in State if state is not State.ENDED)
 
 
@@ -67,8 +94,11 @@ class _Request(msgspec.Struct, rename="camel", forbid_unknown_fields=True, kw_on
 class DispatchRequest(_Request):
     room_name: RoomName
     timezone: Timezone | None = None
-    timezone_offset: WholeMinutes | None = None
+    timezone_offset: Minutes | None = None
     agent_name: AgentName | None = None
+    #: On reuse the agent keeps what it was told at its start.
+    metadata: Metadata | None = None
+    replace_if_metadata_differs: bool = False
 
 
 class RoomQuery(_Request):
@@ -93,8 +123,11 @@ class ListQuery(_Request):
     cursor: Cursor | None = None
 
 
-class TokenRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """LiveKit's TokenSourceRequest (livekit_token_source.proto); all fields are optional."""
+class TokenRequest(msgspec.Struct, kw_only=True):
+    """LiveKit's TokenSourceRequest (livekit_token_source.proto); all fields are optional.
+
+    LiveKit's SDKs send fields that this service does not know; they are ignored.
+    """
 
     room_name: RoomName | None = None
     participant_identity: ShortText | None = None
@@ -127,6 +160,10 @@ class DispatchResponse(_Response):
     state: str
     ttl_expires_at: str | None
     message: str
+    #: Whether the agent was told the metadata of this call; null without metadata.
+    metadata_applied: bool | None
+    #: What was left out of the request.
+    warnings: list[str]
     success: bool = True
 
 
@@ -176,18 +213,64 @@ class HistoryItem(_Response):
 
 class AgentHistory(_Response):
     agent: AgentItem
+    #: What LiveKit was told for the agent's job.
+    metadata: str
+    deployment: str
     history: list[HistoryItem]
 
 
-def check_timezone(name: str | None) -> str | None:
-    """Raises: Invalid: it is not an IANA time zone name."""
+def check_room_name(name: str, narrowed: re.Pattern[str] | None = None) -> str:
+    """Raises: Invalid: LiveKit does not take a name of this length, or it is not one of `narrowed`."""
+    if len(name.encode()) > _ROOM_NAME_BYTES:
+        raise Invalid(f"The room name exceeds {_ROOM_NAME_BYTES} bytes in UTF-8 - at `$.roomName`")
+    if narrowed and not narrowed.fullmatch(name):
+        raise Invalid("The room name does not match ROOM_NAME_PATTERN - at `$.roomName`")
+    return name
+
+
+def check_timezone(name: str | None, warnings: list[str]) -> str | None:
+    """The IANA time zone; anything else costs nobody an agent: None, and a line in `warnings`."""
     if name is None:
         return None
+    if not _is_timezone(name):
+        warnings.append("timezone is not an IANA time zone name and was left out")
+        return None
+    return name
+
+
+def _is_timezone(name: str) -> bool:
+    if name in _NO_ZONES or name.startswith(_COPIES):
+        return False
     try:
         ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise Invalid("timezone is not an IANA time zone name - at `$.timezone`") from error
-    return name
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+    return True
+
+
+def check_timezone_offset(minutes: float | None, warnings: list[str]) -> int | None:
+    """Minutes; what no time zone can have is None, and a line in `warnings`."""
+    if minutes is None:
+        return None
+    if not float(minutes).is_integer() or abs(minutes) > _MOST_OFFSET_MIN:
+        warnings.append("timezoneOffset is not a whole number from -840 to 840 and was left out")
+        return None
+    return int(minutes)
+
+
+def check_metadata(metadata: str | dict[str, Any] | None) -> str | None:
+    """Raises: Invalid: it is too long."""
+    if metadata is None:
+        return None
+    text = metadata if isinstance(metadata, str) else msgspec.json.encode(metadata).decode()
+    if len(text.encode()) > _METADATA_BYTES:
+        raise Invalid(f"The metadata exceeds {_METADATA_BYTES} bytes - at `$.metadata`")
+    return text
+
+
+def has_unknown_fields(body: bytes, kind: type[msgspec.Struct]) -> bool:
+    """Whether a body that was read as `kind` has fields that this type does not know."""
+    return not msgspec.json.decode(body or b"{}").keys() <= set(kind.__struct_encode_fields__)
 
 
 def states(query: ListQuery) -> tuple[State, ...]:

@@ -1,7 +1,8 @@
 """Tokens of LiveKit's standard token endpoint; their agents go through the lifecycle instead."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -11,6 +12,8 @@ from livekit import api
 
 from app.config.settings import Keypair
 from app.errors import Invalid
+from app.lifecycle import UNTOLD, Briefing
+from app.livekit.interface import briefing_of
 from app.web.schemas import TokenRequest
 
 _TOKEN_TTL = timedelta(hours=1)
@@ -22,7 +25,10 @@ class IssuedToken:
 
     room_name: str
     token: str
-    agent_names: tuple[str, ...]
+    #: What each is to be told, by agent name; None: the caller does not say.
+    agents: Mapping[str, Briefing | None]
+    #: Whether the room configuration has fields that this version of LiveKit's protocol does not know.
+    ignored_fields: bool
 
 
 class TokenIssuer:
@@ -37,9 +43,12 @@ class TokenIssuer:
         Raises:
             Invalid: the room configuration is not one of LiveKit's, or it has an unknown agent name.
         """
-        config = _room_configuration(request.room_config)
-        names = [agent.agent_name or self._agent_names[0] for agent in config.agents]
-        if not set(names) <= set(self._agent_names):
+        config, ignored_fields = _room_configuration(request.room_config)
+        agents: dict[str, Briefing | None] = {}
+        for agent in config.agents:
+            told = briefing_of(agent)
+            agents.setdefault(agent.agent_name or self._agent_names[0], told if told != UNTOLD else None)
+        if not agents.keys() <= set(self._agent_names):
             raise Invalid("An agent name is not one of AGENT_NAME - at `$.room_config.agents`")
         # In the token, every new room would dispatch them again, and an existing room would ignore them.
         del config.agents[:]
@@ -56,11 +65,16 @@ class TokenIssuer:
             .with_room_config(config)
             .with_ttl(_TOKEN_TTL)
         )
-        return IssuedToken(room_name=room_name, token=token.to_jwt(), agent_names=tuple(dict.fromkeys(names)))
+        return IssuedToken(
+            room_name=room_name, token=token.to_jwt(), agents=agents, ignored_fields=ignored_fields
+        )
 
 
-def _room_configuration(fields: dict[str, Any] | None) -> api.RoomConfiguration:
+def _room_configuration(fields: dict[str, Any] | None) -> tuple[api.RoomConfiguration, bool]:
+    """The configuration, and whether it has fields that are ignored: a newer SDK must not cost an agent."""
     try:
-        return ParseDict(fields or {}, api.RoomConfiguration())
+        with suppress(ParseError):
+            return ParseDict(fields or {}, api.RoomConfiguration()), False
+        return ParseDict(fields or {}, api.RoomConfiguration(), ignore_unknown_fields=True), True
     except (ParseError, RecursionError, ValueError) as error:
         raise Invalid("room_config is not a LiveKit room configuration - at `$.room_config`") from error

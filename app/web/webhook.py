@@ -6,7 +6,7 @@ application's middlewares and routes; the lane does the part of their work that 
 
 from collections.abc import Awaitable, Callable, Mapping
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from multidict import CIMultiDict
 
 from app.errors import ServiceError
@@ -49,6 +49,17 @@ async def receive_webhook(request: web.BaseRequest, service: Service, keys: Mapp
         service.metrics.note_webhook(event, result, sent_at)
 
 
+async def _invite_body(request: web.BaseRequest) -> None:
+    """Answer `Expect: 100-continue` as aiohttp does for its routes, else the sender waits for it."""
+    if "Expect" in request.headers and request.version >= HttpVersion11:
+        expected = request.headers["Expect"]
+        if expected.lower() != "100-continue":
+            raise web.HTTPExpectationFailed(text=f"Unknown Expect: {expected[:32]!r}")
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        # What the envelope sends is a new answer.
+        request.writer.output_size = 0
+
+
 def webhook_lane(
     envelope: Envelope, keys: Mapping[str, str], service: Callable[[], Service]
 ) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
@@ -57,6 +68,7 @@ def webhook_lane(
     taken = json_response(Taken()).body
 
     async def take(request: web.BaseRequest) -> web.Response:
+        await _invite_body(request)
         await receive_webhook(request, service(), keys)
         return web.Response(body=taken, headers=content_type.copy())
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from app.web.endpoints import BODY_LIMIT
+from app.web.schemas import DISPATCH_BODY_BYTES
 from integration.harness import AGENTS, API_KEY, DISPATCH, ON_BOTH, STATUS, TOKEN, App, World, member_token
 
 LONG = "x" * 10_000
@@ -69,32 +71,17 @@ async def test_a_body_that_cannot_be_read_is_400(app: App, data: bytes) -> None:
         (body(roomName="room "), "$.roomName"),
         (body(roomName="room\n"), "$.roomName"),
         (body(roomName="ro\0om"), "$.roomName"),
-        (body(roomName="röm"), "$.roomName"),
-        (body(roomName="a/b"), "$.roomName"),
-        (body(roomName="<b>"), "$.roomName"),
-        (body(roomName="x" * 129), "$.roomName"),
+        (body(roomName="x" * 257), "$.roomName"),
+        (body(roomName="会" * 86), "$.roomName"),
         (body(roomName=LONG), "$.roomName"),
         (body(room_name="room"), "room_name"),
         (body(unknown=1), "unknown"),
-        (body(metadata={"a": 1}), "metadata"),
+        (body(metadata=7), "$.metadata"),
+        (body(metadata="m" * 16_385), "$.metadata"),
         (body(timezone=1), "$.timezone"),
-        (body(timezone="Mars/Olympus"), "$.timezone"),
-        (body(timezone=""), "$.timezone"),
-        (body(timezone="../../etc/passwd"), "$.timezone"),
-        (body(timezone="/etc/passwd"), "$.timezone"),
-        (body(timezone="Europe"), "$.timezone"),
-        (body(timezone="Europe/Berlin\0"), "$.timezone"),
-        (body(timezone="."), "$.timezone"),
         (body(timezone=LONG), "$.timezone"),
         (body(timezoneOffset="60"), "$.timezoneOffset"),
-        (body(timezoneOffset=1.5), "$.timezoneOffset"),
         (body(timezoneOffset=True), "$.timezoneOffset"),
-        (body(timezoneOffset=841), "$.timezoneOffset"),
-        (body(timezoneOffset=-841), "$.timezoneOffset"),
-        (body(timezoneOffset=2**63), "$.timezoneOffset"),
-        (body(timezoneOffset=2**64), "$.timezoneOffset"),
-        (body(timezoneOffset=-(2**200)), "$.timezoneOffset"),
-        (body(timezoneOffset=1e300), "$.timezoneOffset"),
         (body(agentName=7), "$.agentName"),
         (body(agentName=""), "$.agentName"),
         (body(agentName="nobody"), "$.agentName"),
@@ -117,9 +104,9 @@ async def test_a_repeated_field_is_the_last_one_or_an_error(app: App) -> None:
     assert (answer.status, answer.code) == (422, "invalid")
 
 
-@pytest.mark.parametrize("path", [DISPATCH, TOKEN])
-async def test_a_body_over_16_kib_is_413(app: App, path: str) -> None:
-    answer = await app.call("POST", path, data=body(roomName="x" * 16_384))
+@pytest.mark.parametrize(("path", "limit"), [(DISPATCH, DISPATCH_BODY_BYTES), (TOKEN, BODY_LIMIT)])
+async def test_a_body_that_is_too_large_is_413(app: App, path: str, limit: int) -> None:
+    answer = await app.call("POST", path, data=body(roomName="x" * limit))
 
     assert (answer.status, answer.code) == (413, "too_large")
 
@@ -205,22 +192,19 @@ async def test_a_parameter_of_the_history_is_422(app: App) -> None:
     "data",
     [
         b"[]",
-        b'{"roomName": "camel"}',
-        b'{"room_name": "a/b"}',
         b'{"room_name": 7}',
+        b'{"room_name": " room"}',
         b'{"participant_identity": 7}',
         b'{"participant_identity": "' + b"x" * 257 + b'"}',
         b'{"participant_attributes": {"a": 1}}',
         b'{"participant_attributes": []}',
         b'{"room_config": 7}',
-        b'{"room_config": {"unknown": 1}}',
         b'{"room_config": {"agents": [{"agent_name": "nobody"}]}}',
         b'{"room_config": {"agents": 7}}',
         b'{"room_config": {"empty_timeout": 1e30}}',
         b'{"room_config": {"empty_timeout": -1}}',
         b'{"room_config": {"empty_timeout": 99999999999}}',
         b'{"room_config": {"metadata": ' + b"[" * 500 + b"]" * 500 + b"}}",
-        b'{"room_config": {"egress": ' + b'{"room": ' * 300 + b"1" + b"}" * 300 + b"}}",
     ],
     ids=lambda data: repr(data[:60]),
 )

@@ -356,7 +356,7 @@ async def test_failures_can_be_read_by_a_known_origin(start_app: StartApp, livek
         await app.call("GET", STATUS, headers=origin),
         await app.call("GET", "/nothing", headers=origin),
         await app.call("PUT", DISPATCH, headers=origin),
-        await app.call("POST", DISPATCH, headers=origin, data=b" " * 20_000),
+        await app.call("POST", DISPATCH, headers=origin, data=b" " * 200_000),
         await app.call("POST", DISPATCH, headers=origin, json_body={"roomName": "room"}),
     ]
 

@@ -6,10 +6,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
+from app.config.settings import ANY_HOST
 from app.web import bodies
-from app.web.connections import ConnectionLimiter
+from app.web.connections import ConnectionLimiter, listen
 from app.web.keys import LANES
-from integration.harness import API_KEY, BOUND_S, DISPATCH, WEBHOOK, App
+from fakes.server import FakeServer
+from integration.harness import API_KEY, BOUND_S, DISPATCH, WEBHOOK, App, World
 
 _SIGNED_IN = f"Host: x\r\nAuthorization: Bearer {API_KEY}\r\n"
 _HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -190,3 +192,56 @@ async def test_a_connection_closed_within_a_body_logs_no_failure(
         while app.runner.server and app.runner.server.connections:  # noqa: ASYNC110 - aiohttp tells nobody
             await asyncio.sleep(0)
     assert not [record for record in caplog.records if record.exc_info]
+
+
+async def test_a_webhook_that_waits_to_be_invited_is_invited_at_once(
+    app: App, world: World, server: FakeServer
+) -> None:
+    """As curl and some proxies send bodies of more than a kibibyte."""
+    server.join("room")
+    webhook = world.post.take()[-1]
+    head = (
+        f"POST {WEBHOOK} HTTP/1.1\r\nHost: x\r\nAuthorization: {webhook.authorization}\r\n"
+        f"Content-Type: application/webhook+json\r\nContent-Length: {len(webhook.body)}\r\n"
+    )
+    async with connected(app.port) as client:
+        for _ in range(2):
+            client.send(head.encode() + b"Expect: 100-continue\r\n\r\n")
+            async with asyncio.timeout(BOUND_S):
+                invited = await client.reader.readuntil(b"\r\n\r\n")
+            assert invited == b"HTTP/1.1 100 Continue\r\n\r\n"
+            client.send(webhook.body)
+            assert (await client.answer()).startswith(b"HTTP/1.1 200")
+        client.send(head.encode() + b"Connection: close\r\nExpect: miracles\r\n\r\n")
+        assert (await client.end()).startswith(b"HTTP/1.1 417")
+    assert [row["kind"] for row in world.rows("participants")] == ["person"]
+
+
+@pytest.mark.parametrize(
+    ("host", "reached"), [(ANY_HOST, ["127.0.0.1", "::1"]), ("127.0.0.1", ["127.0.0.1"])]
+)
+async def test_the_default_host_is_ipv4_and_ipv6(app: App, host: str, reached: list[str]) -> None:
+    listener = await listen(app.runner, host, 0)
+    port = listener.sockets[0].getsockname()[1]
+    try:
+        for address in reached:
+            reader, writer = await asyncio.open_connection(address, port)
+            client = Client(reader, writer)
+            client.send(_HEALTH.replace(b"Host: x", b"Host: x\r\nConnection: close"))
+            assert (await client.end()).startswith(b"HTTP/1.1 200")
+            writer.close()
+    finally:
+        listener.close()
+
+
+async def test_where_there_is_no_ipv6_the_default_host_is_ipv4(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("socket.has_dualstack_ipv6", lambda: False)
+    listener = await listen(app.runner, ANY_HOST, 0)
+    try:
+        async with connected(listener.sockets[0].getsockname()[1]) as client:
+            client.send(_HEALTH)
+            assert (await client.answer()).startswith(b"HTTP/1.1 200")
+    finally:
+        listener.close()

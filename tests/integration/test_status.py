@@ -45,7 +45,7 @@ def agent(**fields: object) -> AgentItem:
 
 
 def report(*, ready: bool) -> Report:
-    return Report(ready=ready, database="reachable", timers="restored", livekit="reachable")
+    return Report(ready=ready, database="reachable", timers="restored", livekit="reachable", missing=[])
 
 
 def test_the_table_has_a_row_for_each_agent() -> None:
@@ -60,6 +60,11 @@ def test_the_table_has_a_row_for_each_agent() -> None:
         "room           agent  idle    0       4m 5s  1h 1m  AD_1",
         "a-longer-name  agent  active  2       -      1h 1m  AD_1",
     ]
+
+
+def test_what_livekit_is_too_old_for_is_told() -> None:
+    old = msgspec.structs.replace(report(ready=True), missing=["probe"])
+    assert table(Status(service=old, agents=[]), NOW)[1] == "this LiveKit is too old for: probe"
 
 
 def test_a_room_name_cannot_move_the_cursor() -> None:

@@ -70,6 +70,33 @@ async def test_requested_agents_are_dispatched_once_and_are_not_in_the_token(
     assert sorted(agent.agent_name for agent in world.agents("room")) == [AGENT, OTHER_AGENT]
 
 
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize(
+    ("fields", "place"),
+    [
+        ({"deviceId": "x"}, "body"),
+        ({"room_config": {"agents": [{"agent_name": AGENT}], "new_option": {"a": 1}}}, "room_config"),
+        ({"room_config": {"agents": [{"agent_name": AGENT, "newOption": 1}]}}, "room_config"),
+    ],
+)
+async def test_a_field_of_a_newer_sdk_is_ignored_and_counted(
+    app: App, fields: dict[str, Any], place: str
+) -> None:
+    claims(await app.call("POST", TOKEN, json_body={"room_name": "room", **fields}))
+
+    _, _, text = await app.scrape()
+    for one in ("body", "room_config"):
+        line = f'agent_lifecycle_token_ignored_fields_total{{place="{one}"}} {1.0 if one == place else 0.0}'
+        assert line in text
+    assert (await app.state() != "none") is (place == "room_config")
+
+
+async def test_browsers_get_the_address_that_they_reach(start_app: StartApp) -> None:
+    app = await start_app(livekit_public_url="wss://livekit.example.com")
+    answer = await app.call("POST", TOKEN)
+    assert answer.body["server_url"] == "wss://livekit.example.com"
+
+
 async def test_without_livekit_there_is_no_token_for_an_agents_room(app: App, livekit: FakeLiveKit) -> None:
     livekit.faults.everywhere(FailBefore(UNREACHABLE))
     wanted = {"room_config": {"agents": [{"agent_name": AGENT}]}}

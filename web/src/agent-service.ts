@@ -9,6 +9,8 @@ export interface Credentials {
 export interface Granted {
   readonly dispatchId: string | null;
   readonly reused: boolean;
+  /** What the service left out of the request, in plain words. */
+  readonly warnings?: readonly string[];
 }
 
 export interface AgentStatus {

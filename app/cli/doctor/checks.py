@@ -11,8 +11,14 @@ from app.cli.doctor.delivery import check_delivery
 from app.cli.doctor.disk import check_disk
 from app.cli.doctor.environment import check_environment, problems
 from app.cli.doctor.findings import Finding, Findings, Verdict, fault, skipped
-from app.cli.doctor.livekit import check_clock, check_keys, check_livekit, check_rooms
-from app.cli.doctor.network import check_port, check_webhook
+from app.cli.doctor.livekit import (
+    check_clock,
+    check_features,
+    check_keys,
+    check_livekit,
+    check_rooms,
+)
+from app.cli.doctor.network import check_browsers, check_port, check_webhook
 from app.cli.doctor.worker import check_workers
 from app.clock import Clock
 from app.config.settings import ConfigError, load_config
@@ -33,6 +39,8 @@ CHECKS = (
     Check("livekit", check_livekit),
     Check("clock", check_clock, needs=("livekit",)),
     Check("keys", check_keys, needs=("livekit", "clock")),
+    Check("features", check_features, needs=("keys",)),
+    Check("browsers", check_browsers),
     Check("rooms", check_rooms, needs=("keys",)),
     Check("database", check_database),
     Check("sharing", check_sharing),

@@ -89,6 +89,18 @@ async def check_keys(context: CheckContext) -> Findings:
         yield _refusal(answer)
 
 
+async def check_features(context: CheckContext) -> Findings:
+    """An older LiveKit lacks calls that the service uses."""
+    if await context.livekit.can_probe():
+        yield ok("LiveKit has every call that the service uses")
+        return
+    yield warning(
+        "LiveKit is older than 1.9.2 and cannot probe agents: a frozen agent is not noticed, and the helper"
+        " cannot report that its session is closed",
+        "update livekit-server to 1.9.2 or later   (docs/compatibility.md)",
+    )
+
+
 async def check_rooms(context: CheckContext) -> Findings:
     """Rooms that others created may close long before an agent's TTL expires."""
     rooms = await context.livekit.list_rooms()

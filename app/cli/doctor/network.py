@@ -7,18 +7,23 @@ import secrets
 import socket
 import ssl
 from http import HTTPStatus
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 import aiohttp
 
 from app.cli.doctor.context import CheckContext
-from app.cli.doctor.findings import Finding, Findings, fault, ok, skipped
+from app.cli.doctor.findings import Finding, Findings, fault, ok, skipped, warning
+from app.config.settings import ANY_HOST
 from app.livekit import webhooks
+from app.web.connections import open_any_host
 
 WEBHOOK_PATH = "/api/livekit/webhook"
 #: No LiveKit sends this: the service answers 200 and ignores it.
 _TRIAL_EVENT = "agent_lifecycle_doctor"
 _PATIENCE_S = 8
+#: Names of container platforms and clusters.
+_INSIDE = (".internal", ".cluster.local", ".svc", ".docker")
 TIMEOUT = aiohttp.ClientTimeout(total=_PATIENCE_S)
 
 
@@ -26,7 +31,8 @@ async def check_port(context: CheckContext) -> Findings:
     host, port = context.config.host, context.config.port
     problem = await asyncio.to_thread(_try_to_listen, host, port)
     if problem is None:
-        yield ok(f"{host}:{port} is free")
+        families = ", for IPv4 and IPv6" if host == ANY_HOST else ""
+        yield ok(f"{f'[{host}]' if ':' in host else host}:{port} is free{families}")
     elif problem.errno == errno.EADDRINUSE:
         yield await _examine_listener(context)
     elif problem.errno in (errno.EACCES, errno.EPERM):
@@ -35,8 +41,31 @@ async def check_port(context: CheckContext) -> Findings:
         )
     else:
         yield fault(
-            f"HOST {host} is not an address of this machine ({problem.strerror})", "export HOST=0.0.0.0"
+            f"HOST {host} is not an address of this machine ({problem.strerror})", f"export HOST={ANY_HOST}"
         )
+
+
+async def check_browsers(context: CheckContext) -> Findings:
+    """The token endpoint gives browsers an address of LiveKit: not each one means something to them."""
+    url = context.config.browser_livekit_url
+    host = urlsplit(url).hostname or ""
+    if not _is_for_machines_inside(host):
+        yield ok(f"browsers are sent to LiveKit at {url}")
+        return
+    yield warning(
+        f"browsers are sent to LiveKit at {url}, a name that they cannot reach: only machines inside know it",
+        "export LIVEKIT_PUBLIC_URL=wss://<where browsers reach LiveKit>",
+    )
+
+
+def _is_for_machines_inside(host: str) -> bool:
+    """Whether only a container network or a cluster knows the name."""
+    if host.endswith(_INSIDE):
+        return True
+    try:
+        return ip_address(host).is_unspecified
+    except ValueError:
+        return "." not in host and host != "localhost"
 
 
 async def check_webhook(context: CheckContext) -> Findings:
@@ -99,6 +128,9 @@ async def _examine_listener(context: CheckContext) -> Finding:
 
 def _try_to_listen(host: str, port: int) -> OSError | None:
     try:
+        if host == ANY_HOST:
+            open_any_host(port).close()
+            return None
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind) as trial:
             # Like aiohttp: a port that was closed a moment ago counts as free.

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from app.cli.doctor.context import CheckContext
 from app.cli.doctor.findings import Finding, Findings, fault, ok
 from app.errors import LiveKitUnavailable, ServiceError
+from app.lifecycle import UNTOLD
 from app.livekit.interface import Probe
 from app.state.presence import Participant, ParticipantKind
 
@@ -41,7 +42,7 @@ async def scratch_room(context: CheckContext) -> AsyncIterator[str]:
 async def _try_worker(context: CheckContext, agent_name: str) -> Finding:
     try:
         async with scratch_room(context) as room_name:
-            await context.livekit.create_dispatch(room_name, agent_name, _ROW_ID, "")
+            await context.livekit.create_dispatch(room_name, agent_name, _ROW_ID, UNTOLD)
             trial = _Trial(context, room_name, agent_name)
             with suppress(TimeoutError):
                 async with asyncio.timeout(context.wait_s):
@@ -69,6 +70,8 @@ class _Trial:
             await self._look()
             if self._probe in (Probe.OPEN, Probe.CLOSED):
                 return ok(f"a worker started {self._agent_name}, and the agent reports its health")
+            if self._probe is Probe.UNSUPPORTED:
+                return ok(f"a worker started {self._agent_name}; this LiveKit cannot ask whether it answers")
             if self._probe is Probe.ALIVE:
                 looks_at_a_plain_one += 1
             if looks_at_a_plain_one >= _LOOKS_AT_A_PLAIN_ONE:
@@ -110,7 +113,8 @@ class _Trial:
         if self._is_taken:
             return fault(
                 f"a worker accepted the dispatch to {name}, but no agent joined within {wait_s:g} s",
-                "check the worker's log; the entrypoint must connect:  await ctx.connect()",
+                "check the worker's log; the entrypoint must connect:  await ctx.connect()   (one that loads"
+                " for longer: doctor --wait 60)",
             )
         return fault(
             f"no worker is registered as {name} (waited {wait_s:g} s)",

@@ -1,5 +1,6 @@
 """The settings: each variable's default, valid and invalid values; all problems at once, no secrets."""
 
+import re
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ def problems(environ: dict[str, str]) -> list[str]:
 
 #: Variable, field, default, and texts with their values.
 SETTINGS: list[tuple[str, str, Any, dict[str, Any]]] = [
-    ("HOST", "host", "0.0.0.0", {"127.0.0.1": "127.0.0.1", "::": "::"}),  # noqa: S104 - the default
+    ("HOST", "host", "::", {"127.0.0.1": "127.0.0.1", "0.0.0.0": "0.0.0.0"}),  # noqa: S104 - a test's
     ("PORT", "port", 8080, {"0": 0, "65535": 65_535, " 80 ": 80}),
     ("AGENT_TTL_SECONDS", "agent_ttl_s", 300, {"1": 1, "604800": 604_800}),
     ("CLEANUP_INTERVAL_MS", "cleanup_interval_ms", 60_000, {"100": 100, "3600000": 3_600_000}),
@@ -125,6 +126,15 @@ SETTINGS: list[tuple[str, str, Any, dict[str, Any]]] = [
         "wss://example.livekit.cloud",
         {"ws://localhost:7880/": "ws://localhost:7880", "https://lk.example.com": "https://lk.example.com"},
     ),
+    (
+        "LIVEKIT_PUBLIC_URL",
+        "livekit_public_url",
+        None,
+        {"wss://lk.example.com/": "wss://lk.example.com"},
+    ),
+    ("PUBLISHER_AGENTS", "publisher_agents", (), {"agent": ("agent",)}),
+    ("ROOM_NAME_PATTERN", "room_name_pattern", None, {"org-[0-9]+": re.compile("org-[0-9]+")}),
+    ("MEMBER_METADATA", "member_metadata", False, {"true": True}),
     ("AGENT_NAME", "agent_names", ("agent",), {"a, b,a ,": ("a", "b"), "Ä name": ("Ä name",)}),
     (
         "DATABASE_URL",
@@ -150,6 +160,9 @@ BAD = {
     "CORS_ORIGINS": ["app.example.com", "https://app.example.com/path", "ftp://x", "https://"],
     "LIVEKIT_WEBHOOK_KEYS": ["key", "key:", ":secret", "a:b,c"],
     "LIVEKIT_URL": ["example.livekit.cloud", "ftp://example.com", "wss://", "7880"],
+    "LIVEKIT_PUBLIC_URL": ["lk.example.com", "wss://"],
+    "PUBLISHER_AGENTS": ["another", ","],
+    "ROOM_NAME_PATTERN": ["(", "[a-"],
     "AGENT_NAME": [",", " , ", "a" * 129, "a\tb", "a\0b"],
     "DATABASE_URL": ["mysql://h/d", "sqlite://", "sqlite:///", "://x"],
 }

@@ -9,6 +9,7 @@ from livekit import api
 
 from app.config.settings import Keypair
 from app.errors import Invalid
+from app.lifecycle import Briefing
 from app.web.schemas import TokenRequest
 from app.web.tokens import IssuedToken, TokenIssuer
 
@@ -35,7 +36,7 @@ def test_a_token_lets_its_holder_join_the_room_under_the_identity() -> None:
             participant_attributes={"tier": "gold"},
         )
     )
-    assert (issued.room_name, issued.agent_names) == ("room", ())
+    assert (issued.room_name, issued.agents) == ("room", {})
     fields = claims(issued)
     assert (fields["sub"], fields["name"], fields["metadata"], fields["attributes"]) == (
         "ann",
@@ -68,12 +69,39 @@ def test_agents_are_taken_out_of_the_token() -> None:
         room_config={"agents": [{"agent_name": "second"}, {"agentName": "agent"}, {"agent_name": "second"}]}
     )
     issued = ISSUER.issue(request)
-    assert issued.agent_names == ("second", "agent")
+    assert list(issued.agents) == ["second", "agent"]
     assert len(room_config(issued).agents) == 0
 
 
 def test_an_agent_without_a_name_is_the_default_one() -> None:
-    assert ISSUER.issue(TokenRequest(room_config={"agents": [{}]})).agent_names == ("agent",)
+    assert ISSUER.issue(TokenRequest(room_config={"agents": [{}]})).agents == {"agent": None}
+
+
+def test_what_an_agent_is_to_be_told_is_kept() -> None:
+    agents = [
+        {"agent_name": "second", "metadata": "m", "attributes": {"tier": "gold"}, "deployment": "blue"},
+        {"agent_name": "second", "metadata": "of a second one of the same name"},
+        {"agent_name": "agent", "attributes": {"agent-lifecycle.id": "forged"}},
+    ]
+    assert ISSUER.issue(TokenRequest(room_config={"agents": agents})).agents == {
+        "second": Briefing(metadata="m", attributes='{"tier":"gold"}', deployment="blue"),
+        "agent": None,
+    }
+
+
+@pytest.mark.parametrize(
+    "unknown",
+    [
+        {"unknown": 1},
+        {"agents": [{"agent_name": "agent", "unknown": {}}]},
+        {"egress": {"room": {"file_outputs": [{"unknown": 1}]}}},
+    ],
+)
+def test_fields_of_a_newer_protocol_are_ignored(unknown: dict[str, Any]) -> None:
+    issued = ISSUER.issue(TokenRequest(room_config={"max_participants": 3, **unknown}))
+    assert issued.ignored_fields
+    assert room_config(issued).max_participants == 3
+    assert not ISSUER.issue(TokenRequest(room_config={"max_participants": 3})).ignored_fields
 
 
 def test_an_unknown_agent_name_is_invalid() -> None:
@@ -102,7 +130,6 @@ def test_the_rest_of_the_room_configuration_is_kept() -> None:
 @pytest.mark.parametrize(
     "config",
     [
-        {"unknown": 1},
         {"agents": "agent"},
         {"agents": [7]},
         {"agents": [{"agent_name": 7}]},
@@ -111,7 +138,6 @@ def test_the_rest_of_the_room_configuration_is_kept() -> None:
         {"empty_timeout": 2**40},
         {"empty_timeout": 1.5},
         {"name": 7},
-        {"egress": {"room": {"file_outputs": [{"unknown": 1}]}}},
     ],
 )
 def test_anything_but_a_room_configuration_is_invalid(config: dict[str, Any]) -> None:
@@ -119,9 +145,10 @@ def test_anything_but_a_room_configuration_is_invalid(config: dict[str, Any]) ->
         ISSUER.issue(TokenRequest(room_config=config))
 
 
-def test_a_deeply_nested_room_configuration_is_invalid() -> None:
+def test_the_depth_of_a_room_configuration_does_no_harm() -> None:
     deep: dict[str, Any] = {}
     for _ in range(5_000):
         deep = {"egress": deep}
+    assert ISSUER.issue(TokenRequest(room_config=deep)).ignored_fields
     with pytest.raises(Invalid):
-        ISSUER.issue(TokenRequest(room_config=deep))
+        ISSUER.issue(TokenRequest(room_config={"metadata": deep}))
