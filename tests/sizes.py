@@ -29,7 +29,7 @@ class Sizes:
 CI = Sizes(
     kills=6,
     kills_of_replicas=7,
-    worlds=110,
+    worlds=100,
     steps=60,
     steps_in_all=5_000,
     requests=40,

@@ -114,8 +114,11 @@ async def test_a_redeploy_of_plain_workers_cannot_be_told_from_agents_that_have_
     truth: RoomTruth,
     call: Call,
 ) -> None:
-    """Without the helper both leave in the same way, and LiveKit says no more of it."""
-    old = await start_worker(agent_name, kind=WorkerKind.PLAIN, drain_timeout_s=1)
+    """Without the helper both leave in the same way, and LiveKit says no more of it.
+
+    An agent that leaves within 10 s of joining has failed.
+    """
+    old = await start_worker(agent_name, kind=WorkerKind.PLAIN, drain_timeout_s=10)
     caller = await call(await start_quick(start_service, agent_name))
     await visit(caller, join_room, truth)
     await start_worker(agent_name, kind=WorkerKind.PLAIN)
