@@ -73,11 +73,6 @@ class Candidate:
         return livekits_now - self.listed.created_at < _JOB_SHOWN_US
 
     @property
-    def is_anothers(self) -> bool:
-        """Whether another service dispatched it; or this one, before it lost its database."""
-        return self.row is None and self.listed is not None and self.listed.row_id is not None
-
-    @property
     def is_mismatched(self) -> bool:
         """Whether the row names another agent than it has: a stray one joined first and got into the row."""
         if self.listed is None or self.agent is None or self.row is None or self.row.agent_identity is None:
@@ -96,6 +91,14 @@ class Candidate:
 class AssessedCandidate:
     candidate: Candidate
     health: AgentHealth
+
+    @property
+    def is_anothers(self) -> bool:
+        """Whether another service dispatched it; or this one, before it lost its database."""
+        candidate = self.candidate
+        is_marked = candidate.listed is not None and candidate.listed.row_id is not None
+        # Its own that has ended may be listed for a while.
+        return is_marked and candidate.row is None and self.health is not AgentHealth.ENDING
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +129,7 @@ class Inspection:
         the other does.
         """
         good = [one for one in self.assessed if one.health in _GOOD]
-        is_shared = any(one.candidate.is_anothers for one in good)
+        is_shared = any(one.is_anothers for one in good)
 
         def rank(assessed: AssessedCandidate) -> tuple[bool, bool, int]:
             has_row = assessed.candidate.row is not None

@@ -125,18 +125,19 @@ class RoomInspector:
             candidates = pair(listed, agents, rows)
         candidates = with_avatars(candidates, reading.participants)
         healths = await asyncio.gather(*(self._assess(reading, candidate, test) for candidate in candidates))
+        assessed = tuple(
+            AssessedCandidate(candidate=candidate, health=health)
+            for candidate, health in zip(candidates, healths, strict=True)
+        )
         now = self._livekit.now()
         return Inspection(
             is_undecided=len(listed) > 1
-            and any(candidate.is_anothers for candidate in candidates)
+            and any(one.is_anothers for one in assessed)
             and any(candidate.hides_its_agent(now) for candidate in candidates),
             room=reading.room,
             generation=reading.generation,
             people=reading.people,
-            assessed=tuple(
-                AssessedCandidate(candidate=candidate, health=health)
-                for candidate, health in zip(candidates, healths, strict=True)
-            ),
+            assessed=assessed,
             row=next((row for row in rows if row.state in LIVE_STATES), None),
         )
 

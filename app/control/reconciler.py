@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
-from app.control.candidates import AgentHealth, AssessedCandidate, Candidate, Inspection
+from app.control.candidates import AgentHealth, AssessedCandidate, Inspection
 from app.control.dispatcher import Dispatcher
 from app.control.disputes import Disputes
 from app.control.drift import matches, needs_inspection
@@ -194,7 +194,7 @@ class Reconciler:
         if row and row.state is State.CREATING:
             # Its creation, or the end of its lease, settles it.
             return None
-        if any(self._is_new_of_another(one.candidate) for one in inspection.assessed):
+        if any(map(self._is_new_of_another, inspection.assessed)):
             self._warn_of_another_service(agent_name)
         if inspection.is_undecided:
             self._inspect_later(room_name)
@@ -243,9 +243,9 @@ class Reconciler:
             best, inspection, AgentRequest(room_name=room.name, agent_name=agent_name)
         )
 
-    def _is_new_of_another(self, candidate: Candidate) -> bool:
+    def _is_new_of_another(self, one: AssessedCandidate) -> bool:
         """Whether it was dispatched beside this service; an older one may be its own, of a lost database."""
-        return candidate.is_anothers and self._greeted_at is not None and candidate.since > self._greeted_at
+        return one.is_anothers and self._greeted_at is not None and one.candidate.since > self._greeted_at
 
     def _warn_of_another_service(self, agent_name: str) -> None:
         if agent_name in self._warned_of:

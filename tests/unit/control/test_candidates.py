@@ -255,3 +255,10 @@ def test_beside_the_dispatch_of_another_service_the_oldest_is_kept() -> None:
     assert inspection(ours, theirs).best() == theirs
     foreign = replace(theirs, candidate=Candidate(listed=listed(1), agent=agent(1)))
     assert inspection(ours, foreign).best() == ours
+
+
+def test_a_dispatch_of_our_own_that_is_ending_is_not_anothers() -> None:
+    """LiveKit may list it for a while after its row has ended."""
+    ended = Candidate(listed=listed(1, row_id="a row that has ended"))
+    assert not AssessedCandidate(candidate=ended, health=AgentHealth.ENDING).is_anothers
+    assert AssessedCandidate(candidate=ended, health=AgentHealth.STARTING).is_anothers
