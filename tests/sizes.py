@@ -29,12 +29,12 @@ class Sizes:
 CI = Sizes(
     kills=6,
     kills_of_replicas=7,
-    worlds=100,
+    worlds=85,
     steps=60,
-    steps_in_all=5_000,
+    steps_in_all=4_200,
     requests=40,
     without_webhooks_s=20,
-    moments=12,
+    moments=10,
     calls_while_flapping=3,
 )
 LONG = Sizes(
