@@ -1,5 +1,7 @@
 """The demo page as somebody uses it."""
 
+from urllib.parse import quote
+
 from playwright.async_api import Locator, Page, expect
 
 from devstack.service import Service
@@ -14,7 +16,7 @@ _ANSWER_MS = 10_000
 class Demo:
     def __init__(self, page: Page, service: Service, room: str) -> None:
         self.page = page
-        self._url = f"{service.base_url}/demo?room={room}"
+        self._url = f"{service.base_url}/demo?room={quote(room)}"
 
     @property
     def status(self) -> Locator:

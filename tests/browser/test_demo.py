@@ -6,6 +6,7 @@ import re
 
 import aiohttp
 import pytest
+from livekit import api
 from playwright.async_api import Page, Route, expect
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -104,6 +105,22 @@ async def test_a_duplicated_tab_is_somebody_else_and_puts_nobody_out(
     await second.wait_until_ready()
     assert await second.ask("after a refresh") == "turn 4: after a refresh"
     assert sorted(await truth.people()) == sorted(both)
+
+
+@pytest.mark.parametrize("name", ["Salle à manger / 会议 😀 & <b>"])
+async def test_a_room_of_any_name_can_be_joined(
+    page: Page, service: Service, livekit_api: api.LiveKitAPI, name: str
+) -> None:
+    truth = RoomTruth(livekit_api, name)
+    demo = Demo(page, service, name)
+    await demo.open()
+    await demo.join(TEXT)
+    try:
+        assert await demo.ask("hello") == "turn 1: hello"
+        assert await truth.has_one_agent()
+        await expect(page.locator("#room-name")).to_have_text(name)
+    finally:
+        await truth.delete()
 
 
 async def test_the_keyboard_alone_is_enough(demo: Demo, truth: RoomTruth) -> None:

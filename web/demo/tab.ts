@@ -3,7 +3,9 @@ import { claimIdentity, randomName, remembered, sessionIdentity, tabStorage } fr
 /** How the person joined; stored so that a refresh joins the same way. */
 export type Mode = "voice" | "text";
 
-const ROOM_NAME = /^[A-Za-z0-9_\-.:@#~+=](?:[A-Za-z0-9_\-.:@#~+= ]{0,126}[A-Za-z0-9_\-.:@#~+=])?$/;
+/** As the service has it: any name that LiveKit takes, without control characters and surrounding blanks. */
+const ROOM_NAME = /^(?!\s)[^\p{Cc}\p{Cs}]+(?<!\s)$/u;
+const ROOM_NAME_BYTES = 256;
 const ROOM = "demo.room";
 const MODE = "demo.mode";
 
@@ -21,9 +23,7 @@ export class Tab {
   private constructor(kept: string, identity: string) {
     this.identity = identity;
     const asked = new URLSearchParams(location.search).get("room") ?? "";
-    this.roomName = ROOM_NAME.test(asked)
-      ? asked
-      : remembered(ROOM, () => `demo-${randomName().slice(0, 6)}`);
+    this.roomName = isRoomName(asked) ? asked : remembered(ROOM, () => `demo-${randomName().slice(0, 6)}`);
     // A duplicated tab has the first one's memory, but is a different person, who has said nothing yet.
     if (identity !== kept) {
       this.mode = null;
@@ -66,4 +66,8 @@ export class Tab {
       // Full: a refresh then shows less.
     }
   }
+}
+
+function isRoomName(name: string): boolean {
+  return ROOM_NAME.test(name) && new TextEncoder().encode(name).length <= ROOM_NAME_BYTES;
 }
