@@ -92,7 +92,7 @@ class LiveKit(Protocol):
         """False if it was not in the room."""
 
     async def can_probe(self) -> bool:
-        """Whether this LiveKit can ask participants: livekit-server 1.9.2 and later. It may take 3 s."""
+        """Whether this LiveKit can ask participants: livekit-server 1.9.2 and later."""
 
     async def probe(self, room_name: str, identity: str) -> Probe:
         """Probe the agent. Also unavailable for a participant that is not in the room."""
