@@ -15,6 +15,7 @@ from app.control.candidates import (
     pair,
     with_avatars,
 )
+from app.control.neighbours import Neighbours
 from app.control.processor import ChangeProcessor
 from app.database.store import Store
 from app.errors import LiveKitUnavailable
@@ -49,6 +50,7 @@ class RoomInspector:
         self._processor = processor
         self._clock = clock
         self._closes_with_user = closes_with_user
+        self._neighbours = Neighbours(livekit, clock)
 
     async def read_room(self, room_name: str) -> RoomReading:
         """Read a room from LiveKit, and update its presence in the tables.
@@ -129,6 +131,7 @@ class RoomInspector:
             AssessedCandidate(candidate=candidate, health=health)
             for candidate, health in zip(candidates, healths, strict=True)
         )
+        self._neighbours.note(agent_name, assessed)
         now = self._livekit.now()
         return Inspection(
             is_undecided=len(listed) > 1

@@ -70,12 +70,8 @@ class Reconciler:
         self._slots = asyncio.Semaphore(concurrency)
         self._tasks = BackgroundTasks()
         self._round = 0
-        #: The end of the first round, by LiveKit's clock.
-        self._greeted_at: int | None = None
         #: Rooms in which another service dispatches too, and LiveKit does not say yet whose agents are whose.
         self._undecided: dict[str, asyncio.TimerHandle] = {}
-        #: The agent names that another service dispatches too.
-        self._warned_of: set[str] = set()
         #: Why the last round failed; None if it succeeded, or before the first.
         self.problem: ServiceError | None = None
         #: Differences found since the start, by kind.
@@ -100,7 +96,6 @@ class Reconciler:
         async for rooms in batches(list(listed.values()), _BATCH):
             await asyncio.gather(*(self._compare(room, known.get(room.name)) for room in rooms))
         self._round += 1
-        self._greeted_at = self._greeted_at or self._livekit.now()
 
     async def _note_gone(self, room: KnownRoom) -> None:
         gone = Snapshot(room_name=room.name, room=None, generation=room.generation)
@@ -194,8 +189,6 @@ class Reconciler:
         if row and row.state is State.CREATING:
             # Its creation, or the end of its lease, settles it.
             return None
-        if any(map(self._is_new_of_another, inspection.assessed)):
-            self._warn_of_another_service(agent_name)
         if inspection.is_undecided:
             self._inspect_later(room_name)
             return None
@@ -241,19 +234,6 @@ class Reconciler:
         self.drift["adopted"] += 1
         await self._dispatcher.adopt(
             best, inspection, AgentRequest(room_name=room.name, agent_name=agent_name)
-        )
-
-    def _is_new_of_another(self, one: AssessedCandidate) -> bool:
-        """Whether it was dispatched beside this service; an older one may be its own, of a lost database."""
-        return one.is_anothers and self._greeted_at is not None and one.candidate.since > self._greeted_at
-
-    def _warn_of_another_service(self, agent_name: str) -> None:
-        if agent_name in self._warned_of:
-            return
-        self._warned_of.add(agent_name)
-        logger.warning(
-            "Another service dispatches agents of this name; give each service an AGENT_NAME of its own",
-            extra={"action": "another_service", "agent": agent_name},
         )
 
     async def _correct(self, row: Dispatch, event: Event) -> None:

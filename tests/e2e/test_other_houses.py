@@ -575,4 +575,6 @@ async def test_two_services_of_one_agent_name_do_not_fight(
         await asyncio.sleep(1.5)
     assert await truth.agents() == [agent]
     warnings = [service.child.tail(lines=1_000).count("Another service") for service in services]
-    assert warnings == [1, 1]
+    # A service that was asked first need not know of the other one.
+    assert 1 in warnings
+    assert max(warnings) == 1

@@ -393,3 +393,27 @@ async def test_an_agent_whose_dispatch_was_removed_before_it_was_in_costs_nobody
     assert world.livekit.count("create_dispatch") == 0
     assert [agent.answers("alice") for agent in world.agents("room")] == [True]
     assert await app.state() == "active"
+
+
+@pytest.mark.usefixtures("worker")
+async def test_another_service_of_the_name_is_warned_of_once(
+    app: App, server: FakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whether its dispatch is found by a call, or in a round."""
+    for room in ("one", "two"):
+        await app.advance(1)
+        server.create_dispatch(room, AGENT, "a row of another service")
+        await app.advance(1)
+        assert (await app.dispatch(room)).body["reused"] is True
+    assert sum("Another service" in record.message for record in caplog.records) == 1
+
+
+@pytest.mark.usefixtures("worker")
+async def test_its_own_dispatches_from_before_a_lost_database_are_no_other_service(
+    start_app: StartApp, world: World, server: FakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.create_dispatch("room", AGENT, "a row that was lost")
+    world.clock.advance(10)
+    app = await start_app()
+    assert (await app.dispatch()).body["reused"] is True
+    assert not any("Another service" in record.message for record in caplog.records)
