@@ -8,6 +8,7 @@ import asyncio
 import logging
 from contextlib import AbstractAsyncContextManager
 
+from app.control.candidates import AgentHealth
 from app.control.creation import Creator
 from app.control.inspector import RoomInspector
 from app.control.processor import ChangeProcessor
@@ -17,12 +18,16 @@ from app.errors import ServiceError
 from app.lifecycle import Dispatch, Effect, Event, Signal, State
 from app.lifecycle.mode import Mode
 from app.livekit.interface import LiveKit, RoomInfo
-from app.state.changes import Advance, Change, Effects, Intent, Outcome
+from app.state.changes import Advance, Change, Effects, Intent, Outcome, RoomEvent, RoomEventKind
 from app.state.links import has_lost_its_user
 from app.state.presence import ParticipantKind
 from app.tasks import BackgroundTasks, KeyedLocks
 
 logger = logging.getLogger(__name__)
+
+#: People who leave together are gone within this time, and LiveKit's list with them: a call that ends has
+#: nobody left for whom its agent would be replaced.
+_LEAVE_TOGETHER_S = 0.5
 
 
 class EffectRunner:
@@ -65,8 +70,19 @@ class EffectRunner:
 
     def _follow(self, change: Change, outcome: Outcome) -> None:
         # Whoever submits an Advance or an Intent runs its effects.
-        if not isinstance(change, Advance | Intent):
-            self.spawn(outcome.effects)
+        if isinstance(change, Advance | Intent):
+            return
+        if isinstance(change, RoomEvent) and change.kind is RoomEventKind.LEFT:
+            checks = tuple(one for one in outcome.effects if one[0] is Effect.CHECK)
+            if checks:
+                self._tasks.spawn(self._check_after_leaves(checks), "effects")
+            self.spawn(tuple(one for one in outcome.effects if one[0] is not Effect.CHECK))
+            return
+        self.spawn(outcome.effects)
+
+    async def _check_after_leaves(self, checks: Effects) -> None:
+        await asyncio.sleep(_LEAVE_TOGETHER_S)
+        await self._run_all(checks)
 
     async def _run_all(self, effects: Effects) -> None:
         for effect, dispatch in effects:
@@ -129,15 +145,18 @@ class EffectRunner:
                 await self._advance(current, Event.REFUTED)
 
     async def _check(self, dispatch: Dispatch) -> None:
-        """Somebody has joined or left: replace the agent if it no longer answers those who are in."""
+        """Somebody has joined or left: replace the agent if its session is closed.
+
+        One that does not answer is left to the periodic probe, which asks twice: a single question is lost
+        now and then, and a good agent must not go for it.
+        """
         joined_at, identity = dispatch.agent_joined_at, dispatch.agent_identity
         if joined_at is None or identity is None:
             return
         if not has_lost_its_user(await self._store.company(dispatch.room_sid, identity, joined_at)):
             return
         inspection = await self._inspector.inspect_for_people(dispatch.room_name, dispatch.agent_name)
-        health = inspection.health_of(dispatch)
-        if health and health.is_broken:
+        if inspection.health_of(dispatch) is AgentHealth.SESSION_CLOSED:
             await self._advance(dispatch, Event.REFUTED)
 
     async def _check_job(self, dispatch: Dispatch) -> None:

@@ -1,5 +1,7 @@
 """Default sessions, which cannot be asked: whose leave costs an agent its place, and whose does not."""
 
+import asyncio
+
 import pytest
 
 from fakes.livekit import FakeLiveKit
@@ -120,6 +122,29 @@ async def test_when_all_leave_at_once_nothing_is_replaced_created_or_probed(
     await app.settle()
 
     assert (livekit.count("create_dispatch"), livekit.count("probe")) == (created, probed)
+    assert await app.state() == "idle"
+
+
+async def test_while_others_are_leaving_too_nothing_is_replaced(
+    app: App, server: FakeServer, livekit: FakeLiveKit
+) -> None:
+    """LiveKit still lists them when the leave of the one that the agent is linked to is reported."""
+    for identity in ("alice", "bob", "carol"):
+        server.join("room", identity)
+    await app.dispatch()
+    await app.advance(1)
+    created = livekit.count("create_dispatch")
+    server.leave("room", "alice")
+    [left] = app.world.post.take()
+    await app.deliver(left)
+    checks = [task for task in asyncio.all_tasks() if task.get_name() == "effects"]
+    # A check that looks at once sees the two; it is given the time to.
+    await asyncio.wait(checks, timeout=0.2)
+    for identity in ("bob", "carol"):
+        server.leave("room", identity)
+    await app.settle()
+
+    assert livekit.count("create_dispatch") == created
     assert await app.state() == "idle"
 
 

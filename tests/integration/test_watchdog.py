@@ -202,6 +202,25 @@ async def test_an_agent_that_misses_one_probe_and_answers_the_next_is_kept(
     assert world.dispatches("room") == [dispatch_id]
 
 
+async def test_a_refresh_whose_only_probe_is_lost_costs_nobody_an_agent(
+    app: App, world: World, server: FakeServer, worker: FakeWorker
+) -> None:
+    dispatch_id = await with_alice(app, server)
+    server.leave("room")
+    server.join("room")
+    question = world.livekit.faults.hang("probe", acted=True)
+    server.freeze(worker)
+    refreshing = asyncio.create_task(app.settle())
+    await question.reached.wait()
+    worker.process = Process.RUNNING
+    question.release()
+    await refreshing
+    await app.advance(6)
+
+    assert_one_agent(world)
+    assert world.dispatches("room") == [dispatch_id]
+
+
 async def test_a_frozen_agent_found_by_reconcile_is_replaced_after_a_second_probe(
     app: App, world: World, server: FakeServer, worker: FakeWorker
 ) -> None:
