@@ -1,19 +1,18 @@
-"""Open connections: how many at once, and how long a request's head may take."""
+"""Open connections: how many at once, and how long a peer may keep one waiting."""
 
 import asyncio
-import errno
 import socket
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
 from aiohttp import web
+from aiohttp.streams import StreamReader
 
-from app.config.settings import ANY_HOST
 from app.errors import Busy
 from app.logs.context import bind
 from app.web.error_responses import error_body
-from app.web.keys import LANES, Lane
+from app.web.keys import Lane
 from app.web.request_id import HEADER, make_request_id
 from app.web.security_headers import HEADERS
 
@@ -21,11 +20,17 @@ from app.web.security_headers import HEADERS
 CONNECTION_LIMIT = 800
 #: From the start of a connection, or the first byte of a further request, to the end of the head.
 HEAD_TIMEOUT_S = 10.0
-#: How often heads are checked within that time; one may be late by one check.
+#: How long a peer may read nothing of what was sent to it.
+READ_TIMEOUT_S = 10.0
+#: What the kernel keeps of an answer that is not read, for one connection; it would take several megabytes.
+_SEND_BUFFER = 128 * 1024
+#: How often both are checked within that time; one may be late by one check.
 _CHECKS_PER_TIMEOUT = 10
 
-#: What binding to IPv6 ends in where the kernel or the container has none.
-_NO_IPV6 = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
+#: How many refused connections may be open at once, and for how long. To close one whose request was not read
+#: would reset it, and its client would not see the answer.
+_REFUSED_LIMIT = 100
+_REFUSED_FOR_S = 1.0
 
 _OPTIONS: dict[str, Any] = {
     # The envelope logs requests.
@@ -39,8 +44,9 @@ _OPTIONS: dict[str, Any] = {
 class ConnectionLimiter:
     """Makes the protocol of each connection, for `loop.create_server`.
 
-    At the limit the connection that has been idle longest is closed, so that idle ones keep nobody out. With
-    a request under way on each, a new connection gets 503.
+    At the limit the connection is put out that has waited longest for its peer: for a head, for a body, or
+    for the peer to read an answer. So nobody who is slow keeps others out. With work under way on each, a new
+    connection gets 503.
     """
 
     def __init__(
@@ -50,16 +56,19 @@ class ConnectionLimiter:
         *,
         limit: int = CONNECTION_LIMIT,
         head_timeout_s: float = HEAD_TIMEOUT_S,
+        read_timeout_s: float = READ_TIMEOUT_S,
     ) -> None:
         self._server = server
         self._lanes = lanes
         self._limit = limit
         self.head_timeout_s = head_timeout_s
+        self.read_timeout_s = read_timeout_s
         self._open: set[Connection] = set()
-        #: The next check of overdue heads; None while no connection is open.
-        self._head_check: asyncio.TimerHandle | None = None
-        #: Connections without a request under way, idle longest first.
-        self._idle: OrderedDict[Connection, None] = OrderedDict()
+        #: Those of them that wait for their peers, longest first.
+        self._waiting: OrderedDict[Connection, None] = OrderedDict()
+        self._refused: set[Connection] = set()
+        #: The next check of the time limits; None while no connection is open.
+        self._next_check: asyncio.TimerHandle | None = None
         self._handle = server.request_handler
         server.request_handler = self._handle_request
 
@@ -71,83 +80,136 @@ class ConnectionLimiter:
 
     def admit(self, connection: "Connection") -> bool:
         if len(self._open) >= self._limit:
-            if not self._idle:
+            if not self._waiting:
                 return False
-            oldest = next(iter(self._idle))
+            oldest = next(iter(self._waiting))
             self.forget(oldest)
-            oldest.force_close()
+            oldest.put_out()
         self._open.add(connection)
-        self._idle[connection] = None
-        if self._head_check is None:
-            self._check_heads()
+        self._waiting[connection] = None
+        if self._next_check is None:
+            self._check()
         return True
 
-    def mark_idle(self, connection: "Connection") -> None:
-        """Its request is answered."""
+    def refuse(self, connection: "Connection") -> bool:
+        """Whether a connection that was not admitted may stay until its client has read why."""
+        if len(self._refused) >= _REFUSED_LIMIT:
+            return False
+        self._refused.add(connection)
+        return True
+
+    def await_peer(self, connection: "Connection") -> None:
+        """It waits for its peer from now on, if it did not yet."""
         if connection in self._open:
-            self._idle[connection] = None
+            self._waiting.setdefault(connection)
+
+    def work(self, connection: "Connection") -> None:
+        """Its peer waits for us."""
+        self._waiting.pop(connection, None)
 
     def forget(self, connection: "Connection") -> None:
         self._open.discard(connection)
-        self._idle.pop(connection, None)
+        self._waiting.pop(connection, None)
+        self._refused.discard(connection)
 
-    def _check_heads(self) -> None:
+    def give_up(self) -> None:
+        """End the requests under way: those that can still be answered are told that the service stops."""
+        for connection in tuple(self._open):
+            connection.give_up()
+
+    def _check(self) -> None:
         """One timer for all connections: one per request would cost more than most requests do."""
         loop = asyncio.get_running_loop()
-        self._head_check = None
-        for connection in [one for one in self._idle if one.is_overdue(loop.time() - self.head_timeout_s)]:
-            connection.force_close()
+        now = loop.time()
+        for connection in tuple(self._waiting):
+            if connection.is_overdue(now - self.head_timeout_s) or connection.is_stuck(
+                now, self.read_timeout_s
+            ):
+                connection.put_out()
+        self._next_check = None
         if self._open:
-            self._head_check = loop.call_later(self.head_timeout_s / _CHECKS_PER_TIMEOUT, self._check_heads)
+            interval_s = min(self.head_timeout_s, self.read_timeout_s) / _CHECKS_PER_TIMEOUT
+            self._next_check = loop.call_later(interval_s, self._check)
 
     async def _handle_request(self, request: web.BaseRequest) -> web.StreamResponse:
         if isinstance(request.protocol, Connection):
-            self._idle.pop(request.protocol, None)
-            request.protocol.complete_head()
+            request.protocol.begin(request.content)
         lane = self._lanes.get((request.method, request.raw_path))
         return await (lane or self._handle)(request)
 
 
 class Connection(web.RequestHandler):
-    """aiohttp's protocol with a time limit for each request's head, and no log line for what is not HTTP."""
+    """aiohttp's protocol with time limits for its peer, and no log line for what is not HTTP."""
 
     def __init__(self, limiter: ConnectionLimiter, server: web.Server) -> None:
         super().__init__(server, loop=asyncio.get_running_loop(), **_OPTIONS)
         self._limiter = limiter
+        #: Not aiohttp's `transport`, which it drops when it begins to close: unsent data may keep one open.
+        self._wire: asyncio.Transport | None = None
+        self._is_refused = False
         self._is_answering = False
         #: When the wait for the current head began; None while no head is awaited.
         self._head_since_s: float | None = None
+        #: A body that has not arrived in full; None if there is none.
+        self._body: StreamReader | None = None
+        #: The task of the handler, while it works.
+        self._handler: asyncio.Task[Any] | None = None
+        #: Whether the handler was cancelled because the service stops.
+        self.is_given_up = False
+        #: The bytes that the peer had not read at the last check, and since when it reads nothing.
+        self._unread = 0
+        self._reads_nothing_since_s = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if isinstance(transport, asyncio.Transport):
+            self._wire = transport
         if not self._limiter.admit(self):
-            self.force_close()
-            if isinstance(transport, asyncio.Transport):
-                transport.write(_too_many_connections())
-            transport.close()
+            self._refuse()
             return
         super().connection_made(transport)
+        connected: socket.socket = transport.get_extra_info("socket")
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         self._expect_head()
 
     def data_received(self, data: bytes) -> None:
+        if self._is_refused:
+            return
         if not self._is_answering and self._head_since_s is None:
             self._expect_head()
         super().data_received(data)
+        if self._body is not None and self._body.is_eof():
+            self._body = None
+            if self._handler is not None:
+                self._limiter.work(self)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        self.complete_head()
+        self._wire = None
+        self._head_since_s = None
         self._limiter.forget(self)
-        super().connection_lost(exc)
+        if not self._is_refused:
+            super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._limiter.await_peer(self)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._reads_nothing_since_s = self._loop.time()
+        if self._handler is not None and self._body is None:
+            self._limiter.work(self)
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
         # aiohttp's default shows its version and Python's; the envelope removes the header altogether.
         resp.headers.setdefault("Server", "agent-lifecycle")
+        self._handler = None
+        self._limiter.await_peer(self)
         try:
             return await super().finish_response(request, resp, start_time)
         finally:
             self._is_answering = False
-            self._limiter.mark_idle(self)
 
     def handle_error(
         self,
@@ -165,38 +227,57 @@ class Connection(web.RequestHandler):
         response.force_close()
         return response
 
-    def complete_head(self) -> None:
+    def begin(self, body: StreamReader) -> None:
+        """Its head is complete, and its handler begins, in this task."""
         self._is_answering = True
         self._head_since_s = None
+        self._unread = 0
+        self._handler = asyncio.current_task()
+        if body.is_eof():
+            self._limiter.work(self)
+        else:
+            self._body = body
 
     def is_overdue(self, since_s: float) -> bool:
         """Whether a head has been awaited since `since_s`, by the loop's clock, or longer."""
         return self._head_since_s is not None and self._head_since_s <= since_s
 
+    def is_stuck(self, now_s: float, timeout_s: float) -> bool:
+        """Whether the peer has read nothing for this time; to be called in each check."""
+        unread = self._wire.get_write_buffer_size() if self._wire else 0
+        if unread < self._unread or self._unread == 0:
+            self._reads_nothing_since_s = now_s
+        self._unread = unread
+        return unread > 0 and now_s - self._reads_nothing_since_s >= timeout_s
+
+    def put_out(self) -> None:
+        """Close it now: to close it in order would wait for a peer that reads nothing."""
+        self.force_close()
+        if self._wire is not None:
+            self._wire.abort()
+
+    def give_up(self) -> None:
+        """See `ConnectionLimiter.give_up`."""
+        if self._handler is None:
+            self.put_out()
+        elif not self.is_given_up:
+            self.is_given_up = True
+            self._handler.cancel()
+
     def _expect_head(self) -> None:
         self._head_since_s = self._loop.time()
 
-
-async def listen(runner: web.AppRunner, host: str, port: int, **limits: Any) -> asyncio.Server:
-    """Listen for a runner that is set up; close the returned server before cleaning up the runner."""
-    if runner.server is None:
-        raise RuntimeError("the runner is not set up")
-    limiter = ConnectionLimiter(runner.server, runner.app[LANES], **limits)
-    loop = asyncio.get_running_loop()
-    if host == ANY_HOST:
-        return await loop.create_server(limiter, sock=open_any_host(port))
-    return await loop.create_server(limiter, host, port)
-
-
-def open_any_host(port: int) -> socket.socket:
-    """A socket for IPv4 and IPv6; for IPv4 alone on a machine without IPv6. Raises: OSError."""
-    if socket.has_dualstack_ipv6():
-        try:
-            return socket.create_server((ANY_HOST, port), family=socket.AF_INET6, dualstack_ipv6=True)
-        except OSError as error:
-            if error.errno not in _NO_IPV6:
-                raise
-    return socket.create_server(("", port))
+    def _refuse(self) -> None:
+        self._is_refused = True
+        self.force_close()
+        if self._wire is None:
+            return
+        self._wire.write(_too_many_connections())
+        if self._limiter.refuse(self) and self._wire.can_write_eof():
+            self._wire.write_eof()
+            self._loop.call_later(_REFUSED_FOR_S, self.put_out)
+        else:
+            self._wire.close()
 
 
 def _too_many_connections() -> bytes:

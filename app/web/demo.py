@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from app.errors import NotFound
+from app.web.files import PageFile
 
 BUILT = Path(__file__).resolve().parents[2] / "web" / "demo" / "dist"
 
@@ -34,7 +35,7 @@ def demo_routes(livekit_url: str, folder: Path = BUILT) -> list[web.RouteDef]:
             "Referrer-Policy": "no-referrer",
             "X-Content-Type-Options": "nosniff",
         }
-        return web.FileResponse(page, headers=headers)
+        return PageFile(page, headers)
 
     async def send_asset(request: web.Request) -> web.StreamResponse:
         asset = folder / "assets" / request.match_info["name"]
@@ -45,7 +46,7 @@ def demo_routes(livekit_url: str, folder: Path = BUILT) -> list[web.RouteDef]:
             "Cache-Control": "public, max-age=31536000, immutable",
             "X-Content-Type-Options": "nosniff",
         }
-        return web.FileResponse(asset, headers=headers)
+        return PageFile(asset, headers)
 
     return [
         web.get("/demo", show_page),

@@ -19,7 +19,7 @@ from schemathesis import checks
 from app.clock import SteadyClock
 from app.config.settings import Config
 from app.web.app import create_app
-from app.web.connections import listen
+from app.web.listener import Listener, listen
 from app.web.openapi import build_document
 from app.web.routes import api_endpoints
 from app.web.schemas import ROOM_NAME_PATTERN
@@ -116,7 +116,7 @@ def _serving(folder: Path) -> Iterator[str]:
     def run(work: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(work, loop).result(timeout=30)
 
-    async def start() -> tuple[web.AppRunner, asyncio.Server]:
+    async def start() -> tuple[web.AppRunner, Listener]:
         app = create_app(config, clock=clock, livekit=FakeLiveKit(server, clock))
         runner = web.AppRunner(app, shutdown_timeout=1.0)
         await runner.setup()
@@ -129,7 +129,7 @@ def _serving(folder: Path) -> Iterator[str]:
         runner, listener = run(start())
         stack.callback(lambda: run(runner.cleanup()))
         stack.callback(loop.call_soon_threadsafe, listener.close)
-        yield f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+        yield f"http://127.0.0.1:{listener.port}"
 
 
 @pytest.fixture(scope="module")

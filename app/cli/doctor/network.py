@@ -16,7 +16,7 @@ from app.cli.doctor.context import CheckContext
 from app.cli.doctor.findings import Finding, Findings, fault, ok, skipped, warning
 from app.config.settings import ANY_HOST
 from app.livekit import webhooks
-from app.web.connections import open_any_host
+from app.web.listener import open_any_host
 
 WEBHOOK_PATH = "/api/livekit/webhook"
 #: No LiveKit sends this: the service answers 200 and ignores it.

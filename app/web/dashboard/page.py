@@ -5,6 +5,7 @@ from pathlib import Path
 from aiohttp import web
 
 from app.errors import NotFound
+from app.web.files import PageFile
 
 FOLDER = Path(__file__).resolve().parent / "static"
 
@@ -24,11 +25,11 @@ _FILES = frozenset(path.name for path in FOLDER.iterdir() if path.name != "index
 
 
 async def show_page(_request: web.Request) -> web.StreamResponse:
-    return web.FileResponse(FOLDER / "index.html", headers=_HEADERS)
+    return PageFile(FOLDER / "index.html", _HEADERS)
 
 
 async def send_file(request: web.Request) -> web.StreamResponse:
     name = request.match_info["name"]
     if name not in _FILES:
         raise NotFound("The dashboard has no such file")
-    return web.FileResponse(FOLDER / name, headers=_HEADERS)
+    return PageFile(FOLDER / name, _HEADERS)

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from app.errors import NotFound
 from app.web.endpoints import AnyEndpoint
+from app.web.files import PageFile
 from app.web.openapi import PATH, build_document
 
 _FILES = Path(__file__).parent
@@ -43,14 +44,14 @@ def docs_routes(endpoints: Sequence[AnyEndpoint]) -> list[web.RouteDef]:
         response.etag = tag
         return response
 
-    async def show_page(_request: web.Request) -> web.FileResponse:
-        return web.FileResponse(_FILES / "docs.html", headers=_HEADERS)
+    async def show_page(_request: web.Request) -> PageFile:
+        return PageFile(_FILES / "docs.html", _HEADERS)
 
-    async def send_asset(request: web.Request) -> web.FileResponse:
+    async def send_asset(request: web.Request) -> PageFile:
         path = _ASSETS.get(request.match_info["name"])
         if path is None:
             raise NotFound("The API page has no such file")
-        return web.FileResponse(path, headers=_HEADERS)
+        return PageFile(path, _HEADERS)
 
     return [
         web.get(PATH, show_document),
