@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, Row, and_, delete, func, or_, select, update
+from sqlalchemy import Connection, Engine, Row, and_, delete, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.database.loading import dispatch_of, load, save
-from app.database.tables import dispatches, history, participants, rooms, webhook_events
+from app.database.tables import dispatches, ended_sessions, history, participants, rooms, webhook_events
 from app.database.transactions import TIMEOUT_S, Transactions
 from app.lifecycle import Dispatch, Policy, State
 from app.state.changes import Change, Outcome
@@ -228,6 +228,20 @@ class Store:
             ),
         )
 
+    async def end_session(self, session_id: str, expires_at: int) -> None:
+        """Note that a session of the dashboard has been signed out; doing so again changes nothing."""
+        known = select(ended_sessions.c.id).where(ended_sessions.c.id == session_id)
+
+        def work(connection: Connection) -> None:
+            if connection.execute(known).first() is None:
+                values = {"id": session_id, "expires_at": expires_at}
+                connection.execute(insert(ended_sessions).values(values))
+
+        await self._transactions.write(work)
+
+    async def has_ended_session(self, session_id: str) -> bool:
+        return bool(await self._rows(select(1).where(ended_sessions.c.id == session_id)))
+
     async def prune(self, before: int) -> int:
         """Delete rows that ended, left or were received before `before`; returns their number."""
         ended = select(dispatches.c.id).where(dispatches.c.ended_at < before)
@@ -240,6 +254,7 @@ class Store:
                 participants.c.room_sid.in_(select(rooms.c.sid).where(rooms.c.finished_at < before))
             ),
             delete(rooms).where(rooms.c.finished_at < before),
+            delete(ended_sessions).where(ended_sessions.c.expires_at < before),
         ]
 
         def work(connection: Connection) -> int:

@@ -156,3 +156,11 @@ history = Table(
     Column("to_state", String(16), nullable=False),
     Column("people", Integer, nullable=False),
 )
+
+#: Sessions of the dashboard that were signed out before they expired.
+ended_sessions = Table(
+    "ended_sessions",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("expires_at", BigInteger, nullable=False),
+)

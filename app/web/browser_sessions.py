@@ -15,6 +15,7 @@ from app.clock import Clock
 from app.errors import LiveKitRefused, LiveKitUnavailable
 from app.lifecycle import SECOND_US
 from app.livekit.interface import LiveKit
+from app.web.cookies import cookie_name
 from app.web.signing import read_signed, sign
 
 COOKIE_NAME = "agent_lifecycle_room"
@@ -112,25 +113,14 @@ def may_have_cookie(request: web.Request, origins: Sequence[str]) -> bool:
     return site in ("same-origin", "none") or request.headers.get("Origin") in origins
 
 
-def read_cookie(request: web.Request) -> str | None:
-    """The cookie; None also when there are two: a neighbouring host has set one, and nobody can say which."""
-    pairs = [
-        pair.strip().partition("=")
-        for header in request.headers.getall("Cookie", [])
-        for pair in header.split(";")
-    ]
-    values = [value for name, _, value in pairs if name == COOKIE_NAME]
-    return values[0] if len(values) == 1 else None
-
-
-def attach_cookie(response: web.Response, request: web.Request, cookie: str) -> None:
-    attributes = [f"{COOKIE_NAME}={cookie}", f"Path={request.path}", f"Max-Age={MAX_AGE_S}", "HttpOnly"]
-    if request.headers.get("Sec-Fetch-Site") == "cross-site":
-        # Browsers that refuse cookies of other sites take one that they keep apart for each page's site.
-        attributes += ["SameSite=None", "Secure", "Partitioned"]
-    else:
-        attributes += ["SameSite=Lax"]
-        # Behind a proxy only the page knows that its connection is a secure one.
-        attributes += ["Secure"] if request.headers.get("Origin", "").startswith("https://") else []
+def attach_cookie(response: web.Response, request: web.Request, cookie: str, *, secure: bool) -> None:
+    """`secure`: whether the browser uses https."""
+    is_cross_site = request.headers.get("Sec-Fetch-Site") == "cross-site"
+    secure = secure or is_cross_site
+    path = "/" if secure else request.path
+    attributes = [f"{cookie_name(COOKIE_NAME, secure=secure)}={cookie}", f"Path={path}"]
+    attributes += [f"Max-Age={MAX_AGE_S}", "HttpOnly", *(["Secure"] if secure else [])]
+    # Browsers that refuse cookies of other sites take one that they keep apart for each page's site.
+    attributes += ["SameSite=None", "Partitioned"] if is_cross_site else ["SameSite=Lax"]
     # By hand: Python knows `Partitioned` from 3.14 on.
     response.headers.add("Set-Cookie", "; ".join(attributes))

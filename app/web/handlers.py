@@ -8,10 +8,11 @@ from app.control.requests import AgentRequest
 from app.errors import Forbidden, Invalid
 from app.lifecycle import Briefing
 from app.web import presenters, schemas
-from app.web.admission import CALLER
+from app.web.auth import CALLER
 from app.web.bodies import json_response
-from app.web.browser_sessions import attach_cookie, may_have_cookie, read_cookie
-from app.web.keys import CONFIG, SERVICE, SESSION_ROOMS, TOKEN_ISSUER
+from app.web.browser_sessions import COOKIE_NAME, attach_cookie, may_have_cookie
+from app.web.cookies import read_cookie
+from app.web.keys import CONFIG, SECURE_CONNECTIONS, SERVICE, SESSION_ROOMS, TOKEN_ISSUER
 from app.web.webhook import receive_webhook
 
 
@@ -64,7 +65,7 @@ async def issue_token(request: web.Request, fields: schemas.TokenRequest) -> web
     answer = schemas.TokenResponse(server_url=config.browser_livekit_url, participant_token=issued.token)
     response = json_response(answer, status=201)
     if cookie:
-        attach_cookie(response, request, cookie)
+        attach_cookie(response, request, cookie, secure=request.app[SECURE_CONNECTIONS].includes(request))
     return response
 
 
@@ -76,9 +77,8 @@ async def _with_session_room(
     by_cookie = config.session_rooms is SessionRoomsBy.COOKIE
     if not by_cookie or not may_have_cookie(request, config.cors_origins):
         return fields, None
-    visit = await request.app[SESSION_ROOMS].visit(
-        read_cookie(request), fields.room_name, fields.participant_identity
-    )
+    known = read_cookie(request, COOKIE_NAME, secure=request.app[SECURE_CONNECTIONS].includes(request))
+    visit = await request.app[SESSION_ROOMS].visit(known, fields.room_name, fields.participant_identity)
     named = msgspec.structs.replace(fields, room_name=visit.room_name, participant_identity=visit.identity)
     return named, visit.cookie
 

@@ -85,7 +85,7 @@ class Page:
         self._session = aiohttp.ClientSession(
             # Like a browser, keep the cookies of an IP address too.
             self.origin,
-            cookie_jar=aiohttp.CookieJar(unsafe=True),
+            cookie_jar=aiohttp.CookieJar(unsafe=True, treat_as_secure_origin=URL(self.origin)),
             read_bufsize=1 << 24,
         )
 

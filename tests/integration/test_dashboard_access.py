@@ -6,12 +6,16 @@ from typing import Any
 
 import pytest
 
+from app.control.sweeper import RETENTION_US
+from app.lifecycle import SECOND_US
+from app.web.dashboard import routes
 from app.web.dashboard.access import SIGN_INS_PER_MINUTE
 from app.web.dashboard.sessions import LIFETIME_S
 from fakes.server import FakeServer
 from integration.conftest import StartApp
 from integration.dashboard_page import Page
-from integration.harness import API_KEY, App, World, member_token
+from integration.harness import API_KEY, ON_BOTH, App, World, member_token
+from integration.sockets import connected
 
 _OTHER_KEY = "another-api-key-of-ours"
 
@@ -85,6 +89,8 @@ async def test_the_cookie_is_limited_to_the_dashboard(page: Page) -> None:
         ({"trusted_proxies": (ip_network("127.0.0.0/8"),)}, {"X-Forwarded-Proto": "http"}, False),
         ({"trusted_proxies": (ip_network("10.0.0.0/8"),)}, {"X-Forwarded-Proto": "https"}, False),
         ({}, {"X-Forwarded-Proto": "https"}, False),
+        ({}, {"Origin": "https://agents.example.com"}, True),
+        ({}, {"Origin": "http://agents.example.com"}, False),
     ],
 )
 async def test_the_cookie_is_secure_if_the_browser_uses_https(
@@ -93,7 +99,12 @@ async def test_the_cookie_is_secure_if_the_browser_uses_https(
     async with Page(await start_app(**settings)) as page:
         sent = {"Sec-Fetch-Site": "same-origin", **headers}
         answer = await page.call("POST", "/session", {"apiKey": API_KEY}, headers=sent)
-        assert ("secure" in answer.headers["Set-Cookie"].lower()) is secure
+        name, _, rest = answer.headers["Set-Cookie"].partition("=")
+        attributes = {part.strip().lower() for part in rest.split(";")[1:]}
+        assert ("secure" in attributes) is secure
+        assert name == ("__Host-lifecycle_dashboard" if secure else "lifecycle_dashboard")
+        assert ("path=/" if secure else "path=/dashboard") in attributes
+        assert (await page.call("GET", "/session", headers=sent)).body["signedIn"] is True
 
 
 @pytest.mark.parametrize(
@@ -136,13 +147,70 @@ async def test_another_sites_page_cannot_end_an_agent(page: Page, app: App, serv
     assert await app.state() == "starting"
 
 
-async def test_sign_in_attempts_are_limited_even_with_the_right_key(page: Page, world: World) -> None:
+async def test_wrong_keys_are_limited_and_lock_nobody_out(page: Page, world: World) -> None:
     for _ in range(SIGN_INS_PER_MINUTE):
         assert (await page.sign_in("wrong-key-of-some-length")).status == 401
-    limited = await page.sign_in()
+    limited = await page.sign_in("wrong-key-of-some-length")
     assert (limited.status, limited.body["code"]) == (429, "rate_limited")
+    for _ in range(SIGN_INS_PER_MINUTE * 2):
+        assert (await page.sign_in()).status == 200
     world.clock.advance(int(limited.headers["Retry-After"]))
-    assert (await page.sign_in()).status == 200
+    assert (await page.sign_in("wrong-key-of-some-length")).status == 401
+
+
+async def test_right_keys_are_not_counted(page: Page) -> None:
+    for _ in range(SIGN_INS_PER_MINUTE * 2):
+        assert (await page.sign_in()).status == 200
+    for _ in range(SIGN_INS_PER_MINUTE):
+        assert (await page.sign_in("wrong-key-of-some-length")).status == 401
+
+
+async def test_beyond_the_limit_no_body_is_awaited(page: Page, app: App) -> None:
+    for _ in range(SIGN_INS_PER_MINUTE):
+        await page.sign_in("wrong-key-of-some-length")
+    head = b"POST /dashboard/session HTTP/1.1\r\nHost: x\r\nSec-Fetch-Site: same-origin\r\n"
+    async with connected(app.port) as slow:
+        slow.send(head + b"Content-Length: 9\r\n\r\n")
+        assert (await slow.answer()).startswith(b"HTTP/1.1 429")
+        assert await slow.end() == b""
+
+
+@ON_BOTH
+async def test_a_signed_out_cookie_is_good_for_nothing(
+    page: Page, app: App, world: World, start_app: StartApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody may have copied it. Another replica, and the service after a restart, know of it too."""
+    monkeypatch.setattr(routes, "SESSION_CHECK_S", 0.1)
+    await page.sign_in()
+    async with Page(app) as thief:
+        thief.copy_cookies_of(page)
+        async with thief.stream() as stream:
+            await stream.next("snapshot")
+            assert (await page.call("DELETE", "/session")).status == 200
+            await stream.end()
+        assert (await thief.call("GET", "/session")).body["signedIn"] is False
+        assert (await thief.call("GET", "/stream")).status == 401
+        await page.sign_in()
+        assert (await thief.end("room")).status == 401
+        await app.stop()
+        again = await start_app()
+        async with Page(again) as late:
+            late.copy_cookies_of(thief)
+            assert (await late.call("GET", "/session")).body["signedIn"] is False
+        assert len(world.rows("ended_sessions")) == 1
+        await again.pass_time(LIFETIME_S + RETENTION_US / SECOND_US + 1)
+        assert world.rows("ended_sessions") == []
+
+
+async def test_while_the_database_cannot_be_asked_no_session_is_taken_as_good(
+    page: Page, world: World
+) -> None:
+    await page.sign_in()
+    world.database_faults.down = True
+    assert (await page.call("GET", "/agents/AD_1")).status == 503
+    assert (await page.call("DELETE", "/session")).status == 503
+    world.database_faults.down = False
+    assert (await page.call("GET", "/session")).body["signedIn"] is True
 
 
 async def test_a_session_survives_a_restart(page: Page, app: App, start_app: StartApp) -> None:

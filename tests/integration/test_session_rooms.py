@@ -4,6 +4,7 @@ import base64
 import json
 from collections.abc import Mapping
 from http.cookies import Morsel, SimpleCookie
+from ipaddress import ip_network
 from typing import Any
 
 import jwt
@@ -20,6 +21,7 @@ from integration.conftest import StartApp
 from integration.harness import AGENT, KEYPAIR, SECOND_KEYPAIR, TOKEN, Answer, App, World, signing_with
 
 NAME = "agent_lifecycle_room"
+SECURE_NAME = f"__Host-{NAME}"
 PAGE = "https://app.example.com"
 FROM_PAGE = {"Origin": PAGE, "Sec-Fetch-Site": "cross-site"}
 
@@ -29,9 +31,9 @@ async def app(start_app: StartApp) -> App:
     return await start_app(session_rooms=SessionRoomsBy.COOKIE, cors_origins=(PAGE,))
 
 
-def set_cookie(answer: Answer) -> "Morsel[str]":
+def set_cookie(answer: Answer, name: str = NAME) -> "Morsel[str]":
     # Python reads `Partitioned` from 3.14 on.
-    return SimpleCookie(answer.headers["Set-Cookie"].removesuffix("; Partitioned"))[NAME]
+    return SimpleCookie(answer.headers["Set-Cookie"].removesuffix("; Partitioned"))[name]
 
 
 def cookie_of(answer: Answer) -> str:
@@ -39,10 +41,15 @@ def cookie_of(answer: Answer) -> str:
 
 
 async def come(
-    app: App, cookie: str | None = None, headers: Mapping[str, str] | None = None, **fields: Any
+    app: App,
+    cookie: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    *,
+    name: str = NAME,
+    **fields: Any,
 ) -> Answer:
     """One token request; `cookie` as the browser has it."""
-    sent = dict(headers or {}) | ({"Cookie": f"other=1; {NAME}={cookie}"} if cookie is not None else {})
+    sent = dict(headers or {}) | ({"Cookie": f"other=1; {name}={cookie}"} if cookie is not None else {})
     answer = await app.call("POST", TOKEN, json_body=fields, headers=sent)
     assert answer.status == 201, answer
     return answer
@@ -75,11 +82,31 @@ async def test_the_cookie_is_out_of_the_pages_reach_and_ends(app: App) -> None:
     assert not cookie["domain"]
 
 
-async def test_over_https_it_travels_over_https_only(app: App) -> None:
-    headers = {"Origin": "https://agents.example.com", "Sec-Fetch-Site": "same-origin"}
-    cookie = set_cookie(await come(app, headers=headers))
+@pytest.mark.parametrize(
+    ("settings", "headers"),
+    [
+        ({}, {"Origin": "https://agents.example.com", "Sec-Fetch-Site": "same-origin"}),
+        ({"public_url": "https://agents.example.com"}, {}),
+        ({"trusted_proxies": (ip_network("127.0.0.0/8"),)}, {"X-Forwarded-Proto": "https"}),
+    ],
+)
+async def test_over_https_it_travels_over_https_only(
+    start_app: StartApp, settings: dict[str, Any], headers: dict[str, str]
+) -> None:
+    app = await start_app(session_rooms=SessionRoomsBy.COOKIE, cors_origins=(PAGE,), **settings)
+    first = await come(app, headers=headers)
+    cookie = set_cookie(first, SECURE_NAME)
 
-    assert (cookie["secure"], cookie["samesite"]) == (True, "Lax")
+    assert (cookie["secure"], cookie["samesite"], cookie["path"]) == (True, "Lax", "/")
+    assert who_where(await come(app, cookie.value, headers, name=SECURE_NAME)) == who_where(first)
+
+
+async def test_over_https_a_cookie_that_a_neighbour_could_set_is_none(start_app: StartApp) -> None:
+    app = await start_app(session_rooms=SessionRoomsBy.COOKIE, public_url="https://agents.example.com")
+    first = await come(app)
+    answer = await come(app, set_cookie(first, SECURE_NAME).value, name=NAME)
+
+    assert who_where(answer)[1] != who_where(first)[1]
 
 
 async def test_without_the_setting_there_is_no_cookie(start_app: StartApp, app: App) -> None:
@@ -226,13 +253,13 @@ async def test_nobody_is_put_out_on_a_guess(app: App, livekit: FakeLiveKit) -> N
 
 async def test_a_configured_page_of_another_site_keeps_its_room(app: App) -> None:
     first = await come(app, headers=FROM_PAGE)
-    cookie = set_cookie(first)
+    cookie = set_cookie(first, SECURE_NAME)
 
     assert (cookie["samesite"], cookie["secure"], cookie["httponly"]) == ("None", True, True)
     assert first.headers["Set-Cookie"].endswith("; Partitioned")
     assert first.headers["Access-Control-Allow-Credentials"] == "true"
     assert first.headers["Access-Control-Allow-Origin"] == PAGE
-    assert who_where(await come(app, cookie.value, FROM_PAGE)) == who_where(first)
+    assert who_where(await come(app, cookie.value, FROM_PAGE, name=SECURE_NAME)) == who_where(first)
 
 
 async def test_its_preflight_allows_cookies(app: App) -> None:

@@ -1,16 +1,19 @@
 """Access control of the dashboard: the session cookie, and the check for requests of other sites."""
 
 import logging
-from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+import msgspec
 from aiohttp import web
 
 from app.clock import Clock
 from app.config.settings import Config
 from app.errors import Forbidden, RateLimited, Unauthenticated
-from app.web.client_address import client_address, neighbourhood
+from app.web.bodies import json_response, parse_body, read_body
+from app.web.client_address import address_of, neighbourhood
+from app.web.cookies import SecureConnections, cookie_name, read_cookie
 from app.web.dashboard.sessions import LIFETIME_S, Session, Sessions
+from app.web.keys import SERVICE
 from app.web.rate_limit import RateLimiter
 
 logger = logging.getLogger(__name__)
@@ -18,8 +21,20 @@ logger = logging.getLogger(__name__)
 COOKIE = "lifecycle_dashboard"
 PATH = "/dashboard"
 
-#: Sign-in attempts from one address: enough for typing errors, far too few for guessing.
+_BODY_LIMIT = 4 * 1024
+
+#: Sign-in attempts with wrong keys from one address: enough for typing errors, far too few for guessing.
 SIGN_INS_PER_MINUTE = 10
+
+
+class SignIn(msgspec.Struct, rename="camel", forbid_unknown_fields=True, kw_only=True):
+    api_key: str
+
+
+class SessionState(msgspec.Struct, rename="camel", kw_only=True):
+    #: False: API_KEYS is not set, so nobody can sign in.
+    configured: bool
+    signed_in: bool
 
 
 class DashboardAccess:
@@ -28,17 +43,22 @@ class DashboardAccess:
         self._sign_ins = RateLimiter(clock)
         self._public_url = config.public_url or ""
         self._trusted_proxies = config.trusted_proxies
+        self._secure = SecureConnections(config.public_url, config.trusted_proxies)
 
     @property
     def configured(self) -> bool:
         return self._sessions.configured
 
-    def session(self, request: web.Request) -> Session | None:
-        return self._sessions.read(request.cookies.get(COOKIE))
+    async def session(self, request: web.Request) -> Session | None:
+        """The session; None if there is none, or it was signed out. Raises: DatabaseUnavailable."""
+        session = self._signed_session(request)
+        if session is None or await request.app[SERVICE].store.has_ended_session(session.id):
+            return None
+        return session
 
-    def require_session(self, request: web.Request) -> Session:
+    async def require_session(self, request: web.Request) -> Session:
         """Raises: Unauthenticated: there is no valid session."""
-        session = self.session(request)
+        session = await self.session(request)
         if session is None:
             raise Unauthenticated("Not signed in to the dashboard")
         return session
@@ -59,47 +79,61 @@ class DashboardAccess:
         if not own:
             raise Forbidden("Only the dashboard's own page may do this")
 
-    def sign_in(self, request: web.Request, response: web.StreamResponse, api_key: str) -> None:
-        """Check the API key and set the cookie.
+    async def sign_in(self, request: web.Request) -> web.Response:
+        """Check the API key in the body, and set the cookie.
+
+        The attempt is counted before its body is read, and given back if the key is right: nobody can lock
+        out others at the same address.
 
         Raises:
-            RateLimited: too many attempts from this address; the key was not checked.
+            RateLimited: too many attempts with wrong keys from this address.
             Unauthenticated: the key is not in API_KEYS.
         """
-        address = client_address(
-            request.remote, request.headers.getall("X-Forwarded-For", []), self._trusted_proxies
-        )
-        quota = self._sign_ins.take(neighbourhood(address), SIGN_INS_PER_MINUTE)
-        if quota.retry_after_s:
-            raise RateLimited("Too many sign-in attempts; retry later", retry_after_s=quota.retry_after_s)
-        value = self._sessions.open(api_key)
+        address = neighbourhood(address_of(request, self._trusted_proxies))
+        quota = self._sign_ins.take(address, SIGN_INS_PER_MINUTE)
+        refused = RateLimited("Too many sign-in attempts; retry later", retry_after_s=quota.retry_after_s)
+        if quota.retry_after_s and not request.content.is_eof():
+            raise refused
+        value = self._sessions.open(parse_body(await read_body(request, _BODY_LIMIT), SignIn).api_key)
+        if quota.retry_after_s and value is None:
+            raise refused
         if value is None:
             logger.warning("Dashboard rejected an API key", extra={"action": "sign_in"})
             raise Unauthenticated("Unknown API key")
+        if not quota.retry_after_s:
+            self._sign_ins.give_back(address, SIGN_INS_PER_MINUTE)
         logger.info("Dashboard accepted a sign-in", extra={"action": "sign_in"})
+        response = json_response(SessionState(configured=True, signed_in=True))
+        secure = self._secure.includes(request)
         response.set_cookie(
-            COOKIE,
+            cookie_name(COOKIE, secure=secure),
             value,
-            path=PATH,
+            path=_cookie_path(secure=secure),
             max_age=LIFETIME_S,
             httponly=True,
             samesite="Strict",
-            secure=self._is_secure(request),
+            secure=secure,
         )
+        return response
 
-    def sign_out(self, response: web.StreamResponse) -> None:
-        response.del_cookie(COOKIE, path=PATH, httponly=True, samesite="Strict")
+    async def sign_out(self, request: web.Request) -> web.Response:
+        """End the session, on every replica, whoever has its cookie. Raises: DatabaseUnavailable."""
+        if session := self._signed_session(request):
+            await request.app[SERVICE].store.end_session(session.id, session.expires_at)
+        response = json_response(SessionState(configured=self.configured, signed_in=False))
+        for secure in (False, True):
+            response.del_cookie(
+                cookie_name(COOKIE, secure=secure),
+                path=_cookie_path(secure=secure),
+                httponly=True,
+                samesite="Strict",
+                secure=secure,
+            )
+        return response
 
-    def _is_secure(self, request: web.Request) -> bool:
-        """Whether the browser uses https."""
-        if request.secure or self._public_url.startswith("https:"):
-            return True
-        forwarded = request.headers.get("X-Forwarded-Proto", "").partition(",")[0].strip()
-        return forwarded == "https" and self._is_from_trusted_proxy(request)
+    def _signed_session(self, request: web.Request) -> Session | None:
+        return self._sessions.read(read_cookie(request, COOKIE, secure=self._secure.includes(request)))
 
-    def _is_from_trusted_proxy(self, request: web.Request) -> bool:
-        try:
-            address = ip_address(request.remote or "")
-        except ValueError:
-            return False
-        return any(address in network for network in self._trusted_proxies)
+
+def _cookie_path(*, secure: bool) -> str:
+    return "/" if secure else PATH

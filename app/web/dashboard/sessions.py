@@ -1,8 +1,9 @@
 """Sessions of the dashboard: an expiring cookie, signed with a key derived from the API key.
 
-Nothing is stored. The signing key is derived from the API key and LiveKit's secret, so a session survives a
-restart, is valid on every replica, and ends when its API key is removed from API_KEYS. The cookie does not
-contain the API key, and without LiveKit's secret no guess at the key can be checked against the cookie.
+Only a sign-out is stored. The signing key is derived from the API key and LiveKit's secret, so a session
+survives a restart, is valid on every replica, and ends when its API key is removed from API_KEYS. The cookie
+does not contain the API key, and without LiveKit's secret no guess at the key can be checked against the
+cookie.
 """
 
 import hmac
@@ -22,6 +23,7 @@ _PURPOSE = "agent-lifecycle dashboard session 2"
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
+    id: str
     expires_at: int
 
 
@@ -49,5 +51,5 @@ class Sessions:
         signed = read_signed(value or "", self._secrets, _PURPOSE)
         if signed is None:
             return None
-        expires_at, _ = signed
-        return Session(expires_at=expires_at) if expires_at > self._clock.now() else None
+        expires_at, session_id = signed
+        return Session(id=session_id, expires_at=expires_at) if expires_at > self._clock.now() else None
