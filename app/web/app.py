@@ -19,13 +19,15 @@ from app.service import Service, build_service
 from app.web.admission import Admission, add_quota_headers
 from app.web.auth import Authenticator
 from app.web.browser_sessions import SessionRooms
+from app.web.calls import CallLimiter
+from app.web.cookies import SecureConnections
 from app.web.cors import Cors
 from app.web.dashboard.routes import mount_dashboard
 from app.web.demo import demo_routes
 from app.web.docs import docs_routes
 from app.web.envelope import Envelope
-from app.web.keys import CONFIG, LANES, SERVICE, SESSION_ROOMS, TOKEN_ISSUER, WEBHOOK_PATH
-from app.web.rate_limit import RateLimiter
+from app.web.keys import CONFIG, LANES, SECURE_CONNECTIONS, SERVICE, SESSION_ROOMS, TOKEN_ISSUER, WEBHOOK_PATH
+from app.web.refusals import Refusals
 from app.web.routes import api_endpoints
 from app.web.security_headers import headers_for
 from app.web.tokens import TokenIssuer
@@ -42,27 +44,31 @@ def create_app(
 ) -> web.Application:
     """The application for one configuration; `livekit` None: a client for the configured LiveKit."""
     clock = clock or SteadyClock()
-    envelope = Envelope(clock, lambda: app[SERVICE].metrics, headers_for(config.public_url))
+    refusals = Refusals(clock, config.trusted_proxies)
+    envelope = Envelope(clock, lambda: app[SERVICE].metrics, headers_for(config.public_url), refusals)
     cors = Cors(config.cors_origins, cookies=config.session_rooms is SessionRoomsBy.COOKIE)
     # The limit of the largest body; handlers have their own, smaller ones.
     app = web.Application(middlewares=[envelope.middleware, cors.middleware], client_max_size=WEBHOOK_LIMIT)
     app.on_response_prepare.extend([cors.add_headers, add_quota_headers, envelope.add_headers])
     app[CONFIG] = config
+    app[SECURE_CONNECTIONS] = SecureConnections(config.public_url, config.trusted_proxies)
     app[LANES] = {("POST", WEBHOOK_PATH): webhook_lane(envelope, config.keys, lambda: app[SERVICE])}
     app[TOKEN_ISSUER] = TokenIssuer(
         config.livekit_key, config.agent_names, room_timeout_s=config.room_timeout_s
     )
     app.cleanup_ctx.append(_lifespan(config, clock, livekit, store_type, log_counts or LogCounts()))
     endpoints = api_endpoints(config)
+    calls = CallLimiter()
     admission = Admission(
         Authenticator(config.keys, config.api_keys),
-        RateLimiter(clock),
+        clock,
+        calls,
         limit_per_minute=config.rate_limit_per_minute,
         trusted_proxies=config.trusted_proxies,
     )
     app.add_routes([admission.route(endpoint) for endpoint in endpoints])
     app.add_routes(docs_routes(endpoints))
-    mount_dashboard(app, config, clock)
+    mount_dashboard(app, config, clock, calls)
     if config.demo_page:
         app.add_routes(demo_routes(config.browser_livekit_url))
     return app

@@ -5,6 +5,8 @@ import hmac
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from aiohttp import web
+
 from app.errors import Forbidden, Unauthenticated
 from app.livekit.jwt import verify_jwt
 
@@ -31,6 +33,9 @@ class Caller:
         """Raises: Forbidden: the caller is a participant."""
         if not self.is_operator:
             raise Forbidden("This endpoint requires an API key, not a participant token")
+
+
+CALLER = web.RequestKey("caller", Caller)
 
 
 class ApiKeys:

@@ -3,10 +3,22 @@
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
+from aiohttp import web
+
 from app.config.environment import Network
 
 #: A longer chain of proxies is forged.
 _MOST_HOPS = 16
+
+
+def address_of(request: web.BaseRequest, trusted: Sequence[Network]) -> str:
+    """See `client_address`."""
+    return client_address(request.remote, request.headers.getall("X-Forwarded-For", []), trusted)
+
+
+def is_from_trusted_proxy(request: web.BaseRequest, trusted: Sequence[Network]) -> bool:
+    address = _parse(request.remote or "")
+    return address is not None and any(address in network for network in trusted)
 
 
 def client_address(peer: str | None, forwarded_for: Sequence[str], trusted: Sequence[Network]) -> str:

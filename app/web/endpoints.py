@@ -19,6 +19,7 @@ class Access(Enum):
     """Who may call an endpoint, and how the calls are limited."""
 
     PROBE = "everyone; not rate limited"
+    SCRAPER = "everyone; rate limited by address, on its own"
     ANYBODY = "everyone; rate limited by address"
     LIVEKIT = "LiveKit, which signs the body; not rate limited"
     MEMBER = "a participant for its own room; an API key for any room"
@@ -27,6 +28,11 @@ class Access(Enum):
     @property
     def is_identified(self) -> bool:
         return self in (Access.MEMBER, Access.OPERATOR)
+
+    @property
+    def is_call(self) -> bool:
+        """Whether the endpoint may wait for LiveKit, so that only so many are under way at once."""
+        return self.is_identified or self is Access.ANYBODY
 
 
 @dataclass(frozen=True, kw_only=True)

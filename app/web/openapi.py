@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from app.errors import (
+    Busy,
     DatabaseUnavailable,
     Forbidden,
     Invalid,
@@ -48,6 +49,7 @@ _SECURITY_SCHEMES = {
 }
 _SECURITY: dict[Access, list[dict[str, list[str]]]] = {
     Access.PROBE: [],
+    Access.SCRAPER: [],
     Access.ANYBODY: [],
     Access.LIVEKIT: [{"livekit": []}],
     Access.MEMBER: [{"participant": []}, {"apiKey": []}],
@@ -90,13 +92,15 @@ def errors_of(endpoint: AnyEndpoint) -> list[type[ServiceError]]:
         found.append(Forbidden)
     if endpoint.access not in (Access.PROBE, Access.LIVEKIT):
         found.append(RateLimited)
+    if endpoint.access.is_call:
+        found.append(Busy)
     if endpoint.body:
         found += [Malformed, TooLarge, TooSlow]
     if endpoint.access is not Access.LIVEKIT and (endpoint.body or endpoint.query):
         found.append(Invalid)
-    if endpoint.access is not Access.PROBE:
+    if endpoint.access not in (Access.PROBE, Access.SCRAPER):
         found.append(DatabaseUnavailable)
-    return sorted(found, key=lambda error: (error.status, error.code))
+    return sorted(set(found), key=lambda error: (error.status, error.code))
 
 
 def _operation(endpoint: AnyEndpoint, components: dict[str, Any]) -> dict[str, Any]:

@@ -61,6 +61,11 @@ class RateLimiter:
             limit=limit, remaining=math.floor((1 - excess) / interval), reset_s=_seconds(full_at - now)
         )
 
+    def give_back(self, key: Hashable, limit: int) -> None:
+        """Undo one `take` that was allowed."""
+        if key in self._full_at:
+            self._full_at[key] -= _WINDOW_US / limit
+
     def _forget(self, now: int) -> None:
         """Drop some keys that have their whole limit again, and the oldest beyond the capacity."""
         for _ in range(2):

@@ -87,7 +87,7 @@ def api_endpoints(config: Config) -> tuple[AnyEndpoint, ...]:
             answer=schemas.AgentHistory,
             errors=(NotFound,),
         ),
-        *_operational_endpoints(Access.PROBE if config.metrics_public else Access.OPERATOR),
+        *_operational_endpoints(Access.SCRAPER if config.metrics_public else Access.OPERATOR),
     )
 
 

@@ -2,15 +2,18 @@
 
 import dataclasses
 import json
+from functools import partial
+from ipaddress import ip_network
 from typing import Any
 
 import aiohttp
 import pytest
 
+from app.web import admission
 from app.web.app import create_app
 from app.web.endpoints import Access, AnyEndpoint
 from app.web.openapi import errors_of
-from app.web.rate_limit import WINDOW_S
+from app.web.rate_limit import WINDOW_S, RateLimiter
 from app.web.routes import api_endpoints
 from fakes.livekit import FakeLiveKit
 from fakes.server import FakeServer
@@ -169,6 +172,41 @@ async def test_failures_are_counted_by_address_and_do_not_lock_out_others(start_
     statuses = [(await app.call("GET", "/api/livekit/agents", auth="a-wrong-guess")).status for _ in range(4)]
     assert statuses == [401, 401, 429, 429]
     assert (await app.call("GET", "/api/livekit/agents")).status == 200
+
+
+async def test_tokens_that_join_no_room_are_counted_too(start_app: StartApp) -> None:
+    app = await start_app(rate_limit_per_minute=2)
+    token = member_token("b", join=False)
+    statuses = [(await app.call("GET", "/api/livekit/agents", auth=token)).status for _ in range(4)]
+    assert statuses == [403, 403, 429, 429]
+
+
+async def test_strangers_cannot_make_a_callers_limit_forgotten(
+    start_app: StartApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admission, "RateLimiter", partial(RateLimiter, capacity=5))
+    app = await start_app(rate_limit_per_minute=1, trusted_proxies=(ip_network("127.0.0.0/8"),))
+
+    async def ask(auth: str, address: str) -> int:
+        headers = {"X-Forwarded-For": address}
+        return (await app.call("GET", "/api/livekit/agents", auth=auth, headers=headers)).status
+
+    member = member_token("a")
+    assert [await ask(member, "192.0.2.1") for _ in range(2)] == [403, 429]
+    strangers = [await ask("a-wrong-guess", f"198.51.100.{number}") for number in range(20)]
+    assert set(strangers) == {401}
+    assert await ask(member, "192.0.2.1") == 429
+
+
+async def test_metrics_have_a_limit_of_their_own(
+    start_app: StartApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admission, "SCRAPES_PER_MINUTE", 3)
+    app = await start_app(rate_limit_per_minute=0)
+    assert [(await app.scrape())[0] for _ in range(4)] == [200, 200, 200, 429]
+    assert (await app.call("GET", "/healthz", auth=None)).status == 200
+    keyed = await start_app(metrics_public=False)
+    assert {(await keyed.scrape(auth=API_KEY))[0] for _ in range(4)} == {200}
 
 
 async def test_livekit_and_probes_are_not_rate_limited(

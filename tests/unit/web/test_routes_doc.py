@@ -18,6 +18,7 @@ WHO = {
     Access.MEMBER: "member, key",
     Access.OPERATOR: "key",
     Access.PROBE: "anyone",
+    Access.SCRAPER: "anyone",
 }
 CONFIG = Config(
     livekit_url="ws://livekit.test",
