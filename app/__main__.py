@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Mapping
 from contextlib import closing
 
@@ -22,12 +23,14 @@ from app.logs.counts import LogCounts
 from app.logs.redaction import RecordCleaner, Redaction
 from app.logs.setup import configure_logging, prepare_process
 from app.web.app import create_app
-from app.web.connections import listen
+from app.web.listener import GIVE_UP_AFTER_S, listen
 
 logger = logging.getLogger("app")
 
-#: For open requests; `app.service` has the rest of the 10 s that platforms give.
-_SHUTDOWN_TIMEOUT_S = 4
+#: Platforms kill a process 10 s after they ask it to stop. A disk that hangs must not let it come to that.
+_STOP_LIMIT_S = 9.0
+#: For requests under way, which are given up before. `app.service` has the rest of the 10 s of platforms.
+_SHUTDOWN_TIMEOUT_S = GIVE_UP_AFTER_S + 0.5
 
 
 def main() -> int:
@@ -91,8 +94,22 @@ async def _serve(config: Config, clock: Clock, log_counts: LogCounts) -> None:
             logger.info("Listening", extra={"action": "start", "host": config.host, "port": config.port})
             await stop.wait()
             logger.info("Stopping", extra={"action": "stop"})
+            _limit_stop()
     finally:
         await runner.cleanup()
+
+
+def _limit_stop() -> None:
+    limit = threading.Timer(_STOP_LIMIT_S, _exit_at_once)
+    limit.daemon = True
+    limit.start()
+
+
+def _exit_at_once() -> None:
+    """For a stop that hangs. Nothing is lost: what is not done has a deadline in the database."""
+    sys.stderr.write(f"The service did not stop within {_STOP_LIMIT_S} s, and exits at once\n")
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def settle_memory() -> None:

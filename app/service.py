@@ -40,7 +40,9 @@ logger = logging.getLogger(__name__)
 
 #: How long all work under way may take at a stop. The deadlines of its rows take up the rest at the next
 #: start. Together with the time for open requests it stays within the 10 s that platforms give.
-_DRAIN_GRACE_S = 4.0
+_DRAIN_GRACE_S = 3.0
+#: For the last commits: LiveKit sends the webhooks again that a database in trouble does not take by then.
+_COMMIT_GRACE_S = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +84,11 @@ class Service:
         until = loop.time() + _DRAIN_GRACE_S
         for part in (self.sweeper, self.dispatcher, self.reconciler, self.effects):
             await part.close(max(0.0, until - loop.time()))
-        await self.processor.close()
+        try:
+            async with asyncio.timeout(_COMMIT_GRACE_S):
+                await self.processor.close()
+        except TimeoutError:
+            logger.error("Changes could not be committed before the stop", extra={"action": "stop"})  # noqa: TRY400 - the traceback adds nothing
 
 
 def build_service(

@@ -3,6 +3,7 @@
 It adds a request id, an answer to every failure, headers, a count in the metrics, and a line in the log.
 """
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
@@ -11,10 +12,13 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from app.clock import Clock
+from app.errors import Busy
 from app.lifecycle import SECOND_US
 from app.metrics.registry import Metrics
+from app.web.connections import Connection
 from app.web.error_responses import render_failure
 from app.web.keys import READINESS_PATH
+from app.web.refusals import Refusals
 from app.web.request_id import HEADER, REQUEST_ID, assign_request_id
 
 logger = logging.getLogger(__name__)
@@ -27,11 +31,18 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 
 
 class Envelope:
-    def __init__(self, clock: Clock, metrics: Callable[[], Metrics], headers: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        metrics: Callable[[], Metrics],
+        headers: Mapping[str, str],
+        refusals: Refusals,
+    ) -> None:
         """`headers` are added to every response that does not set them itself."""
         self._clock = clock
         self._metrics = metrics
         self._headers = CIMultiDict(headers)
+        self._refusals = refusals
 
     async def answer(
         self,
@@ -42,18 +53,26 @@ class Envelope:
         """Answer a request by its handler; `route` is its path template, None where no route matches."""
         request[REQUEST_ID] = assign_request_id(request)
         began_at = self._clock.now()
-        status, is_whole = web.HTTPInternalServerError.status_code, False
+        status, is_whole, is_refused = web.HTTPInternalServerError.status_code, False, False
         try:
             try:
                 response = await handler(request)
             except web.HTTPRedirection as redirection:
                 status = redirection.status
                 raise
+            except asyncio.CancelledError:
+                if not _is_given_up(request):
+                    raise
+                response = render_failure(Busy("The service is stopping; retry"))
             except Exception as error:  # noqa: BLE001 - every failure gets an answer
                 response = render_failure(error)
+                is_refused = self._refusals.note(request, route, error)
             status, is_whole = response.status, isinstance(response, web.Response)
         finally:
-            self._record(request.method, route, status, self._clock.now() - began_at, is_whole=is_whole)
+            took_us = self._clock.now() - began_at
+            self._record(request.method, route, status, took_us, is_whole=is_whole)
+            if not is_refused:
+                _log(request.method, route, status, took_us, is_whole=is_whole)
         return response
 
     @web.middleware
@@ -82,17 +101,29 @@ class Envelope:
             status,
             took_us / SECOND_US if is_whole else None,
         )
-        level = _level(route, status, is_slow=is_whole and took_us > _SLOW_US)
-        if logger.isEnabledFor(level):
-            # The route, not the path: the caller chooses the path, and its query may contain a token.
-            fields = {
-                "action": "request",
-                "method": method,
-                "route": route,
-                "status": status,
-                "duration_ms": round(took_us / 1_000, 1),
-            }
-            logger.log(level, "Request answered", extra=fields)
+
+
+def _log(method: str, route: str | None, status: int, took_us: int, *, is_whole: bool) -> None:
+    level = _level(route, status, is_slow=is_whole and took_us > _SLOW_US)
+    if logger.isEnabledFor(level):
+        # The route, not the path: the caller chooses the path, and its query may contain a token.
+        fields = {
+            "action": "request",
+            "method": method,
+            "route": route,
+            "status": status,
+            "duration_ms": round(took_us / 1_000, 1),
+        }
+        logger.log(level, "Request answered", extra=fields)
+
+
+def _is_given_up(request: web.BaseRequest) -> bool:
+    """Whether a stop has cancelled the task of this request, which goes on to answer."""
+    task, protocol = asyncio.current_task(), request.protocol
+    if task is None or not (isinstance(protocol, Connection) and protocol.is_given_up):
+        return False
+    task.uncancel()
+    return True
 
 
 def _level(route: str | None, status: int, *, is_slow: bool) -> int:

@@ -18,8 +18,8 @@ from app.config.settings import Config, Keypair
 from app.logs.counts import LogCounts
 from app.service import Service
 from app.web.app import create_app
-from app.web.connections import listen
 from app.web.keys import SERVICE
+from app.web.listener import Listener, listen
 from fakes.clock import FakeClock
 from fakes.databases import Database
 from fakes.livekit import FakeLiveKit
@@ -42,6 +42,8 @@ CLOCKS_APART = pytest.mark.parametrize("livekit_ahead_s", [0, 3_600, -3_600])
 
 #: Nothing here takes this long; whoever waits for it fails instead of hanging.
 BOUND_S = 15.0
+#: For requests under way at a stop.
+_GIVE_UP_AFTER_S = 0.5
 #: Tasks of the app that end by themselves, once what they are about is done.
 _ERRANDS = frozenset({"effects", "deadline", "inspection", "dispatch request"})
 
@@ -147,9 +149,9 @@ class App:
         )
         # As in app.__main__, but for the port.
         self.runner = web.AppRunner(
-            self._web, access_log=None, handler_cancellation=False, shutdown_timeout=1.0
+            self._web, access_log=None, handler_cancellation=False, shutdown_timeout=_GIVE_UP_AFTER_S * 2
         )
-        self._listener: asyncio.Server | None = None
+        self._listener: Listener | None = None
         self._session: aiohttp.ClientSession | None = None
         self._stopped = False
 
@@ -166,7 +168,7 @@ class App:
     @property
     def port(self) -> int:
         assert self._listener is not None
-        return int(self._listener.sockets[0].getsockname()[1])
+        return self._listener.port
 
     async def start_ready(self) -> Self:
         await self.start()
@@ -180,11 +182,11 @@ class App:
         if self._stopped:
             return
         self._stopped = True
+        if self._listener:
+            self._listener.close(give_up_after_s=_GIVE_UP_AFTER_S)
+        await self.runner.cleanup()
         if self._session:
             await self._session.close()
-        if self._listener:
-            self._listener.close()
-        await self.runner.cleanup()
 
     # Requests
 

@@ -35,13 +35,32 @@ class Ended:
 
 @dataclass(frozen=True)
 class Running:
-    pid: int
+    process: asyncio.subprocess.Process
+    port: int
     session: aiohttp.ClientSession
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @asynccontextmanager
+    async def anew(self) -> AsyncIterator["Running"]:
+        """The same service, over connections of their own."""
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{self.port}") as session:
+            yield Running(self.process, self.port, session)
 
     async def deliver(self, webhook: SignedWebhook) -> int:
         headers = {"Authorization": webhook.authorization, "Content-Type": "application/webhook+json"}
         async with self.session.post(WEBHOOK, data=webhook.body, headers=headers) as answer:
             return answer.status
+
+    async def call(
+        self, method: str, path: str, body: object = None, *, auth: str = API_KEY
+    ) -> tuple[int, str]:
+        """The status and the code of the answer; `auth` as a bearer."""
+        headers = {"Authorization": f"Bearer {auth}"}
+        async with self.session.request(method, path, json=body, headers=headers) as answer:
+            return answer.status, (await answer.json()).get("code", "")
 
     async def get(self, path: str) -> int:
         async with self.session.get(path, headers={"Authorization": f"Bearer {API_KEY}"}) as answer:
@@ -63,7 +82,7 @@ async def run(*arguments: str, **environ: str) -> Ended:
 
 @asynccontextmanager
 async def running(**environ: str) -> AsyncIterator[Running]:
-    """The service while it serves; it has to end as asked."""
+    """The service while it serves; it has to end as asked, if it has not ended before."""
     port = free_port()
     process = await _start(PORT=str(port), **environ)
     assert process.stdout is not None
@@ -73,10 +92,11 @@ async def running(**environ: str) -> AsyncIterator[Running]:
                 assert line, "it has ended before it listened"
         reading = asyncio.create_task(process.stdout.read())
         async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
-            yield Running(process.pid, session)
-        process.terminate()
-        async with asyncio.timeout(_BOUND_S):
-            assert await process.wait() == 0
+            yield Running(process, port, session)
+        if process.returncode is None:
+            process.terminate()
+            async with asyncio.timeout(_BOUND_S):
+                assert await process.wait() == 0
         await reading
     finally:
         if process.returncode is None:
@@ -94,3 +114,16 @@ async def _start(*arguments: str, **environ: str) -> asyncio.subprocess.Process:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT if not arguments and "PORT" in environ else asyncio.subprocess.PIPE,
     )
+
+
+@asynccontextmanager
+async def silent_livekit() -> AsyncIterator[str]:
+    """The URL of one that takes every call and answers none."""
+    writers: list[asyncio.StreamWriter] = []
+    listener = await asyncio.start_server(lambda _, writer: writers.append(writer), "127.0.0.1", 0)
+    try:
+        yield f"ws://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+    finally:
+        listener.close()
+        for writer in writers:
+            writer.close()

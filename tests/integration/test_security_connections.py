@@ -1,6 +1,7 @@
 """Slow, idle and too many connections, on real sockets; other clients are still served."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -8,56 +9,32 @@ import pytest
 
 from app.config.settings import ANY_HOST
 from app.web import bodies
-from app.web.connections import ConnectionLimiter, listen
+from app.web.calls import CALL_LIMIT
+from app.web.connections import ConnectionLimiter
 from app.web.keys import LANES
+from app.web.listener import listen
+from fakes.faults import Hang
+from fakes.livekit import FakeLiveKit
 from fakes.server import FakeServer
 from integration.harness import API_KEY, BOUND_S, DISPATCH, WEBHOOK, App, World
+from integration.sockets import Client, connected
 
 _SIGNED_IN = f"Host: x\r\nAuthorization: Bearer {API_KEY}\r\n"
 _HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
-class Client:
-    """One TCP connection, used byte by byte."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader = reader
-        self.writer = writer
-
-    def send(self, data: bytes) -> None:
-        self.writer.write(data)
-
-    async def answer(self) -> bytes:
-        """One whole answer; its body has a Content-Length."""
-        async with asyncio.timeout(BOUND_S):
-            head = await self.reader.readuntil(b"\r\n\r\n")
-            length = head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
-            return head + await self.reader.readexactly(int(length))
-
-    async def end(self) -> bytes:
-        """Everything until the other side closes; a reset counts as closed."""
-        async with asyncio.timeout(BOUND_S):
-            try:
-                return await self.reader.read()
-            except ConnectionResetError:
-                return b""
-
-
 @asynccontextmanager
-async def connected(port: int) -> AsyncIterator[Client]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    try:
-        yield Client(reader, writer)
-    finally:
-        writer.close()
-
-
-@asynccontextmanager
-async def listening(app: App, *, limit: int = 100, head_timeout_s: float = BOUND_S * 2) -> AsyncIterator[int]:
+async def listening(
+    app: App, *, limit: int = 100, head_timeout_s: float = BOUND_S * 2, read_timeout_s: float = BOUND_S * 2
+) -> AsyncIterator[int]:
     """A second listener of the app, with limits of the test."""
     assert app.runner.server is not None
     limiter = ConnectionLimiter(
-        app.runner.server, app.runner.app[LANES], limit=limit, head_timeout_s=head_timeout_s
+        app.runner.server,
+        app.runner.app[LANES],
+        limit=limit,
+        head_timeout_s=head_timeout_s,
+        read_timeout_s=read_timeout_s,
     )
     server = await asyncio.get_running_loop().create_server(limiter, "127.0.0.1", 0)
     try:
@@ -65,6 +42,25 @@ async def listening(app: App, *, limit: int = 100, head_timeout_s: float = BOUND
         assert len(limiter) <= limit
     finally:
         server.close()
+
+
+def ask_for(room: str) -> bytes:
+    """A call for an agent in a room of its own, as bytes."""
+    body = json.dumps({"roomName": room})
+    return f"POST {DISPATCH} HTTP/1.1\r\n{_SIGNED_IN}Content-Length: {len(body)}\r\n\r\n{body}".encode()
+
+
+async def calls_under_way(livekit: FakeLiveKit, count: int) -> None:
+    async with asyncio.timeout(BOUND_S):
+        while livekit.count("find_room") < count:  # noqa: ASYNC110 - the fake tells nobody
+            await asyncio.sleep(0)
+
+
+async def all_closed(app: App, *, leave: int = 0) -> None:
+    """Wait until at most so many connections are open."""
+    async with asyncio.timeout(BOUND_S):
+        while app.runner.server and len(app.runner.server.connections) > leave:  # noqa: ASYNC110 - aiohttp tells nobody
+            await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize(
@@ -134,27 +130,118 @@ async def test_idle_connections_do_not_block_new_ones(app: App) -> None:
         assert await silent[0].end() == b""
 
 
-async def test_at_the_limit_new_connections_get_503_and_open_ones_stay(app: App) -> None:
-    ask = f"POST {DISPATCH} HTTP/1.1\r\n{_SIGNED_IN}Content-Length: 2\r\n"
+async def test_at_the_limit_new_connections_get_503_and_open_ones_stay(
+    app: App, livekit: FakeLiveKit
+) -> None:
+    """With a call under way on each. The newcomer sees the answer, though nobody has read its request."""
+    hanging = Hang()
+    livekit.faults.everywhere(hanging)
     async with AsyncExitStack() as stack:
         port = await stack.enter_async_context(listening(app, limit=3))
         served = [await stack.enter_async_context(connected(port)) for _ in range(3)]
+        for number, client in enumerate(served):
+            client.send(ask_for(f"room-{number}"))
+            await calls_under_way(livekit, number + 1)
+        for _ in range(20):
+            newcomer = await stack.enter_async_context(connected(port))
+            newcomer.send(_HEALTH * 20)
+            refused = await newcomer.end()
+            assert refused.startswith(b"HTTP/1.1 503")
+            assert b'"code":"busy"' in refused
+            assert b"Retry-After: 1" in refused
+        hanging.release()
         for client in served:
-            client.send(ask.encode() + b"Expect: 100-continue\r\n\r\n")
-        for client in served:
-            # It is being served now, and keeps its place until the body has arrived.
-            assert (await client.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100")
-        newcomer = await stack.enter_async_context(connected(port))
-        refused = await newcomer.end()
-        assert refused.startswith(b"HTTP/1.1 503")
-        assert b'"code":"busy"' in refused
-        assert b"Retry-After: 1" in refused
-        for client in served:
-            client.send(b"{}")
-            assert (await client.answer()).startswith(b"HTTP/1.1 422")
+            assert (await client.answer()).startswith(b"HTTP/1.1 200")
         newcomer = await stack.enter_async_context(connected(port))
         newcomer.send(_HEALTH)
         assert (await newcomer.answer()).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("path", ["/openapi.json", "/docs/swagger-ui-bundle.js"])
+async def test_a_peer_that_reads_nothing_is_put_out(app: App, path: str) -> None:
+    async with listening(app, read_timeout_s=0.3) as port, connected(port, receives=2_048) as reader:
+        # More than the kernel takes in place of the peer.
+        reader.send(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode() * 400)
+        await all_closed(app)
+
+
+async def test_a_peer_that_reads_slowly_is_served(app: App) -> None:
+    async with listening(app, read_timeout_s=0.5) as port, connected(port, receives=8_192) as slow:
+        slow.send(b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        read = 0
+        async with asyncio.timeout(BOUND_S * 4):
+            while piece := await slow.reader.read(16_384):
+                read += len(piece)
+                # Several times as long in all as it may read nothing.
+                await asyncio.sleep(0.01)
+        assert read > 1_000_000
+
+
+async def test_peers_that_read_nothing_keep_nobody_out(app: App) -> None:
+    async with AsyncExitStack() as stack:
+        port = await stack.enter_async_context(listening(app, limit=20))
+        for _ in range(40):
+            reader = await stack.enter_async_context(connected(port, receives=2_048))
+            reader.send(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 40)
+        for _ in range(5):
+            newcomer = await stack.enter_async_context(connected(port))
+            newcomer.send(_HEALTH)
+            assert (await newcomer.answer()).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        f"POST {DISPATCH} HTTP/1.1\r\n{_SIGNED_IN}",
+        "POST /dashboard/session HTTP/1.1\r\nHost: x\r\nSec-Fetch-Site: same-origin\r\n",
+    ],
+    ids=["a call", "a sign-in"],
+)
+async def test_bodies_that_do_not_arrive_keep_nobody_out(app: App, head: str) -> None:
+    async with AsyncExitStack() as stack:
+        port = await stack.enter_async_context(listening(app, limit=5))
+        for _ in range(10):
+            slow = await stack.enter_async_context(connected(port))
+            slow.send(f"{head}Content-Length: 10\r\n\r\n{{".encode())
+        for _ in range(5):
+            newcomer = await stack.enter_async_context(connected(port))
+            newcomer.send(_HEALTH)
+            assert (await newcomer.answer()).startswith(b"HTTP/1.1 200")
+        await all_closed(app, leave=5)
+
+
+async def test_a_body_that_arrives_late_is_taken(app: App) -> None:
+    """Once it is there, its caller waits for us, and keeps its place."""
+    async with listening(app, limit=2) as port, connected(port) as caller:
+        caller.send(ask_for("room").partition(b"\r\n\r\n")[0] + b"\r\n\r\n")
+        caller.send(ask_for("room").partition(b"\r\n\r\n")[2])
+        assert (await caller.answer()).startswith(b"HTTP/1.1 200")
+
+
+async def test_calls_beyond_the_limit_get_503_at_once_and_keep_nobody_out(
+    app: App, world: World, server: FakeServer, livekit: FakeLiveKit
+) -> None:
+    hanging = Hang()
+    livekit.faults.everywhere(hanging)
+    async with AsyncExitStack() as stack:
+        callers = []
+        for number in range(CALL_LIMIT + 20):
+            callers.append(await stack.enter_async_context(connected(app.port)))
+            callers[-1].send(ask_for(f"room-{number}"))
+        for caller in callers[CALL_LIMIT:]:
+            refused = await caller.answer()
+            assert refused.startswith(b"HTTP/1.1 503")
+            assert b"Too many calls are under way" in refused
+        assert (await app.call("GET", "/healthz")).status == 200
+        assert (await app.call("GET", "/readyz")).status == 200
+        server.join("another-room")
+        for webhook in world.post.take():
+            assert (await app.deliver(webhook)).status == 200
+        hanging.release()
+        for caller in callers[:CALL_LIMIT]:
+            assert (await caller.answer()).startswith(b"HTTP/1.1 200")
+        callers[0].send(ask_for("one-more"))
+        assert (await callers[0].answer()).startswith(b"HTTP/1.1 200")
 
 
 @pytest.mark.parametrize(
@@ -188,9 +275,7 @@ async def test_a_connection_closed_within_a_body_logs_no_failure(
     async with connected(app.port) as client:
         client.send(ask.encode() + b"Expect: 100-continue\r\n\r\n")
         await client.reader.readuntil(b"\r\n\r\n")
-    async with asyncio.timeout(BOUND_S):
-        while app.runner.server and app.runner.server.connections:  # noqa: ASYNC110 - aiohttp tells nobody
-            await asyncio.sleep(0)
+    await all_closed(app)
     assert not [record for record in caplog.records if record.exc_info]
 
 
@@ -222,7 +307,7 @@ async def test_a_webhook_that_waits_to_be_invited_is_invited_at_once(
 )
 async def test_the_default_host_is_ipv4_and_ipv6(app: App, host: str, reached: list[str]) -> None:
     listener = await listen(app.runner, host, 0)
-    port = listener.sockets[0].getsockname()[1]
+    port = listener.port
     try:
         for address in reached:
             reader, writer = await asyncio.open_connection(address, port)
@@ -240,7 +325,7 @@ async def test_where_there_is_no_ipv6_the_default_host_is_ipv4(
     monkeypatch.setattr("socket.has_dualstack_ipv6", lambda: False)
     listener = await listen(app.runner, ANY_HOST, 0)
     try:
-        async with connected(listener.sockets[0].getsockname()[1]) as client:
+        async with connected(listener.port) as client:
             client.send(_HEALTH)
             assert (await client.answer()).startswith(b"HTTP/1.1 200")
     finally:

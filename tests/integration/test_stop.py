@@ -1,15 +1,22 @@
 """Graceful stop: accepted work is stored, running work is finished, no task is left."""
 
 import asyncio
+import sqlite3
+from contextlib import AsyncExitStack, closing
+from pathlib import Path
 
-import aiohttp
 import pytest
 
+from app.clock import SteadyClock
+from fakes.clock import FakeClock
 from fakes.faults import Hang
 from fakes.livekit import FakeLiveKit
+from fakes.post import Post
 from fakes.server import FakeServer
+from integration import process
 from integration.conftest import StartApp
-from integration.harness import AGENT, ON_BOTH, App, World
+from integration.harness import AGENT, API_KEY, DISPATCH, KEYPAIR, ON_BOTH, App, World
+from integration.sockets import connected
 
 #: How long platforms wait before they kill a process.
 STOPPED_WITHIN_S = 10
@@ -109,9 +116,57 @@ async def test_a_stop_does_not_wait_for_a_livekit_that_hangs(
     async with asyncio.timeout(STOPPED_WITHIN_S):
         await app.stop()
 
-    with pytest.raises(aiohttp.ClientError):
-        await asked
+    answer = await asked
+    assert (answer.status, answer.code, answer.body["retryable"]) == (503, "busy", True)
+    assert answer.headers["Retry-After"]
     assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
+
+
+async def test_a_stop_under_load_is_in_time_and_its_callers_are_told(tmp_path: Path) -> None:
+    """A LiveKit and a database that hang, callers of all endpoints, and peers that neither send nor read."""
+    database = tmp_path / "lifecycle.db"
+    async with (
+        process.silent_livekit() as livekit_url,
+        process.running(DATABASE_URL=str(database), LIVEKIT_URL=livekit_url) as service,
+        AsyncExitStack() as stack,
+    ):
+        calls = [
+            asyncio.create_task(service.call("DELETE", f"{DISPATCH}?roomName=room-{number}"))
+            for number in range(4)
+        ]
+        calls += [
+            asyncio.create_task(service.call("POST", DISPATCH, {"roomName": f"room-{number}"}))
+            for number in range(4, 8)
+        ]
+        for path in ("/openapi.json", "/docs/swagger-ui-bundle.js"):
+            reader = await stack.enter_async_context(connected(service.port, receives=2_048))
+            reader.send(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode() * 400)
+        slow = await stack.enter_async_context(connected(service.port))
+        slow.send(
+            f"POST {DISPATCH} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {API_KEY}\r\n"
+            "Content-Length: 100\r\n\r\n{".encode()
+        )
+        holder = stack.enter_context(closing(sqlite3.connect(database, isolation_level=None)))
+        while await service.get("/healthz") != 200:
+            pass
+        holder.execute("BEGIN EXCLUSIVE")
+        webhook = FakeServer(FakeClock(SteadyClock().now()), KEYPAIR, post := Post())
+        webhook.join("another-room")
+        hooks = [asyncio.create_task(service.deliver(one)) for one in post.take()]
+        await asyncio.wait(calls, timeout=0.5)
+
+        service.process.terminate()
+        async with asyncio.timeout(STOPPED_WITHIN_S):
+            # 1: it does not wait for a thread that waits for the file's lock.
+            assert await service.process.wait() in (0, 1)
+        answers = await asyncio.gather(*calls)
+        assert {(status, code) for status, code in answers} <= {
+            (503, "busy"),
+            (503, "database_unavailable"),
+            (504, "livekit_timeout"),
+        }
+        assert set(await asyncio.gather(*hooks)) == {503}
+        assert b"HTTP/1.1 503" in await slow.end()
 
 
 @ON_BOTH
