@@ -9,6 +9,7 @@ import aiohttp
 import msgspec
 
 from app.control.readiness import Report
+from app.livekit.answers import read_within
 from app.logs.formats import printable
 from app.web.schemas import AgentItem, AgentList
 
@@ -45,7 +46,7 @@ async def ask(base_url: str, api_key: str) -> Status:
 async def _readiness(session: aiohttp.ClientSession) -> Report:
     # 503 is a report too: not ready, and why.
     async with session.get("/readyz", allow_redirects=False) as response:
-        return msgspec.json.decode(await response.read(), type=Report)
+        return msgspec.json.decode(await read_within(response), type=Report)
 
 
 async def _agents(session: aiohttp.ClientSession, headers: dict[str, str]) -> list[AgentItem]:
@@ -54,7 +55,7 @@ async def _agents(session: aiohttp.ClientSession, headers: dict[str, str]) -> li
     while cursor is not None:
         params = {"limit": str(_PAGE)} | ({"cursor": cursor} if cursor else {})
         async with session.get("/api/livekit/agents", params=params, headers=headers) as response:
-            body = await response.read()
+            body = await read_within(response)
         if response.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             raise StatusUnknown("the service rejected the API key: set API_KEYS here to that of the service")
         if response.status != HTTPStatus.OK:

@@ -1,13 +1,11 @@
 """The LiveKit client: livekit-api with the missing RPC call and errors that state what is known."""
 
 from collections.abc import Iterable
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import aiohttp
 import msgspec
 from livekit import api
-from livekit.api.agent_dispatch_service import AgentDispatchService
 from livekit.protocol.agent import JobStatus
 from livekit.protocol.agent_dispatch import JobRestartPolicy
 from livekit.protocol.models import ParticipantInfo
@@ -15,8 +13,9 @@ from livekit.protocol.models import Room as RoomMessage
 
 from app.clock import Clock
 from app.config.settings import Keypair
-from app.errors import LiveKitRefused, LiveKitTimeout, LiveKitUnavailable, LiveKitUnreachable
+from app.errors import LiveKitTimeout
 from app.lifecycle import SECOND_US, Briefing
+from app.livekit.answers import ANSWER_LIMIT, NotLiveKit
 from app.livekit.interface import (
     HEALTH_METHOD,
     ROW_ID_ATTRIBUTE,
@@ -32,6 +31,8 @@ from app.livekit.twirp import (
     NoSuchCall,
     RpcFailed,
     RpcRoomService,
+    StrictClient,
+    StrictDispatchService,
     existed,
     translated,
 )
@@ -44,36 +45,38 @@ _RUNNING = (JobStatus.JS_PENDING, JobStatus.JS_RUNNING)
 _NOBODYS_ROOM = "agent-lifecycle: nobody's room"
 #: RPC errors that a living process sends: unsupported method, application error.
 _ALIVE_CODES = frozenset({"1400", "1500"})
+_YEAR_10000_AT = 253_402_300_800 * SECOND_US
 
 
 class LiveKitClient:
     """`LiveKit` over livekit-api."""
 
-    def __init__(self, session: aiohttp.ClientSession, url: str, keypair: Keypair, clock: Clock) -> None:
-        # Without failover: it silently repeats a request in another region, and an act must happen once.
-        arguments = (session, url, keypair.key, keypair.secret, False)
-        self._rooms = RpcRoomService(*arguments)
-        self._dispatches = AgentDispatchService(*arguments)
-        self._clock = clock
-        self._ahead_us = 0
-        # A trace, because livekit-api does not return the headers of an answer.
-        trace = aiohttp.TraceConfig()
-        trace.on_request_end.append(self._read_time)
-        trace.freeze()
-        session.trace_configs.append(trace)
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        url: str,
+        keypair: Keypair,
+        clock: Clock,
+        *,
+        answer_limit: int = ANSWER_LIMIT,
+    ) -> None:
+        """`answer_limit`: bytes of an answer, decompressed; a larger one counts as none."""
+        self._client = StrictClient(session, url, clock, answer_limit)
+        self._rooms = RpcRoomService(self._client, session, keypair)
+        self._dispatches = StrictDispatchService(self._client, session, keypair)
 
     def now(self) -> int:
-        return self._clock.now() + self._ahead_us
+        return self._client.now()
 
     async def find_room(self, room_name: str) -> RoomInfo | None:
         async with translated():
             answer = await self._rooms.list_rooms(api.ListRoomsRequest(names=[room_name]))
-        return next((_room(room) for room in answer.rooms if room.name == room_name), None)
+            return next((_room(room) for room in answer.rooms if room.name == room_name), None)
 
     async def list_rooms(self) -> tuple[RoomInfo, ...]:
         async with translated():
             answer = await self._rooms.list_rooms(api.ListRoomsRequest())
-        return tuple(map(_room, answer.rooms))
+            return tuple(map(_room, answer.rooms))
 
     async def ensure_room(self, room_name: str, timeout_s: int) -> RoomInfo:
         request = api.CreateRoomRequest(name=room_name, empty_timeout=timeout_s, departure_timeout=timeout_s)
@@ -83,23 +86,25 @@ class LiveKitClient:
     async def list_dispatches(self, room_name: str) -> tuple[ListedDispatch, ...]:
         async with translated():
             listed = await self._dispatches.list_dispatch(room_name)
-        # Every room has a dispatch without an agent name from its creation; it is ignored.
-        return tuple(_dispatch(dispatch) for dispatch in listed if dispatch.agent_name)
+            # Every room has a dispatch without an agent name from its creation; it is ignored.
+            return tuple(_dispatch(dispatch) for dispatch in listed if dispatch.agent_name)
 
     async def list_participants(self, room_name: str) -> tuple[Participant, ...]:
         gone = ParticipantInfo.State.DISCONNECTED
-        return tuple(participant_of(p) for p in await self._listed(room_name) if p.state != gone)
+        async with translated():
+            return tuple(participant_of(p) for p in await self._listed(room_name) if p.state != gone)
 
     async def list_people(self, room_name: str) -> frozenset[str]:
-        return frozenset(
-            p.identity
-            for p in await self._listed(room_name)
-            if p.state == ParticipantInfo.State.ACTIVE and participant_of(p).kind is ParticipantKind.PERSON
-        )
+        async with translated():
+            return frozenset(
+                p.identity
+                for p in await self._listed(room_name)
+                if p.state == ParticipantInfo.State.ACTIVE
+                and participant_of(p).kind is ParticipantKind.PERSON
+            )
 
     async def _listed(self, room_name: str) -> Iterable[ParticipantInfo]:
-        async with translated():
-            answer = await self._rooms.list_participants(api.ListParticipantsRequest(room=room_name))
+        answer = await self._rooms.list_participants(api.ListParticipantsRequest(room=room_name))
         return answer.participants
 
     async def create_dispatch(
@@ -127,7 +132,9 @@ class LiveKitClient:
         except LiveKitTimeout:
             # A participant that is just leaving is still found but no longer answers, and LiveKit retries
             # for up to 15 s (livekit-server 1.13.5, service/roomservice.go; psrpc's retries).
-            if any(info.identity == identity for info in await self._listed(room_name)):
+            async with translated():
+                present = await self._listed(room_name)
+            if any(info.identity == identity for info in present):
                 raise
             return True
 
@@ -135,25 +142,15 @@ class LiveKitClient:
         """Close a room, even with participants in it; False if it does not exist."""
         return await existed(self._rooms.delete_room(api.DeleteRoomRequest(room=room_name)))
 
-    async def _read_time(
-        self, _session: aiohttp.ClientSession, _context: object, end: aiohttp.TraceRequestEndParams
-    ) -> None:
-        """Read the time of LiveKit, or of a proxy in front of it, from an answer's Date (whole seconds)."""
-        date_at = _time_of(end.response.headers.get("Date"))
-        if date_at is not None and "/twirp/" in end.url.path:
-            self._ahead_us = date_at - self._clock.now()
-
     async def can_probe(self) -> bool:
-        try:
-            async with translated():
+        async with translated():
+            try:
                 # Without an identity it is rejected at once, and LiveKit's log says nothing of it.
                 await self._rooms.perform_rpc(_NOBODYS_ROOM, "", HEALTH_METHOD)
-        except NoSuchCall:
-            return False
-        except (LiveKitUnreachable, LiveKitTimeout):
-            raise
-        except (LiveKitUnavailable, LiveKitRefused, NoDataChannel, RpcFailed):
-            return True
+            except api.TwirpError as error:
+                return error.code != api.TwirpErrorCode.BAD_ROUTE
+            except (NoDataChannel, RpcFailed):
+                return True
         return True
 
     async def probe(self, room_name: str, identity: str) -> Probe:
@@ -172,37 +169,39 @@ class LiveKitClient:
         return _probe_of(payload)
 
 
-def _time_of(date: str | None) -> int | None:
-    try:
-        return round(parsedate_to_datetime(date).timestamp()) * SECOND_US if date else None
-    except ValueError:
-        return None
-
-
 def participant_of(info: ParticipantInfo) -> Participant:
     kinds = ParticipantInfo.Kind
     # A newer LiveKit has kinds that this version of the protocol cannot name.
     kind = kinds.Name(info.kind) if info.kind in kinds.values() else str(info.kind)
     return make_participant(
-        info.sid, info.identity, kind, info.attributes, info.joined_at_ms, info.permission
+        info.sid,
+        info.identity,
+        kind,
+        info.attributes,
+        _checked_time(info.joined_at_ms * 1_000) // 1_000,
+        info.permission,
     )
 
 
 def _room(message: RoomMessage) -> RoomInfo:
+    if not (message.name and message.sid):
+        raise NotLiveKit("a room without name or SID")
     return RoomInfo(
         name=message.name,
         sid=message.sid,
-        created_at=message.creation_time_ms * 1_000 or message.creation_time * 1_000_000,
+        created_at=_checked_time(message.creation_time_ms * 1_000 or message.creation_time * SECOND_US),
         departure_timeout_s=message.departure_timeout,
         participant_count=message.num_participants,
     )
 
 
 def _dispatch(message: Any) -> ListedDispatch:
+    if not message.id:
+        raise NotLiveKit("a dispatch without id")
     return ListedDispatch(
         id=message.id,
         agent_name=message.agent_name,
-        created_at=message.state.created_at // 1_000,
+        created_at=_checked_time(message.state.created_at // 1_000),
         briefing=briefing_of(message),
         row_id=message.attributes.get(ROW_ID_ATTRIBUTE),
         agent_identities=tuple(
@@ -213,10 +212,17 @@ def _dispatch(message: Any) -> ListedDispatch:
     )
 
 
+def _checked_time(at: int) -> int:
+    """The time, which the tables can hold and a calendar can show."""
+    if not 0 <= at < _YEAR_10000_AT:
+        raise NotLiveKit("a time that no clock shows")
+    return at
+
+
 def _probe_of(payload: str) -> Probe:
     try:
         session = msgspec.json.decode(payload, type=_Health).session
-    except msgspec.MsgspecError:
+    except (ValueError, RecursionError):
         return Probe.ALIVE
     return Probe.CLOSED if session == "closed" else Probe.OPEN
 

@@ -1,5 +1,6 @@
 """The doctor on set-ups with one fault each; tests/e2e has those with a real LiveKit."""
 
+import gzip
 import json
 import os
 import sqlite3
@@ -17,13 +18,17 @@ from app.cli.doctor import checks
 from app.cli.doctor.database import holders_of
 from app.cli.doctor.findings import Finding, Verdict
 from app.clock import SteadyClock
+from app.livekit.answers import ANSWER_LIMIT
 from devstack.ports import free_port
 from fakes.databases import PostgresServer, SqliteDatabase
+from fakes.sick_livekit import answer, sick_livekit
 from integration.conftest import StartApp
 from integration.harness import API_KEY, KEYPAIR, SECOND_KEYPAIR, WEBHOOK, signing_with
 from integration.process import run
 
 _LIST_ROOMS = "/twirp/livekit.RoomService/ListRooms"
+_JSON, _PACKED = "application/json", "Content-Encoding: gzip"
+_REPORT = b'{"ready":true,"database":"reachable","timers":"restored","livekit":"reachable"}'
 _DENIED = '{"code":"unauthenticated","msg":"permissions denied"}'
 
 Findings = dict[str, list[Finding]]
@@ -175,6 +180,14 @@ async def test_a_clock_that_is_a_little_off_is_a_warning(environ: dict[str, str]
     assert only(found, "clock").verdict is Verdict.WARNING
 
 
+async def test_a_date_that_is_none_is_not_comparable(environ: dict[str, str]) -> None:
+    async with sick_livekit() as one:
+        date = "Date: Mon, 01 Jan 99999999999999999999 00:00:00 GMT"
+        one.says = answer(401, _DENIED.encode(), "application/json", date)
+        found = await examine(environ | {"LIVEKIT_URL": one.url}, "livekit", "clock")
+    assert "not comparable" in only(found, "clock").message
+
+
 # The database
 
 
@@ -295,6 +308,14 @@ async def test_an_unreachable_postgres_is_reported_without_its_password(environ:
 async def test_a_port_in_use_by_another_program(environ: dict[str, str]) -> None:
     async with server(refuse) as address:
         port = address.rpartition(":")[2]
+        found = await examine(environ | {"PORT": port}, "port")
+    assert f"port {port} is in use by another program" in fault_of(found, "port")
+
+
+async def test_an_answer_without_end_is_not_read_to_its_end(environ: dict[str, str]) -> None:
+    async with sick_livekit() as one:
+        one.says = answer(200, gzip.compress(_REPORT + bytes([32]) * ANSWER_LIMIT), _JSON, _PACKED)
+        port = one.url.rpartition(":")[2]
         found = await examine(environ | {"PORT": port}, "port")
     assert f"port {port} is in use by another program" in fault_of(found, "port")
 

@@ -1,6 +1,7 @@
 """What `status` prints of a running service, and why it cannot."""
 
 import asyncio
+import gzip
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,9 +10,11 @@ import pytest
 
 from app.cli.status import Status, StatusUnknown, ask, table, to_json
 from app.control.readiness import Report
+from app.livekit.answers import ANSWER_LIMIT
 from app.web.schemas import AgentItem
 from fakes.databases import Database, SqliteDatabase
 from fakes.server import FakeServer
+from fakes.sick_livekit import answer, sick_livekit
 from integration.conftest import StartApp
 from integration.harness import API_KEY, App
 from integration.process import run
@@ -100,6 +103,16 @@ async def test_the_command_prints_the_table_and_says_ready_by_its_exit_code(
     ended = await run("status", "--url", url_of(app))
     assert (ended.code, ended.err) == (0, "")
     assert "lobby  agent  starting" in ended.out
+
+
+async def test_an_answer_without_end_is_not_read_to_its_end() -> None:
+    report = Report(ready=True, database="reachable", timers="restored", livekit="reachable", missing=[])
+    body = msgspec.json.encode(report) + b" " * ANSWER_LIMIT
+    async with sick_livekit() as one:
+        one.says = answer(200, gzip.compress(body), "application/json", "Content-Encoding: gzip")
+        with pytest.raises(StatusUnknown, match="not this service"):
+            await ask(one.url, API_KEY)
+    assert one.asked == 1
 
 
 async def test_a_service_that_does_not_run_is_told() -> None:

@@ -10,6 +10,7 @@ from app.cli.doctor.context import CheckContext
 from app.cli.doctor.findings import Finding, Findings, fault, ok, skipped, warning
 from app.cli.doctor.network import TIMEOUT, WEBHOOK_PATH, is_our_service
 from app.cli.doctor.worker import scratch_room
+from app.livekit.answers import read_within
 
 _METRIC = "agent_lifecycle_webhooks_total"
 _REFUSED = "unauthenticated"
@@ -62,7 +63,7 @@ def _silence(context: CheckContext, base_url: str) -> Finding:
 async def _webhooks(context: CheckContext, base_url: str) -> Counter[str] | None:
     """The service's count of webhooks by result; None if it does not show its metrics."""
     async with context.http.get(f"{base_url}/metrics", timeout=TIMEOUT) as response:
-        text = await response.text()
+        text = (await read_within(response)).decode("utf-8", "replace")
     if response.status != HTTPStatus.OK:
         return None
     counts: Counter[str] = Counter()

@@ -4,17 +4,17 @@ import socket
 import ssl
 from dataclasses import dataclass
 from datetime import timedelta
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
 import aiohttp
-import msgspec
 from livekit import api
 
 from app.cli.doctor.context import CheckContext
 from app.cli.doctor.findings import Finding, Findings, fault, ok, warning
 from app.cli.doctor.network import TIMEOUT, unreachable
+from app.lifecycle import SECOND_US
+from app.livekit.answers import time_of, twirp_body
 from app.livekit.jwt import LEEWAY_S
 
 _LIST_ROOMS = "/twirp/livekit.RoomService/ListRooms"
@@ -23,26 +23,12 @@ _UNNOTICED_S = 5
 _NAMES_SHOWN = 3
 
 
-class _TwirpError(msgspec.Struct):
-    """The error format of LiveKit, which hardly any other server uses."""
-
-    code: str
-    msg: str = ""
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Answer:
     status: int
-    text: str
-    date: str | None
-
-    @property
-    def is_twirp(self) -> bool:
-        try:
-            msgspec.json.decode(self.text, type=_TwirpError)
-        except msgspec.MsgspecError:
-            return False
-        return True
+    body: bytes
+    #: By LiveKit's clock.
+    sent_at: int | None
 
 
 async def check_livekit(context: CheckContext) -> Findings:
@@ -53,7 +39,7 @@ async def check_livekit(context: CheckContext) -> Findings:
         yield _unreachable(url, error)
         return
     # The request is unsigned: LiveKit rejects it in its own format.
-    if answer.status == HTTPStatus.UNAUTHORIZED and answer.is_twirp:
+    if answer.status == HTTPStatus.UNAUTHORIZED and twirp_body(answer.body):
         yield ok(f"LiveKit answers at {url}")
         return
     yield fault(
@@ -66,11 +52,11 @@ async def check_livekit(context: CheckContext) -> Findings:
 async def check_clock(context: CheckContext) -> Findings:
     before = context.clock.now()
     answer = await _ask(context, None)
-    here_s = (before + context.clock.now()) / 2_000_000
-    if answer.date is None:
+    here_at = (before + context.clock.now()) // 2
+    if answer.sent_at is None:
         yield ok("not comparable: LiveKit's answers have no Date")
         return
-    ahead_s = round(here_s - parsedate_to_datetime(answer.date).timestamp())
+    ahead_s = round((here_at - answer.sent_at) / SECOND_US)
     apart = f"this machine's clock is {abs(ahead_s)} s {'ahead of' if ahead_s > 0 else 'behind'} LiveKit's"
     fix = "turn on NTP on the machine that is wrong:  timedatectl set-ntp true"
     if abs(ahead_s) > LEEWAY_S:
@@ -135,8 +121,8 @@ async def _ask(context: CheckContext, token: str | None) -> _Answer:
         timeout=TIMEOUT,
         allow_redirects=False,
     ) as response:
-        text = (await response.content.read(64 * 1024)).decode("utf-8", "replace")
-        return _Answer(status=response.status, text=text, date=response.headers.get("Date"))
+        body = await response.content.read(64 * 1024)
+        return _Answer(status=response.status, body=body, sent_at=time_of(response.headers.get("Date")))
 
 
 def _unreachable(url: str, error: Exception) -> Finding:
@@ -159,13 +145,13 @@ def _unreachable(url: str, error: Exception) -> Finding:
 
 def _refusal(answer: _Answer) -> Finding:
     """LiveKit's message may repeat the token, so that it is not shown."""
-    if "invalid API key" in answer.text:
+    if b"invalid API key" in answer.body:
         return fault(
             "LiveKit does not know LIVEKIT_API_KEY",
             "use the key and secret of the project in LIVEKIT_URL (LiveKit Cloud: Settings, Keys) or from"
             " `keys:` in the server's YAML",
         )
-    if "expired" in answer.text or "not valid yet" in answer.text:
+    if b"expired" in answer.body or b"not valid yet" in answer.body:
         return fault(
             "LiveKit rejected the token because of its time", "set this machine's clock and LiveKit's by NTP"
         )

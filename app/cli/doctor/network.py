@@ -16,6 +16,7 @@ from app.cli.doctor.context import CheckContext
 from app.cli.doctor.findings import Finding, Findings, fault, ok, skipped, warning
 from app.config.settings import ANY_HOST
 from app.livekit import webhooks
+from app.livekit.answers import read_within
 from app.web.listener import open_any_host
 
 WEBHOOK_PATH = "/api/livekit/webhook"
@@ -103,8 +104,8 @@ async def is_our_service(http: aiohttp.ClientSession, base_url: str) -> str | No
     """The readiness of the service there; None if it is not this service."""
     try:
         async with http.get(f"{base_url}/readyz", timeout=TIMEOUT, allow_redirects=False) as response:
-            report = await response.json(content_type=None)
-    except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
+            report = json.loads(await read_within(response))
+    except (aiohttp.ClientError, TimeoutError, OSError, ValueError, RecursionError):
         return None
     if not isinstance(report, dict) or not {"ready", "database", "timers", "livekit"} <= report.keys():
         return None
@@ -180,7 +181,7 @@ def _judge(url: str, status: int, text: str, location: str) -> Finding:
 def _says_success(text: str) -> bool:
     try:
         answer = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(answer, dict) and answer.get("success") is True
 
