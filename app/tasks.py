@@ -1,12 +1,21 @@
-"""Background tasks: starting, repeating, locking by key, and draining at shutdown."""
+"""Background tasks: starting, restarting, repeating, locking by key, and draining at shutdown.
+
+No other module makes tasks, but for those that a caller awaits: here, one that fails is logged.
+"""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Hashable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+#: Between a failure of a loop and its restart; the delay doubles with each failure in a row.
+_FIRST_DELAY_S, _LONGEST_DELAY_S = 1.0, 60.0
 
 
 class BackgroundTasks:
@@ -18,8 +27,17 @@ class BackgroundTasks:
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._on_end)
         return task
+
+    def _on_end(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            logger.error(
+                "Unexpected error in a background task",
+                exc_info=error,
+                extra={"action": "task", "task": task.get_name()},
+            )
 
     async def drain(self, grace_s: float) -> None:
         """See `drain`; the deadline of a row takes up cancelled work."""
@@ -37,19 +55,57 @@ async def drain(tasks: Collection[asyncio.Task[Any]], grace_s: float) -> None:
 
 
 class BackgroundLoop:
-    """One task that runs until `close` cancels it."""
+    """One task that works until its work ends or `close` cancels it; after an error it starts again."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._task: asyncio.Task[None] | None = None
+        self._finishing = asyncio.Event()
 
-    def start(self, work: Coroutine[Any, Any, None]) -> None:
-        self._task = asyncio.create_task(work, name=self._name)
+    @property
+    def is_running(self) -> bool:
+        return self._task is not None and not self._task.done()
+
+    def start(self, work: Callable[[], Awaitable[None]]) -> None:
+        self._task = asyncio.create_task(self._keep_up(work), name=self._name)
 
     async def close(self) -> None:
         if self._task:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+
+    async def finish(self) -> None:
+        """Wait for the end of work that has been told to end."""
+        self._finishing.set()
+        if self._task:
+            await self._task
+
+    async def _keep_up(self, work: Callable[[], Awaitable[None]]) -> None:
+        loop = asyncio.get_running_loop()
+        delay_s = _FIRST_DELAY_S
+        while True:
+            began_s = loop.time()
+            try:
+                return await work()
+            except (Exception, asyncio.CancelledError):
+                # A CancelledError that nobody asked for comes from something that the work awaited.
+                if (task := asyncio.current_task()) and task.cancelling():
+                    raise
+                if loop.time() - began_s > _LONGEST_DELAY_S:
+                    delay_s = _FIRST_DELAY_S
+                logger.exception(
+                    "Unexpected error in a background task; it starts again",
+                    extra={"action": "task", "task": self._name, "seconds": delay_s},
+                )
+            await self._pause(delay_s)
+            delay_s = min(2 * delay_s, _LONGEST_DELAY_S)
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, unless a stop waits for the work."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._finishing.wait()
+        await asyncio.sleep(0)
 
 
 async def repeat(step: Callable[[], Awaitable[object]], interval_s: float) -> None:

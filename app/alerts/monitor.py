@@ -58,7 +58,7 @@ class AlertMonitor:
         return {name: int(name in raised) for name in self._alerts.names}
 
     def start(self) -> None:
-        self._loop.start(self._run())
+        self._loop.start(self._run)
 
     async def close(self) -> None:
         await self._loop.close()

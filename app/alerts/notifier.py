@@ -10,7 +10,9 @@ import asyncio
 import html
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 
 import aiohttp
 import msgspec
@@ -19,6 +21,7 @@ import stamina
 from app.alerts.model import AlertChange
 from app.lifecycle import SECOND_US
 from app.metrics.counters import Counters
+from app.tasks import BackgroundLoop
 
 logger = logging.getLogger(__name__)
 
@@ -60,11 +63,11 @@ class AlertNotifier:
         self._first_wait_s = first_wait_s
         self._timeout = timeout
         self._queue: asyncio.Queue[AlertChange] = asyncio.Queue(QUEUE_LIMIT)
-        self._task: asyncio.Task[None] | None = None
+        self._loop = BackgroundLoop("alert post")
 
     def start(self) -> None:
         if self._url:
-            self._task = asyncio.create_task(self._run(self._url), name="alert post")
+            self._loop.start(partial(self._run, self._url))
 
     def send(self, change: AlertChange) -> None:
         """Queue a change for posting; never waits and never fails."""
@@ -80,21 +83,20 @@ class AlertNotifier:
 
     async def close(self) -> None:
         """Wait a moment for pending posts, then cancel them."""
-        if self._task is None:
-            return
-        joined = asyncio.create_task(self._queue.join())
-        await asyncio.wait([joined, self._task], timeout=_GRACE_S, return_when=asyncio.FIRST_COMPLETED)
-        for task in (joined, self._task):
-            task.cancel()
-        await asyncio.gather(joined, self._task, return_exceptions=True)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_GRACE_S):
+                await self._queue.join()
+        await self._loop.close()
 
     async def _run(self, url: str) -> None:
         async with aiohttp.ClientSession(timeout=self._timeout) as session:
             while True:
                 change = await self._queue.get()
-                result = "sent" if await self._deliver(session, url, change) else "failed"
-                self._counters.alert_posts[result] += 1
-                self._queue.task_done()
+                try:
+                    result = "sent" if await self._deliver(session, url, change) else "failed"
+                    self._counters.alert_posts[result] += 1
+                finally:
+                    self._queue.task_done()
 
     async def _deliver(self, session: aiohttp.ClientSession, url: str, change: AlertChange) -> bool:
         """True if the receiver accepted it, after retries if need be."""

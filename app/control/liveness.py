@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from functools import partial
 
 from app.clock import Clock
 from app.control.effects import EffectRunner
@@ -47,7 +48,7 @@ class Liveness:
 
     def start(self) -> None:
         if self._interval_s:
-            self._loop.start(repeat(self._probe_guarded, self._interval_s))
+            self._loop.start(partial(repeat, self._probe_guarded, self._interval_s))
 
     async def close(self) -> None:
         await self._loop.close()

@@ -26,9 +26,10 @@ class Report(msgspec.Struct, rename="camel", kw_only=True):
 
 
 class Readiness:
-    """Ready once the timers are restored and LiveKit has answered; after that the database alone decides.
+    """Ready once the timers are restored and a reconcile has succeeded, whoever ran it.
 
-    Taking the service out of traffic does not bring LiveKit back, and would lose its webhooks.
+    After that the database alone decides: taking the service out of traffic does not bring LiveKit back, and
+    would lose its webhooks.
     """
 
     def __init__(self, livekit: LiveKit, store: Store, reconciler: Reconciler, features: Features) -> None:
@@ -37,13 +38,12 @@ class Readiness:
         self._store = store
         self._reconciler = reconciler
         self._timers_restored = False
-        self._livekit_answered = False
         self._loop = BackgroundLoop("first reconcile")
 
     def start(self) -> None:
         """To call once the timers are restored. Runs the first reconcile, and retries until it succeeds."""
         self._timers_restored = True
-        self._loop.start(self._await_livekit())
+        self._loop.start(self._await_livekit)
 
     async def close(self) -> None:
         await self._loop.close()
@@ -55,7 +55,7 @@ class Readiness:
         except ServiceError as error:
             database = str(error)
         return Report(
-            ready=database == "reachable" and self._timers_restored and self._livekit_answered,
+            ready=database == "reachable" and self._timers_restored and self._reconciler.has_succeeded,
             database=database,
             timers="restored" if self._timers_restored else "not restored yet",
             livekit=self._state_of_livekit(),
@@ -65,7 +65,7 @@ class Readiness:
     def _state_of_livekit(self) -> str:
         if self._reconciler.problem:
             return str(self._reconciler.problem)
-        return "reachable" if self._livekit_answered else "not contacted yet"
+        return "reachable" if self._reconciler.has_succeeded else "not contacted yet"
 
     async def _await_livekit(self) -> None:
         async for attempt in stamina.retry_context(
@@ -73,7 +73,6 @@ class Readiness:
         ):
             with attempt:
                 await self._try_livekit()
-        self._livekit_answered = True
         logger.info("LiveKit has answered; the service is ready", extra={"action": "ready"})
         with suppress(ServiceError):
             await self._find_missing()
@@ -83,17 +82,20 @@ class Readiness:
             self._features.note_missing(Feature.PROBE)
 
     async def _try_livekit(self) -> None:
+        if self._reconciler.has_succeeded:
+            # A sweep came first.
+            return
         try:
             await self._reconciler.run()
         except LiveKitRefused as error:
             logger.error(  # noqa: TRY400 - a traceback adds nothing
                 "LiveKit rejected the credentials: check LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET",
-                extra={"action": "livekit", "code": error.code},
+                extra={"action": "livekit", "code": error.code, "reason": str(error)},
             )
             raise
         except ServiceError as error:
             logger.warning(
                 "LiveKit or the database is not reachable yet; retrying",
-                extra={"action": "livekit", "code": error.code},
+                extra={"action": "livekit", "code": error.code, "reason": str(error)},
             )
             raise

@@ -74,6 +74,8 @@ class Reconciler:
         self._undecided: dict[str, asyncio.TimerHandle] = {}
         #: Why the last round failed; None if it succeeded, or before the first.
         self.problem: ServiceError | None = None
+        #: Whether a round has succeeded since the start.
+        self.has_succeeded = False
         #: Differences found since the start, by kind.
         self.drift: Counter[str] = Counter()
         processor.subscribe(self._follow)
@@ -85,7 +87,11 @@ class Reconciler:
         except ServiceError as error:
             self.problem = error
             raise
+        except Exception:
+            self.problem = ServiceError("Unexpected error while comparing with LiveKit; see the log")
+            raise
         self.problem = None
+        self.has_succeeded = True
 
     async def _run(self) -> None:
         known = await self._store.known_rooms()

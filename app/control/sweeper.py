@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 from app.clock import Clock
 from app.control.inspector import RoomInspector
@@ -65,7 +66,7 @@ class Sweeper:
             self._timers.restore(batch)
 
     def start(self) -> None:
-        self._loop.start(repeat(self._sweep_shielded, self._interval_s))
+        self._loop.start(partial(repeat, self._sweep_shielded, self._interval_s))
 
     async def close(self, grace_s: float) -> None:
         self._timers.stop()

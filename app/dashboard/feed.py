@@ -8,6 +8,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from functools import partial
 
 from app.alerts.model import Alert
 from app.clock import Clock
@@ -19,7 +20,7 @@ from app.database.store import Store
 from app.errors import Busy, ServiceError
 from app.lifecycle import LIVE_STATES, Dispatch, State
 from app.state.changes import Change, Outcome
-from app.tasks import BackgroundLoop, drain, repeat
+from app.tasks import BackgroundLoop, repeat
 
 MAX_PAGES = 32
 _PUBLISH_EVERY_S = 0.25
@@ -56,13 +57,13 @@ class Feed:
         self._polled_ids: deque[int] = deque(maxlen=_POLLS_BACK)
         self._counts: dict[str, int] = {}
         self._loading = asyncio.Lock()
-        self._publisher: asyncio.Task[None] | None = None
+        self._publisher = BackgroundLoop("dashboard feed")
         self._sampler = BackgroundLoop("dashboard samples")
         self._closed = False
 
     def start(self) -> None:
         self.sample()
-        self._sampler.start(repeat(self._sample, _SAMPLE_EVERY_S))
+        self._sampler.start(partial(repeat, self._sample, _SAMPLE_EVERY_S))
 
     def close_streams(self) -> None:
         """Close the stream of every page: an open one would delay the stop of the server."""
@@ -73,7 +74,7 @@ class Feed:
     async def close(self) -> None:
         self.close_streams()
         await self._sampler.close()
-        await drain([self._publisher] if self._publisher else [], 0)
+        await self._publisher.close()
 
     def follow(self, _change: Change, outcome: Outcome) -> None:
         """Note the dispatches that a commit changed."""
@@ -117,7 +118,7 @@ class Feed:
     async def _load(self) -> Mirror:
         """Return the mirror, which is kept up to date while a page is open; load it for the first page."""
         async with self._loading:
-            if self._mirror is not None and self._publisher and not self._publisher.done():
+            if self._mirror is not None and self._publisher.is_running:
                 return self._mirror
             mirror = Mirror()
             # Before the reads, so that no commit during them is missed.
@@ -131,7 +132,7 @@ class Feed:
                 self._forget()
                 raise
             mirror.drain()
-            self._publisher = asyncio.create_task(self._publish(mirror), name="dashboard feed")
+            self._publisher.start(partial(self._publish, mirror))
             return mirror
 
     async def _publish(self, mirror: Mirror) -> None:

@@ -11,6 +11,7 @@ from app.database.store import Store
 from app.errors import Busy, DatabaseUnavailable
 from app.state.changes import Change, Outcome
 from app.state.unit_of_work import UnitOfWork
+from app.tasks import BackgroundLoop
 
 logger = logging.getLogger(__name__)
 
@@ -46,20 +47,19 @@ class GroupCommit:
         self._queue: deque[_Submission] = deque()
         self._filled = asyncio.Event()
         self._closing = False
-        self._task: asyncio.Task[None] | None = None
+        self._loop = BackgroundLoop("group commit")
 
     def __len__(self) -> int:
         return len(self._queue)
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name="group commit")
+        self._loop.start(self._run)
 
     async def close(self) -> None:
         """Accept nothing more, commit the queue, and stop."""
         self._closing = True
         self._filled.set()
-        if self._task:
-            await self._task
+        await self._loop.finish()
 
     async def submit(self, *changes: Change) -> list[Outcome]:
         """Commit the changes and return the outcome of each.
@@ -85,7 +85,11 @@ class GroupCommit:
                     await self._filled.wait()
                 continue
             batch = [self._queue.popleft() for _ in range(min(BATCH_SIZE, len(self._queue)))]
-            await self._commit(batch)
+            try:
+                await self._commit(batch)
+            except BaseException:
+                _fail(batch, DatabaseUnavailable("It is not known whether the change was stored; retry"))
+                raise
 
     async def _commit(self, batch: Sequence[_Submission]) -> None:
         changes = [change for submission in batch for change in submission.changes]

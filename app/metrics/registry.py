@@ -168,7 +168,7 @@ class LoopLag:
         self._loop = BackgroundLoop("loop lag")
 
     def start(self) -> None:
-        self._loop.start(self._run())
+        self._loop.start(self._run)
 
     async def close(self) -> None:
         await self._loop.close()

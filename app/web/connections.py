@@ -121,15 +121,14 @@ class ConnectionLimiter:
         """One timer for all connections: one per request would cost more than most requests do."""
         loop = asyncio.get_running_loop()
         now = loop.time()
-        for connection in tuple(self._waiting):
-            if connection.is_overdue(now - self.head_timeout_s) or connection.is_stuck(
-                now, self.read_timeout_s
-            ):
-                connection.put_out()
         self._next_check = None
         if self._open:
             interval_s = min(self.head_timeout_s, self.read_timeout_s) / _CHECKS_PER_TIMEOUT
             self._next_check = loop.call_later(interval_s, self._check)
+        for connection in tuple(self._waiting):
+            is_overdue = connection.is_overdue(now - self.head_timeout_s)
+            if is_overdue or connection.is_stuck(now, self.read_timeout_s):
+                connection.put_out()
 
     async def _handle_request(self, request: web.BaseRequest) -> web.StreamResponse:
         if isinstance(request.protocol, Connection):

@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from app import tasks
 from app.alerts.model import Alert, AlertChange
 from app.alerts.notifier import QUEUE_LIMIT, AlertNotifier
 from app.lifecycle.mode import Mode
@@ -240,6 +241,28 @@ async def test_a_full_queue_drops_alerts_without_blocking(
 
     assert office.counters.alert_posts["dropped"] == 3
     assert caplog.text.count("Too many alerts are waiting to be posted") == 3
+
+
+async def test_an_unexpected_error_costs_one_post_and_the_log_has_it(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tasks, "_FIRST_DELAY_S", 0.01)
+    counters = Counters(mode=Mode.ENFORCE)
+    slips = [KeyError("a slip")]
+
+    def hide(room: str) -> str:
+        if slips:
+            raise slips.pop()
+        return room
+
+    post = AlertNotifier(receiver.url, "replica1", counters, hide, first_wait_s=0)
+    post.start()
+    post.send(RAISED)
+    post.send(RAISED)
+    await Office(post, counters).settled(sent=1)
+    await post.close()
+
+    assert [vars(record).get("task") for record in caplog.records] == ["alert post"]
 
 
 async def test_without_a_url_nothing_is_queued() -> None:

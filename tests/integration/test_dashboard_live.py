@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from app import tasks
 from app.alerts.model import Alert, Alerts
 from app.dashboard import feed as feed_module
+from app.dashboard import messages
 from app.dashboard.feed import MAX_PAGES
 from app.lifecycle import Dispatch, State
 from app.web.dashboard import routes
@@ -132,6 +134,25 @@ async def test_a_beat_reports_a_livekit_outage(app: App, page: Page, world: Worl
     await app.sweep()
     async with page.stream() as stream:
         assert "LiveKit" in (await stream.next("beat"))["problem"]
+
+
+async def test_after_an_unexpected_error_the_stream_goes_on(
+    page: Page, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tasks, "_FIRST_DELAY_S", 0.01)
+    beat = messages.beat
+    async with page.stream() as stream:
+        await stream.next("beat")
+        slips = [KeyError("a slip")]
+
+        def slip(*args: Any) -> messages.Beat:
+            if slips:
+                raise slips.pop()
+            return beat(*args)
+
+        monkeypatch.setattr(messages, "beat", slip)
+        await stream.next("beat")
+    assert [vars(record).get("task") for record in caplog.records] == ["dashboard feed"]
 
 
 async def test_a_beat_has_the_current_alerts(start_app: StartApp, monkeypatch: pytest.MonkeyPatch) -> None:

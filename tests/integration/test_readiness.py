@@ -4,12 +4,24 @@ import asyncio
 
 import pytest
 
+from app import tasks
 from app.errors import ServiceError
 from devstack.truth import eventually
 from fakes.faults import REFUSED, UNREACHABLE, FailBefore
 from fakes.livekit import FakeLiveKit
 from integration.conftest import StartApp
 from integration.harness import ON_BOTH, App, World
+
+
+class Slip:
+    """A fault of the service's own."""
+
+    async def before(self) -> None:
+        raise KeyError("a slip")
+
+    async def after(self) -> None:
+        pass
+
 
 READY = {"ready": True, "database": "reachable", "timers": "restored", "livekit": "reachable", "missing": []}
 
@@ -51,6 +63,57 @@ async def test_the_reason_of_livekits_failure_is_reported_and_it_is_retried(
         return (await app.call("GET", "/readyz")).status == 200
 
     await eventually(is_ready, "it is ready once LiveKit answers")
+
+
+async def test_a_sweep_that_compares_first_makes_it_ready(start_app: StartApp, livekit: FakeLiveKit) -> None:
+    stuck = livekit.faults.hang("list_rooms")
+    app = await start_app(ready=False)
+    await stuck.reached.wait()
+
+    await app.service.sweeper.sweep()
+
+    answer = await app.call("GET", "/readyz", auth=None)
+    assert (answer.status, answer.body) == (200, READY)
+    stuck.release()
+
+
+async def test_after_an_unexpected_error_it_is_retried_and_the_log_has_it(
+    start_app: StartApp, livekit: FakeLiveKit, caplog: pytest.LogCaptureFixture
+) -> None:
+    livekit.faults.always("list_rooms", Slip())
+    app = await start_app(ready=False)
+
+    async def says_so() -> bool:
+        answer = await app.call("GET", "/readyz")
+        return answer.status == 503 and "see the log" in answer.body["livekit"]
+
+    await eventually(says_so, "it tells that something is wrong")
+    livekit.faults.mend()
+
+    async def is_ready() -> bool:
+        return (await app.call("GET", "/readyz")).status == 200
+
+    await eventually(is_ready, "it is ready once that is over")
+    (line,) = [record for record in caplog.records if vars(record).get("task") == "first reconcile"]
+    assert line.exc_info
+
+
+async def test_after_an_unexpected_error_a_sweep_makes_it_ready(
+    start_app: StartApp, livekit: FakeLiveKit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "_FIRST_DELAY_S", 1_000)
+    livekit.faults.script("list_rooms", Slip())
+    app = await start_app(ready=False)
+
+    async def has_failed() -> bool:
+        return app.service.reconciler.problem is not None
+
+    await eventually(has_failed, "the first reconcile has failed")
+    assert (await app.call("GET", "/readyz")).status == 503
+
+    await app.service.sweeper.sweep()
+
+    assert (await app.call("GET", "/readyz")).body == READY
 
 
 async def test_a_rejected_livekit_key_is_502_for_callers(start_app: StartApp, livekit: FakeLiveKit) -> None:

@@ -1,9 +1,13 @@
 """A LiveKit, or a proxy before it, whose answers are none: whoever asks learns that it is not available."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 from livekit.protocol.agent_dispatch import AgentDispatch, AgentDispatchState, ListAgentDispatchResponse
 from livekit.protocol.models import ParticipantInfo, Room
 from livekit.protocol.room import ListParticipantsResponse, ListRoomsResponse, PerformRpcResponse
@@ -12,9 +16,12 @@ from app.errors import LiveKitRefused, LiveKitUnavailable
 from app.lifecycle import UNTOLD
 from app.livekit.client import LiveKitClient
 from app.livekit.interface import Probe
+from app.web.app import create_app
+from app.web.listener import listen
+from devstack.truth import eventually
 from fakes.clock import FakeClock
 from fakes.sick_livekit import LIMIT, PROTOBUF, SICK, SickLiveKit, answer, failed, sick_livekit
-from integration.harness import KEYPAIR
+from integration.harness import API_KEY, DISPATCH, KEYPAIR, World
 
 Call = Callable[[LiveKitClient], Awaitable[object]]
 
@@ -116,6 +123,82 @@ async def test_an_answer_up_to_the_limit_is_read(client: LiveKitClient, sick: Si
     assert LIMIT * 0.8 < len(body) < LIMIT
     sick.says = answer(200, body, PROTOBUF)
     assert len(await client.list_rooms()) == 1_000
+
+
+# The service
+
+
+@dataclass
+class Caller:
+    session: aiohttp.ClientSession
+
+    async def get(self, path: str) -> tuple[int, dict[str, Any]]:
+        async with self.session.get(path) as got:
+            return got.status, await got.json()
+
+    async def dispatch(self) -> tuple[int, dict[str, Any]]:
+        async with self.session.post(DISPATCH, json={"roomName": "room"}) as got:
+            return got.status, await got.json()
+
+
+@pytest.fixture
+async def caller(world: World, sick: SickLiveKit) -> AsyncIterator[Caller]:
+    """Of a service that has this LiveKit."""
+    config = replace(world.config, livekit_url=sick.url)
+    runner = web.AppRunner(create_app(config, clock=world.clock), access_log=None)
+    await runner.setup()
+    headers = {"Authorization": f"Bearer {API_KEY}"}
+    with closing(await listen(runner, "127.0.0.1", 0)) as listener:
+        port = listener.sockets[0].getsockname()[1]
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{port}", headers=headers) as session:
+            yield Caller(session)
+    await runner.cleanup()
+
+
+@pytest.mark.parametrize("kind", ["a page", "nothing, of no type", "400 with a list", "broken chunks"])
+async def test_a_livekit_that_is_sick_at_first_is_told_and_makes_it_ready_later(
+    caller: Caller, sick: SickLiveKit, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    sick.says = SICK[kind]
+
+    def logged() -> set[tuple[object, object]]:
+        return {(vars(record).get("action"), vars(record).get("code")) for record in caplog.records}
+
+    async def says_why() -> bool:
+        status, report = await caller.get("/readyz")
+        return status == 503 and report["livekit"] != "not contacted yet"
+
+    await eventually(says_why, "the reason is told")
+    assert ("livekit", "livekit_unavailable") in logged()
+    sick.says = answer(200, b"", PROTOBUF)
+
+    async def is_ready() -> bool:
+        return (await caller.get("/readyz"))[0] == 200
+
+    await eventually(is_ready, "it is ready once LiveKit answers")
+    assert ("ready", None) in logged()
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+@pytest.mark.parametrize("kind", ["a page", "nothing, of no type", "400 with a list", "404 with a page"])
+async def test_a_livekit_that_falls_sick_is_503_for_callers(
+    caller: Caller, sick: SickLiveKit, kind: str, world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    sick.says = answer(200, b"", PROTOBUF)
+
+    async def is_ready() -> bool:
+        return (await caller.get("/readyz"))[0] == 200
+
+    await eventually(is_ready, "it is ready")
+    sick.says = SICK[kind]
+
+    status, body = await caller.dispatch()
+
+    assert (status, body["code"], body["retryable"]) == (503, "livekit_unavailable", True)
+    assert (await caller.get("/readyz"))[0] == 200
+    assert not any(world.tables().values())
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 # What a well-formed message says

@@ -125,7 +125,6 @@ class Process:
         replicas: int,
         rng: random.Random,
     ) -> None:
-        self._loop = asyncio.get_running_loop()
         self.random = rng
         self.dead = False
         self.stopping = False
@@ -155,11 +154,8 @@ class Process:
         """kill -9: nothing of it goes on, and nothing is put in order."""
         self.dead = True
         self.service.timers.stop()
-        current = asyncio.current_task() if self._loop.is_running() else None
         for task in list(self.tasks):
-            # Whoever passes the seam right now is ended by what is raised there.
-            if task is not current:
-                task.cancel()
+            task.cancel()
 
     @property
     def is_up(self) -> bool:

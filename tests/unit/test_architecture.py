@@ -34,6 +34,13 @@ HOMES = {
     "os": {"__main__.py", "logs"},
 }
 
+#: What makes a task that nobody may await, so that its failure would be noticed by nobody.
+MAKERS_OF_TASKS = {"create_task", "ensure_future", "TaskGroup", "run_coroutine_threadsafe"}
+#: Modules that make tasks themselves, each with who awaits them.
+AWAITED = {
+    "control/dispatcher.py": "every caller that joined the flight, who gets its error",
+}
+
 SOURCES = {path.relative_to(APP).as_posix(): path for path in sorted(APP.rglob("*.py"))}
 
 
@@ -104,6 +111,20 @@ def test_the_first_line_of_a_module_says_what_it_owns(name: str) -> None:
     docstring = ast.get_docstring(ast.parse(SOURCES[name].read_text(encoding="utf-8")))
     assert docstring
     assert docstring.splitlines()[0].endswith((".", ":"))
+
+
+def names_in(path: Path) -> set[str]:
+    """The names and attributes that a module mentions."""
+    return {
+        node.attr if isinstance(node, ast.Attribute) else node.id
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute | ast.Name)
+    }
+
+
+def test_tasks_are_made_where_their_failures_are_logged() -> None:
+    makers = {name for name, path in SOURCES.items() if names_in(path) & MAKERS_OF_TASKS}
+    assert makers == {"tasks.py", *AWAITED}
 
 
 def test_no_module_is_a_drawer_for_odds_and_ends() -> None:

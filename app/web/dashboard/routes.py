@@ -92,9 +92,10 @@ class _Dashboard:
         return json_response(EndedAgent(message=message))
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
-        session: Session | None = await self._access.require_session(request)
+        signed_in = await self._access.require_session(request)
+        session: Session | None = signed_in
         loop = asyncio.get_running_loop()
-        until_s = loop.time() + (session.expires_at - self._clock.now()) / SECOND_US
+        until_s = loop.time() + (signed_in.expires_at - self._clock.now()) / SECOND_US
         async with (
             request.app[SERVICE].feed.subscribe() as subscriber,
             sse_response(request, send_timeout=_SEND_TIMEOUT_S) as response,

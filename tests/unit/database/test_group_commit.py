@@ -14,6 +14,7 @@ from app.lifecycle import Policy
 from app.state.changes import Change, Due, Outcome
 from app.state.dispatch_set import DispatchSet
 from app.state.unit_of_work import UnitOfWork
+from simulation.loop import SimulatedLoop
 
 
 def change(name: object) -> Due:
@@ -33,6 +34,10 @@ class ListStore:
         self.batches: list[list[str]] = []
         self.tries = 0
         self.down = False
+        #: Whether it returns an outcome too few.
+        self.forgets = False
+        #: Raised by the next commits, one each: what no database should do.
+        self.slips: list[BaseException] = []
         self.free = asyncio.Event()
         self.free.set()
 
@@ -42,10 +47,12 @@ class ListStore:
         if self.down:
             raise DatabaseUnavailable("the disk is full")
         names = [cast("Due", item).row_id for item in changes]
+        if self.slips:
+            raise self.slips.pop()
         if "bad" in names:
             raise ValueError("no table stores this")
         self.batches.append(names)
-        return [Outcome(drift={name: 1}) for name in names]
+        return [Outcome(drift={name: 1}) for name in names[self.forgets :]]
 
 
 class Bench:
@@ -235,3 +242,37 @@ async def test_a_failing_on_commit_does_not_stop_the_group_commit(caplog: pytest
     await bench.writer.close()
     assert bench.store.batches == [["one", "two"]]
     assert caplog.text.count("Unexpected error while processing a commit") == 2
+
+
+def test_a_cancellation_in_the_database_does_not_stop_the_group_commit(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Nobody asked for it, and those who submitted must not wait for ever."""
+
+    async def scenario() -> None:
+        async with running() as bench:
+            bench.store.slips.append(asyncio.CancelledError())
+            results = await asyncio.gather(bench.submit("one"), bench.submit("two"), return_exceptions=True)
+            assert [type(result) for result in results] == [DatabaseUnavailable, DatabaseUnavailable]
+            await bench.submit("after")
+        assert bench.committed == ["after"]
+
+    loop = SimulatedLoop()
+    loop.finish(scenario())
+    loop.close()
+    assert "Unexpected error in a background task; it starts again" in caplog.text
+
+
+def test_an_outcome_too_few_does_not_stop_the_group_commit() -> None:
+    async def scenario() -> None:
+        async with running() as bench:
+            bench.store.forgets = True
+            with pytest.raises(DatabaseUnavailable, match="not known"):
+                await bench.submit("one", "two")
+            bench.store.forgets = False
+            await bench.submit("after")
+        assert bench.committed == ["after"]
+
+    loop = SimulatedLoop()
+    loop.finish(scenario())
+    loop.close()
