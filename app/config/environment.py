@@ -9,7 +9,7 @@ from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_netw
 from pathlib import Path
 from socket import inet_aton
 from typing import Any, TypeAlias, TypeVar, dataclass_transform
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 T = TypeVar("T")
 E = TypeVar("E", bound=StrEnum)
@@ -112,11 +112,33 @@ def pattern(text: str) -> re.Pattern[str]:
         raise ValueError(f"is not a regular expression: {error}") from None
 
 
+def _split(url: str) -> SplitResult:
+    """Raises: ValueError: it is no URL; the message does not repeat it, since it may hold a password."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise ValueError("is not a URL") from None
+    return parts
+
+
 def parse_livekit_url(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in ("ws", "wss", "http", "https") or not parts.hostname:
+    """An address that every client may see."""
+    # In a path too: there it is the rest of a password with a slash.
+    if "@" in text:
+        raise ValueError("must have no user name and no password: every client would get them")
+    if "?" in text or "#" in text:
+        raise ValueError("must have no query and no fragment, such as ?access_token=...")
+    parts = _split(text)
+    if parts.scheme not in ("ws", "wss", "http", "https") or not parts.hostname or not _has_valid_port(parts):
         raise ValueError("must be like wss://example.livekit.cloud")
     return text.rstrip("/")
+
+
+def _has_valid_port(parts: SplitResult) -> bool:
+    try:
+        return parts.port != 0
+    except ValueError:
+        return False
 
 
 def origins(text: str) -> tuple[str, ...]:
@@ -136,7 +158,7 @@ def proxies(text: str) -> tuple[Network, ...]:
 
 
 def web_url(text: str) -> str:
-    parts = urlsplit(text)
+    parts = _split(text)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("must be like https://example.com/path")
     return text.rstrip("/")
@@ -192,7 +214,7 @@ def parse_database_url(text: str) -> str:
 
 def _postgres_address(rest: str) -> str:
     """The part after the scheme, checked without a server; the driver accepts libpq's forms."""
-    parts = urlsplit(f"//{rest}")
+    parts = _split(f"//{rest}")
     try:
         query = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
     except ValueError:

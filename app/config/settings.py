@@ -1,10 +1,10 @@
 """The settings: one frozen object that is read from the environment at start."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 from app.config.environment import (
@@ -28,6 +28,14 @@ from app.config.environment import (
 )
 from app.lifecycle import SECOND_US, Policy, Restart
 from app.lifecycle.mode import Mode
+
+#: The secrets of each key that may sign for this LiveKit, the likeliest first.
+Secrets: TypeAlias = Mapping[str, tuple[str, ...]]
+
+#: A shorter secret can be guessed from any token, without asking anybody.
+_LEAST_SECRET = 16
+#: That of `livekit-server --dev` is `secret`.
+_LEAST_SECRET_IN_DEV = 6
 
 #: A container's server is for its outside, and some platforms reach it by IPv6 only.
 ANY_HOST = "::"
@@ -156,16 +164,24 @@ class Config:
         return self.agent_ttl_s + 60
 
     @property
-    def keys(self) -> Mapping[str, str]:
-        """Secrets by key, of all keys that may sign for this LiveKit."""
-        return {pair.key: pair.secret for pair in (self.livekit_key, *self.webhook_keys)}
+    def keys(self) -> Secrets:
+        """All keys that may sign for this LiveKit; the main secret of a key comes before its others."""
+        secrets: dict[str, dict[str, None]] = {}
+        for pair in (self.livekit_key, *self.webhook_keys):
+            secrets.setdefault(pair.key, {})[pair.secret] = None
+        return {key: tuple(of_key) for key, of_key in secrets.items()}
+
+    @property
+    def livekit_secrets(self) -> tuple[str, ...]:
+        """The secrets of all keys, the main one first."""
+        return tuple(secret for secrets in self.keys.values() for secret in secrets)
 
     @property
     def secrets(self) -> tuple[str, ...]:
         """What must never be logged. The path of an alert webhook lets anybody post to it."""
         password = urlsplit(self.database_url).password or ""
         alerts = urlsplit(self.alert_webhook_url or "")
-        return (*self.keys.values(), *self.api_keys, password, unquote(password), alerts.path, alerts.query)
+        return (*self.livekit_secrets, *self.api_keys, password, unquote(password), alerts.path, alerts.query)
 
 
 def load_config(environ: Mapping[str, str]) -> Config:
@@ -191,6 +207,7 @@ def load_config(environ: Mapping[str, str]) -> Config:
                 values[field_name] = entry.metadata["dev"]
         except ValueError as problem:
             problems.append(f"{name} {problem}")
+    problems.extend(_short_secrets(values, _LEAST_SECRET_IN_DEV if is_dev else _LEAST_SECRET))
     if problems:
         raise ConfigError(problems)
     known = [entry.metadata["name"] for entry in declared.values()]
@@ -198,6 +215,18 @@ def load_config(environ: Mapping[str, str]) -> Config:
     if not set(config.publisher_agents) <= set(config.agent_names):
         raise ConfigError(["PUBLISHER_AGENTS has a name that is not one of AGENT_NAME"])
     return config
+
+
+def _short_secrets(values: Mapping[str, Any], least: int) -> Iterator[str]:
+    """A problem for each of LiveKit's secrets that is shorter than `least`."""
+    why = f"shorter than {least} characters, which can be guessed"
+    if least > _LEAST_SECRET_IN_DEV:
+        why += f" (LIFECYCLE_ENV=dev allows {_LEAST_SECRET_IN_DEV}, for `livekit-server --dev`)"
+    if "livekit_api_secret" in values and len(values["livekit_api_secret"]) < least:
+        yield f"LIVEKIT_API_SECRET is {why}"
+    for number, pair in enumerate(values.get("webhook_keys", ()), start=1):
+        if len(pair.secret) < least:
+            yield f"LIVEKIT_WEBHOOK_KEYS has in pair {number} a secret {why}"
 
 
 def database_url(environ: Mapping[str, str]) -> str:

@@ -8,12 +8,14 @@ import base64
 import binascii
 import hmac
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
 import jwt
 import msgspec
 
+from app.config.settings import Secrets
 from app.errors import Unauthenticated
 
 #: How far the clocks of LiveKit and this machine may differ.
@@ -30,8 +32,8 @@ _HEADERS = frozenset(map(_encoded, (b'{"alg":"HS256","typ":"JWT"}', b'{"alg":"HS
 _decoder = msgspec.json.Decoder(dict[str, Any])
 
 
-def verify_jwt(token: str, keys: Mapping[str, str]) -> dict[str, Any]:
-    """Return the claims of a valid token signed with one of `keys` (secret by key).
+def verify_jwt(token: str, keys: Secrets) -> dict[str, Any]:
+    """Return the claims of a valid token signed with a secret of its key.
 
     Raises:
         Unauthenticated: the signature is wrong, or the token is not valid now.
@@ -40,7 +42,7 @@ def verify_jwt(token: str, keys: Mapping[str, str]) -> dict[str, Any]:
     return verify_any(token, keys) if claims is None else claims
 
 
-def verify_usual(token: str, keys: Mapping[str, str]) -> dict[str, Any] | None:
+def verify_usual(token: str, keys: Secrets) -> dict[str, Any] | None:
     """Return the claims of a valid token of the usual form; None if PyJWT has to decide."""
     try:
         signed, _, signature = token.encode("ascii").rpartition(b".")
@@ -51,30 +53,40 @@ def verify_usual(token: str, keys: Mapping[str, str]) -> dict[str, Any] | None:
     except (ValueError, msgspec.MsgspecError, RecursionError):
         return None
     issuer = claims.get("iss")
-    secret = keys.get(issuer) if type(issuer) is str else None
-    if not secret:
-        return None
-    digest = hmac.digest(secret.encode(), signed, "sha256")
-    if not hmac.compare_digest(_encoded(digest), signature):
+    secrets = keys.get(issuer, ()) if type(issuer) is str else ()
+    if not any(_is_signature(signature, signed, secret) for secret in secrets):
         return None
     return claims if _is_valid_now(claims) else None
 
 
-def verify_any(token: str, keys: Mapping[str, str]) -> dict[str, Any]:
+def verify_any(token: str, keys: Secrets) -> dict[str, Any]:
     """Do the same as `verify_jwt`, with PyJWT alone."""
     try:
         issuer = jwt.decode(token, options={"verify_signature": False}).get("iss")
-        secret = keys.get(issuer) if isinstance(issuer, str) else None
-        if secret is None:
+        secrets = keys.get(issuer) if isinstance(issuer, str) else None
+        if secrets is None:
             raise Unauthenticated("Unknown API key in the token's issuer")
-        claims: dict[str, Any] = jwt.decode(
-            token, secret, algorithms=["HS256"], leeway=LEEWAY_S, options={"require": ["exp", "iss"]}
-        )
+        for secret in secrets:
+            # The signature is checked before anything else: any other fault is that of a token signed so.
+            with suppress(jwt.InvalidSignatureError):
+                return _decode(token, secret)
     except jwt.ExpiredSignatureError as error:
         raise Unauthenticated("The token has expired") from error
-    except (jwt.PyJWTError, ValueError) as error:
+    except (jwt.PyJWTError, ValueError, OverflowError) as error:
         raise Unauthenticated("The token is not a valid LiveKit token") from error
+    raise Unauthenticated("The token is not a valid LiveKit token")
+
+
+def _decode(token: str, secret: str) -> dict[str, Any]:
+    claims: dict[str, Any] = jwt.decode(
+        token, secret, algorithms=["HS256"], leeway=LEEWAY_S, options={"require": ["exp", "iss"]}
+    )
     return claims
+
+
+def _is_signature(signature: bytes, signed: bytes, secret: str) -> bool:
+    digest = hmac.digest(secret.encode(), signed, "sha256")
+    return hmac.compare_digest(_encoded(digest), signature)
 
 
 def _decoded(segment: bytes) -> bytes:

@@ -10,7 +10,7 @@ from types import MappingProxyType
 import msgspec
 from livekit import api
 
-from app.config.settings import Keypair
+from app.config.settings import Keypair, Secrets
 from app.errors import Malformed, Unauthenticated
 from app.lifecycle import SECOND_US
 from app.livekit.interface import make_participant
@@ -93,7 +93,7 @@ class Webhook(msgspec.Struct, frozen=True, kw_only=True):
 _decoder = msgspec.json.Decoder(WebhookBody)
 
 
-def signed_digest(authorization: str | None, keys: Mapping[str, str]) -> bytes:
+def signed_digest(authorization: str | None, keys: Secrets) -> bytes:
     """Return the SHA-256 of the body that the Authorization header signs with one of `keys`.
 
     Raises:

@@ -87,7 +87,7 @@ def _lifespan(
             async with _livekit_client(config, clock, livekit) as client:
                 service = build_service(config, store, client, clock, log_counts)
                 app[SERVICE] = service
-                app[SESSION_ROOMS] = SessionRooms(service.livekit, clock, config.keys.values())
+                app[SESSION_ROOMS] = SessionRooms(service.livekit, clock, config.livekit_secrets)
                 await service.start()
                 try:
                     async with _monitored(service):

@@ -2,11 +2,12 @@
 
 import hashlib
 import hmac
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from aiohttp import web
 
+from app.config.settings import Secrets
 from app.errors import Forbidden, Unauthenticated
 from app.livekit.jwt import verify_jwt
 
@@ -52,7 +53,7 @@ class ApiKeys:
 
 
 class Authenticator:
-    def __init__(self, keys: Mapping[str, str], api_keys: tuple[str, ...]) -> None:
+    def __init__(self, keys: Secrets, api_keys: tuple[str, ...]) -> None:
         self._keys = keys
         self._api_keys = ApiKeys(api_keys)
 

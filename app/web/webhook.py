@@ -4,11 +4,12 @@ Nearly all requests are webhooks, and none of them comes from a browser. So a PO
 application's middlewares and routes; the lane does the part of their work that a webhook needs.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 
 from aiohttp import HttpVersion11, web
 from multidict import CIMultiDict
 
+from app.config.settings import Secrets
 from app.errors import ServiceError
 from app.livekit import webhooks
 from app.service import Service
@@ -20,7 +21,7 @@ from app.web.schemas import Taken
 WEBHOOK_LIMIT = 1024 * 1024
 
 
-async def receive_webhook(request: web.BaseRequest, service: Service, keys: Mapping[str, str]) -> None:
+async def receive_webhook(request: web.BaseRequest, service: Service, keys: Secrets) -> None:
     """Process one webhook; on return it is committed, or ignored.
 
     LiveKit signs the raw bytes, so the body is read here, and only after the token is verified.
@@ -61,7 +62,7 @@ async def _invite_body(request: web.BaseRequest) -> None:
 
 
 def webhook_lane(
-    envelope: Envelope, keys: Mapping[str, str], service: Callable[[], Service]
+    envelope: Envelope, keys: Secrets, service: Callable[[], Service]
 ) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
     """The handler of a POST to the webhook path, in the same envelope as the application's routes."""
     content_type = CIMultiDict({"Content-Type": "application/json"})

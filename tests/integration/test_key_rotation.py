@@ -5,9 +5,11 @@ and both have to accept every token in use.
 """
 
 import asyncio
+import dataclasses
 import itertools
 from typing import Any
 
+import jwt
 import pytest
 
 from app.config.settings import Keypair
@@ -15,7 +17,7 @@ from fakes.server import FakeServer
 from fakes.webhooks import SignedWebhook, render, sign
 from integration.conftest import StartApp
 from integration.harness import KEYPAIR as OLD
-from integration.harness import ON_POSTGRES, STATUS, TOKEN, App, World, member_token, signing_with
+from integration.harness import ON_BOTH, ON_POSTGRES, STATUS, TOKEN, App, World, member_token, signing_with
 from integration.harness import SECOND_KEYPAIR as NEW
 
 #: The settings at each step, and who signs what is in use while a replica changes over to them.
@@ -84,6 +86,21 @@ async def test_a_token_of_one_replica_is_accepted_by_the_other_at_every_step(
                 assert seen.status == 200, (before, after)
         for replica in replicas:
             await replica.stop()
+
+
+@ON_BOTH
+async def test_a_key_keeps_its_former_secret_beside_its_main_one(
+    start_app: StartApp, world: World, server: FakeServer
+) -> None:
+    former = dataclasses.replace(OLD, secret="former-secret-of-at-least-32-characters")
+    server.join("room")
+    app = await start_app(webhook_keys=(former,))
+
+    for signer in (OLD, former):
+        assert await accepts(app, world, server, signer)
+    assert not await accepts(app, world, server, dataclasses.replace(OLD, secret=NEW.secret))
+    made = await app.call("POST", TOKEN, json_body={"room_name": "room"})
+    assert jwt.decode(made.body["participant_token"], OLD.secret, algorithms=["HS256"])["iss"] == OLD.key
 
 
 async def test_api_keys_are_changed_without_rejecting_a_caller(start_app: StartApp) -> None:

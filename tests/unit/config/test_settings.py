@@ -118,7 +118,14 @@ SETTINGS: list[tuple[str, str, Any, dict[str, Any]]] = [
         "LIVEKIT_WEBHOOK_KEYS",
         "webhook_keys",
         (),
-        {"old:secret": (Keypair(key="old", secret="secret"),), "a:b:c,": (Keypair(key="a", secret="b:c"),)},
+        {
+            f"old:{SECRET}": (Keypair(key="old", secret=SECRET),),
+            "a:with:colons:in-it,": (Keypair(key="a", secret="with:colons:in-it"),),
+            f"a:{SECRET},a:{SECRET}2": (
+                Keypair(key="a", secret=SECRET),
+                Keypair(key="a", secret=SECRET + "2"),
+            ),
+        },
     ),
     (
         "LIVEKIT_URL",
@@ -158,8 +165,17 @@ BAD = {
     "LOG_LEVEL": ["TRACE", "20"],
     "API_KEYS": ["short", "a-key-of-sixteen,short"],
     "CORS_ORIGINS": ["app.example.com", "https://app.example.com/path", "ftp://x", "https://"],
-    "LIVEKIT_WEBHOOK_KEYS": ["key", "key:", ":secret", "a:b,c"],
-    "LIVEKIT_URL": ["example.livekit.cloud", "ftp://example.com", "wss://", "7880"],
+    "LIVEKIT_WEBHOOK_KEYS": ["key", "key:", f":{SECRET}", f"a:{SECRET},c", "a:fifteen-letters"],
+    "LIVEKIT_API_SECRET": ["s", "fifteen-letters"],
+    "LIVEKIT_URL": [
+        "example.livekit.cloud",
+        "ftp://example.com",
+        "wss://",
+        "7880",
+        "wss://lk.example.com:port",
+        "wss://lk.example.com:0",
+        "wss://[::1",
+    ],
     "LIVEKIT_PUBLIC_URL": ["lk.example.com", "wss://"],
     "PUBLISHER_AGENTS": ["another", ","],
     "ROOM_NAME_PATTERN": ["(", "[a-"],
@@ -232,11 +248,11 @@ def test_no_secret_is_in_a_problem() -> None:
 def test_no_secret_is_in_the_representation() -> None:
     config = load(
         API_KEYS="an-api-key-of-ours",
-        LIVEKIT_WEBHOOK_KEYS="old:an-old-secret",
+        LIVEKIT_WEBHOOK_KEYS="old:an-old-secret-of-ours",
         ALERT_WEBHOOK_URL="https://hooks.example.com/a-hook-secret",
         DATABASE_URL="postgresql://user:a-password@host/name",
     )
-    for secret in (SECRET, "an-api-key-of-ours", "an-old-secret", "a-password", "a-hook-secret"):
+    for secret in (SECRET, "an-api-key-of-ours", "an-old-secret-of-ours", "a-password", "a-hook-secret"):
         assert secret not in repr(config)
         assert secret not in str(config)
 
@@ -331,7 +347,63 @@ def test_a_room_stays_open_longer_than_the_ttl() -> None:
 
 
 def test_all_keys_may_sign() -> None:
-    assert load(LIVEKIT_WEBHOOK_KEYS="old:secret").keys == {"devkey": SECRET, "old": "secret"}
+    assert load(LIVEKIT_WEBHOOK_KEYS="old:an-old-secret-of-ours").keys == {
+        "devkey": (SECRET,),
+        "old": ("an-old-secret-of-ours",),
+    }
+
+
+def test_a_former_secret_of_the_main_key_does_not_displace_the_main_one() -> None:
+    config = load(LIVEKIT_WEBHOOK_KEYS=f"devkey:a-former-secret-1,devkey:{SECRET},devkey:a-former-secret-2")
+    assert config.keys == {"devkey": (SECRET, "a-former-secret-1", "a-former-secret-2")}
+    assert config.livekit_secrets == (SECRET, "a-former-secret-1", "a-former-secret-2")
+    assert set(config.livekit_secrets) <= set(config.secrets)
+
+
+def test_a_short_secret_is_rejected_without_showing_it() -> None:
+    found = problems(
+        {**NEEDED, "LIVEKIT_API_SECRET": "hunter2", "LIVEKIT_WEBHOOK_KEYS": f"a:{SECRET},b:hunter3"}
+    )
+    assert [problem.partition(" shorter than 16 characters")[0] for problem in found] == [
+        "LIVEKIT_API_SECRET is",
+        "LIVEKIT_WEBHOOK_KEYS has in pair 2 a secret",
+    ]
+    assert all("LIFECYCLE_ENV=dev" in problem and "hunter" not in problem for problem in found)
+
+
+def test_in_dev_the_secret_of_livekit_servers_dev_mode_is_enough() -> None:
+    config = load(LIFECYCLE_ENV="dev", LIVEKIT_API_SECRET="secret", LIVEKIT_WEBHOOK_KEYS="old:secret")
+    assert config.keys == {"devkey": ("secret",), "old": ("secret",)}
+    (problem,) = problems({**NEEDED, "LIFECYCLE_ENV": "dev", "LIVEKIT_API_SECRET": "12345"})
+    assert problem == "LIVEKIT_API_SECRET is shorter than 6 characters, which can be guessed"
+
+
+@pytest.mark.parametrize("name", ["LIVEKIT_URL", "LIVEKIT_PUBLIC_URL"])
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("wss://user:hunter2@lk.example.com", "user name"),
+        ("wss://user@lk.example.com", "user name"),
+        ("wss://@lk.example.com", "user name"),
+        ("wss://user:12/hunter2@lk.example.com", "user name"),
+        ("wss://lk.example.com?access_token=hunter2", "query"),
+        ("wss://lk.example.com/?", "query"),
+        ("wss://lk.example.com/#hunter2", "fragment"),
+    ],
+)
+def test_what_every_client_gets_holds_no_password(name: str, url: str, problem: str) -> None:
+    (found,) = problems({**NEEDED, name: url})
+    assert found.startswith(f"{name} must have no ")
+    assert problem in found
+    assert not any(word in found for word in ("hunter2", "lk.example.com", "user:"))
+
+
+@pytest.mark.parametrize("name", ["LIVEKIT_URL", "ALERT_WEBHOOK_URL", "PUBLIC_URL", "DATABASE_URL"])
+def test_a_url_that_python_does_not_take_is_not_shown(name: str) -> None:
+    scheme = "postgresql" if name == "DATABASE_URL" else "https"
+    # Python's own message repeats it: this letter becomes `a/c` when it is normalised.
+    (found,) = problems({**NEEDED, name: f"{scheme}://hunter2℀.example.com"})
+    assert found == f"{name} is not a URL"
 
 
 def test_a_configuration_does_not_change() -> None:

@@ -18,7 +18,8 @@ from app.errors import Unauthenticated
 from app.livekit.jwt import LEEWAY_S, verify_any, verify_jwt, verify_usual
 
 KEY, SECRET = "devkey", "a-secret-of-at-least-thirty-two-characters"
-KEYS = {KEY: SECRET, "oldkey": "another-secret-of-at-least-thirty-two-ch"}
+FORMER_SECRET = "a-former-secret-of-at-least-thirty-two-ch"
+KEYS = {KEY: (SECRET, FORMER_SECRET), "oldkey": ("another-secret-of-at-least-thirty-two-ch",)}
 USUAL_HEADER = '{"alg":"HS256","typ":"JWT"}'
 MINUTES_S = 60
 
@@ -58,6 +59,35 @@ def test_tokens_of_the_javascript_sdk_take_the_fast_path() -> None:
     assert verify_usual(token, KEYS) == verify_any(token, KEYS)
 
 
+@pytest.mark.parametrize("verify", [verify_usual, verify_any, verify_jwt])
+def test_each_secret_of_a_key_is_accepted(verify: Callable[..., dict[str, Any] | None]) -> None:
+    for secret in KEYS[KEY]:
+        content = claims()
+        assert verify(token_of(json.dumps(content), secret=secret), KEYS) == content
+
+
+def test_a_token_of_a_former_secret_is_judged_like_any_other() -> None:
+    expired = token_of(json.dumps(claims(exp=int(time.time()) - 3_600)), secret=FORMER_SECRET)
+    with pytest.raises(Unauthenticated, match="has expired"):
+        verify_jwt(expired, KEYS)
+    with pytest.raises(Unauthenticated, match="not a valid"):
+        verify_jwt(token_of(json.dumps(claims()), secret="a-secret-of-nobody"), KEYS)
+
+
+def test_a_token_of_the_main_secret_costs_one_hmac(monkeypatch: pytest.MonkeyPatch) -> None:
+    token = token_of(json.dumps(claims()))
+    tried = []
+    digest = hmac.digest
+
+    def counted(key: bytes, msg: bytes, algorithm: str) -> bytes:
+        tried.append(key)
+        return digest(key, msg, algorithm)
+
+    monkeypatch.setattr(hmac, "digest", counted)
+    assert verify_usual(token, KEYS) is not None
+    assert tried == [SECRET.encode()]
+
+
 @pytest.mark.parametrize(
     ("header", "changes"),
     [
@@ -85,6 +115,7 @@ def test_a_valid_token_of_another_form_is_accepted(header: str, changes: dict[st
         {"sub": 7},
         {"jti": {}},
         {"exp": True},
+        {"exp": float("inf")},
     ],
 )
 def test_a_token_that_pyjwt_rejects_is_rejected(changes: dict[str, object]) -> None:
@@ -146,7 +177,7 @@ HEADERS = st.sampled_from(
 @given(
     content=CLAIMS,
     header=HEADERS,
-    secret=st.sampled_from([*KEYS.values(), "wrong"]),
+    secret=st.sampled_from([secret for secrets in KEYS.values() for secret in secrets] + ["wrong"]),
     dump=st.sampled_from([json.dumps, partial(json.dumps, ensure_ascii=False)]),
 )
 def test_the_fast_path_agrees_with_pyjwt_on_any_claims(

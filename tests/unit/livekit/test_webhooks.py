@@ -4,7 +4,6 @@ import base64
 import hashlib
 import json
 import time
-from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from livekit import api
 from livekit.protocol.models import ParticipantInfo
 from livekit.protocol.webhook import WebhookEvent
 
+from app.config.settings import Secrets
 from app.errors import Malformed, Unauthenticated
 from app.livekit.client import participant_of
 from app.livekit.jwt import LEEWAY_S
@@ -25,8 +25,8 @@ from app.state.presence import Participant, ParticipantKind
 from fakes.webhooks import assert_read_alike
 
 KEYS = {
-    "devkey": "a-secret-of-at-least-thirty-two-characters",
-    "newkey": "another-secret-of-at-least-thirty-two-ch",
+    "devkey": ("a-secret-of-at-least-thirty-two-characters", "a-former-secret-of-at-least-thirty-two-ch"),
+    "newkey": ("another-secret-of-at-least-thirty-two-ch",),
 }
 SAMPLES = sorted((Path(__file__).parent / "samples").glob("*.json"))
 BODY = SAMPLES[1].read_bytes()
@@ -35,18 +35,18 @@ BODY = SAMPLES[1].read_bytes()
 def sign(body: bytes, key: str = "devkey", secret: str | None = None, **claims: object) -> str:
     """Sign as livekit-server does."""
     digest = base64.b64encode(hashlib.sha256(body).digest()).decode()
-    token = api.AccessToken(key, secret or KEYS[key]).with_sha256(digest).with_ttl(timedelta(minutes=5))
+    token = api.AccessToken(key, secret or KEYS[key][0]).with_sha256(digest).with_ttl(timedelta(minutes=5))
     if not claims:
         return token.to_jwt()
     plain = {"iss": key, "exp": int(time.time()) + 300, "nbf": int(time.time()), "sha256": digest, **claims}
     kept = {name: value for name, value in plain.items() if value is not None}
-    return jwt.encode(kept, secret or KEYS[key], algorithm="HS256")
+    return jwt.encode(kept, secret or KEYS[key][0], algorithm="HS256")
 
 
 # Verification
 
 
-def verify(body: bytes, authorization: str | None, keys: Mapping[str, str]) -> None:
+def verify(body: bytes, authorization: str | None, keys: Secrets) -> None:
     """Verify as the endpoint does: first the header, then the body."""
     check_digest(body, signed_digest(authorization, keys))
 
@@ -55,6 +55,10 @@ def verify(body: bytes, authorization: str | None, keys: Mapping[str, str]) -> N
 @pytest.mark.parametrize("prefix", ["", "Bearer "])
 def test_a_body_signed_with_one_of_the_keys_is_accepted(key: str, prefix: str) -> None:
     verify(BODY, prefix + sign(BODY, key), KEYS)
+
+
+def test_a_body_signed_with_a_former_secret_of_a_key_is_accepted() -> None:
+    verify(BODY, sign(BODY, "devkey", KEYS["devkey"][1]), KEYS)
 
 
 @pytest.mark.parametrize("extra", [{"video": {"room": "room"}}, {"sub": "x"}, {"anything": [1, 2]}])
@@ -75,8 +79,8 @@ def test_the_clocks_may_differ_by_a_minute() -> None:
         "Bearer ",
         "garbage",
         "Basic dXNlcjpwYXNz",
-        sign(BODY, secret=KEYS["newkey"]),
-        sign(BODY, "unknown", KEYS["devkey"]),
+        sign(BODY, secret=KEYS["newkey"][0]),
+        sign(BODY, "unknown", KEYS["devkey"][0]),
         sign(BODY + b" "),
         sign(b""),
         sign(BODY, exp=int(time.time()) - LEEWAY_S - 5),
@@ -90,7 +94,7 @@ def test_the_clocks_may_differ_by_a_minute() -> None:
         sign(BODY, sha256="\u00e9"),
         sign(BODY, sha256=hashlib.sha256(BODY).hexdigest()),
         sign(BODY, sha256=base64.b64encode(hashlib.sha256(BODY).digest()[:16]).decode()),
-        api.AccessToken("devkey", KEYS["devkey"]).with_identity("ann").to_jwt(),
+        api.AccessToken("devkey", KEYS["devkey"][0]).with_identity("ann").to_jwt(),
     ],
 )
 def test_a_missing_wrong_or_expired_signature_is_rejected(authorization: str | None) -> None:

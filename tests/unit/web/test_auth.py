@@ -16,7 +16,7 @@ from app.web.auth import Authenticator, Caller
 KEY, SECRET = "devkey", "a-secret-of-at-least-thirty-two-characters"
 OLD_KEY, OLD_SECRET = "oldkey", "another-secret-of-at-least-thirty-two-ch"
 API_KEY = "an-api-key-of-ours"
-AUTHENTICATOR = Authenticator({KEY: SECRET, OLD_KEY: OLD_SECRET}, (API_KEY, "another-api-key-x"))
+AUTHENTICATOR = Authenticator({KEY: (SECRET,), OLD_KEY: (OLD_SECRET,)}, (API_KEY, "another-api-key-x"))
 
 
 def participant_token(
@@ -132,7 +132,7 @@ def test_hs512_under_the_right_secret_is_not_accepted() -> None:
     long_secret = SECRET * 2
     token = signed(CLAIMS, secret=long_secret, algorithm="HS512")
     with pytest.raises(Unauthenticated):
-        verify_jwt(token, {KEY: long_secret})
+        verify_jwt(token, {KEY: (long_secret,)})
 
 
 def test_the_clocks_may_be_a_minute_apart() -> None:

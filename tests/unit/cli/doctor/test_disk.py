@@ -47,7 +47,7 @@ async def examine(environ: Mapping[str, str]) -> Finding:
     required = {
         "LIVEKIT_URL": "ws://127.0.0.1:1",
         "LIVEKIT_API_KEY": "key",
-        "LIVEKIT_API_SECRET": "secret",
+        "LIVEKIT_API_SECRET": "dev-secret-of-at-least-32-characters",
         "AGENT_NAME": "agent",
     }
     config = load_config(required | dict(environ))
