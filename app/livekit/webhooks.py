@@ -45,6 +45,9 @@ IGNORED_EVENTS = frozenset(
 )
 KNOWN_EVENTS = frozenset(_KINDS) | IGNORED_EVENTS
 
+#: In the year 2286. Up to it seconds have the ten digits of `stored_id`, and microseconds fit into 64 bits.
+_END_OF_TIME_S = 10**10
+
 #: As LiveKit does it (livekit/protocol, webhook/url_notifier.go).
 _SIGNED_FOR = timedelta(minutes=5)
 
@@ -132,7 +135,7 @@ def translate(body: bytes) -> Webhook:
         decoded = _decoder.decode(body)
         if not decoded.event:
             raise Malformed("The body has no event name")
-        created_at_s = _number(decoded.created_at)
+        created_at_s = _seconds(decoded.created_at)
         return Webhook(
             name=decoded.event,
             event=_room_event(decoded, created_at_s),
@@ -157,8 +160,7 @@ def _room_event(body: WebhookBody, created_at_s: int) -> RoomEvent | None:
     room = Room(
         name=body.room.name,
         sid=body.room.sid,
-        created_at=_number(body.room.creation_time_ms) * 1_000
-        or _number(body.room.creation_time) * 1_000_000,
+        created_at=_milliseconds(body.room.creation_time_ms, body.room.creation_time) * 1_000,
     )
     if kind in (RoomEventKind.STARTED, RoomEventKind.FINISHED):
         return RoomEvent(event_id=event_id, kind=kind, room=room)
@@ -179,7 +181,7 @@ def _room_event(body: WebhookBody, created_at_s: int) -> RoomEvent | None:
 def _participant(info: _Participant) -> Participant:
     _check_text(info.sid, 64)
     _check_text(info.identity, 256)
-    joined_ms = _number(info.joined_at_ms) or _number(info.joined_at) * 1_000
+    joined_ms = _milliseconds(info.joined_at_ms, info.joined_at)
     permission = info.permission or _Permission()
     participant = make_participant(
         info.sid, info.identity, str(info.kind), info.attributes, joined_ms, permission
@@ -194,9 +196,18 @@ def _check_text(text: str, limit: int) -> None:
         raise ValueError("the text is too long or contains NUL")
 
 
-def _number(value: str | int) -> int:
-    """Read a 64-bit number, written as a number or a string; larger numbers do not fit a column."""
-    number = int(value)
-    if not 0 <= number < 2**53:
-        raise ValueError("the number is out of range")
-    return number
+def _milliseconds(written_ms: str | int, written_s: str | int) -> int:
+    """A time since 1970; older servers report it in seconds alone."""
+    return _time(written_ms, _END_OF_TIME_S * 1_000) or _seconds(written_s) * 1_000
+
+
+def _seconds(written: str | int) -> int:
+    return _time(written, _END_OF_TIME_S)
+
+
+def _time(written: str | int, end: int) -> int:
+    """Read a time that is written as a number or a string; a later one does not fit a column."""
+    time = int(written)
+    if not 0 <= time < end:
+        raise ValueError("the time is out of range")
+    return time

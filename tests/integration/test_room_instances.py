@@ -11,14 +11,16 @@ from fakes.webhooks import SignedWebhook, render, sign
 from integration.harness import AGENT, CLOCKS_APART, KEYPAIR, ON_BOTH, App, World
 
 _AHEAD_US = 600_000_000
+#: The latest time that a webhook may have.
+_LATEST_US = (10**10 - 1) * 1_000_000
 
 
-def foreign(room: FakeRoom) -> FakeRoom:
+def foreign(room: FakeRoom, created_at: int | None = None) -> FakeRoom:
     """Another instance of the room, ten minutes newer: of a second LiveKit, or of a clock that was wrong."""
     return FakeRoom(
         name=room.name,
         sid=f"{room.sid}_elsewhere",
-        created_at=room.created_at + _AHEAD_US,
+        created_at=created_at or room.created_at + _AHEAD_US,
         empty_timeout_s=300,
         departure_timeout_s=20,
     )
@@ -42,15 +44,16 @@ async def tell(app: App, webhook: SignedWebhook) -> None:
 
 @ON_BOTH
 @CLOCKS_APART
+@pytest.mark.parametrize("created_at", [None, _LATEST_US], ids=["in ten minutes", "in the year 2286"])
 @pytest.mark.usefixtures("worker")
 async def test_the_end_of_an_instance_from_the_future_keeps_nobody_out(
-    app: App, world: World, server: FakeServer
+    app: App, world: World, server: FakeServer, created_at: int | None
 ) -> None:
     room = FakeRoom(
         name="room", sid="RM_x", created_at=server.now(), empty_timeout_s=300, departure_timeout_s=20
     )
-    await tell(app, event("room_started", world, foreign(room)))
-    await tell(app, event("room_finished", world, foreign(room)))
+    await tell(app, event("room_started", world, foreign(room, created_at)))
+    await tell(app, event("room_finished", world, foreign(room, created_at)))
     server.join("room")
     await app.settle()
 

@@ -210,6 +210,42 @@ async def test_signed_garbage_is_400(app: App, world: World, body: bytes) -> Non
     assert not any(world.tables().values())
 
 
+_ROOM = {"name": "room", "sid": "RM_x"}
+_PERSON = {"sid": "PA_x", "identity": "alice"}
+
+
+@ON_BOTH
+@pytest.mark.parametrize(
+    "late",
+    [
+        {"createdAt": 2**53 - 1},
+        {"createdAt": 10**10},
+        {"room": {**_ROOM, "creationTime": str(2**53 - 1)}},
+        {"room": {**_ROOM, "creationTime": 2**44}},
+        {"room": {**_ROOM, "creationTimeMs": 2**53 - 1}},
+        {"participant": {**_PERSON, "joinedAt": 2**53 - 1}},
+        {"participant": {**_PERSON, "joinedAt": str(2**44)}},
+        {"participant": {**_PERSON, "joinedAtMs": 10**13}},
+    ],
+    ids=str,
+)
+async def test_a_time_that_fits_no_column_is_400(app: App, world: World, late: dict[str, Any]) -> None:
+    answer = await post(app, event(**late))
+
+    assert (answer.status, answer.code) == (400, "malformed")
+    assert not any(world.tables().values())
+
+
+@ON_BOTH
+async def test_the_last_second_that_is_taken_is_stored(app: App, world: World) -> None:
+    last = 10**10 - 1
+    room, person = {**_ROOM, "creationTime": last}, {**_PERSON, "joinedAt": last}
+    answer = await post(app, event(createdAt=last, room=room, participant=person))
+
+    assert answer.status == 200
+    assert [row["created_at"] for row in world.rows("rooms")] == [last * 1_000_000]
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [("disconnectReason", "X" * 10_000), ("attributes", {"lk.agent_name": "n" * 10_000})],

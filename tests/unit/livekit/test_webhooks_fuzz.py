@@ -4,6 +4,7 @@ import contextlib
 import json
 from typing import Any
 
+import pytest
 from google.protobuf.json_format import MessageToJson, Parse, ParseError
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -11,7 +12,7 @@ from livekit.protocol.models import DisconnectReason, ParticipantInfo, Participa
 from livekit.protocol.webhook import WebhookEvent
 
 from app.errors import Malformed
-from app.livekit.webhooks import KNOWN_EVENTS, translate
+from app.livekit.webhooks import KNOWN_EVENTS, stored_id, translate
 from bench.corpus import bodies
 from fakes.webhooks import assert_read_alike
 
@@ -102,6 +103,48 @@ def test_any_value_in_a_field_is_read_as_protobuf_does_or_rejected(
     # LiveKit cannot have sent what protobuf does not read; accepting it does no harm.
     with contextlib.suppress(ParseError):
         assert_read_alike(ours, Parse(fuzzed, WebhookEvent(), ignore_unknown_fields=True))
+
+
+EDGES = [edge + shift for edge in (0, 10**10, 10**13, 2**53, 2**63, 2**64) for shift in (-1, 0, 1)]
+MOMENTS = st.sampled_from(EDGES) | st.integers(0, 2**64)
+TIMES = st.sampled_from(
+    [
+        "createdAt",
+        "room.creationTime",
+        "room.creationTimeMs",
+        "participant.joinedAt",
+        "participant.joinedAtMs",
+    ]
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(place=TIMES, moment=MOMENTS, written=st.sampled_from([int, str]))
+def test_any_time_fits_the_database_and_sorts_or_is_rejected(
+    place: str, moment: int, written: type[int | str]
+) -> None:
+    fields: dict[str, Any] = {
+        "event": "participant_joined",
+        "id": "EV_1",
+        "createdAt": 1_795_471_081,
+        "room": {"name": "room", "sid": "RM_1"},
+        "participant": {"sid": "PA_1", "identity": "ann"},
+    }
+    *way, last = place.split(".")
+    inner = fields
+    for name in way:
+        inner = inner[name]
+    inner[last] = written(moment)
+    if not 0 <= moment < (10**13 if last.endswith("Ms") else 10**10):
+        with pytest.raises(Malformed):
+            translate(json.dumps(fields).encode())
+        return
+    webhook = translate(json.dumps(fields).encode())
+    assert webhook.event is not None
+    assert webhook.event.participant is not None
+    times = (webhook.sent_at, webhook.event.room.created_at, webhook.event.participant.joined_at)
+    assert all(0 <= (time or 0) < 2**63 for time in times)
+    assert len(webhook.event.event_id.partition(".")[0]) == len(stored_id(0, "").partition(".")[0])
 
 
 def test_the_corpus_of_the_bench_is_read_as_protobuf_reads_it() -> None:
