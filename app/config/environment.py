@@ -11,6 +11,8 @@ from socket import inet_aton
 from typing import Any, TypeAlias, TypeVar, dataclass_transform
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
+from yarl import URL
+
 T = TypeVar("T")
 E = TypeVar("E", bound=StrEnum)
 
@@ -142,12 +144,26 @@ def _has_valid_port(parts: SplitResult) -> bool:
 
 
 def origins(text: str) -> tuple[str, ...]:
-    origins = tuple(origin.strip().rstrip("/") for origin in text.split(",") if origin.strip())
-    for origin in origins:
-        parts = urlsplit(origin)
-        if origin != "*" and (parts.scheme not in ("http", "https") or not parts.hostname or parts.path):
-            raise ValueError("must be origins like https://app.example.com, or *")
-    return origins
+    """Origins as a browser writes them, or `*`: they are compared with its header letter by letter."""
+    entries = (entry.strip() for entry in text.split(",") if entry.strip())
+    found = (_origin(entry, number) for number, entry in enumerate(entries, start=1))
+    return tuple(dict.fromkeys(found))
+
+
+def _origin(text: str, number: int) -> str:
+    if text == "*":
+        return text
+    try:
+        url = URL(text)
+        origin = str(url.origin())
+    except ValueError:
+        raise ValueError(f"has an entry {number} that is not like https://app.example.com, or *") from None
+    if set("@?#") & set(text) or url.raw_path != "/":
+        raise ValueError(f"has an entry {number} with more than scheme, host and port")
+    is_web = url.scheme in ("http", "https")
+    if not is_web or not re.fullmatch(r"[a-z0-9._:-]+", url.raw_host or "", re.ASCII):
+        raise ValueError(f"has an entry {number} that is not like https://app.example.com, or *")
+    return origin
 
 
 def proxies(text: str) -> tuple[Network, ...]:

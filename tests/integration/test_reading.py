@@ -2,6 +2,7 @@
 
 import pytest
 
+from app.config.environment import origins
 from fakes.faults import UNAVAILABLE, FailAfter, FailBefore
 from fakes.livekit import FakeLiveKit
 from fakes.server import FakeServer
@@ -327,6 +328,20 @@ async def test_a_preflight_of_a_known_origin_is_allowed(start_app: StartApp) -> 
     assert "DELETE" in answer.headers["Access-Control-Allow-Methods"]
     assert "Authorization" in answer.headers["Access-Control-Allow-Headers"]
     assert answer.headers["Vary"] == "Origin"
+
+
+@pytest.mark.parametrize(
+    ("written", "sent"),
+    [
+        ("HTTPS://App.Example.com:443/", PAGE),
+        ("https://b\u00fccher.example", "https://xn--bcher-kva.example"),
+    ],
+)
+async def test_an_origin_may_be_configured_in_any_form(start_app: StartApp, written: str, sent: str) -> None:
+    app = await start_app(cors_origins=origins(written))
+    answer = await app.call("OPTIONS", DISPATCH, auth=None, headers={"Origin": sent} | PREFLIGHT)
+
+    assert (answer.status, answer.headers["Access-Control-Allow-Origin"]) == (204, sent)
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,7 @@ async def caller(world: World, sick: SickLiveKit) -> AsyncIterator[Caller]:
     await runner.setup()
     headers = {"Authorization": f"Bearer {API_KEY}"}
     with closing(await listen(runner, "127.0.0.1", 0)) as listener:
-        port = listener.sockets[0].getsockname()[1]
+        port = listener.port
         async with aiohttp.ClientSession(f"http://127.0.0.1:{port}", headers=headers) as session:
             yield Caller(session)
     await runner.cleanup()

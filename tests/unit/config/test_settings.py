@@ -112,6 +112,20 @@ SETTINGS: list[tuple[str, str, Any, dict[str, Any]]] = [
                 "https://app.example.com",
                 "http://localhost:3000",
             ),
+            "HTTPS://App.Example.COM:443,http://h:80/,https://h:80,http://h:443": (
+                "https://app.example.com",
+                "http://h",
+                "https://h:80",
+                "http://h:443",
+            ),
+            "https://b\u00fccher.example, https://stra\u00dfe.example, https://xn--bcher-kva.example": (
+                "https://xn--bcher-kva.example",
+                "https://xn--strae-oqa.example",
+            ),
+            "http://[0:0:0:0:0:0:0:1]:3000, http://127.0.0.1:3000": (
+                "http://[::1]:3000",
+                "http://127.0.0.1:3000",
+            ),
         },
     ),
     (
@@ -164,7 +178,26 @@ BAD = {
     "SESSION_ROOMS": ["true", "cookies"],
     "LOG_LEVEL": ["TRACE", "20"],
     "API_KEYS": ["short", "a-key-of-sixteen,short"],
-    "CORS_ORIGINS": ["app.example.com", "https://app.example.com/path", "ftp://x", "https://"],
+    "CORS_ORIGINS": [
+        "app.example.com",
+        "https://app.example.com/path",
+        "https://app.example.com//",
+        "https://app.example.com?",
+        "https://app.example.com/?q=1",
+        "https://app.example.com/#top",
+        "https://user:password@app.example.com",
+        "https://@app.example.com",
+        "https://*.example.com",
+        "https://app.example.com:port",
+        "https://app.example.com:65536",
+        "https://app example.com",
+        "https://app.example.com\\path",
+        "ftp://x",
+        "https://",
+        "null",
+        "null.example",
+        "//app.example.com",
+    ],
     "LIVEKIT_WEBHOOK_KEYS": ["key", "key:", f":{SECRET}", f"a:{SECRET},c", "a:fifteen-letters"],
     "LIVEKIT_API_SECRET": ["s", "fifteen-letters"],
     "LIVEKIT_URL": [
@@ -404,6 +437,15 @@ def test_a_url_that_python_does_not_take_is_not_shown(name: str) -> None:
     # Python's own message repeats it: this letter becomes `a/c` when it is normalised.
     (found,) = problems({**NEEDED, name: f"{scheme}://hunter2℀.example.com"})
     assert found == f"{name} is not a URL"
+
+
+def test_an_origin_that_is_none_is_named_by_its_number() -> None:
+    for wrong, problem in (
+        ("https://user:hunter2@c.example", "with more than scheme, host and port"),
+        ("hunter2", "that is not like https://app.example.com, or *"),
+    ):
+        found = problems({**NEEDED, "CORS_ORIGINS": f"https://a.example,, https://b.example , {wrong}"})
+        assert found == [f"CORS_ORIGINS has an entry 3 {problem}"]
 
 
 def test_a_configuration_does_not_change() -> None:
