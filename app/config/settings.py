@@ -55,6 +55,14 @@ class SessionRoomsBy(StrEnum):
     COOKIE = "cookie"
 
 
+class MemberEnd(StrEnum):
+    """Whether a participant may end the agent of its room for everybody."""
+
+    ALWAYS = "always"
+    IF_EMPTY = "if_empty"
+    NEVER = "never"
+
+
 class ConfigError(Exception):
     """All problems of the environment, by name and without secret values."""
 
@@ -108,6 +116,15 @@ class Config:
     room_name_pattern: re.Pattern[str] | None = setting("ROOM_NAME_PATTERN", pattern, default=None)
     #: Whether a participant may say what the agent is told; else only an API key may.
     member_metadata: bool = setting("MEMBER_METADATA", boolean, default=False)
+    member_end: MemberEnd = setting("MEMBER_END", member(MemberEnd), default=MemberEnd.ALWAYS)
+    #: Whether a participant's call restarts the TTL of an agent with nobody in.
+    member_extends_ttl: bool = setting("MEMBER_EXTENDS_TTL", boolean, default=True)
+    #: 0: no limit, as in LiveKit.
+    member_token_max_days: int = setting("MEMBER_TOKEN_MAX_DAYS", between(0, 36_500), default=0)
+    #: Whether a token that this service issues may start recordings.
+    token_egress: bool = setting("TOKEN_EGRESS", boolean, default=False)
+    #: Whether it may have attributes that LiveKit's own programs act on.
+    token_lk_attributes: bool = setting("TOKEN_LK_ATTRIBUTES", boolean, default=False)
     agent_closes_with_user: bool = setting("AGENT_CLOSES_WITH_USER", boolean, default=True)
     mode: Mode = setting("LIFECYCLE_MODE", member(Mode), default=Mode.ENFORCE)
     environment: Environment = setting("LIFECYCLE_ENV", member(Environment), default=Environment.PRODUCTION)

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from app.lifecycle import SECOND_US, UNTOLD, Briefing, Dispatch
+from app.lifecycle import SECOND_US, UNTOLD, Briefing, Dispatch, Event, State
 from app.livekit.interface import ListedDispatch, RoomInfo
 from app.state.changes import Outcome
 from app.state.ownership import avatars_of, is_not_older
@@ -151,6 +151,16 @@ class Inspection:
         """The health of the row's agent; None if LiveKit does not list the row's dispatch."""
         found = (one for one in self.assessed if one.candidate.row and one.candidate.row.id == row.id)
         return next((one.health for one in found if one.candidate.listed), None)
+
+
+def event_of_loss(row: Dispatch, inspection: Inspection) -> Event:
+    """The event for a live row whose agent cannot be reused."""
+    health = inspection.health_of(row)
+    if health is None:
+        return Event.MISSING
+    if health.is_broken:
+        return Event.REFUTED
+    return Event.JOIN_OVERDUE if row.state is State.STARTING else Event.AGENT_LOST
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from app.clock import Clock
-from app.control.candidates import AssessedCandidate, Inspection
+from app.control.candidates import AssessedCandidate, Inspection, event_of_loss
 from app.control.creation import Creator, dispatched
 from app.control.effects import EffectRunner
 from app.control.inspector import RoomInspector
@@ -59,7 +59,7 @@ class Dispatcher:
         self._clock = clock
         self._mode = mode
         self._suppressed = suppressed
-        self._flights: dict[tuple[str, str], asyncio.Task[AgentGrant]] = {}
+        self._flights: dict[tuple[str, str, bool], asyncio.Task[AgentGrant]] = {}
 
     async def request(self, request: AgentRequest) -> AgentGrant:
         """Reuse the room's agent if it answers or is starting, else dispatch a new one.
@@ -106,8 +106,8 @@ class Dispatcher:
         await drain(self._flights.values(), grace_s)
 
     async def _join_flight(self, request: AgentRequest) -> AgentGrant:
-        """Requests for the same room and agent name share one run."""
-        key = (request.room_name, request.agent_name)
+        """Requests for the same room and agent name share one run, if they do the same to the TTL."""
+        key = (request.room_name, request.agent_name, request.extends_ttl)
         flight = self._flights.get(key)
         if flight:
             grant = replace(await asyncio.shield(flight), reused=True)
@@ -137,7 +137,7 @@ class Dispatcher:
                 best = None
             try:
                 if best is None:
-                    return await self._dispatch_new(inspection, request, _event_of)
+                    return await self._dispatch_new(inspection, request, event_of_loss)
                 if not request.takes(best.candidate.briefing):
                     return await self._dispatch_new(inspection, request, _superseded)
                 return await self._reuse(best, inspection, request)
@@ -164,11 +164,19 @@ class Dispatcher:
         elif row.state is State.CREATING and best.candidate.listed:
             # LiveKit's answer was lost; the dispatch was not.
             row = (await self._advance(row, dispatched(best.candidate.listed))).dispatch or row
-        outcome = await self._advance(row, Signal(event=Event.REUSED))
+        reused = await self._note_reuse(row, inspection, request)
         await self._remove_untracked(inspection, keep=best)
-        reused = _row_of(outcome)
         _log("reuse", reused)
         return AgentGrant(dispatch=reused, reused=True)
+
+    async def _note_reuse(self, row: Dispatch, inspection: Inspection, request: AgentRequest) -> Dispatch:
+        """Record the reuse, unless only who is in the room may restart the TTL, and nobody is."""
+        if request.extends_ttl or inspection.people:
+            return _row_of(await self._advance(row, Signal(event=Event.REUSED)))
+        current = await self._store.dispatch(row.id)
+        if current is None or current.version != row.version:
+            raise _StaleInspection
+        return current
 
     async def _dispatch_new(
         self,
@@ -261,16 +269,6 @@ def _row_of(outcome: Outcome) -> Dispatch:
     if outcome.dispatch is None:
         raise LiveKitUnavailable("The room was closed during the request; retry")
     return outcome.dispatch
-
-
-def _event_of(row: Dispatch, inspection: Inspection) -> Event:
-    """The event for a live row whose agent cannot be reused."""
-    health = inspection.health_of(row)
-    if health is None:
-        return Event.MISSING
-    if health.is_broken:
-        return Event.REFUTED
-    return Event.JOIN_OVERDUE if row.state is State.STARTING else Event.AGENT_LOST
 
 
 def _superseded(_row: Dispatch, _inspection: Inspection) -> Event:

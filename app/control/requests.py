@@ -20,6 +20,8 @@ class AgentRequest:
     briefing: Briefing | None = None
     #: Whether an agent that was told something else is replaced.
     replaces_if_told_otherwise: bool = False
+    #: Whether the call restarts the TTL of an agent with nobody in.
+    extends_ttl: bool = True
 
     def intended(self, room: Room, now: int) -> Dispatch:
         """The dispatch that would serve the request, in this instance of the room."""

@@ -54,13 +54,17 @@ def create_app(
     app[SECURE_CONNECTIONS] = SecureConnections(config.public_url, config.trusted_proxies)
     app[LANES] = {("POST", WEBHOOK_PATH): webhook_lane(envelope, config.keys, lambda: app[SERVICE])}
     app[TOKEN_ISSUER] = TokenIssuer(
-        config.livekit_key, config.agent_names, room_timeout_s=config.room_timeout_s
+        config.livekit_key,
+        config.agent_names,
+        room_timeout_s=config.room_timeout_s,
+        allows_egress=config.token_egress,
+        allows_lk_attributes=config.token_lk_attributes,
     )
     app.cleanup_ctx.append(_lifespan(config, clock, livekit, store_type, log_counts or LogCounts()))
     endpoints = api_endpoints(config)
     calls = CallLimiter()
     admission = Admission(
-        Authenticator(config.keys, config.api_keys),
+        Authenticator(config.keys, config.api_keys, member_token_max_days=config.member_token_max_days),
         clock,
         calls,
         limit_per_minute=config.rate_limit_per_minute,

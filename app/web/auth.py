@@ -2,21 +2,28 @@
 
 import hashlib
 import hmac
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from aiohttp import web
 
 from app.config.settings import Secrets
 from app.errors import Forbidden, Unauthenticated
-from app.livekit.jwt import verify_jwt
+from app.livekit.jwt import LEEWAY_S, verify_jwt
+
+#: Kinds of participants that are programs. LiveKit takes a kind that it does not know for a standard one.
+_PROGRAMS = frozenset({"AGENT", "BRIDGE", "EGRESS", "INGRESS"})
+#: Grants of LiveKit's own programs, and of whoever watches unseen.
+_NOT_FOR_PEOPLE = ("agent", "recorder", "hidden")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Caller:
     #: The room of a participant's token; None for an API key, which is good for any room.
     room_name: str | None = None
-    #: The identity in a participant's token; "" if it has none.
+    #: The identity in a participant's token.
     identity: str = ""
     #: The index of the API key in the configuration; None for a participant.
     api_key: int | None = None
@@ -53,16 +60,18 @@ class ApiKeys:
 
 
 class Authenticator:
-    def __init__(self, keys: Secrets, api_keys: tuple[str, ...]) -> None:
+    def __init__(self, keys: Secrets, api_keys: tuple[str, ...], *, member_token_max_days: int = 0) -> None:
+        """`member_token_max_days`: of a participant's token; 0: no limit."""
         self._keys = keys
         self._api_keys = ApiKeys(api_keys)
+        self._max_days = member_token_max_days
 
     def identify(self, authorization: str | None) -> Caller:
         """The caller, by the Authorization header.
 
         Raises:
             Unauthenticated: the credentials are missing or invalid.
-            Forbidden: a participant's token does not grant joining a room.
+            Forbidden: a participant's token does not let a person join a room, or does so for too long.
         """
         scheme, _, credential = (authorization or "").partition(" ")
         credential = credential.strip()
@@ -78,7 +87,34 @@ class Authenticator:
             raise Forbidden("The token does not grant roomJoin for a room")
         if not room:
             raise Forbidden("The token names no room")
-        return Caller(room_name=room, identity=str(claims.get("sub", "")))
+        identity = _person(claims, grants)
+        self._check_lifetime(claims)
+        return Caller(room_name=room, identity=identity)
+
+    def _check_lifetime(self, claims: Mapping[str, Any]) -> None:
+        """Raises: Forbidden: the token is valid for longer than a participant's may be."""
+        latest = datetime.now(UTC) + timedelta(days=self._max_days, seconds=LEEWAY_S)
+        if self._max_days and int(claims["exp"]) > latest.timestamp():
+            raise Forbidden(f"The token is valid for more than {self._max_days} days (MEMBER_TOKEN_MAX_DAYS)")
+
+
+def _person(claims: Mapping[str, Any], grants: Mapping[str, Any]) -> str:
+    """The identity of the person whose token it is.
+
+    Raises:
+        Forbidden: it is a program's, or nobody's.
+    """
+    kind, identity = claims.get("kind", ""), claims.get("sub")
+    if not isinstance(kind, str):
+        raise Forbidden("The token's kind of participant is not a text")
+    if kind.upper() in _PROGRAMS:
+        raise Forbidden(f"The token is for a participant of kind {kind.lower()}, which is no person")
+    for grant in _NOT_FOR_PEOPLE:
+        if grants.get(grant):
+            raise Forbidden(f"The token grants {grant}, which no person's token does")
+    if not isinstance(identity, str) or not identity:
+        raise Forbidden("The token has no identity of a participant in sub")
+    return identity
 
 
 def _digest(text: str) -> bytes:

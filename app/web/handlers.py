@@ -3,7 +3,7 @@
 import msgspec
 from aiohttp import web
 
-from app.config.settings import SessionRoomsBy
+from app.config.settings import MemberEnd, SessionRoomsBy
 from app.control.requests import AgentRequest
 from app.errors import Forbidden, Invalid
 from app.lifecycle import Briefing
@@ -22,7 +22,8 @@ async def take_webhook(request: web.Request, _unread: object) -> schemas.Taken:
 
 
 async def request_agent(request: web.Request, fields: schemas.DispatchRequest) -> schemas.DispatchResponse:
-    request[CALLER].require_room(fields.room_name)
+    caller = request[CALLER]
+    caller.require_room(fields.room_name)
     warnings: list[str] = []
     agent_request = AgentRequest(
         room_name=schemas.check_room_name(fields.room_name, request.app[CONFIG].room_name_pattern),
@@ -31,17 +32,23 @@ async def request_agent(request: web.Request, fields: schemas.DispatchRequest) -
         timezone_offset_min=schemas.check_timezone_offset(fields.timezone_offset, warnings),
         briefing=_briefing(request, fields, warnings),
         replaces_if_told_otherwise=fields.replace_if_metadata_differs,
+        extends_ttl=caller.is_operator or request.app[CONFIG].member_extends_ttl,
     )
     grant = await request.app[SERVICE].dispatcher.request(agent_request)
     return presenters.dispatch_response(grant, warnings)
 
 
 async def end_agent(request: web.Request, query: schemas.EndQuery) -> schemas.EndResponse:
-    request[CALLER].require_room(schemas.check_room_name(query.room_name))
+    caller = request[CALLER]
+    caller.require_room(schemas.check_room_name(query.room_name))
+    may_end = MemberEnd.ALWAYS if caller.is_operator else request.app[CONFIG].member_end
+    if may_end is MemberEnd.NEVER:
+        raise Forbidden("Ending an agent requires an API key, since MEMBER_END is never")
+    only_if_empty = query.only_if_empty or may_end is MemberEnd.IF_EMPTY
     dispatcher = request.app[SERVICE].dispatcher
-    end = dispatcher.end_if_empty if query.only_if_empty else dispatcher.end
+    end = dispatcher.end_if_empty if only_if_empty else dispatcher.end
     ended = await end(query.room_name, _agent_name(request, query.agent_name))
-    return presenters.end_response(ended, only_if_empty=query.only_if_empty)
+    return presenters.end_response(ended, only_if_empty=only_if_empty, may_end=may_end)
 
 
 async def show_status(request: web.Request, query: schemas.RoomQuery) -> schemas.StatusResponse:

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+from app.config.settings import MemberEnd
 from app.control.requests import AgentGrant
 from app.lifecycle import Dispatch, State
 from app.lifecycle.descriptions import describe
@@ -24,10 +25,12 @@ def dispatch_response(grant: AgentGrant, warnings: list[str]) -> DispatchRespons
     )
 
 
-def end_response(ended: Dispatch | None, *, only_if_empty: bool) -> EndResponse:
+def end_response(ended: Dispatch | None, *, only_if_empty: bool, may_end: MemberEnd) -> EndResponse:
     if ended:
         return EndResponse(dispatch_id=ended.dispatch_id, message="The agent was ended")
     kept = "Nothing was ended: people are in the room, or it has no agent"
+    if may_end is MemberEnd.IF_EMPTY:
+        kept += "; a participant ends the agent of an empty room only (MEMBER_END)"
     return EndResponse(dispatch_id=None, message=kept if only_if_empty else "The room has no agent")
 
 

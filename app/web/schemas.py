@@ -51,7 +51,14 @@ ShortText = Annotated[str, Meta(max_length=256)]
 LongText = Annotated[str, Meta(max_length=4096)]
 RoomConfig = Annotated[
     dict[str, Any],
-    Meta(description="A LiveKit RoomConfiguration, else 422; `agents` may name those of `AGENT_NAME`."),
+    Meta(
+        description="A LiveKit RoomConfiguration, else 422; `agents` may name those of `AGENT_NAME`, and "
+        "`egress` needs `TOKEN_EGRESS`."
+    ),
+]
+Attributes = Annotated[
+    dict[ShortText, LongText],
+    Meta(description="Names that begin with `lk.` need `TOKEN_LK_ATTRIBUTES`."),
 ]
 
 Metadata = Annotated[
@@ -133,7 +140,7 @@ class TokenRequest(msgspec.Struct, kw_only=True):
     participant_identity: ShortText | None = None
     participant_name: ShortText | None = None
     participant_metadata: LongText | None = None
-    participant_attributes: dict[ShortText, LongText] | None = None
+    participant_attributes: Attributes | None = None
     room_config: RoomConfig | None = None
 
 

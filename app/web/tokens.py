@@ -32,18 +32,30 @@ class IssuedToken:
 
 
 class TokenIssuer:
-    def __init__(self, keypair: Keypair, agent_names: Sequence[str], *, room_timeout_s: int) -> None:
+    def __init__(
+        self,
+        keypair: Keypair,
+        agent_names: Sequence[str],
+        *,
+        room_timeout_s: int,
+        allows_egress: bool = False,
+        allows_lk_attributes: bool = False,
+    ) -> None:
         self._keypair = keypair
         self._agent_names = tuple(agent_names)
         self._room_timeout_s = room_timeout_s
+        self._allows_egress = allows_egress
+        self._allows_lk_attributes = allows_lk_attributes
 
     def issue(self, request: TokenRequest) -> IssuedToken:
         """Make a token; a room or identity that is left out gets a random name.
 
         Raises:
-            Invalid: the room configuration is not one of LiveKit's, or it has an unknown agent name.
+            Invalid: the room configuration is not one of LiveKit's, an agent name is unknown, or something is
+                asked for that is switched off.
         """
         config, ignored_fields = _room_configuration(request.room_config)
+        self._check_allowed(config, request.participant_attributes or {})
         agents: dict[str, Briefing | None] = {}
         for agent in config.agents:
             told = briefing_of(agent)
@@ -68,6 +80,16 @@ class TokenIssuer:
         return IssuedToken(
             room_name=room_name, token=token.to_jwt(), agents=agents, ignored_fields=ignored_fields
         )
+
+    def _check_allowed(self, config: api.RoomConfiguration, attributes: Mapping[str, str]) -> None:
+        """Raises: Invalid: whoever chooses what goes into the token would command more than a participant."""
+        if config.HasField("egress") and not self._allows_egress:
+            raise Invalid("An egress is accepted with TOKEN_EGRESS=true only - at `$.room_config.egress`")
+        if not self._allows_lk_attributes and any(name.startswith("lk.") for name in attributes):
+            raise Invalid(
+                "Names that begin with lk. are accepted with TOKEN_LK_ATTRIBUTES=true only"
+                " - at `$.participant_attributes`"
+            )
 
 
 def _room_configuration(fields: dict[str, Any] | None) -> tuple[api.RoomConfiguration, bool]:

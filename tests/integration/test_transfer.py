@@ -37,6 +37,7 @@ async def idle(app: App, server: FakeServer) -> App:
     await app.dispatch("busy")
     server.join("busy", "bob")
     await app.settle()
+    await app.service.store.end_session("of-the-dashboard", expires_at=1)
     await app.stop()
     return app
 

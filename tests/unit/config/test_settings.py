@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 
 from app.config.environment import parse_database_url
-from app.config.settings import Config, ConfigError, Environment, Keypair, SessionRoomsBy, load_config
+from app.config.settings import (
+    Config,
+    ConfigError,
+    Environment,
+    Keypair,
+    MemberEnd,
+    SessionRoomsBy,
+    load_config,
+)
 from app.lifecycle import SECOND_US, Restart
 
 SECRET = "a-secret-of-at-least-thirty-two-characters"
@@ -156,6 +164,16 @@ SETTINGS: list[tuple[str, str, Any, dict[str, Any]]] = [
     ("PUBLISHER_AGENTS", "publisher_agents", (), {"agent": ("agent",)}),
     ("ROOM_NAME_PATTERN", "room_name_pattern", None, {"org-[0-9]+": re.compile("org-[0-9]+")}),
     ("MEMBER_METADATA", "member_metadata", False, {"true": True}),
+    (
+        "MEMBER_END",
+        "member_end",
+        MemberEnd.ALWAYS,
+        {"if_empty": MemberEnd.IF_EMPTY, "Never": MemberEnd.NEVER},
+    ),
+    ("MEMBER_EXTENDS_TTL", "member_extends_ttl", True, {"false": False}),
+    ("MEMBER_TOKEN_MAX_DAYS", "member_token_max_days", 0, {"1": 1, "36500": 36_500}),
+    ("TOKEN_EGRESS", "token_egress", False, {"true": True}),
+    ("TOKEN_LK_ATTRIBUTES", "token_lk_attributes", False, {"true": True}),
     ("AGENT_NAME", "agent_names", ("agent",), {"a, b,a ,": ("a", "b"), "Ä name": ("Ä name",)}),
     (
         "DATABASE_URL",
@@ -173,6 +191,8 @@ BAD = {
     "LIVENESS_INTERVAL_SECONDS": ["-1", "3601", "1.5"],
     "AGENT_RESTART": ["on_failure", "yes"],
     "AGENT_CLOSES_WITH_USER": ["maybe", "2"],
+    "MEMBER_END": ["sometimes", "true"],
+    "MEMBER_TOKEN_MAX_DAYS": ["-1", "36501", "1.5"],
     "LIFECYCLE_MODE": ["dry-run"],
     "LIFECYCLE_ENV": ["staging"],
     "SESSION_ROOMS": ["true", "cookies"],

@@ -136,7 +136,7 @@ def test_hs512_under_the_right_secret_is_not_accepted() -> None:
 
 
 def test_the_clocks_may_be_a_minute_apart() -> None:
-    token = signed({**CLAIMS, "exp": int(time.time()) - LEEWAY_S + 20})
+    token = signed({**CLAIMS, "sub": "ann", "exp": int(time.time()) - LEEWAY_S + 20})
     assert AUTHENTICATOR.identify(f"Bearer {token}").room_name == "room"
 
 
@@ -162,6 +162,54 @@ def test_a_valid_token_without_room_join_is_forbidden(
 ) -> None:
     with pytest.raises(Forbidden):
         AUTHENTICATOR.identify(f"Bearer {signed(claims)}")
+
+
+def of(*, video: dict[str, object] | None = None, **claims: object) -> str:
+    """The header with a token that grants joining a room, changed by these claims and grants."""
+    grants = {"roomJoin": True, "room": "room", **(video or {})}
+    given = {"sub": "ann", **claims, "video": grants}
+    return f"Bearer {signed({name: value for name, value in given.items() if value is not None})}"
+
+
+@pytest.mark.parametrize("kind", [None, "", "standard", "sip", "SIP", "connector", "a_kind_of_the_future"])
+def test_a_person_of_any_kind_is_a_member(kind: str | None) -> None:
+    assert AUTHENTICATOR.identify(of(kind=kind)) == Caller(room_name="room", identity="ann")
+
+
+@pytest.mark.parametrize("kind", ["agent", "Agent", "egress", "ingress", "bridge"])
+def test_a_program_is_no_member(kind: str) -> None:
+    with pytest.raises(Forbidden, match=f"kind {kind.lower()}, which is no person"):
+        AUTHENTICATOR.identify(of(kind=kind))
+
+
+@pytest.mark.parametrize("kind", [4, ["agent"], True])
+def test_a_kind_that_is_no_text_is_forbidden(kind: object) -> None:
+    with pytest.raises(Forbidden, match="kind of participant is not a text"):
+        AUTHENTICATOR.identify(of(kind=kind))
+
+
+@pytest.mark.parametrize("grant", ["agent", "recorder", "hidden"])
+def test_a_token_with_a_grant_for_programs_is_forbidden(grant: str) -> None:
+    with pytest.raises(Forbidden, match=f"grants {grant}"):
+        AUTHENTICATOR.identify(of(video={grant: True}))
+    assert AUTHENTICATOR.identify(of(video={grant: False})).identity == "ann"
+
+
+@pytest.mark.parametrize("identity", [None, ""])
+def test_a_token_without_an_identity_is_forbidden(identity: str | None) -> None:
+    with pytest.raises(Forbidden, match="no identity of a participant in sub"):
+        AUTHENTICATOR.identify(of(sub=identity))
+
+
+def test_a_participants_token_may_be_limited_to_some_days() -> None:
+    limited = Authenticator({KEY: (SECRET,)}, (API_KEY,), member_token_max_days=2)
+    day_s, now_s = 86_400, int(time.time())
+    assert limited.identify(of(exp=now_s + 2 * day_s)).identity == "ann"
+    for too_late in (now_s + 2 * day_s + LEEWAY_S + 60, float(now_s + 3 * day_s), str(2**60)):
+        with pytest.raises(Forbidden, match=r"more than 2 days \(MEMBER_TOKEN_MAX_DAYS\)"):
+            limited.identify(of(exp=too_late))
+    assert AUTHENTICATOR.identify(of(exp=now_s + 36_500 * day_s)).identity == "ann"
+    assert limited.identify(f"Bearer {API_KEY}").is_operator
 
 
 def test_nothing_of_a_token_is_in_the_error() -> None:

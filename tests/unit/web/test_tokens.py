@@ -14,7 +14,10 @@ from app.web.schemas import TokenRequest
 from app.web.tokens import IssuedToken, TokenIssuer
 
 SECRET = "a-secret-of-at-least-thirty-two-characters"
-ISSUER = TokenIssuer(Keypair(key="devkey", secret=SECRET), ("agent", "second"), room_timeout_s=360)
+KEYPAIR = Keypair(key="devkey", secret=SECRET)
+ISSUER = TokenIssuer(KEYPAIR, ("agent", "second"), room_timeout_s=360)
+RECORDING = TokenIssuer(KEYPAIR, ("agent",), room_timeout_s=360, allows_egress=True)
+EGRESS: dict[str, Any] = {"room": {"fileOutputs": [{"filepath": "x"}]}}
 
 
 def claims(issued: IssuedToken) -> dict[str, Any]:
@@ -47,6 +50,44 @@ def test_a_token_lets_its_holder_join_the_room_under_the_identity() -> None:
     assert (fields["video"]["roomJoin"], fields["video"]["room"]) == (True, "room")
     assert not fields["video"].get("roomAdmin")
     assert 0 < fields["exp"] - fields["nbf"] <= 3_600
+
+
+@pytest.mark.parametrize(
+    ("asked", "problem"),
+    [
+        (
+            TokenRequest(room_config={"egress": EGRESS}),
+            r"TOKEN_EGRESS=true only - at `\$.room_config.egress`",
+        ),
+        (TokenRequest(room_config={"egress": {}}), "TOKEN_EGRESS"),
+        (
+            TokenRequest(participant_attributes={"a": "b", "lk.publish_on_behalf": "agent-AJ_1"}),
+            r"TOKEN_LK_ATTRIBUTES=true only - at `\$.participant_attributes`",
+        ),
+        (TokenRequest(participant_attributes={"lk.": ""}), "TOKEN_LK_ATTRIBUTES"),
+    ],
+)
+def test_what_livekits_own_programs_act_on_is_refused(asked: TokenRequest, problem: str) -> None:
+    with pytest.raises(Invalid, match=problem):
+        ISSUER.issue(asked)
+
+
+def test_it_passes_where_the_operator_says_so() -> None:
+    assert room_config(RECORDING.issue(TokenRequest(room_config={"egress": EGRESS}))).HasField("egress")
+    with pytest.raises(Invalid):
+        RECORDING.issue(TokenRequest(participant_attributes={"lk.a": "b"}))
+
+    naming = TokenIssuer(KEYPAIR, ("agent",), room_timeout_s=360, allows_lk_attributes=True)
+    assert claims(naming.issue(TokenRequest(participant_attributes={"lk.a": "b"})))["attributes"] == {
+        "lk.a": "b"
+    }
+    with pytest.raises(Invalid):
+        naming.issue(TokenRequest(room_config={"egress": EGRESS}))
+
+
+@pytest.mark.parametrize("name", ["lk", "lkx", "my.lk.name", "LK.a"])
+def test_attributes_of_other_names_pass(name: str) -> None:
+    assert claims(ISSUER.issue(TokenRequest(participant_attributes={name: "b"})))["attributes"] == {name: "b"}
 
 
 def test_livekits_own_verifier_accepts_it() -> None:
@@ -98,7 +139,7 @@ def test_what_an_agent_is_to_be_told_is_kept() -> None:
     ],
 )
 def test_fields_of_a_newer_protocol_are_ignored(unknown: dict[str, Any]) -> None:
-    issued = ISSUER.issue(TokenRequest(room_config={"max_participants": 3, **unknown}))
+    issued = RECORDING.issue(TokenRequest(room_config={"max_participants": 3, **unknown}))
     assert issued.ignored_fields
     assert room_config(issued).max_participants == 3
     assert not ISSUER.issue(TokenRequest(room_config={"max_participants": 3})).ignored_fields
@@ -149,6 +190,6 @@ def test_the_depth_of_a_room_configuration_does_no_harm() -> None:
     deep: dict[str, Any] = {}
     for _ in range(5_000):
         deep = {"egress": deep}
-    assert ISSUER.issue(TokenRequest(room_config=deep)).ignored_fields
+    assert RECORDING.issue(TokenRequest(room_config=deep)).ignored_fields
     with pytest.raises(Invalid):
         ISSUER.issue(TokenRequest(room_config={"metadata": deep}))
