@@ -19,6 +19,10 @@ class Queries:
         live = [row for row in named if row.state is not State.ENDING]
         return next(iter(live or named), None)
 
+    async def agents(self, room_name: str) -> frozenset[str | None]:
+        """The identities of the agents of the room's dispatches that have not ended."""
+        return frozenset(row.agent_identity for row in (await self._store.room(room_name)).dispatches)
+
     async def find(
         self,
         states: Iterable[State],

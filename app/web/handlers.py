@@ -12,6 +12,7 @@ from app.web.auth import CALLER
 from app.web.bodies import json_response
 from app.web.browser_sessions import COOKIE_NAME, attach_cookie, may_have_cookie
 from app.web.cookies import read_cookie
+from app.web.identities import check_identity, check_name
 from app.web.keys import CONFIG, SECURE_CONNECTIONS, SERVICE, SESSION_ROOMS, TOKEN_ISSUER
 from app.web.webhook import receive_webhook
 
@@ -61,7 +62,12 @@ async def issue_token(request: web.Request, fields: schemas.TokenRequest) -> web
     config = request.app[CONFIG]
     if fields.room_name is not None:
         schemas.check_room_name(fields.room_name, config.room_name_pattern)
+    named = fields.participant_identity
+    check_identity(named or "")
+    check_name(fields.participant_name or "")
     fields, cookie = await _with_session_room(request, fields)
+    if named and fields.room_name and named in await request.app[SERVICE].queries.agents(fields.room_name):
+        raise Invalid("The identity is that of an agent of the room - at `$.participant_identity`")
     issued = request.app[TOKEN_ISSUER].issue(fields)
     ignored = request.app[SERVICE].counters.ignored_fields
     ignored["body"] += schemas.has_unknown_fields(await request.read(), schemas.TokenRequest)

@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from app.errors import Invalid
 from app.lifecycle import Dispatch, State
+from app.web.identities import ParticipantIdentity, ParticipantName
 
 T = TypeVar("T")
 
@@ -137,8 +138,8 @@ class TokenRequest(msgspec.Struct, kw_only=True):
     """
 
     room_name: RoomName | None = None
-    participant_identity: ShortText | None = None
-    participant_name: ShortText | None = None
+    participant_identity: ParticipantIdentity | None = None
+    participant_name: ParticipantName | None = None
     participant_metadata: LongText | None = None
     participant_attributes: Attributes | None = None
     room_config: RoomConfig | None = None

@@ -68,8 +68,14 @@ _ROOMS_SCHEMA = schemathesis.openapi.from_dict(
 )
 #: The schema cannot say how long a name may be in bytes.
 _ROOM_NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=1, max_size=64)
+#: Nor which characters are invisible.
+_PRINTABLE = st.text(
+    st.characters(codec="utf-8", exclude_categories=["Cc", "Cf", "Cs", "Zl", "Zp"]), max_size=64
+)
 _NAMES = {
     "room-name": _ROOM_NAMES.filter(lambda name: name == name.strip()),
+    "participant-identity": _PRINTABLE,
+    "participant-name": _PRINTABLE,
     "agent-name": st.just(AGENT),
 }
 for _name, _strategy in _NAMES.items():

@@ -5,12 +5,12 @@ from typing import Any
 import jwt
 import pytest
 
-from app.config.settings import Environment
+from app.config.settings import Environment, SessionRoomsBy
 from fakes.faults import UNREACHABLE, FailBefore
 from fakes.livekit import FakeLiveKit
 from fakes.server import FakeServer
 from integration.conftest import StartApp
-from integration.harness import AGENT, KEYPAIR, OTHER_AGENT, STATUS, TOKEN, Answer, App, World
+from integration.harness import AGENT, KEYPAIR, ON_BOTH, OTHER_AGENT, STATUS, TOKEN, Answer, App, World
 
 
 def claims(answer: Answer) -> dict[str, Any]:
@@ -109,6 +109,111 @@ async def test_in_dev_the_endpoint_is_open(start_app: StartApp) -> None:
     app = await start_app(environment=Environment.DEV)
 
     assert (await app.call("POST", TOKEN, auth=None)).status == 201
+
+
+# Whom it is for
+
+
+@ON_BOTH
+@pytest.mark.usefixtures("worker")
+async def test_nobody_gets_the_identity_of_an_agent(app: App, world: World, server: FakeServer) -> None:
+    server.fixed_identity = "support"
+    server.join("room")
+    await app.dispatch()
+    await app.advance(6)
+    wanted = {"room_name": "room", "participant_identity": "support"}
+
+    refused = await app.call("POST", TOKEN, json_body=wanted)
+    elsewhere = await app.call("POST", TOKEN, json_body={**wanted, "room_name": "another"})
+    other = await app.call("POST", TOKEN, json_body={**wanted, "participant_identity": "support-2"})
+
+    assert (refused.status, refused.code) == (422, "invalid")
+    assert refused.body["message"].endswith(" - at `$.participant_identity`")
+    assert (elsewhere.status, other.status) == (201, 201)
+    [agent] = world.agents("room")
+    assert agent.identity == "support"
+    await app.end()
+    await app.advance(10)
+    assert (await app.call("POST", TOKEN, json_body=wanted)).status == 201
+
+
+@pytest.mark.usefixtures("worker")
+async def test_with_a_cookies_room_nobody_gets_its_agents_identity(
+    start_app: StartApp, server: FakeServer
+) -> None:
+    app = await start_app(session_rooms=SessionRoomsBy.COOKIE)
+    server.fixed_identity = "support"
+    first = await app.call("POST", TOKEN, json_body={"room_config": {"agents": [{}]}})
+    cookie = {"Cookie": first.headers["Set-Cookie"].partition(";")[0]}
+    server.join(claims(first)["video"]["room"])
+    await app.advance(6)
+
+    answer = await app.call("POST", TOKEN, json_body={"participant_identity": "support"}, headers=cookie)
+
+    assert answer.status == 422
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "told"),
+    [
+        ("participant_identity", "agent-AJ_x7Yb", "begins with agent-AJ_"),
+        ("participant_identity", "agent-AJ_", "begins with agent-AJ_"),
+        ("participant_identity", "ali\x00ce", "control character"),
+        ("participant_identity", "alice\n", "control character"),
+        ("participant_identity", "\u202eecila", "invisible"),
+        ("participant_identity", "alice\u200b", "invisible"),
+        ("participant_identity", "\u00e4" * 129, "256 bytes"),
+        ("participant_name", "Al\x1bice", "control character"),
+        ("participant_name", "Alice\u2028", "invisible"),
+        ("participant_name", "\u2066Alice", "invisible"),
+        ("participant_name", "\u00e4" * 129, "256 bytes"),
+    ],
+)
+async def test_who_cannot_be_shown_or_told_apart_is_422(app: App, field: str, text: str, told: str) -> None:
+    answer = await app.call("POST", TOKEN, json_body={"room_name": "room", field: text})
+
+    assert (answer.status, answer.code) == (422, "invalid")
+    assert told in answer.body["message"]
+    assert answer.body["message"].endswith(f" - at `$.{field}`")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "agent-smith",
+        "agent-aj_1",
+        "an agent-AJ_1",
+        "J\u00fcrgen M\u00fcller",
+        "\u5c71\u7530\u3000\u592a\u90ce",
+        "\u0639\u0644\u06cc\u200c\u0631\u0636\u0627",
+        "\U0001f468\u200d\U0001f469",
+        "\U0001fae8",
+        "\u00e4" * 128,
+        "",
+    ],
+)
+async def test_people_have_any_identity_and_name_that_can_be_shown(app: App, text: str) -> None:
+    wanted = {"room_name": "room", "participant_identity": text, "participant_name": text}
+    token = claims(await app.call("POST", TOKEN, json_body=wanted))
+
+    assert token["sub"] == text or not text
+
+
+async def test_without_the_database_nobody_is_said_to_be_no_agent(app: App, world: World) -> None:
+    wanted = {"room_name": "room", "participant_identity": "alice"}
+    world.database_faults.down = True
+    named = await app.call("POST", TOKEN, json_body=wanted)
+    unnamed = await app.call("POST", TOKEN, json_body={"room_name": "room"})
+    world.database_faults.down = False
+
+    assert (named.status, named.code) == (503, "database_unavailable")
+    assert unnamed.status == 201
+
+
+async def test_a_lone_surrogate_is_400(app: App) -> None:
+    answer = await app.call("POST", TOKEN, data=b'{"participant_identity": "\\ud800"}')
+
+    assert (answer.status, answer.code) == (400, "malformed")
 
 
 async def test_an_issued_token_is_accepted_for_its_room(app: App) -> None:
