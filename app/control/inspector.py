@@ -84,7 +84,8 @@ class RoomInspector:
             Snapshot(room_name=room_name, room=room, participants=participants, generation=before.generation)
         )
         after = await self._store.room(room_name)
-        seen = {dispatch.id for dispatch in listed} | {participant.identity for participant in participants}
+        agents = {one.identity for one in participants if one.kind is ParticipantKind.AGENT}
+        seen = {dispatch.id for dispatch in listed} | agents
         return RoomReading(
             room=room,
             listed=listed,

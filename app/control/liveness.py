@@ -58,7 +58,12 @@ class Liveness:
         async with self._store.exclusive("liveness") as alone:
             if alone:
                 active = await self._store.in_state(State.ACTIVE)
-                await asyncio.gather(*(self._probe(dispatch) for dispatch in active))
+                # There, whoever has the agent's identity would answer in its place.
+                vacant = {dispatch.room_name for dispatch in active} & await self._store.vacant_rooms()
+                for room_name in vacant:
+                    self._reconciler.spawn_inspection(room_name)
+                known = [dispatch for dispatch in active if dispatch.room_name not in vacant]
+                await asyncio.gather(*(self._probe(dispatch) for dispatch in known))
 
     async def _probe_guarded(self) -> None:
         try:

@@ -22,6 +22,7 @@ from app.lifecycle.mode import Mode
 from app.livekit.interface import LiveKit, RoomInfo
 from app.metrics.counters import SuppressedActions
 from app.state.changes import Change, Outcome, RoomEvent, RoomEventKind, Snapshot
+from app.state.leaves import DUPLICATE
 from app.state.views import KnownRoom
 from app.tasks import BackgroundTasks, batches
 
@@ -31,6 +32,9 @@ T = TypeVar("T")
 
 #: From the webhook of a room's end until LiveKit no longer lists it, with a margin.
 _FORGETS_ROOM_S = 1.0
+
+#: From the leave of an agent that connects anew to the webhook of its join. LiveKit may list neither before.
+_REJOINS_WITHIN_S = 1.0
 
 #: Until LiveKit shows the jobs of all dispatches.
 _DECIDES_AFTER_S = 6.0
@@ -141,6 +145,8 @@ class Reconciler:
             return
         if outcome.disputed and not self._disputes.is_known(change):
             self._tasks.spawn(self._guarded(self._settle, change, change.room_name), "inspection")
+        elif outcome.stranger and change.reason == DUPLICATE:
+            self._tasks.spawn(self._inspect_soon(change.room_name), "inspection")
         elif outcome.stranger:
             self.spawn_inspection(change.room_name)
 
@@ -152,6 +158,15 @@ class Reconciler:
             await asyncio.sleep(_FORGETS_ROOM_S)
             room = await self.inspect(event.room_name)
         self._disputes.judge(event, room)
+
+    async def _inspect_soon(self, room_name: str) -> None:
+        """Ask LiveKit who has an agent's identity now, unless a webhook has told it by then."""
+        await asyncio.sleep(_REJOINS_WITHIN_S)
+        await self._guarded(self._inspect_vacant, room_name, room_name)
+
+    async def _inspect_vacant(self, room_name: str) -> None:
+        if await self._store.vacant_rooms(room_name):
+            await self.inspect(room_name)
 
     async def _guarded(self, work: Callable[[T], Awaitable[object]], subject: T, room_name: str) -> None:
         try:

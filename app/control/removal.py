@@ -98,8 +98,13 @@ class Remover:
         """Remove a dispatch and an agent that have no row."""
         if candidate.listed:
             await self._call(self._livekit.delete_dispatch, room_name, candidate.listed.id)
-        for identity in candidate.identities:
-            await self._call(self._livekit.remove_participant, room_name, identity)
+        if candidate.identities:
+            # A person may have joined under such an identity since.
+            participants = await self._call(self._livekit.list_participants, room_name)
+            others = {one.identity for one in participants if one.kind is not ParticipantKind.PERSON}
+            for identity in candidate.identities:
+                if identity in others:
+                    await self._call(self._livekit.remove_participant, room_name, identity)
 
     async def _remove(self, dispatch: Dispatch, room: RoomInfo | None) -> Effects:
         if self._mode.withholds_removal(dispatch.end_reason):

@@ -1,6 +1,6 @@
 """Loading and saving of the unit of work of one batch."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import fields
 from operator import attrgetter
 from typing import Any
@@ -64,8 +64,9 @@ def load(connection: Connection, changes: Sequence[Change], unit: UnitOfWork) ->
             keys += [(room_sid, participant.sid) for participant in snapshot.participants]
     if keys:
         _add_participants(unit, sql.find_by_pairs(connection, sql.participants, keys))
+    held = {dispatch.agent_identity for dispatch in unit.dispatch_set.dispatches.values()} - {None}
     inhabited = {snapshot.room_name for snapshot in snapshots} | {
-        event.room_name for event in events if _is_agents_leave(event)
+        event.room_name for event in events if _is_agents_leave(event) or _takes_identity(event, held)
     }
     if inhabited:
         _add_participants(unit, sql.find(connection, sql.present, sorted(inhabited)))
@@ -75,6 +76,11 @@ def _is_agents_leave(event: RoomEvent) -> bool:
     """Whether what the leave means depends on who stays."""
     agent = event.participant
     return event.kind is RoomEventKind.LEFT and agent is not None and agent.kind is ParticipantKind.AGENT
+
+
+def _takes_identity(event: RoomEvent, held: Collection[str | None]) -> bool:
+    """Whether what a join or leave means depends on which agents are in."""
+    return event.participant is not None and event.participant.identity in held
 
 
 def _add_participants(unit: UnitOfWork, rows: Rows) -> None:

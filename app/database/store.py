@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.database.loading import dispatch_of, load, save
 from app.database.tables import dispatches, ended_sessions, history, participants, rooms, webhook_events
 from app.database.transactions import TIMEOUT_S, Transactions
+from app.database.vacancies import vacant_rooms
 from app.lifecycle import Dispatch, Policy, State
 from app.state.changes import Change, Outcome
 from app.state.presence import ParticipantKind
@@ -74,6 +75,10 @@ class Store:
     async def in_state(self, state: State) -> list[Dispatch]:
         """The dispatches in one state other than `ended`."""
         return await self._all(select(dispatches).where(_IS_OPEN, dispatches.c.state == state))
+
+    async def vacant_rooms(self, room_name: str | None = None) -> set[str]:
+        """Those with a dispatch whose agent is not in, as far as the tables know; None: of all rooms."""
+        return set(await self._read(vacant_rooms(room_name), lambda row: str(row.room_name)))
 
     async def find_dispatch(self, dispatch_id: str) -> Dispatch | None:
         """Find by LiveKit's id or by the row's id; only the latter exists before LiveKit has the dispatch."""

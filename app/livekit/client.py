@@ -134,7 +134,8 @@ class LiveKitClient:
             # for up to 15 s (livekit-server 1.13.5, service/roomservice.go; psrpc's retries).
             async with translated():
                 present = await self._listed(room_name)
-            if any(info.identity == identity for info in present):
+            named = [participant_of(info) for info in present if info.identity == identity]
+            if any(one.kind is not ParticipantKind.PERSON for one in named):
                 raise
             return True
 

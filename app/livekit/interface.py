@@ -89,7 +89,7 @@ class LiveKit(Protocol):
         """False if LiveKit did not have it. Slow, and then unavailable, for a room that does not exist."""
 
     async def remove_participant(self, room_name: str, identity: str) -> bool:
-        """False if it was not in the room."""
+        """Remove an agent, or its avatar; False if it was not in the room."""
 
     async def can_probe(self) -> bool:
         """Whether this LiveKit can ask participants: livekit-server 1.9.2 and later."""

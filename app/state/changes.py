@@ -104,7 +104,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     effects: Effects = ()
     #: The event of a Due that the mode suppressed.
     withheld: Event | None = None
-    #: An agent joined that no dispatch waited for.
+    #: Only LiveKit can say whose an agent is, or whether it is in.
     stranger: bool = False
     #: An event contradicts what is known of a room: only LiveKit can say which instance exists.
     disputed: bool = False

@@ -18,7 +18,7 @@ from app.lifecycle import (
     open_dispatch,
 )
 from app.state.changes import Transition
-from app.state.leaves import Leave, event_of
+from app.state.leaves import Leave, event_of, is_brief
 from app.state.ownership import awaits, future_owner, owner
 from app.state.presence import Participant
 
@@ -76,26 +76,53 @@ class DispatchSet:
             self.signal(dispatch, Signal(event=Event.AGENT_IN, agent_identity=agent.identity))
         return dispatch is not None
 
-    def agent_left(self, room_sid: str, agent: Participant, leave: Leave) -> bool:
-        """Apply an agent's leave to its dispatch; False if the agent belongs to no dispatch."""
-        own = [row for row in self.of_room(room_sid) if row.agent_identity == agent.identity]
-        for dispatch in own:
-            self.signal(dispatch, Signal(event=event_of(leave, dispatch, agent, self.policy)))
-        return bool(own)
+    def agent_left(
+        self, room_sid: str, agent: Participant, leave: Leave, present: Iterable[Participant], *, seen: bool
+    ) -> bool:
+        """Apply an agent's leave to its dispatch; False if only LiveKit can say what it means.
 
-    def may_go_on(self, dispatch: Dispatch, present: Iterable[Participant]) -> bool:
+        `present`: who stays. `seen`: False if its join was lost, or was overtaken by the leave.
+        """
+        own = owner(agent, self.of_room(room_sid))
+        if own and (is_brief(leave, agent, self.policy) or self._may_go_on(own, present)):
+            # The dispatch may have another one: of several jobs, or its true one.
+            return False
+        if own is None and not seen:
+            self._assign_unseen(room_sid, agent)
+        for dispatch in self._owned(room_sid, agent):
+            self.signal(dispatch, Signal(event=event_of(leave, dispatch, agent, self.policy)))
+        return True
+
+    def displace(self, room_sid: str, holder: Participant, present: Sequence[Participant]) -> bool:
+        """End what lost its agent to `holder`, who is none; False if only LiveKit can say whether it did.
+
+        `present`: who is in, as far as is known; an agent that is newer has displaced the holder.
+        """
+        own = self._owned(room_sid, holder) if holder.identity else []
+        if any(one.identity == holder.identity and one.is_newer_than(holder) for one in present):
+            return True
+        for dispatch in own:
+            if self._may_go_on(dispatch, present):
+                return False
+            self.signal(dispatch, Signal(event=Event.AGENT_LOST))
+        return True
+
+    def _owned(self, room_sid: str, agent: Participant) -> list[Dispatch]:
+        """The dispatches with an agent of that identity: workers may give all their agents the same one."""
+        return [one for one in self.of_room(room_sid) if one.agent_identity == agent.identity]
+
+    def _may_go_on(self, dispatch: Dispatch, present: Iterable[Participant]) -> bool:
         """Whether another agent in the room may be one of the dispatch too; only LiveKit can say."""
         owned = {one.agent_identity for one in self.of_room(dispatch.room_sid)}
         return any(
             agent.agent_name == dispatch.agent_name and agent.identity not in owned for agent in present
         )
 
-    def agent_left_unseen(self, room_sid: str, agent: Participant, leave: Leave) -> None:
-        """Apply the leave of an agent whose join was lost, or was overtaken by the leave."""
+    def _assign_unseen(self, room_sid: str, agent: Participant) -> None:
+        """Assign an agent that has left already."""
         for dispatch in self.of_room(room_sid):
             if dispatch.dispatched_at is not None and awaits(dispatch, agent):
                 self.signal(dispatch, Signal(event=Event.AGENT_IN, agent_identity=agent.identity))
-                self.agent_left(room_sid, agent, leave)
                 return
 
     def align(
@@ -106,7 +133,7 @@ class DispatchSet:
         `identities` are those of all agents in the room, `agents` those that may be assigned to a dispatch.
         """
         for dispatch in self.of_room(room_sid):
-            is_lost = dispatch.agent_identity not in identities and not self.may_go_on(dispatch, agents)
+            is_lost = dispatch.agent_identity not in identities and not self._may_go_on(dispatch, agents)
             if dispatch.state in (State.ACTIVE, State.IDLE) and is_lost:
                 self.signal(dispatch, Signal(event=Event.AGENT_LOST))
         assigned_before = {dispatch.agent_identity for dispatch in self.of_room(room_sid)}

@@ -1,10 +1,13 @@
 """Leaves: what it means that an agent has left its room."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from app.lifecycle import SECOND_US, Dispatch, Event, Policy
-from app.state.presence import Participant
+from app.state.presence import Participant, ParticipantKind, TrackedParticipant
+
+#: The leave of somebody under whose identity another has joined: a room has each only once.
+DUPLICATE = "DUPLICATE_IDENTITY"
 
 #: Leaves in which the whole room goes: neither the agent nor its worker failed.
 _ROOM_CLOSED = frozenset({"ROOM_CLOSED", "ROOM_DELETED"})
@@ -35,9 +38,17 @@ def leave_of(
     return Leave(reason, stayed_us=left_at - agent.joined_at, hands_over=len(joins) > 1 and has_brought)
 
 
-def has_reconnected(agent: Participant, leave: Leave, present: Iterable[Participant]) -> bool:
+def has_reconnected(agent: Participant, present: Iterable[Participant]) -> bool:
     """Whether only this connection ended, and another one with the agent's identity stays."""
-    return leave.reason == "DUPLICATE_IDENTITY" or any(one.identity == agent.identity for one in present)
+    return any(one.kind is ParticipantKind.AGENT and one.identity == agent.identity for one in present)
+
+
+def is_displaced(
+    agent: Participant, present: Iterable[TrackedParticipant], pseudonym: Callable[[str], str]
+) -> bool:
+    """Whether a person has joined under the agent's identity since the agent has."""
+    person = pseudonym(agent.identity or "")
+    return any(one.person == person and not agent.is_newer_than(one) for one in present)
 
 
 def is_brief(leave: Leave, agent: Participant, policy: Policy) -> bool:

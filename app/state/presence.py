@@ -55,6 +55,10 @@ class Participant(msgspec.Struct, frozen=True, kw_only=True):
     #: The agent's own report of why it leaves, see `reusable_agent`; None without one.
     leaving: str | None = None
 
+    def is_newer_than(self, other: "Participant") -> bool:
+        """By LiveKit's clock; False if it did not report when they joined."""
+        return (self.joined_at or 0) > (other.joined_at or 0)
+
 
 class TrackedParticipant(Participant, frozen=True, kw_only=True):
     #: A person's identity as it is stored, see `links.pseudonyms`; `identity` is None then.

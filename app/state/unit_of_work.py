@@ -13,8 +13,7 @@ from msgspec import structs
 from app.lifecycle import LIVE_STATES, Dispatch, Event, Signal, State, due_event
 from app.state.changes import Advance, Change, Due, Intent, Outcome, RoomEvent, RoomEventKind, Snapshot
 from app.state.dispatch_set import DispatchSet
-from app.state.leaves import Leave, has_reconnected, is_brief, leave_of
-from app.state.ownership import owner
+from app.state.leaves import DUPLICATE, Leave, has_reconnected, is_displaced, leave_of
 from app.state.presence import (
     MISSED,
     Participant,
@@ -248,6 +247,7 @@ class UnitOfWork:
             self.dispatch_set.signal_people(room.sid, self.people[room.name])
         elif participant.kind is ParticipantKind.AGENT:
             self._stranger |= not self.dispatch_set.assign(room.sid, participant)
+        self._displace(room, participant)
         return True
 
     def _leave(
@@ -264,25 +264,25 @@ class UnitOfWork:
         elif participant.kind is ParticipantKind.AGENT:
             leave = leave_of(participant, self._present(room, ParticipantKind.PERSON), reason, left_at)
             self._leave_agent(room, participant, leave, seen=known is not None)
+        if known is None:
+            self._displace(room, participant)
         return True
 
     def _leave_agent(self, room: TrackedRoom, agent: Participant, leave: Leave, *, seen: bool) -> None:
-        if has_reconnected(agent, leave, self._present(room)):
+        present = self._present(room)
+        if has_reconnected(agent, present):
             # Its other connection stays. If this one was never seen, the leave shows that the agent joined.
             self.dispatch_set.assign(room.sid, agent)
-        elif self._may_go_on(room, agent, leave):
-            # LiveKit knows whose agent it was, and whose agents the others are.
-            self._stranger = True
-        elif not self.dispatch_set.agent_left(room.sid, agent, leave) and not seen:
-            self.dispatch_set.agent_left_unseen(room.sid, agent, leave)
+        elif leave.reason == DUPLICATE and not is_displaced(agent, present, self.pseudonym):
+            # Who has its identity now is told next; if that is lost, LiveKit knows.
+            self._stranger |= self.dispatch_set.assign(room.sid, agent)
+        else:
+            self._stranger |= not self.dispatch_set.agent_left(room.sid, agent, leave, present, seen=seen)
 
-    def _may_go_on(self, room: TrackedRoom, agent: Participant, leave: Leave) -> bool:
-        """Whether the dispatch of the agent may have another one: of several jobs, or its true one."""
-        own = owner(agent, self.dispatch_set.of_room(room.sid))
-        if own is None:
-            return False
-        others, policy = self._present(room, ParticipantKind.AGENT), self.dispatch_set.policy
-        return is_brief(leave, agent, policy) or self.dispatch_set.may_go_on(own, others)
+    def _displace(self, room: TrackedRoom, holder: Participant) -> None:
+        """LiveKit has put out the agent that had the identity of `holder`, who is none."""
+        if holder.kind is not ParticipantKind.AGENT:
+            self._stranger |= not self.dispatch_set.displace(room.sid, holder, self._present(room))
 
     def _track(
         self, room: TrackedRoom, participant: Participant, *, left_at: int | None, reason: str | None

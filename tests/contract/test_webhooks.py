@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from app.lifecycle import UNTOLD
+from app.livekit.interface import Probe
 from app.livekit.webhooks import translate
 from app.state.changes import RoomEvent, RoomEventKind
 from app.state.presence import ParticipantKind
@@ -76,6 +77,40 @@ async def test_a_second_tab_is_a_leave_and_a_join(stage: Stage) -> None:
     first, second = bodies(stage, "participant_joined")
     (left,) = bodies(stage, "participant_left")
     assert left["participant"]["sid"] == first["participant"]["sid"] != second["participant"]["sid"]
+
+
+async def test_a_person_with_the_identity_of_an_agent_puts_it_out(stage: Stage) -> None:
+    await stage.livekit.ensure_room(stage.room, 60)
+    await stage.livekit.create_dispatch(stage.room, HELPER_AGENT, "row", UNTOLD)
+    identity = await identity_of_agent(stage)
+    await until_told(stage, "participant_joined", identity)
+    await stage.join(identity)
+    await until_told(stage, "participant_left", identity)
+
+    async def has_joined() -> bool:
+        return len(bodies(stage, "participant_joined")) == 2
+
+    await stage.until(has_joined, "the person's join is posted")
+    assert story(stage)[1:] == [
+        ("participant_joined", identity, ""),
+        ("participant_left", identity, "DUPLICATE_IDENTITY"),
+        ("participant_joined", identity, ""),
+    ]
+    (left,) = map(read, bodies(stage, "participant_left"))
+    agent, person = (read(body).participant for body in bodies(stage, "participant_joined"))
+    assert agent
+    assert person
+    assert left.participant
+    assert (left.participant.sid, left.participant.kind) == (agent.sid, ParticipantKind.AGENT)
+    assert person.kind is ParticipantKind.PERSON
+    assert not agent.is_newer_than(person)
+    assert [one.sid for one in await stage.livekit.list_participants(stage.room)] == [person.sid]
+
+    # Whoever has the identity is asked, and no client knows the method.
+    async def answers() -> bool:
+        return await stage.livekit.probe(stage.room, identity) is Probe.ALIVE
+
+    await stage.until(answers, "the person's client answers")
 
 
 async def test_a_participant_reads_the_same_in_webhook_and_list(stage: Stage) -> None:

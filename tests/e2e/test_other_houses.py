@@ -547,6 +547,42 @@ async def test_workers_that_join_under_one_identity_are_replaced_all_the_same(
     assert await person.ask("the last") == "turn 1: the last"
 
 
+# Identities
+
+
+async def test_a_person_who_joins_as_the_agent_takes_nobody_elses_agent(
+    reusable_worker: Worker,
+    start_service: StartService,
+    join_room: JoinRoom,
+    truth: RoomTruth,
+    call: Call,
+) -> None:
+    # Longer than the test takes: only the webhooks can tell.
+    service = await start_service(
+        agent_name=reusable_worker.agent_name, CLEANUP_INTERVAL_MS="300000", LIVENESS_INTERVAL_SECONDS="300"
+    )
+    caller = await call(service)
+    person = await join_room(truth.name)
+    await caller.request_agent(truth.name)
+    await person.wait_for_agents(1)
+    assert await person.ask("hello") == "turn 1: hello"
+    [taken] = await truth.agents()
+    taker = await join_room(truth.name, taken)
+
+    async def is_replaced() -> bool:
+        return await truth.has_one_agent() and await truth.agents() != [taken]
+
+    await eventually(is_replaced, "another agent is in", timeout_s=10)
+    await person.wait_for_agents(1)
+    assert await person.ask("hello again") == "turn 1: hello again"
+    assert set(await truth.people()) == {person.identity, taker.identity}
+    await wait_for_state(caller, truth.name, "active")
+    # Nobody is thrown out for the agent either.
+    await caller.end_agent(truth.name)
+    await eventually(truth.has_none, "the agent is gone")
+    assert set(await truth.people()) == {person.identity, taker.identity}
+
+
 # Two services
 
 

@@ -6,6 +6,7 @@ does a moment later happens here when the clock is advanced past that moment.
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from app.config.settings import Keypair
@@ -112,7 +113,7 @@ class FakeServer:
     # People
 
     def join(self, room_name: str, identity: str = "alice") -> FakeParticipant:
-        """A person joins; the same identity that is in already is thrown out."""
+        """A person joins; whoever is in already under that identity, an agent too, is thrown out."""
         room = self.open_room(room_name)
         if identity in room.participants:
             self._take_out(room, room.participants[identity], "DUPLICATE_IDENTITY")
@@ -275,6 +276,13 @@ class FakeServer:
         """A worker of type PUBLISHER takes a further job of the dispatch, for another publisher."""
         dispatch.further_jobs.append(identity)
         return self._put_agent_in(self.rooms[room_name], worker, identity)
+
+    def reconnect(self, room_name: str, identity: str) -> None:
+        """An agent connects anew, as after a change of its network; its session goes on."""
+        room = self.rooms[room_name]
+        agent = room.participants[identity]
+        self._take_out(room, agent, "DUPLICATE_IDENTITY")
+        self._put_in(room, replace(agent, sid=self._new_id("PA"), joined_at=self._now_ms()))
 
     def join_avatar(self, room_name: str, agent: FakeAgent) -> FakeParticipant:
         avatar = FakeParticipant(

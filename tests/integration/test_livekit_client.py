@@ -23,8 +23,9 @@ from integration.harness import KEYPAIR
 class MuteRoom:
     """A room service that never answers a removal, like LiveKit for a leaving participant."""
 
-    #: The identities in the room.
-    present: list[str] = field(default_factory=list)
+    #: The identities of the agents and the people in the room.
+    agents: list[str] = field(default_factory=list)
+    people: list[str] = field(default_factory=list)
     #: The Date header of its answers.
     date: str = ""
 
@@ -37,7 +38,9 @@ class MuteRoom:
         return web.json_response({"code": "not_found", "msg": "participant does not exist"}, status=404)
 
     async def list_participants(self, _request: web.Request) -> web.Response:
-        participants = [ParticipantInfo(sid="PA_1", identity=identity) for identity in self.present]
+        agent, person = ParticipantInfo.Kind.AGENT, ParticipantInfo.Kind.STANDARD
+        participants = [ParticipantInfo(sid="PA_1", identity=one, kind=agent) for one in self.agents]
+        participants += [ParticipantInfo(sid="PA_2", identity=one, kind=person) for one in self.people]
         body = ListParticipantsResponse(participants=participants).SerializeToString()
         headers = {"Date": self.date} if self.date else {}
         return web.Response(body=body, content_type="application/protobuf", headers=headers)
@@ -75,9 +78,16 @@ async def test_an_agent_that_leaves_during_its_removal_counts_as_removed(client:
 async def test_an_agent_that_stays_after_a_timeout_does_not_count_as_removed(
     client: LiveKitClient, room: MuteRoom
 ) -> None:
-    room.present.append("agent-AJ_1")
+    room.agents.append("agent-AJ_1")
     with pytest.raises(LiveKitTimeout):
         await client.remove_participant("room", "agent-AJ_1")
+
+
+async def test_an_agent_counts_as_removed_if_a_person_has_its_identity(
+    client: LiveKitClient, room: MuteRoom
+) -> None:
+    room.people.append("agent-AJ_1")
+    assert await client.remove_participant("room", "agent-AJ_1")
 
 
 async def test_an_agent_that_leaves_during_its_probe_is_silent(client: LiveKitClient) -> None:

@@ -7,8 +7,8 @@ import pytest
 from msgspec import structs
 
 from app.lifecycle import SECOND_US, Dispatch, Event, Policy, State
-from app.state.leaves import Leave, event_of, has_reconnected, leave_of
-from app.state.presence import Participant, ParticipantKind
+from app.state.leaves import Leave, event_of, has_reconnected, is_displaced, leave_of
+from app.state.presence import Participant, ParticipantKind, TrackedRoom, track
 
 AT = 1_800_000_000_000_000
 POLICY = Policy(ttl_us=300 * SECOND_US, join_timeout_us=15 * SECOND_US, interval_us=60 * SECOND_US)
@@ -108,6 +108,25 @@ def test_a_leave_without_times_says_only_its_reason() -> None:
 
 def test_an_agent_reconnects_under_its_identity() -> None:
     again = structs.replace(AGENT, sid="PA_again")
-    assert has_reconnected(AGENT, Leave("DUPLICATE_IDENTITY"), [])
-    assert has_reconnected(AGENT, Leave("CONNECTION_TIMEOUT"), [again])
-    assert not has_reconnected(AGENT, Leave("CONNECTION_TIMEOUT"), [person(1)])
+    assert has_reconnected(AGENT, [again])
+    assert not has_reconnected(AGENT, [person(1)])
+    assert not has_reconnected(AGENT, [structs.replace(again, kind=ParticipantKind.PERSON)])
+    assert not has_reconnected(AGENT, [structs.replace(again, kind=ParticipantKind.DEPENDENT)])
+
+
+@pytest.mark.parametrize(
+    ("identity", "joined_s", "expected"),
+    [
+        ("agent-AJ_1", 20, True),
+        ("agent-AJ_1", -20, False),  # the agent has put this person out
+        ("alice", 20, False),
+    ],
+)
+def test_an_agent_is_displaced_by_a_person_who_joins_later_under_its_identity(
+    identity: str,
+    joined_s: float,
+    expected: bool,  # noqa: FBT001 - a column
+) -> None:
+    room = TrackedRoom(name="room", sid="RM_1", created_at=AT)
+    newcomer = track(structs.replace(person(joined_s), identity=identity), None, room, str.upper)
+    assert is_displaced(AGENT, [newcomer], str.upper) is expected

@@ -60,6 +60,13 @@ OLD_AGENT = structs.replace(AGENT, sid="PA_old", identity="agent-AJ_0", joined_a
 STRANGER = structs.replace(AGENT, sid="PA_strange", identity="agent-AJ_9", agent_name="another")
 
 
+#: A person with a token that names an agent's identity, and one who had it before.
+TAKER = Participant(
+    sid="PA_taker", kind=ParticipantKind.PERSON, identity="agent-AJ_1", joined_at=NOW - 2 * SECOND_US
+)
+FORMER = structs.replace(TAKER, sid="PA_former", joined_at=DISPATCHED_AT - SECOND_US)
+
+
 def is_agents_leave(change: Change) -> bool:
     if not isinstance(change, RoomEvent) or change.participant is None:
         return False
@@ -95,6 +102,12 @@ class Tables:
         names = {change.room_name for change in changes}
         asked = {change.room_name for change in changes if isinstance(change, Snapshot)}
         asked |= {change.room_name for change in changes if is_agents_leave(change)}
+        held = {row.agent_identity for row in self.dispatches.values() if row.agent_identity}
+        asked |= {
+            change.room_name
+            for change in changes
+            if isinstance(change, RoomEvent) and change.participant and change.participant.identity in held
+        }
         sids = {p.sid for change in changes if isinstance(change, Snapshot) for p in change.participants}
         sids |= {c.participant.sid for c in changes if isinstance(c, RoomEvent) and c.participant}
         rooms = {name: room for name, room in self.rooms.items() if name in names}
@@ -399,6 +412,9 @@ def worlds(draw: st.DrawFn) -> World:
     second = structs.replace(AGENT, sid="PA_second", identity="agent-AJ_2", agent_name="second")
     participants = [*people, EGRESS, STRANGER, *([] if unanswered else [AGENT, second])]
     events: list[RoomEvent] = []
+    if AGENT in participants and draw(st.booleans()):
+        participants.remove(AGENT)
+        events += [joined(AGENT), left(AGENT, "DUPLICATE_IDENTITY"), joined(TAKER)]
     reason = st.sampled_from(["CLIENT_INITIATED", "CONNECTION_TIMEOUT", "DUPLICATE_IDENTITY", "ROOM_CLOSED"])
     for participant in participants:
         stays = draw(st.sampled_from(["absent", "in", "in and out", "out"]))
@@ -723,6 +739,98 @@ def test_an_agent_that_reconnects_stays_assigned_to_its_dispatch() -> None:
     assert made.row().state is State.ACTIVE
     made.apply(left(AGENT_AGAIN, "CONNECTION_TIMEOUT"))
     assert made.row().end_reason is EndReason.AGENT_FAILED
+
+
+REPLACED = [(State.ENDING, EndReason.AGENT_FAILED), (State.CREATING, None)]
+
+
+def outcomes(made: Tables) -> list[tuple[State, EndReason | None]]:
+    return [(row.state, row.end_reason) for row in made.dispatches.values()]
+
+
+@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize("order", [("left", "joined"), ("joined", "left")])
+def test_an_agent_whose_identity_a_person_has_taken_is_replaced(
+    order: Sequence[str],
+    together: bool,  # noqa: FBT001 - a column
+) -> None:
+    webhooks = {"left": left(AGENT, "DUPLICATE_IDENTITY"), "joined": joined(TAKER)}
+    made = tables(dispatch(State.ACTIVE), present=[ANN, AGENT])
+    if together:
+        made.commit(*(webhooks[name] for name in order))
+    else:
+        for name in order:
+            made.apply(webhooks[name])
+    assert outcomes(made) == REPLACED
+    assert made.live().participant_count == 2
+
+
+def test_a_person_alone_with_an_agents_identity_gets_an_agent() -> None:
+    made = tables(dispatch(State.IDLE), present=[AGENT])
+    made.apply(left(AGENT, "DUPLICATE_IDENTITY"))
+    made.apply(joined(TAKER))
+    assert outcomes(made) == REPLACED
+
+
+@pytest.mark.parametrize("kind", [ParticipantKind.PERSON, ParticipantKind.DEPENDENT])
+def test_whoever_is_no_agent_displaces_one_even_if_its_leave_is_lost(kind: ParticipantKind) -> None:
+    made = tables(dispatch(State.ACTIVE), present=[ANN, AGENT])
+    made.apply(joined(structs.replace(TAKER, kind=kind)))
+    assert outcomes(made) == REPLACED
+
+
+def test_a_person_who_has_left_again_has_displaced_the_agent_all_the_same() -> None:
+    """The leave overtook the join, which is then ignored."""
+    made = tables(dispatch(State.ACTIVE), present=[ANN, AGENT])
+    for webhook in (left(TAKER), left(AGENT, "DUPLICATE_IDENTITY"), joined(TAKER)):
+        made.apply(webhook)
+    assert outcomes(made) == REPLACED
+
+
+def test_a_snapshot_with_a_person_in_the_place_of_the_agent_ends_the_dispatch() -> None:
+    made = tables(dispatch(State.ACTIVE), present=[ANN, AGENT])
+    made.apply(snapshot(made, ANN, TAKER))
+    assert outcomes(made) == REPLACED
+
+
+def test_an_agent_whose_join_was_lost_is_displaced_too() -> None:
+    made = tables(dispatch(), present=[ANN])
+    made.apply(joined(TAKER))
+    made.apply(left(AGENT, "DUPLICATE_IDENTITY"))
+    assert outcomes(made) == REPLACED
+
+
+def test_a_late_webhook_of_a_person_whom_the_agent_has_displaced_changes_nothing() -> None:
+    made = tables(dispatch(State.ACTIVE), present=[ANN, AGENT])
+    made.apply(joined(FORMER))
+    made.apply(left(FORMER, "DUPLICATE_IDENTITY"))
+    assert outcomes(made) == [(State.ACTIVE, None)]
+
+
+def test_a_person_with_an_identity_that_no_agent_has_displaces_none() -> None:
+    made = tables(dispatch(), dispatch(State.ACTIVE, id="second", agent_name="another"), present=[ANN])
+    made.apply(joined(structs.replace(TAKER, identity="agent-AJ_former")))
+    made.apply(joined(structs.replace(TAKER, sid="PA_nameless", identity=None)))
+    assert [row.state for row in made.dispatches.values()] == [State.STARTING, State.ACTIVE]
+
+
+def test_another_agent_that_may_be_of_the_dispatch_is_asked_about() -> None:
+    made = tables(dispatch(State.ACTIVE), present=[ANN, AGENT])
+    made.apply(joined(structs.replace(AGENT, sid="PA_2", identity="agent-AJ_2")))
+    assert made.apply(joined(TAKER)).stranger
+    assert made.row().state is State.ACTIVE
+
+
+def test_livekit_is_asked_who_has_the_identity_of_an_agent_that_was_put_out() -> None:
+    made = tables(dispatch(State.ACTIVE), present=[ANN, AGENT])
+    assert made.apply(left(AGENT, "DUPLICATE_IDENTITY")).stranger
+    assert made.row().state is State.ACTIVE
+    # Nothing is asked about other programs' agents, nor when the new connection is known already.
+    assert not tables(dispatch(State.ACTIVE)).apply(left(STRANGER, "DUPLICATE_IDENTITY")).stranger
+    made = tables(dispatch(State.ACTIVE), present=[ANN, AGENT])
+    made.apply(joined(AGENT_AGAIN))
+    assert not made.apply(left(AGENT, "DUPLICATE_IDENTITY")).stranger
+    assert made.row().state is State.ACTIVE
 
 
 def test_a_snapshot_with_a_reconnected_agent_keeps_the_dispatch_active() -> None:
