@@ -4,8 +4,9 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-#: The file holds names and rooms.
-_PRIVATE = 0o600
+from app.database.file_lock import is_in_use
+from app.database.private_file import create_private
+
 _SOME_OF_THE_TABLES = frozenset({"alembic_version", "dispatches", "rooms"})
 
 
@@ -49,6 +50,9 @@ def restore(backup: Path, database: Path) -> Path | None:
         raise BackupRefused(f"{replaced} exists from an earlier restore; move it away first")
     database.parent.mkdir(parents=True, exist_ok=True)
     incoming = database.with_name(f"{database.name}.restoring")
+    if is_in_use(database):
+        # Its file may be missing, and is then not in SQLite's use either.
+        raise BackupRefused(f"a service uses the database {database.absolute()}: stop the service first")
     try:
         # Through SQLite, not as a file: the backup may be a database in use.
         _copy(backup, incoming)
@@ -76,7 +80,7 @@ def require_unused(database: Path, refused: type[Exception]) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
-    target.touch(mode=_PRIVATE)
+    create_private(target)
     with closing(_open_existing(source)) as reading, closing(sqlite3.connect(target)) as writing:
         # All pages in one step: later commits are not included and do not restart the copy.
         reading.backup(writing, pages=-1)

@@ -1,5 +1,6 @@
 """Database engines for SQLite and Postgres: explicit transactions, and a limit for every wait."""
 
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -54,6 +55,12 @@ _FOR_LIBPQ_ALONE = frozenset(
 def create_engine(url: str) -> AsyncEngine:
     """Create an engine for a URL of `environment.parse_database_url`; its errors quote no values."""
     return _postgres_engine(url) if url.startswith("postgresql") else _sqlite_engine(url)
+
+
+def sqlite_file(engine: AsyncEngine) -> Path | None:
+    """The file of an engine; None for a server, or for a database in memory."""
+    database = engine.url.database if engine.dialect.name == "sqlite" else None
+    return Path(database) if database and database != ":memory:" else None
 
 
 def create_file_engine(engine: AsyncEngine) -> Engine:

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.database.engine import sqlite_file
 from app.database.error_mapping import is_damage, mapped_errors
 from app.errors import DatabaseUnavailable
 
@@ -34,7 +35,7 @@ async def upgrade(engine: AsyncEngine) -> None:
         MigrationError: it is damaged, has a revision unknown to this version, or rejects the sign-in.
         DatabaseUnavailable: it is not reachable now.
     """
-    file = _sqlite_file(engine)
+    file = sqlite_file(engine)
     if file:
         await asyncio.to_thread(_inspect, file)
     async with _explained(file), _writer(engine).begin() as connection:
@@ -55,7 +56,7 @@ async def standing(engine: AsyncEngine) -> Standing:
     Raises:
         MigrationError, DatabaseUnavailable: as `upgrade` would.
     """
-    async with _explained(_sqlite_file(engine)), _writer(engine).connect() as connection:
+    async with _explained(sqlite_file(engine)), _writer(engine).connect() as connection:
         before = await connection.run_sync(_standing)
         if before is not Standing.CURRENT:
             await connection.run_sync(_upgrade)
@@ -69,7 +70,7 @@ async def try_to_write(engine: AsyncEngine) -> None:
     Raises:
         MigrationError, DatabaseUnavailable: the database rejects the sign-in or the write.
     """
-    async with _explained(_sqlite_file(engine)), _writer(engine).connect() as connection:
+    async with _explained(sqlite_file(engine)), _writer(engine).connect() as connection:
         await connection.execute(text("CREATE TABLE agent_lifecycle_trial (id INTEGER PRIMARY KEY)"))
         await connection.execute(text("INSERT INTO agent_lifecycle_trial VALUES (1)"))
         await connection.rollback()
@@ -136,11 +137,6 @@ def _inspect(file: Path) -> None:
         is_sound = False
     if not is_sound:
         raise MigrationError(_damage(file))
-
-
-def _sqlite_file(engine: AsyncEngine) -> Path | None:
-    database = engine.url.database if engine.dialect.name == "sqlite" else None
-    return Path(database) if database and database != ":memory:" else None
 
 
 def _at(file: Path | None) -> str:

@@ -5,12 +5,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from sqlalchemy import Connection, Table, func, insert, select, text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.database import migrations
 from app.database.backup import require_unused
 from app.database.engine import create_engine
 from app.database.error_mapping import mapped_errors
+from app.database.file_lock import sole_use
 from app.database.tables import history, metadata
 
 _CHUNK = 1_000
@@ -25,6 +26,7 @@ async def transfer(source_url: str, target_url: str) -> dict[str, int]:
 
     Raises:
         TransferRefused: the source does not exist or is in use, or the target is not empty.
+        DatabaseInUse: a service uses the target.
         MigrationError, DatabaseUnavailable: one of the two databases cannot be used.
     """
     if source_url == target_url:
@@ -34,15 +36,20 @@ async def transfer(source_url: str, target_url: str) -> dict[str, int]:
         if source.dialect.name == "sqlite":
             await asyncio.to_thread(_require_source, Path(source.url.database or ""))
         await migrations.upgrade(source)
-        await migrations.upgrade(target)
-        # With the write lock, although it only reads: a service started on the source now has to wait.
-        locked = source.execution_options(sqlite_begin="IMMEDIATE")
-        async with mapped_errors(), locked.connect() as reading, target.begin() as writing:
-            await writing.run_sync(_claim_empty)
-            return {table.name: await _copy(reading, writing, table) for table in metadata.sorted_tables}
+        async with sole_use(target, patience_s=0):
+            return await _fill(source, target)
     finally:
         await source.dispose()
         await target.dispose()
+
+
+async def _fill(source: AsyncEngine, target: AsyncEngine) -> dict[str, int]:
+    await migrations.upgrade(target)
+    # With the write lock, although it only reads: a service started on the source now has to wait.
+    locked = source.execution_options(sqlite_begin="IMMEDIATE")
+    async with mapped_errors(), locked.connect() as reading, target.begin() as writing:
+        await writing.run_sync(_claim_empty)
+        return {table.name: await _copy(reading, writing, table) for table in metadata.sorted_tables}
 
 
 def _require_source(file: Path) -> None:

@@ -10,6 +10,7 @@ from app.clock import Clock, SteadyClock
 from app.config.settings import Config, SessionRoomsBy
 from app.database import migrations
 from app.database.engine import create_engine
+from app.database.file_lock import sole_use
 from app.database.store import Store
 from app.livekit.client import LiveKitClient
 from app.livekit.interface import LiveKit
@@ -84,24 +85,34 @@ def _lifespan(
     """Start database, LiveKit client and service before the first request; stop them in reverse order."""
 
     async def context(app: web.Application) -> AsyncIterator[None]:
-        engine = create_engine(config.database_url)
+        async with (
+            _opened_store(config, store_type) as store,
+            _livekit_client(config, clock, livekit) as client,
+        ):
+            service = build_service(config, store, client, clock, log_counts)
+            app[SERVICE] = service
+            app[SESSION_ROOMS] = SessionRooms(service.livekit, clock, config.livekit_secrets)
+            await service.start()
+            try:
+                async with _monitored(service):
+                    yield
+            finally:
+                await service.stop()
+
+    return context
+
+
+@asynccontextmanager
+async def _opened_store(config: Config, store_type: type[Store]) -> AsyncIterator[Store]:
+    """The store of the migrated database; a SQLite file is this process's alone until it is closed."""
+    engine = create_engine(config.database_url)
+    async with sole_use(engine):
         store = store_type(engine)
         try:
             await migrations.upgrade(engine)
-            async with _livekit_client(config, clock, livekit) as client:
-                service = build_service(config, store, client, clock, log_counts)
-                app[SERVICE] = service
-                app[SESSION_ROOMS] = SessionRooms(service.livekit, clock, config.livekit_secrets)
-                await service.start()
-                try:
-                    async with _monitored(service):
-                        yield
-                finally:
-                    await service.stop()
+            yield store
         finally:
             await store.close()
-
-    return context
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ from fakes.faults import REFUSED, UNAVAILABLE, FailBefore
 from fakes.log import log_of_the_process
 from fakes.server import FakeServer
 from integration.conftest import StartApp
-from integration.harness import AGENT, ON_BOTH, OTHER_AGENT, App, World
+from integration.harness import AGENT, ON_POSTGRES, OTHER_AGENT, App, World
 
 
 async def raised(app: App) -> list[str]:
@@ -79,7 +79,7 @@ async def test_no_webhooks(
     assert "  urls:\n    - https://your-service/api/livekit/webhook\n" in vars(record)["advice"]
 
 
-@ON_BOTH
+@ON_POSTGRES
 async def test_webhooks_that_another_replica_takes_raise_no_alert(
     start_app: StartApp, world: World, server: FakeServer
 ) -> None:

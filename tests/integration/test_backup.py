@@ -121,6 +121,23 @@ async def test_a_restored_service_continues_with_the_running_ttls(
     assert len(world.agents("later")) == 1
 
 
+async def test_a_restore_is_rejected_while_a_service_runs_whose_file_was_deleted(
+    idle: App, file: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "backup.db"
+    back_up(file, copy)
+    for part in SqliteDatabase(file).files():
+        if part.suffix != ".lock":
+            part.unlink()
+
+    with pytest.raises(BackupRefused, match="stop the service first"):
+        restore(copy, file)
+
+    left = sorted(os.listdir(tmp_path))  # noqa: PTH208 - as above
+    assert left == ["backup.db", "lifecycle.db.lock"]
+    await idle.stop()
+
+
 async def test_a_restore_over_a_running_service_is_rejected(
     idle: App, world: World, file: Path, tmp_path: Path
 ) -> None:
@@ -134,7 +151,7 @@ async def test_a_restore_over_a_running_service_is_rejected(
     assert world.tables() == before
     assert (await idle.call("GET", "/readyz")).status == 200
     left = sorted(os.listdir(tmp_path))  # noqa: PTH208 - as above
-    assert left == ["backup.db", "lifecycle.db", "lifecycle.db-shm", "lifecycle.db-wal"]
+    assert left == ["backup.db", "lifecycle.db", "lifecycle.db-shm", "lifecycle.db-wal", "lifecycle.db.lock"]
 
 
 async def test_the_log_of_a_killed_service_is_not_applied_to_the_backup(

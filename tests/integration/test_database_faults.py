@@ -207,6 +207,7 @@ async def test_the_error_about_a_rejected_sign_in_has_postgress_reason(postgres:
 def bare(request: pytest.FixtureRequest, file: Path) -> Iterator[Database]:
     """A database without tables, for one test."""
     if request.param == "sqlite":
+        file.touch(mode=0o600)
         yield SqliteDatabase(file)
         return
     server: PostgresServer = request.getfixturevalue("postgres")

@@ -1,5 +1,6 @@
 """The doctor on set-ups with one fault each; tests/e2e has those with a real LiveKit."""
 
+import fcntl
 import gzip
 import json
 import os
@@ -266,6 +267,27 @@ async def test_one_process_with_the_file_open_is_the_service(environ: dict[str, 
     assert only(found, "sharing").verdict is Verdict.OK
     assert (
         only(found, "sharing").message == f"one process has {migrated} open ({pid}): the service is running"
+    )
+
+
+async def test_the_lock_tells_of_a_service_that_cannot_be_seen(
+    environ: dict[str, str], migrated: Path
+) -> None:
+    lock = migrated.with_name(f"{migrated.name}.lock")
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        found = await examine(environ, *_DATABASE)
+    sharing = only(found, "sharing")
+    assert (sharing.verdict, "holds the lock" in sharing.message) == (Verdict.OK, True)
+
+
+async def test_a_file_that_others_can_open_is_a_warning(environ: dict[str, str], migrated: Path) -> None:
+    os.chmod(migrated, 0o644)  # noqa: PTH101 - pathlib has none that is async either
+    found = await examine(environ, "database")
+    said = found["database"][0]
+    assert (said.verdict, said.fix) == (
+        Verdict.WARNING,
+        f"chmod 600 {migrated}   (the service does it at its start, if it is the owner)",
     )
 
 

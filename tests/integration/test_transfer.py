@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from app.database.file_lock import DatabaseInUse
 from app.database.transfer import TransferRefused, transfer
 from fakes.databases import TABLES, Database, PostgresDatabase, SqliteDatabase
 from fakes.server import FakeServer
@@ -104,6 +105,16 @@ async def test_a_source_in_use_is_rejected(app: App, world: World, target: Postg
         await transfer(world.database.url, target.url)
 
     assert not any(contents(target).values())
+    assert (await app.call("GET", "/readyz")).status == 200
+
+
+async def test_a_file_that_a_running_service_has_is_no_target(app: App, world: World, tmp_path: Path) -> None:
+    source = SqliteDatabase(tmp_path / "source.db")
+    source.path.touch()
+
+    with pytest.raises(DatabaseInUse, match="stop it first"):
+        await transfer(source.url, world.database.url)
+
     assert (await app.call("GET", "/readyz")).status == 200
 
 

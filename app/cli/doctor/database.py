@@ -7,10 +7,12 @@ from contextlib import closing
 from pathlib import Path
 
 from app.cli.doctor.context import CheckContext
-from app.cli.doctor.findings import Finding, Findings, fault, ok
+from app.cli.doctor.findings import Finding, Findings, fault, ok, warning
 from app.database import migrations
 from app.database.engine import create_engine
+from app.database.file_lock import is_in_use
 from app.database.migrations import MigrationError, Standing
+from app.database.private_file import wider_files
 from app.errors import ServiceError
 
 #: The service commits within milliseconds: a lock that is held longer is another program's.
@@ -28,6 +30,12 @@ async def check_database(context: CheckContext) -> Findings:
         if problem:
             yield problem
             return
+        wider = " ".join(map(str, await asyncio.to_thread(wider_files, file)))
+        if wider:
+            yield warning(
+                f"other users may open {wider}, with the names of rooms in it",
+                f"chmod 600 {wider}   (the service does it at its start, if it is the owner)",
+            )
     engine = create_engine(context.config.database_url)
     try:
         await migrations.try_to_write(engine)
@@ -56,6 +64,8 @@ async def check_sharing(context: CheckContext) -> Findings:
         )
     elif holders:
         yield ok(f"one process has {file} open ({holders[0]}): the service is running")
+    elif await asyncio.to_thread(is_in_use, file):
+        yield ok(f"a process of another user or container holds the lock of {file}: the service is running")
     else:
         yield ok(f"no other process has {file} open")
 
