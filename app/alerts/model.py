@@ -43,6 +43,8 @@ class Figures:
     #: None: the database could not be read.
     facts: AlertFacts | None
     last_commit_failed: bool
+    #: What has happened to the database's file.
+    file_problem: str | None
     cleanups: int
     cleanup_failures: int
     log_lines: int

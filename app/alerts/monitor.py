@@ -96,6 +96,7 @@ class AlertMonitor:
             at=self._clock.now(),
             facts=self._facts,
             last_commit_failed=self._counters.last_commit_failed,
+            file_problem=self._store.file.problem,
             cleanups=cleanups["removed"] + cleanups["failed"],
             cleanup_failures=cleanups["failed"],
             log_lines=written.total() + dropped.total(),

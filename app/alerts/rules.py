@@ -27,6 +27,7 @@ _ROOMS_SHOWN = 5
 def rules_for(config: Config, started_at: int) -> list[Rule]:
     """Every rule there is, with the thresholds of the configuration."""
     return [
+        DatabaseReplaced(),
         DatabaseFailing(),
         NoWebhooks(config, started_at),
         NoWorker(config.join_timeout_s),
@@ -36,6 +37,21 @@ def rules_for(config: Config, started_at: int) -> list[Rule]:
         TooManyAgents(config.alert_max_agents),
         LogDrops(config.alert_log_drop_percent),
     ]
+
+
+class DatabaseReplaced:
+    name = "database_replaced"
+    advice = (
+        "Somebody deleted, moved or replaced the SQLite file under the running service. What it would store "
+        "now would be lost at a restart, so it stores nothing and acknowledges nothing. If you have the "
+        "original, move it back (a copy is another file), and the service recovers by itself. Otherwise "
+        "restart the service: it goes on with the file that is there, and finds the agents in LiveKit."
+    )
+
+    def judge(self, figures: Figures) -> RuleResult:
+        if figures.file_problem is None:
+            return GOOD
+        return RuleResult(level=Level.BAD, summary=f"{figures.file_problem}.")
 
 
 class DatabaseFailing:
@@ -51,6 +67,9 @@ class DatabaseFailing:
 
     def judge(self, figures: Figures) -> RuleResult:
         """A single failure may be a restart of the server, which is over at the next check."""
+        if figures.file_problem:
+            # That has an alert of its own, with other advice.
+            return UNSURE
         failing = figures.facts is None or figures.last_commit_failed
         self._failures = self._failures + 1 if failing else 0
         if self._failures < 2:  # noqa: PLR2004 - said above

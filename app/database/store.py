@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine, Row, and_, delete, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.database.file_watch import FileWatch
 from app.database.loading import dispatch_of, load, save
 from app.database.tables import dispatches, ended_sessions, history, participants, rooms, webhook_events
 from app.database.transactions import TIMEOUT_S, Transactions
@@ -38,6 +39,10 @@ class Store:
     def engines(self) -> tuple[Engine, ...]:
         """The engines of all transactions; tests inject faults there."""
         return self._transactions.engines
+
+    @property
+    def file(self) -> FileWatch:
+        return self._transactions.file
 
     async def close(self) -> None:
         await self._transactions.close()
@@ -268,6 +273,7 @@ class Store:
         return await self._transactions.write(work, timeout_s=_FULL_TABLE_TIMEOUT_S)
 
     async def ping(self) -> None:
+        await self.file.look()
         await self._rows(select(1))
 
     async def _deadlines(self, condition: Any) -> list[Deadline]:

@@ -6,11 +6,12 @@ from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import stamina
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from app.database.engine import create_file_engine
+from app.database.engine import create_file_engine, sqlite_file
 from app.database.error_mapping import is_worth_a_retry, mapped_errors
+from app.database.file_watch import FileWatch
 from app.database.sqlite_threads import SqliteThreads
 
 T = TypeVar("T")
@@ -33,8 +34,11 @@ class Transactions:
         self._engine = engine
         self._file_reader: SqliteThreads | None = None
         self._file_writer: SqliteThreads | None = None
+        self.file = FileWatch()
         if engine.dialect.name == "sqlite" and engine.dialect.is_async:
+            self.file = FileWatch(sqlite_file(engine))
             file_engine = create_file_engine(engine)
+            event.listen(file_engine, "do_connect", lambda *_: self.file.require_now())
             self._file_reader = SqliteThreads(file_engine, threads=_READERS)
             writing = file_engine.execution_options(sqlite_begin="IMMEDIATE")
             self._file_writer = SqliteThreads(writing, threads=1)
@@ -70,6 +74,7 @@ class Transactions:
 
     async def write(self, work: Callable[[Connection], T], *, timeout_s: float | None = None) -> T:
         """Run `work` in one transaction; run it again after a rollback by a collision."""
+        self.file.require()
 
         async def once() -> T:
             if self._file_writer:

@@ -110,6 +110,7 @@ async def _opened_store(config: Config, store_type: type[Store]) -> AsyncIterato
         store = store_type(engine)
         try:
             await migrations.upgrade(engine)
+            store.file.start()
             yield store
         finally:
             await store.close()

@@ -34,6 +34,7 @@ CALM = Figures(
     at=START_US,
     facts=AlertFacts(agents={}, stuck=(), unserved=(), last_webhook_at=START_US),
     last_commit_failed=False,
+    file_problem=None,
     cleanups=0,
     cleanup_failures=0,
     log_lines=0,
@@ -311,6 +312,17 @@ def test_a_failed_commit_counts_until_one_succeeds(desk: Desk) -> None:
     assert desk.look(QUIET_US) == set()
 
 
+def test_a_replaced_file_is_an_alert_of_its_own(desk: Desk) -> None:
+    """Commits fail too, but the advice differs."""
+    lost: dict[str, Any] = {"file_problem": "The file lifecycle.db was deleted", "last_commit_failed": True}
+    assert desk.look(1, **lost) == {"database_replaced"}
+    assert desk.look(MINUTE_US, **lost) == {"database_replaced"}
+    assert desk.alerts.current()[0].summary == "The file lifecycle.db was deleted."
+    desk.look(1, file_problem=None, last_commit_failed=False)
+    assert desk.look(QUIET_US) == set()
+    assert raised_once_and_resolved_once(desk, "database_replaced")
+
+
 def test_single_database_failures_raise_no_alert(desk: Desk) -> None:
     for _ in range(10):
         assert desk.look(1, last_commit_failed=True) == set()
@@ -364,6 +376,7 @@ def test_every_alert_has_a_summary_without_names_and_an_advice(desk: Desk) -> No
     }
     desk.look(10 * MINUTE_US, facts=bad, **changes)
     desk.look(1)
+    desk.look(1, file_problem="The file lifecycle.db was deleted while the service runs")
     alerts = desk.alerts.current()
     assert {alert.name for alert in alerts} == set(desk.alerts.names)
     assert all(_is_presentable(alert) for alert in alerts)
