@@ -79,7 +79,7 @@ async def _serve(config: Config, clock: Clock, log_counts: LogCounts) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, _begin_stop, stop)
     # aiohttp's own access log costs more than most requests; ours is a middleware.
     runner = web.AppRunner(
         create_app(config, clock=clock, log_counts=log_counts),
@@ -94,12 +94,13 @@ async def _serve(config: Config, clock: Clock, log_counts: LogCounts) -> None:
             logger.info("Listening", extra={"action": "start", "host": config.host, "port": config.port})
             await stop.wait()
             logger.info("Stopping", extra={"action": "stop"})
-            _limit_stop()
     finally:
         await runner.cleanup()
 
 
-def _limit_stop() -> None:
+def _begin_stop(stop: asyncio.Event) -> None:
+    """From the signal on, also while the service still starts, the limit runs."""
+    stop.set()
     limit = threading.Timer(_STOP_LIMIT_S, _exit_at_once)
     limit.daemon = True
     limit.start()
