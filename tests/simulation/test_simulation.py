@@ -212,6 +212,18 @@ class Simulation(RuleBasedStateMachine):
         self.here.agent_leaves(room, agent, kind)
         self._go_on(pause)
 
+    @rule(room=rooms, agent=mostly_default, pause=pauses)
+    def agent_connects_anew(self, room: str, agent: str, pause: int | None) -> None:
+        for one in self.here.agents(room, agent)[:1]:
+            self.here.server.reconnect(room, one.identity)
+        self._go_on(pause)
+
+    @rule(room=rooms, agent=mostly_default, pause=pauses)
+    def somebody_takes_an_agents_identity(self, room: str, agent: str, pause: int | None) -> None:
+        for one in self.here.agents(room, agent)[:1]:
+            self.here.somebody_joins(room, one.identity)
+        self._go_on(pause)
+
     # Others
 
     @rule(room=rooms, agent=mostly_default, count=st.integers(1, 2), pause=pauses)

@@ -279,11 +279,13 @@ class World:
         workers = [worker for worker in self.server.workers if worker.agent_name == agent_name]
         return [worker for worker in workers if worker.process is not WorkerProcess.KILLED]
 
+    def agents(self, room_name: str, agent_name: str) -> list[FakeAgent]:
+        room = self.server.rooms.get(room_name)
+        return [agent for agent in room.agents if agent.agent_name == agent_name] if room else []
+
     def agent_leaves(self, room_name: str, agent_name: str, kind: str) -> None:
         """It has `finished`, its worker stops (`shutdown`), it `failed`, or it goes without a word."""
-        room = self.server.rooms.get(room_name)
-        named = [agent for agent in room.agents if agent.agent_name == agent_name] if room else []
-        for agent in named[:1]:
+        for agent in self.agents(room_name, agent_name)[:1]:
             if kind in ("finished", "shutdown"):
                 agent.attributes["agent-lifecycle.leaving"] = kind
             if kind in ("finished", ""):
