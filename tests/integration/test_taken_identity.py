@@ -185,3 +185,48 @@ async def test_a_person_who_takes_the_identity_of_a_surplus_agent_is_not_removed
 
     assert deleted == foreign.id
     assert surplus in {one.identity for one in server.rooms["room"].people}
+
+
+async def test_the_identity_of_a_former_agent_is_nobodys(app: App, world: World, server: FakeServer) -> None:
+    former = await with_alice(app, server)
+    server.leave("room", former, "CONNECTION_TIMEOUT")
+    await app.settle()
+    await app.advance(1)
+    (agent,) = world.agents("room")
+    server.join("room", former)
+    await app.settle()
+    for _ in range(ROLLING_ROUNDS):
+        await app.sweep()
+
+    assert world.agents("room") == [agent]
+    assert await app.state() == "active"
+    await app.end()
+    assert {one.identity for one in server.rooms["room"].people} == {"alice", former}
+
+
+async def test_a_person_with_the_identity_of_an_avatar_is_not_removed_with_the_agent(
+    app: App, world: World, server: FakeServer
+) -> None:
+    await with_alice(app, server)
+    (agent,) = world.agents("room")
+    avatar = server.join_avatar("room", agent)
+    await app.settle()
+    server.join("room", avatar.identity)
+    await app.settle()
+
+    assert world.agents("room") == [agent]
+    await app.end()
+    assert world.agents("room") == []
+    assert {one.identity for one in server.rooms["room"].people} == {"alice", avatar.identity}
+
+
+async def test_a_person_in_the_place_of_an_agent_that_is_to_be_ended_stays(
+    app: App, world: World, server: FakeServer
+) -> None:
+    taken = await with_alice(app, server)
+    server.join("room", taken)
+    assert (await app.end()).status == 200
+    await app.settle()
+
+    assert world.dispatches("room") == []
+    assert {one.identity for one in server.rooms["room"].people} == {"alice", taken}
