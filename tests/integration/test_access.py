@@ -205,6 +205,7 @@ async def test_metrics_have_a_limit_of_their_own(
     app = await start_app(rate_limit_per_minute=0)
     assert [(await app.scrape())[0] for _ in range(4)] == [200, 200, 200, 429]
     assert (await app.call("GET", "/healthz", auth=None)).status == 200
+    await app.stop()
     keyed = await start_app(metrics_public=False)
     assert {(await keyed.scrape(auth=API_KEY))[0] for _ in range(4)} == {200}
 

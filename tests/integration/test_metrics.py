@@ -26,6 +26,7 @@ from integration.harness import (
     API_KEY,
     KEYPAIR,
     ON_BOTH,
+    ON_POSTGRES,
     OTHER_AGENT,
     WEBHOOK,
     App,
@@ -387,7 +388,7 @@ async def test_agents_are_absent_while_the_database_cannot_be_read(app: App, wor
     assert named(await samples(app), "agents{") == {}
 
 
-@ON_BOTH
+@ON_POSTGRES
 async def test_replicas_report_the_same_agents(start_app: StartApp, server: FakeServer) -> None:
     server.start_worker(AGENT)
     one = await start_app()
@@ -434,6 +435,7 @@ async def test_who_may_read(start_app: StartApp) -> None:
         403,
         200,
     ]
+    await app.stop()
     public = await start_app()
     assert (await public.scrape())[0] == 200
 

@@ -8,7 +8,6 @@ from app.errors import LiveKitTimeout
 from fakes.faults import UNAVAILABLE, FailAfter, FailBefore
 from fakes.livekit import FakeLiveKit
 from fakes.server import FakeServer
-from integration.conftest import StartApp
 from integration.harness import DISPATCH, ON_BOTH, App, World, member_token
 
 pytestmark = ON_BOTH
@@ -70,25 +69,6 @@ async def test_many_rooms_do_not_wait_for_each_other(app: App, world: World, liv
     stuck.release()
     assert (await first).status == 200
     assert len(world.livekit.server.rooms) == 21
-
-
-@pytest.mark.usefixtures("worker")
-async def test_two_replicas_on_one_database_make_one_dispatch(
-    start_app: StartApp, world: World, livekit: FakeLiveKit
-) -> None:
-    winner, loser = [await start_app(), await start_app()]
-    stuck = livekit.faults.hang("create_dispatch")
-    first = asyncio.create_task(winner.dispatch())
-    await stuck.reached.wait()
-    second = asyncio.create_task(loser.dispatch())
-    # It either waits for the winner's row, or has created its own dispatch by then.
-    await asyncio.wait([second], timeout=1)
-    stuck.release()
-
-    answers = await asyncio.gather(first, second)
-    assert [answer.body.get("reused") for answer in answers] == [False, True]
-    assert livekit.count("create_dispatch") == 1
-    assert len(world.dispatches("room")) == 1
 
 
 @pytest.mark.usefixtures("worker")

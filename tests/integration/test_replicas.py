@@ -150,6 +150,22 @@ async def test_a_dispatch_made_during_another_replicas_inspection_is_not_missing
 
 
 @pytest.mark.usefixtures("worker")
+async def test_two_replicas_on_one_database_make_one_dispatch(a: Replica, b: Replica, world: World) -> None:
+    stuck = a.livekit.faults.hang("create_dispatch")
+    first = asyncio.create_task(a.app.dispatch())
+    await stuck.reached.wait()
+    second = asyncio.create_task(b.app.dispatch())
+    # It either waits for the winner's row, or has created its own dispatch by then.
+    await asyncio.wait([second], timeout=1)
+    stuck.release()
+
+    answers = await asyncio.gather(first, second)
+    assert [answer.body.get("reused") for answer in answers] == [False, True]
+    assert made("create_dispatch", a, b) == 1
+    assert len(world.dispatches("room")) == 1
+
+
+@pytest.mark.usefixtures("worker")
 async def test_a_ttl_fires_once(a: Replica, b: Replica, world: World, server: FakeServer) -> None:
     await a.app.dispatch()
     server.join("room")

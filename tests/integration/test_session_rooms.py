@@ -111,6 +111,7 @@ async def test_over_https_a_cookie_that_a_neighbour_could_set_is_none(start_app:
 
 async def test_without_the_setting_there_is_no_cookie(start_app: StartApp, app: App) -> None:
     cookie = cookie_of(await come(app))
+    await app.stop()
     plain = await start_app(cors_origins=(PAGE,))
     answers = [await come(plain, cookie, FROM_PAGE) for _ in range(2)]
 
@@ -210,10 +211,12 @@ async def test_a_cookie_of_a_replica_whose_clock_is_a_minute_ahead_is_taken(
 
 async def test_it_outlives_a_change_of_keys_and_not_the_old_keys_end(start_app: StartApp, app: App) -> None:
     first = await come(app)
+    await app.stop()
     settings: dict[str, Any] = {"session_rooms": SessionRoomsBy.COOKIE, **signing_with(SECOND_KEYPAIR)}
     rotated = await start_app(**settings, webhook_keys=(KEYPAIR,))
     answer = await rotated.call("POST", TOKEN, json_body={}, headers={"Cookie": f"{NAME}={cookie_of(first)}"})
     assert "Set-Cookie" not in answer.headers
+    await rotated.stop()
     ended = await start_app(
         session_rooms=SessionRoomsBy.COOKIE, **signing_with(SECOND_KEYPAIR), webhook_keys=()
     )
