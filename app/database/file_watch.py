@@ -8,6 +8,8 @@ from app.errors import DatabaseUnavailable
 
 logger = logging.getLogger(__name__)
 
+_PATIENCE_S = 3.0
+
 #: Device and number of a file; None: there is no such file.
 Identity = tuple[int, int] | None
 
@@ -18,6 +20,7 @@ class FileWatch:
     def __init__(self, file: Path | None = None) -> None:
         self._paths = (file, file.with_name(f"{file.name}-wal")) if file else ()
         self._opened: dict[Path, Identity] = {}
+        self._asked: asyncio.Task[str | None] | None = None
         #: What has happened to the file, as of the last look.
         self.problem: str | None = None
 
@@ -27,10 +30,12 @@ class FileWatch:
 
     async def look(self) -> None:
         """Raises: DatabaseUnavailable: a file was deleted or replaced."""
+        if not self._opened:
+            return
         try:
-            problem = await asyncio.to_thread(self._find_problem)
+            problem = await self._ask()
         except OSError:
-            # The file could not be asked for, so nothing new is known.
+            # The file could not be asked for, or not in time: nothing new is known.
             problem = self.problem
         if problem and not self.problem:
             logger.error(
@@ -41,6 +46,13 @@ class FileWatch:
             logger.warning("The database file that was opened is back", extra={"action": "database"})
         self.problem = problem
         self.require()
+
+    async def _ask(self) -> str | None:
+        """One question at a time: on a disk that hangs, each holds a thread that others need."""
+        if self._asked is None or self._asked.done():
+            self._asked = asyncio.create_task(asyncio.to_thread(self._find_problem), name="file watch")
+        async with asyncio.timeout(_PATIENCE_S):
+            return await asyncio.shield(self._asked)
 
     def require(self) -> None:
         """Raises: DatabaseUnavailable: the last look found a problem."""
