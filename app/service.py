@@ -151,7 +151,9 @@ def build_service(
     alert_notifier = AlertNotifier(
         config.alert_webhook_url, processor.process_id[:8], counters, _room_name_filter(config)
     )
-    alert_monitor = AlertMonitor(alerts, store, counters, log_counts, clock, alert_notifier.send)
+    alert_monitor = AlertMonitor(
+        alerts, store, processor.outage, counters, log_counts, clock, alert_notifier.send
+    )
     processor.subscribe(alert_monitor.take)
     metrics.watch(
         agents=lambda: alert_monitor.agents,
@@ -179,7 +181,7 @@ def build_service(
         reconciler=reconciler,
         sweeper=sweeper,
         liveness=Liveness(livekit, store, processor, effects, reconciler, clock, interval_s=liveness_s),
-        readiness=Readiness(livekit, store, reconciler, features),
+        readiness=Readiness(livekit, store, processor.outage, reconciler, features),
         metrics=metrics,
         counters=counters,
         alert_monitor=alert_monitor,

@@ -42,7 +42,8 @@ class Figures:
     at: int
     #: None: the database could not be read.
     facts: AlertFacts | None
-    last_commit_failed: bool
+    #: A commit has failed, and none has stored anything since.
+    commits_fail: bool
     #: What has happened to the database's file.
     file_problem: str | None
     cleanups: int

@@ -8,6 +8,7 @@ from app.alerts.model import AlertChange, Alerts, Figures
 from app.alerts.rules import STUCK_AFTER
 from app.clock import Clock
 from app.database.store import Store
+from app.database.write_outage import WriteOutage
 from app.errors import ServiceError
 from app.lifecycle import Effect
 from app.logs.counts import LogCounts
@@ -29,6 +30,7 @@ class AlertMonitor:
         self,
         alerts: Alerts,
         store: Store,
+        outage: WriteOutage,
         counters: Counters,
         log_counts: LogCounts,
         clock: Clock,
@@ -37,6 +39,7 @@ class AlertMonitor:
         """`notify` gets each change once; it must neither block nor raise."""
         self._alerts = alerts
         self._store = store
+        self._outage = outage
         self._counters = counters
         self._log_counts = log_counts
         self._clock = clock
@@ -95,7 +98,7 @@ class AlertMonitor:
         return Figures(
             at=self._clock.now(),
             facts=self._facts,
-            last_commit_failed=self._counters.last_commit_failed,
+            commits_fail=self._outage.since_at is not None,
             file_problem=self._store.file.problem,
             cleanups=cleanups["removed"] + cleanups["failed"],
             cleanup_failures=cleanups["failed"],

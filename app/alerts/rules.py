@@ -70,7 +70,7 @@ class DatabaseFailing:
         if figures.file_problem:
             # That has an alert of its own, with other advice.
             return UNSURE
-        failing = figures.facts is None or figures.last_commit_failed
+        failing = figures.facts is None or figures.commits_fail
         self._failures = self._failures + 1 if failing else 0
         if self._failures < 2:  # noqa: PLR2004 - said above
             return UNSURE if failing else GOOD

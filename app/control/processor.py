@@ -12,7 +12,8 @@ from app.clock import Clock
 from app.control.timers import Timers
 from app.database.group_commit import GroupCommit
 from app.database.store import Store
-from app.errors import ServiceError
+from app.database.write_outage import WriteOutage
+from app.errors import DatabaseUnavailable, ServiceError
 from app.lifecycle import Dispatch, Policy, Signal
 from app.metrics.registry import Metrics
 from app.state.changes import Advance, Change, Outcome, RoomEvent, RoomEventKind, Transition
@@ -44,7 +45,9 @@ class ChangeProcessor:
         self._presence_log = _PresenceLog()
         #: Marks this process's leases, also against those from before a restart.
         self.process_id = new_row_id()
-        self._commits = GroupCommit(store, self._new_unit, self._committed, metrics.commit)
+        self._store = store
+        self.outage = WriteOutage(clock.now)
+        self._commits = GroupCommit(store, self._new_unit, self._committed, metrics.commit, self.outage)
 
     @property
     def policy(self) -> Policy:
@@ -76,6 +79,21 @@ class ChangeProcessor:
     async def advance(self, dispatch: Dispatch, signal: Signal, version: int | None = None) -> Outcome:
         """Apply a signal to one dispatch; see `advance_of`. The caller runs the effects."""
         return await self.submit_one(advance_of(dispatch, signal, version))
+
+    async def try_to_store(self) -> None:
+        """In an outage, find out whether it is over: out of traffic, no webhook would show it.
+
+        Raises:
+            DatabaseUnavailable: it is not.
+        """
+        if self.outage.since_at is None:
+            return
+        try:
+            await self._store.store_trial_rows(new_row_id())
+        except DatabaseUnavailable as error:
+            self.outage.note_failure(error)
+            raise
+        self.outage.end()
 
     def subscribe(self, subscriber: Callable[[Change, Outcome], None]) -> None:
         """Call `subscriber` after every commit, with the change and its outcome; it must not block.

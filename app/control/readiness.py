@@ -9,6 +9,7 @@ import stamina
 from app.control.features import Feature, Features
 from app.control.reconciler import Reconciler
 from app.database.store import Store
+from app.database.write_outage import WriteOutage
 from app.errors import LiveKitRefused, ServiceError
 from app.livekit.interface import LiveKit
 from app.tasks import BackgroundLoop
@@ -32,10 +33,18 @@ class Readiness:
     would lose its webhooks.
     """
 
-    def __init__(self, livekit: LiveKit, store: Store, reconciler: Reconciler, features: Features) -> None:
+    def __init__(
+        self,
+        livekit: LiveKit,
+        store: Store,
+        outage: WriteOutage,
+        reconciler: Reconciler,
+        features: Features,
+    ) -> None:
         self._livekit = livekit
         self._features = features
         self._store = store
+        self._outage = outage
         self._reconciler = reconciler
         self._timers_restored = False
         self._loop = BackgroundLoop("first reconcile")
@@ -49,7 +58,7 @@ class Readiness:
         await self._loop.close()
 
     async def report(self) -> Report:
-        database = "reachable"
+        database = self._outage.problem or "reachable"
         try:
             await self._store.ping()
         except ServiceError as error:

@@ -79,8 +79,14 @@ class Sweeper:
         self._tasks.spawn(self._act(deadline), "deadline")
 
     async def sweep(self) -> None:
-        """One round: look at the file, reconcile with LiveKit, act on overdue deadlines, delete old rows."""
-        for step in (self._store.file.look, self._reconcile, self._act_on_overdue, self._prune):
+        """One round: check the database, reconcile, act on overdue deadlines, delete old rows."""
+        for step in (
+            self._store.file.look,
+            self._processor.try_to_store,
+            self._reconcile,
+            self._act_on_overdue,
+            self._prune,
+        ):
             await _guarded(step)
 
     async def _reconcile(self) -> None:

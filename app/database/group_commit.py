@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from app.database.store import Store
+from app.database.write_outage import WriteOutage
 from app.errors import Busy, DatabaseUnavailable
 from app.state.changes import Change, Outcome
 from app.state.unit_of_work import UnitOfWork
@@ -34,6 +35,7 @@ class GroupCommit:
         new_unit: Callable[[], UnitOfWork],
         on_commit: Callable[[Change, Outcome], None],
         metered: Callable[[int], AbstractContextManager[None]],
+        outage: WriteOutage,
         *,
         queue_limit: int = 20_000,
     ) -> None:
@@ -43,6 +45,7 @@ class GroupCommit:
         self._on_commit = on_commit
         #: A context around every commit, called with the number of changes.
         self._metered = metered
+        self._outage = outage
         self._queue_limit = queue_limit
         self._queue: deque[_Submission] = deque()
         self._filled = asyncio.Event()
@@ -97,6 +100,7 @@ class GroupCommit:
             with self._metered(len(changes)):
                 outcomes = await self._store.commit(changes, self._new_unit)
         except DatabaseUnavailable as error:
+            self._outage.note_failure(error)
             logger.error(  # noqa: TRY400 - the traceback adds nothing
                 "Database rejected a batch",
                 extra={"action": "commit", "changes": len(changes), "reason": str(error)},
@@ -111,6 +115,7 @@ class GroupCommit:
             logger.exception("Unexpected error while storing a change", extra={"action": "commit"})
             _fail(batch, error)
         else:
+            self._outage.note_commit(changes, outcomes)
             position = 0
             for submission in batch:
                 own = outcomes[position : position + len(submission.changes)]

@@ -5,14 +5,15 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, Row, and_, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Engine, Row, and_, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.database.file_watch import FileWatch
 from app.database.loading import dispatch_of, load, save
+from app.database.sessions import end_session, ended_session
 from app.database.tables import dispatches, ended_sessions, history, participants, rooms, webhook_events
 from app.database.transactions import TIMEOUT_S, Transactions
 from app.database.vacancies import vacant_rooms
+from app.database.write_outage import store_trial_rows
 from app.lifecycle import Dispatch, Policy, State
 from app.state.changes import Change, Outcome
 from app.state.presence import ParticipantKind
@@ -34,15 +35,12 @@ class Store:
     def __init__(self, engine: AsyncEngine, *, timeout_s: float = TIMEOUT_S) -> None:
         """`timeout_s`: for a transaction, with all its attempts."""
         self._transactions = Transactions(engine, timeout_s=timeout_s)
+        self.file = self._transactions.file
 
     @property
     def engines(self) -> tuple[Engine, ...]:
         """The engines of all transactions; tests inject faults there."""
         return self._transactions.engines
-
-    @property
-    def file(self) -> FileWatch:
-        return self._transactions.file
 
     async def close(self) -> None:
         await self._transactions.close()
@@ -239,18 +237,11 @@ class Store:
         )
 
     async def end_session(self, session_id: str, expires_at: int) -> None:
-        """Note that a session of the dashboard has been signed out; doing so again changes nothing."""
-        known = select(ended_sessions.c.id).where(ended_sessions.c.id == session_id)
-
-        def work(connection: Connection) -> None:
-            if connection.execute(known).first() is None:
-                values = {"id": session_id, "expires_at": expires_at}
-                connection.execute(insert(ended_sessions).values(values))
-
-        await self._transactions.write(work)
+        """Sign out a session of the dashboard."""
+        await self._transactions.write(lambda connection: end_session(connection, session_id, expires_at))
 
     async def has_ended_session(self, session_id: str) -> bool:
-        return bool(await self._rows(select(1).where(ended_sessions.c.id == session_id)))
+        return bool(await self._rows(ended_session(session_id)))
 
     async def prune(self, before: int) -> int:
         """Delete rows that ended, left or were received before `before`; returns their number."""
@@ -271,6 +262,9 @@ class Store:
             return sum(connection.execute(statement).rowcount for statement in statements)
 
         return await self._transactions.write(work, timeout_s=_FULL_TABLE_TIMEOUT_S)
+
+    async def store_trial_rows(self, trial: str) -> None:
+        await self._transactions.write(lambda connection: store_trial_rows(connection, trial))
 
     async def ping(self) -> None:
         await self.file.look()

@@ -98,8 +98,6 @@ class Counters:
         )
         #: Creations that have failed since the last success.
         self.failed_creations_in_a_row = 0
-        #: Whether the last commit failed in the database.
-        self.last_commit_failed = False
 
     def _counter(self, name: str, text: str, *labels: str, start: Iterable[str] = ()) -> Counter[Any]:
         """`start`: label values that show 0 at first, since a rate needs a start."""
@@ -166,9 +164,7 @@ class Counters:
             yield
         except DatabaseUnavailable:
             self.commit_failures[ONLY] += 1
-            self.last_commit_failed = True
             raise
-        self.last_commit_failed = False
 
 
 class SuppressedActions:

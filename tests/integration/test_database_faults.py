@@ -49,6 +49,86 @@ async def test_a_full_disk_is_503_until_there_is_space(app: App, world: World) -
     assert len(world.rows("participants")) == stored + 1
 
 
+async def fill(app: App, world: World) -> SignedWebhook:
+    """Let the disk run full; returns the first webhook that is not stored."""
+    world.database_faults.full = True
+    for number in itertools.count():
+        webhook = joined(world, f"person-{number}")
+        if (await app.deliver(webhook)).status != 200:
+            break
+    return webhook
+
+
+async def test_a_disk_that_is_full_for_a_minute_is_not_ready(app: App, world: World) -> None:
+    stored = joined(world, "alice")
+    assert (await app.deliver(stored)).status == 200
+    webhook = await fill(app, world)
+    world.clock.advance(59)
+    assert (await app.deliver(webhook)).status == 503
+    assert (await app.call("GET", "/readyz")).status == 200
+
+    world.clock.advance(1)
+    # A repetition has nothing to store, and proves nothing.
+    assert (await app.deliver(stored)).status == 200
+    assert (await app.deliver(webhook)).status == 503
+    await app.service.sweeper.sweep()
+    readiness = await app.call("GET", "/readyz", auth=None)
+    assert (readiness.status, readiness.body["database"]) == (
+        503,
+        "Nothing can be stored since 2027-01-15T08:00:00Z: The database is not available (SQLITE_FULL)",
+    )
+    for _ in range(2):
+        await app.service.alert_monitor.look()
+    assert app.service.alert_monitor.active["database_failing"] == 1
+
+    world.database_faults.full = False
+    # Out of traffic, no webhook would show it.
+    await app.service.sweeper.sweep()
+    assert (await app.call("GET", "/readyz")).status == 200
+    assert not [row for row in world.rows("webhook_events") if row["received_at"] == 0]
+
+
+async def test_a_webhook_that_is_stored_ends_an_outage(app: App, world: World) -> None:
+    webhook = await fill(app, world)
+    world.clock.advance(60)
+    assert (await app.deliver(webhook)).status == 503
+    assert (await app.call("GET", "/readyz")).status == 503
+
+    world.database_faults.full = False
+    assert (await app.deliver(webhook)).status == 200
+    assert (await app.call("GET", "/readyz")).status == 200
+
+
+async def test_one_failure_long_ago_is_no_outage(app: App, world: World) -> None:
+    await fill(app, world)
+    world.database_faults.full = False
+    world.clock.advance(3_600)
+
+    assert (await app.call("GET", "/readyz")).status == 200
+
+
+@ON_POSTGRES
+async def test_a_standby_is_not_ready_after_a_minute(
+    app: App, world: World, database: PostgresDatabase
+) -> None:
+    webhook = joined(world, "alice")
+    database.execute(f"ALTER DATABASE {database.name} SET default_transaction_read_only = on")
+    database.cut_off()
+    try:
+        assert (await app.deliver(webhook)).status == 503
+        world.clock.advance(60)
+        await app.service.sweeper.sweep()
+        readiness = await app.call("GET", "/readyz")
+    finally:
+        database.execute(f"ALTER DATABASE {database.name} RESET default_transaction_read_only")
+    assert readiness.status == 503
+    assert readiness.body["database"].endswith("Z: The database is not available (25006)")
+
+    database.cut_off()
+    await app.service.sweeper.sweep()
+    assert (await app.call("GET", "/readyz")).status == 200
+
+
 async def test_a_read_only_file_is_503_until_it_is_writable(app: App, world: World) -> None:
     world.database_faults.read_only = True
     webhook = joined(world, "alice")

@@ -33,7 +33,7 @@ CONFIG = Config(
 CALM = Figures(
     at=START_US,
     facts=AlertFacts(agents={}, stuck=(), unserved=(), last_webhook_at=START_US),
-    last_commit_failed=False,
+    commits_fail=False,
     file_problem=None,
     cleanups=0,
     cleanup_failures=0,
@@ -305,28 +305,28 @@ def test_database_failing_at_the_second_failure_in_a_row(desk: Desk) -> None:
 
 def test_a_failed_commit_counts_until_one_succeeds(desk: Desk) -> None:
     """A full disk can be read, and a quiet service does not commit again."""
-    assert desk.look(1, last_commit_failed=True) == set()
+    assert desk.look(1, commits_fail=True) == set()
     assert desk.look(1) == {"database_failing"}
     assert desk.look(100 * MINUTE_US) == {"database_failing"}
-    assert desk.look(1, last_commit_failed=False) == {"database_failing"}
+    assert desk.look(1, commits_fail=False) == {"database_failing"}
     assert desk.look(QUIET_US) == set()
 
 
 def test_a_replaced_file_is_an_alert_of_its_own(desk: Desk) -> None:
     """Commits fail too, but the advice differs."""
-    lost: dict[str, Any] = {"file_problem": "The file lifecycle.db was deleted", "last_commit_failed": True}
+    lost: dict[str, Any] = {"file_problem": "The file lifecycle.db was deleted", "commits_fail": True}
     assert desk.look(1, **lost) == {"database_replaced"}
     assert desk.look(MINUTE_US, **lost) == {"database_replaced"}
     assert desk.alerts.current()[0].summary == "The file lifecycle.db was deleted."
-    desk.look(1, file_problem=None, last_commit_failed=False)
+    desk.look(1, file_problem=None, commits_fail=False)
     assert desk.look(QUIET_US) == set()
     assert raised_once_and_resolved_once(desk, "database_replaced")
 
 
 def test_single_database_failures_raise_no_alert(desk: Desk) -> None:
     for _ in range(10):
-        assert desk.look(1, last_commit_failed=True) == set()
-        assert desk.look(1, last_commit_failed=False) == set()
+        assert desk.look(1, commits_fail=True) == set()
+        assert desk.look(1, commits_fail=False) == set()
 
 
 def test_alerts_from_the_database_stay_while_it_is_down(desk: Desk) -> None:
@@ -372,7 +372,7 @@ def test_every_alert_has_a_summary_without_names_and_an_advice(desk: Desk) -> No
         "log_drops": 900,
         "failed_creations_in_a_row": 9,
         "newest_join_at": START_US + MINUTE_US,
-        "last_commit_failed": True,
+        "commits_fail": True,
     }
     desk.look(10 * MINUTE_US, facts=bad, **changes)
     desk.look(1)

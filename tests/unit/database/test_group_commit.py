@@ -9,11 +9,13 @@ import pytest
 
 from app.database.group_commit import BATCH_SIZE, GroupCommit
 from app.database.store import Store
+from app.database.write_outage import WriteOutage
 from app.errors import Busy, DatabaseUnavailable
 from app.lifecycle import Policy
 from app.state.changes import Change, Due, Outcome
 from app.state.dispatch_set import DispatchSet
 from app.state.unit_of_work import UnitOfWork
+from fakes.clock import FakeClock
 from simulation.loop import SimulatedLoop
 
 
@@ -60,8 +62,15 @@ class Bench:
         self.store = ListStore()
         self.committed: list[str] = []
         self.sizes: list[int] = []
+        self.clock = FakeClock()
+        self.outage = WriteOutage(self.clock.now)
         self.writer = GroupCommit(
-            cast("Store", self.store), new_unit, self._committed, self._metered, queue_limit=queue_limit
+            cast("Store", self.store),
+            new_unit,
+            self._committed,
+            self._metered,
+            self.outage,
+            queue_limit=queue_limit,
         )
 
     @contextmanager
@@ -232,7 +241,7 @@ async def test_a_failing_on_commit_does_not_stop_the_group_commit(caplog: pytest
     def fail(_change: Change, _outcome: Outcome) -> None:
         raise RuntimeError("unexpected")
 
-    bench.writer = GroupCommit(cast("Store", bench.store), new_unit, fail, bench._metered)
+    bench.writer = GroupCommit(cast("Store", bench.store), new_unit, fail, bench._metered, bench.outage)
     bench.writer.start()
     first = bench.submit("one")
     second = bench.submit("two")
