@@ -20,7 +20,7 @@ class FileWatch:
     def __init__(self, file: Path | None = None) -> None:
         self._paths = (file, file.with_name(f"{file.name}-wal")) if file else ()
         self._opened: dict[Path, Identity] = {}
-        self._asked: asyncio.Task[str | None] | None = None
+        self._asked: asyncio.Future[str | None] | None = None
         #: What has happened to the file, as of the last look.
         self.problem: str | None = None
 
@@ -50,7 +50,7 @@ class FileWatch:
     async def _ask(self) -> str | None:
         """One question at a time: on a disk that hangs, each holds a thread that others need."""
         if self._asked is None or self._asked.done():
-            self._asked = asyncio.create_task(asyncio.to_thread(self._find_problem), name="file watch")
+            self._asked = asyncio.get_running_loop().run_in_executor(None, self._find_problem)
         async with asyncio.timeout(_PATIENCE_S):
             return await asyncio.shield(self._asked)
 

@@ -158,7 +158,10 @@ def test_the_image_serves_as_nobody_on_a_read_only_root(
             process.kill()
             process.wait()
 
-    assert files(stage.root) - before == {"srv/data/lifecycle.db"}
+    assert files(stage.root) - before == {
+        "srv/data/lifecycle.db",
+        "srv/data/lifecycle.db.lock",
+    }
 
 
 def test_the_worker_image_starts_as_nobody_on_a_read_only_root(folder: Path, tmp_path: Path) -> None:

@@ -275,6 +275,7 @@ async def test_what_livekits_programs_act_on_is_422_unless_it_is_switched_on(
     allowed_by: dict[str, Any] = {setting: True}
     refused = await app.call("POST", TOKEN, json_body=wanted)
     assert livekit.count("create_dispatch") == 0
+    await app.stop()
     allowing = await start_app(**allowed_by)
     allowed = await allowing.call("POST", TOKEN, json_body=wanted)
 
