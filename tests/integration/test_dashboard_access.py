@@ -213,6 +213,22 @@ async def test_while_the_database_cannot_be_asked_no_session_is_taken_as_good(
     assert (await page.call("GET", "/session")).body["signedIn"] is True
 
 
+async def test_an_open_page_outlives_an_outage_of_the_database(
+    page: Page, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(routes, "SESSION_CHECK_S", 0.05)
+    await page.sign_in()
+    async with page.stream() as stream:
+        await stream.next("snapshot")
+        world.database_faults.down = True
+        # Each beat comes seconds after the one before, and so many checks after.
+        for _ in range(2):
+            await stream.next("beat")
+        world.database_faults.down = False
+        assert (await page.call("DELETE", "/session")).status == 200
+        await stream.end()
+
+
 async def test_a_session_survives_a_restart(page: Page, app: App, start_app: StartApp) -> None:
     await page.sign_in()
     await app.stop()

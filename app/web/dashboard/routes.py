@@ -11,6 +11,7 @@ from app.clock import Clock
 from app.config.settings import Config
 from app.dashboard import messages
 from app.dashboard.subscriber import Subscriber
+from app.errors import DatabaseUnavailable
 from app.lifecycle import SECOND_US
 from app.web.bodies import json_response, parse_body, read_body
 from app.web.calls import CallLimiter
@@ -108,7 +109,9 @@ class _Dashboard:
                             await _forward(subscriber, response)
                         break
                     except TimeoutError:
-                        session = await self._access.session(request)
+                        # While the database cannot be asked, the page stays: it shows the outage.
+                        with suppress(DatabaseUnavailable):
+                            session = await self._access.session(request)
         if subscriber.lags and request.transport:
             # The page reads nothing: unsent data would keep the connection open for ever.
             request.transport.abort()
