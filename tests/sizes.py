@@ -29,12 +29,12 @@ class Sizes:
 CI = Sizes(
     kills=6,
     kills_of_replicas=7,
-    worlds=85,
+    worlds=55,
     steps=60,
-    steps_in_all=4_200,
-    requests=40,
+    steps_in_all=2_700,
+    requests=30,
     without_webhooks_s=20,
-    moments=10,
+    moments=8,
     calls_while_flapping=3,
 )
 LONG = Sizes(

@@ -11,7 +11,7 @@ from fakes.server import FakeServer
 from integration.conftest import StartApp
 from integration.harness import AGENT, BOUND_S, ON_BOTH, App, World
 
-pytestmark = [ON_BOTH, pytest.mark.usefixtures("worker")]
+pytestmark = pytest.mark.usefixtures("worker")
 
 
 async def with_alice(app: App, server: FakeServer) -> str:
@@ -44,6 +44,7 @@ async def assert_replaced(app: App, taken: str) -> None:
     assert rows == {taken: ("ended", "agent_failed"), agent.identity: ("active", None)}
 
 
+@ON_BOTH
 @pytest.mark.parametrize("order", [1, -1], ids=["as sent", "reversed"])
 async def test_an_agent_whose_identity_a_person_takes_is_replaced_at_once(
     order: int, app: App, world: World, server: FakeServer
@@ -61,6 +62,7 @@ async def test_an_agent_whose_identity_a_person_takes_is_replaced_at_once(
     await assert_replaced(app, taken)
 
 
+@ON_BOTH
 @pytest.mark.parametrize("lost", ["participant_joined", "participant_left"])
 async def test_one_lost_webhook_delays_the_replacement_by_a_second_at_most(
     lost: str, app: App, server: FakeServer
@@ -113,6 +115,7 @@ async def test_an_agent_that_reconnects_is_kept_although_a_webhook_is_lost(
     assert world.livekit.count("create_dispatch") == 1
 
 
+@ON_BOTH
 async def test_a_persons_answer_to_the_probe_does_not_count_as_the_agents(
     app: App, world: World, server: FakeServer
 ) -> None:
