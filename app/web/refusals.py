@@ -9,7 +9,7 @@ from app.clock import Clock
 from app.config.environment import Network
 from app.errors import Forbidden, RateLimited, ServiceError, Unauthenticated
 from app.web.auth import CALLER
-from app.web.client_address import address_of
+from app.web.client_address import address_of, neighbourhood
 from app.web.rate_limit import RateLimiter
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,8 @@ class Refusals:
         caller = request.get(CALLER)
         api_key = caller.api_key + 1 if caller and caller.api_key is not None else None
         address = address_of(request, self._trusted_proxies)
-        if not self._lines.take(api_key or address, LINES_PER_MINUTE).retry_after_s:
+        # By the network: one subscriber has more addresses of IPv6 than lines could be kept of.
+        if not self._lines.take(api_key or neighbourhood(address), LINES_PER_MINUTE).retry_after_s:
             _log(route, error, address, api_key)
         return True
 

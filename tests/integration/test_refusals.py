@@ -80,3 +80,15 @@ async def test_one_caller_gets_only_so_many_lines_a_minute(
     world.clock.advance(61)
     await app.call("GET", AGENTS, auth="a-wrong-guess")
     assert len(refusals(caplog)) == LINES_PER_MINUTE + 2
+
+
+async def test_one_subscriber_of_ipv6_is_one_caller(
+    start_app: StartApp, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = await start_app(trusted_proxies=(ip_network("127.0.0.0/8"),))
+    for number in range(LINES_PER_MINUTE * 2):
+        headers = {"X-Forwarded-For": f"2001:db8::{number:x}"}
+        await app.call("GET", AGENTS, auth="a-wrong-guess", headers=headers)
+
+    assert len(refusals(caplog)) == LINES_PER_MINUTE
+    assert refusals(caplog)[0]["address"] == "2001:db8::"
