@@ -6,7 +6,7 @@ import json
 import resource
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,18 @@ def joined(world: World, name: str) -> SignedWebhook:
     """A person joins; returns LiveKit's webhook."""
     world.livekit.server.join("room", name)
     return world.post.take()[-1]
+
+
+@contextmanager
+def standby(database: PostgresDatabase) -> Iterator[None]:
+    """The server takes no writes meanwhile, and connections made before are cut off at both ends."""
+    database.execute(f"ALTER DATABASE {database.name} SET default_transaction_read_only = on")
+    database.cut_off()
+    try:
+        yield
+    finally:
+        database.execute(f"ALTER DATABASE {database.name} RESET default_transaction_read_only")
+    database.cut_off()
 
 
 # At run time
@@ -112,19 +124,14 @@ async def test_a_standby_is_not_ready_after_a_minute(
     app: App, world: World, database: PostgresDatabase
 ) -> None:
     webhook = joined(world, "alice")
-    database.execute(f"ALTER DATABASE {database.name} SET default_transaction_read_only = on")
-    database.cut_off()
-    try:
+    with standby(database):
         assert (await app.deliver(webhook)).status == 503
         world.clock.advance(60)
         await app.service.sweeper.sweep()
         readiness = await app.call("GET", "/readyz")
-    finally:
-        database.execute(f"ALTER DATABASE {database.name} RESET default_transaction_read_only")
     assert readiness.status == 503
     assert readiness.body["database"].endswith("Z: The database is not available (25006)")
 
-    database.cut_off()
     await app.service.sweeper.sweep()
     assert (await app.call("GET", "/readyz")).status == 200
 
@@ -147,15 +154,10 @@ async def test_a_standby_is_503_until_it_is_the_primary(
     app: App, world: World, database: PostgresDatabase
 ) -> None:
     webhook = joined(world, "alice")
-    database.execute(f"ALTER DATABASE {database.name} SET default_transaction_read_only = on")
-    database.cut_off()
-    try:
+    with standby(database):
         answer = await app.deliver(webhook)
-    finally:
-        database.execute(f"ALTER DATABASE {database.name} RESET default_transaction_read_only")
     assert (answer.status, answer.body["message"]) == (503, "The database is not available (25006)")
 
-    database.cut_off()
     assert (await app.deliver(webhook)).status == 200
 
 

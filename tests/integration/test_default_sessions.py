@@ -21,6 +21,14 @@ async def alice_talks(app: App, world: World, server: FakeServer) -> str:
     return agent.identity
 
 
+async def three_talk(app: App, server: FakeServer) -> None:
+    """Alice, to whom the agent is linked, Bob and Carol are in with it."""
+    for identity in ("alice", "bob", "carol"):
+        server.join("room", identity)
+    await app.dispatch()
+    await app.advance(1)
+
+
 @CLOCKS_APART
 @pytest.mark.parametrize("reason", ["CLIENT_INITIATED", "CONNECTION_TIMEOUT", "DUPLICATE_IDENTITY"])
 async def test_nobody_elses_leave_costs_alice_her_agent(
@@ -109,10 +117,7 @@ async def test_no_identity_of_a_person_is_stored(app: App, world: World, server:
 async def test_when_all_leave_at_once_nothing_is_replaced_created_or_probed(
     app: App, server: FakeServer, livekit: FakeLiveKit
 ) -> None:
-    for identity in ("alice", "bob", "carol"):
-        server.join("room", identity)
-    await app.dispatch()
-    await app.advance(1)
+    await three_talk(app, server)
     created, probed = livekit.count("create_dispatch"), livekit.count("probe")
     for identity in ("alice", "bob", "carol"):
         server.leave("room", identity)
@@ -129,10 +134,7 @@ async def test_while_others_are_leaving_too_nothing_is_replaced(
     app: App, server: FakeServer, livekit: FakeLiveKit
 ) -> None:
     """LiveKit still lists them when the leave of the one that the agent is linked to is reported."""
-    for identity in ("alice", "bob", "carol"):
-        server.join("room", identity)
-    await app.dispatch()
-    await app.advance(1)
+    await three_talk(app, server)
     created = livekit.count("create_dispatch")
     server.leave("room", "alice")
     [left] = app.world.post.take()

@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -42,6 +44,22 @@ def assert_one_agent(world: World) -> None:
     ]
     assert [row["dispatch_id"] for row in live] == world.dispatches("room")
     assert live[0]["agent_identity"] == agent.identity
+
+
+@asynccontextmanager
+async def one_probe_lost(world: World, worker: FakeWorker) -> AsyncIterator[None]:
+    """The agent does not answer the next probe, and does answer those after it."""
+    question = world.livekit.faults.hang("probe", acted=True)
+    world.livekit.server.freeze(worker)
+
+    async def answer_the_next() -> None:
+        await question.reached.wait()
+        worker.process = Process.RUNNING
+        question.release()
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(answer_the_next())
+        yield
 
 
 # No worker
@@ -187,15 +205,8 @@ async def test_an_agent_that_misses_one_probe_and_answers_the_next_is_kept(
     world.post.lossy = True
     server.join("room", "bob")
     world.post.lossy = False
-    question = world.livekit.faults.hang("probe", acted=True)
-    server.freeze(worker)
-    looking = asyncio.ensure_future(
-        app.service.liveness.probe_all() if look == "probe" else app.service.sweeper.sweep()
-    )
-    await question.reached.wait()
-    worker.process = Process.RUNNING
-    question.release()
-    await looking
+    async with one_probe_lost(world, worker):
+        await (app.service.liveness.probe_all() if look == "probe" else app.service.sweeper.sweep())
     await app.advance(6)
 
     assert_one_agent(world)
@@ -208,13 +219,8 @@ async def test_a_refresh_whose_only_probe_is_lost_costs_nobody_an_agent(
     dispatch_id = await with_alice(app, server)
     server.leave("room")
     server.join("room")
-    question = world.livekit.faults.hang("probe", acted=True)
-    server.freeze(worker)
-    refreshing = asyncio.create_task(app.settle())
-    await question.reached.wait()
-    worker.process = Process.RUNNING
-    question.release()
-    await refreshing
+    async with one_probe_lost(world, worker):
+        await app.settle()
     await app.advance(6)
 
     assert_one_agent(world)

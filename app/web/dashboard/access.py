@@ -11,9 +11,9 @@ from app.config.settings import Config
 from app.errors import Forbidden, RateLimited, Unauthenticated
 from app.web.bodies import json_response, parse_body, read_body
 from app.web.client_address import address_of, neighbourhood
-from app.web.cookies import SecureConnections, cookie_name, read_cookie
+from app.web.cookies import cookie_name, read_cookie
 from app.web.dashboard.sessions import LIFETIME_S, Session, Sessions
-from app.web.keys import SERVICE
+from app.web.keys import SECURE_CONNECTIONS, SERVICE
 from app.web.rate_limit import RateLimiter
 
 logger = logging.getLogger(__name__)
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 COOKIE = "lifecycle_dashboard"
 PATH = "/dashboard"
 
-_BODY_LIMIT = 4 * 1024
+BODY_LIMIT = 4 * 1024
 
 #: Sign-in attempts with wrong keys from one address: enough for typing errors, far too few for guessing.
 SIGN_INS_PER_MINUTE = 10
@@ -43,7 +43,6 @@ class DashboardAccess:
         self._sign_ins = RateLimiter(clock)
         self._public_url = config.public_url or ""
         self._trusted_proxies = config.trusted_proxies
-        self._secure = SecureConnections(config.public_url, config.trusted_proxies)
 
     @property
     def configured(self) -> bool:
@@ -94,7 +93,7 @@ class DashboardAccess:
         refused = RateLimited("Too many sign-in attempts; retry later", retry_after_s=quota.retry_after_s)
         if quota.retry_after_s and not request.content.is_eof():
             raise refused
-        value = self._sessions.open(parse_body(await read_body(request, _BODY_LIMIT), SignIn).api_key)
+        value = self._sessions.open(parse_body(await read_body(request, BODY_LIMIT), SignIn).api_key)
         if quota.retry_after_s and value is None:
             raise refused
         if value is None:
@@ -104,7 +103,7 @@ class DashboardAccess:
             self._sign_ins.give_back(address, SIGN_INS_PER_MINUTE)
         logger.info("Dashboard accepted a sign-in", extra={"action": "sign_in"})
         response = json_response(SessionState(configured=True, signed_in=True))
-        secure = self._secure.includes(request)
+        secure = request.app[SECURE_CONNECTIONS].includes(request)
         response.set_cookie(
             cookie_name(COOKIE, secure=secure),
             value,
@@ -132,7 +131,8 @@ class DashboardAccess:
         return response
 
     def _signed_session(self, request: web.Request) -> Session | None:
-        return self._sessions.read(read_cookie(request, COOKIE, secure=self._secure.includes(request)))
+        secure = request.app[SECURE_CONNECTIONS].includes(request)
+        return self._sessions.read(read_cookie(request, COOKIE, secure=secure))
 
 
 def _cookie_path(*, secure: bool) -> str:

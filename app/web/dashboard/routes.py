@@ -16,11 +16,10 @@ from app.lifecycle import SECOND_US
 from app.web.bodies import json_response, parse_body, read_body
 from app.web.calls import CallLimiter
 from app.web.dashboard import page
-from app.web.dashboard.access import PATH, DashboardAccess, SessionState
+from app.web.dashboard.access import BODY_LIMIT, PATH, DashboardAccess, SessionState
 from app.web.dashboard.sessions import Session
 from app.web.keys import SERVICE
 
-_BODY_LIMIT = 4 * 1024
 #: How long a page may read nothing of the stream.
 _SEND_TIMEOUT_S = 10.0
 #: How long an open page outlives the sign-out of its session at most.
@@ -86,7 +85,7 @@ class _Dashboard:
         """Do the same as a DELETE of the agent with an API key."""
         self._access.require_own_page(request)
         await self._access.require_session(request)
-        fields = parse_body(await read_body(request, _BODY_LIMIT), EndAgent)
+        fields = parse_body(await read_body(request, BODY_LIMIT), EndAgent)
         with self._calls.place():
             ended = await request.app[SERVICE].dispatcher.end(fields.room_name, fields.agent_name)
         message = "The agent was ended" if ended else "The agent had already ended"
