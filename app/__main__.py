@@ -108,7 +108,9 @@ def _begin_stop(stop: asyncio.Event) -> None:
 
 def _exit_at_once() -> None:
     """For a stop that hangs. Nothing is lost: what is not done has a deadline in the database."""
-    sys.stderr.write(f"The service did not stop within {_STOP_LIMIT_S} s, and exits at once\n")
+    sys.stderr.write(
+        f"The service did not stop within {_STOP_LIMIT_S} s and exits now; the next start resumes its work\n"
+    )
     sys.stderr.flush()
     os._exit(1)
 

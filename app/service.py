@@ -88,7 +88,10 @@ class Service:
             async with asyncio.timeout(_COMMIT_GRACE_S):
                 await self.processor.close()
         except TimeoutError:
-            logger.error("Changes could not be committed before the stop", extra={"action": "stop"})  # noqa: TRY400 - the traceback adds nothing
+            logger.error(  # noqa: TRY400 - the traceback adds nothing
+                "The last changes were not stored before the stop; the next start reads them from LiveKit",
+                extra={"action": "stop"},
+            )
 
 
 def build_service(
