@@ -18,6 +18,7 @@ from app.control.effects import EffectRunner
 from app.control.features import Features
 from app.control.inspector import RoomInspector
 from app.control.liveness import Liveness
+from app.control.policies import Policies
 from app.control.processor import ChangeProcessor
 from app.control.queries import Queries
 from app.control.readiness import Readiness
@@ -51,6 +52,7 @@ class Service:
 
     livekit: LiveKit
     store: Store
+    policies: Policies
     processor: ChangeProcessor
     timers: Timers
     effects: EffectRunner
@@ -99,17 +101,16 @@ def build_service(
 ) -> Service:
     """Make every part once and connect them."""
     mode, suppressed, counters = config.mode, SuppressedActions(), Counters(mode=config.mode)
-    metrics = Metrics(counters, log_counts, clock, join_timeout_us=config.policy.join_timeout_us)
+    policies = Policies(config.policies, config.lifecycle_policy)
+    metrics = Metrics(counters, log_counts, clock)
     livekit = metered(livekit, counters, metrics)
     timers = Timers(clock, lambda deadline: sweeper.act(deadline))  # noqa: PLW0108 - it needs the timers first
     processor = ChangeProcessor(
-        store, timers, clock, config.policy, metrics, pseudonyms(config.livekit_api_secret)
+        store, timers, clock, policies, metrics, pseudonyms(config.livekit_api_secret)
     )
-    inspector = RoomInspector(
-        livekit, store, processor, clock, closes_with_user=config.agent_closes_with_user
-    )
+    inspector = RoomInspector(livekit, store, processor, clock)
     features = Features()
-    creator = Creator(livekit, processor, counters, features, clock, room_timeout_s=config.room_timeout_s)
+    creator = Creator(livekit, processor, counters, features, clock, policies)
     remover = Remover(livekit, store, processor, clock, mode=mode, suppressed=suppressed)
     effects = EffectRunner(livekit, store, processor, inspector, creator, remover, mode=mode)
     dispatcher = Dispatcher(
@@ -176,6 +177,7 @@ def build_service(
     return Service(
         livekit=livekit,
         store=store,
+        policies=policies,
         processor=processor,
         timers=timers,
         effects=effects,

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any, TypeAlias
 from urllib.parse import unquote, urlsplit
 
+from app.config.agents import AgentPolicy, MemberEnd, room_timeout_s
 from app.config.environment import (
     Network,
     alert_url,
@@ -26,7 +27,7 @@ from app.config.environment import (
     unknown,
     web_url,
 )
-from app.lifecycle import SECOND_US, Policy, Restart
+from app.lifecycle import Policy, Restart
 from app.lifecycle.mode import Mode
 
 #: The secrets of each key that may sign for this LiveKit, the likeliest first.
@@ -53,14 +54,6 @@ class SessionRoomsBy(StrEnum):
 
     OFF = "off"
     COOKIE = "cookie"
-
-
-class MemberEnd(StrEnum):
-    """Whether a participant may end the agent of its room for everybody."""
-
-    ALWAYS = "always"
-    IF_EMPTY = "if_empty"
-    NEVER = "never"
 
 
 class ConfigError(Exception):
@@ -154,6 +147,8 @@ class Config:
     alert_create_failures: int = setting("ALERT_CREATE_FAILURES", between(1, 1_000), default=3)
     #: Where LiveKit reaches this service; None: not known.
     public_url: str | None = setting("PUBLIC_URL", web_url, default=None)
+    #: The policies of the agents that AGENTS_FILE names.
+    agents: Mapping[str, AgentPolicy] = field(default_factory=dict)
     #: Not errors, but logged at start.
     warnings: tuple[str, ...] = ()
 
@@ -166,19 +161,34 @@ class Config:
         return self.livekit_public_url or self.livekit_url
 
     @property
-    def policy(self) -> Policy:
+    def policies(self) -> dict[str, AgentPolicy]:
+        """The policy of every agent name."""
+        return {name: self.agents.get(name, self.default_policy) for name in self.agent_names}
+
+    @property
+    def default_policy(self) -> AgentPolicy:
+        """What the environment says of all agents."""
+        return AgentPolicy(
+            ttl_s=self.agent_ttl_s,
+            join_timeout_s=self.join_timeout_s,
+            restart=self.restart,
+            closes_with_user=self.agent_closes_with_user,
+            members_may_end=self.member_end,
+        )
+
+    @property
+    def lifecycle_policy(self) -> Policy:
+        """What does not depend on the agent."""
         return Policy(
-            ttl_us=self.agent_ttl_s * SECOND_US,
-            join_timeout_us=self.join_timeout_s * SECOND_US,
+            default=self.default_policy.terms(),
             interval_us=self.cleanup_interval_ms * 1_000,
             publisher_agents=frozenset(self.publisher_agents),
-            restart=self.restart if self.mode.keeps_one else Restart.NEVER,
+            restarts=self.mode.keeps_one,
         )
 
     @property
     def room_timeout_s(self) -> int:
-        """How long a room without people must stay open to outlive an agent's TTL."""
-        return self.agent_ttl_s + 60
+        return room_timeout_s(self.policies.values())
 
     @property
     def keys(self) -> Secrets:

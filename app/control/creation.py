@@ -8,6 +8,7 @@ import stamina
 
 from app.clock import Clock
 from app.control.features import Feature, Features
+from app.control.policies import Policies
 from app.control.processor import ChangeProcessor, new_row_id
 from app.errors import LiveKitRefused, LiveKitUnavailable, LiveKitUnreachable
 from app.lifecycle import LIVE_STATES, SECOND_US, Briefing, Dispatch, Event, Signal
@@ -28,21 +29,21 @@ class Creator:
         counters: Counters,
         features: Features,
         clock: Clock,
-        *,
-        room_timeout_s: int,
+        policies: Policies,
     ) -> None:
         self._livekit = livekit
         self._processor = processor
         self._counters = counters
         self._features = features
         self._clock = clock
-        self._room_timeout_s = room_timeout_s
+        self._policies = policies
         self._has_warned_of_short_rooms = False
 
     async def ensure_room(self, room_name: str) -> RoomInfo:
         """The room; if it does not exist, it is created with a timeout beyond the TTL of its agent."""
-        room = await self._livekit.ensure_room(room_name, self._room_timeout_s)
-        if room.departure_timeout_s < self._room_timeout_s and not self._has_warned_of_short_rooms:
+        timeout_s = self._policies.room_timeout_s
+        room = await self._livekit.ensure_room(room_name, timeout_s)
+        if room.departure_timeout_s < timeout_s and not self._has_warned_of_short_rooms:
             self._has_warned_of_short_rooms = True
             logger.warning(
                 "Room closes before the TTL of its agent ends: it was created with a shorter timeout",
@@ -50,7 +51,7 @@ class Creator:
                     "action": "short_room",
                     "room": room.name,
                     "departure_timeout_s": room.departure_timeout_s,
-                    "wanted_s": self._room_timeout_s,
+                    "wanted_s": timeout_s,
                 },
             )
         return room

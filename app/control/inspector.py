@@ -19,7 +19,7 @@ from app.control.neighbours import Neighbours
 from app.control.processor import ChangeProcessor
 from app.database.store import Store
 from app.errors import LiveKitUnavailable
-from app.lifecycle import LIVE_STATES, SECOND_US, Dispatch, Event, Signal, State
+from app.lifecycle import LIVE_STATES, SECOND_US, Dispatch, Event, Signal, State, Terms
 from app.livekit.interface import ListedDispatch, LiveKit, Probe, RoomInfo
 from app.state.changes import Snapshot
 from app.state.links import has_lost_its_user
@@ -42,14 +42,11 @@ class RoomInspector:
         store: Store,
         processor: ChangeProcessor,
         clock: Clock,
-        *,
-        closes_with_user: bool,
     ) -> None:
         self._livekit = livekit
         self._store = store
         self._processor = processor
         self._clock = clock
-        self._closes_with_user = closes_with_user
         self._neighbours = Neighbours(livekit, clock)
 
     async def read_room(self, room_name: str) -> RoomReading:
@@ -188,10 +185,11 @@ class RoomInspector:
                 age_us = self._livekit.now() - (agent.joined_at or 0)
                 return (
                     AgentHealth.STARTING
-                    if age_us < self._processor.policy.join_timeout_us
+                    if age_us < self._terms(candidate).join_timeout_us
                     else AgentHealth.UNRESPONSIVE
                 )
-        may_be_closed = self._closes_with_user and await self._may_be_closed(reading, room, candidate, agent)
+        closes_with_user = self._terms(candidate).closes_with_user
+        may_be_closed = closes_with_user and await self._may_be_closed(reading, room, candidate, agent)
         return AgentHealth.SESSION_CLOSED if may_be_closed else AgentHealth.RESPONSIVE
 
     async def _is_ending(self, candidate: Candidate) -> bool:
@@ -238,7 +236,14 @@ class RoomInspector:
             now = self._clock.now()
             is_held = bool(listed.agent_identities) and self._processor.policy.holds_until(row) > now
             return is_held or row.join_deadline_at is None or row.join_deadline_at > now
-        return self._livekit.now() - listed.created_at < self._processor.policy.join_timeout_us
+        return self._livekit.now() - listed.created_at < self._terms(candidate).join_timeout_us
+
+    def _terms(self, candidate: Candidate) -> Terms:
+        policy = self._processor.policy
+        if candidate.row:
+            return policy.terms_of(candidate.row)
+        named = candidate.listed or candidate.agent
+        return policy.agents.get((named.agent_name if named else None) or "", policy.default)
 
 
 async def _take_as_good(

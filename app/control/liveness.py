@@ -96,7 +96,7 @@ class Liveness:
         probe = await self._livekit.probe(dispatch.room_name, dispatch.agent_identity or "")
         if probe is Probe.CONNECTING:
             age_us = self._clock.now() - (dispatch.agent_joined_at or 0)
-            return age_us < self._processor.policy.join_timeout_us
+            return age_us < self._processor.policy.terms_of(dispatch).join_timeout_us
         if probe in _MUTE:
             # Such an agent cannot report that its session is closed, and the check at its user's return may
             # have failed: an active dispatch has no deadline that would retry it.

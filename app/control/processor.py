@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Sequence
 
 from app.clock import Clock
+from app.control.policies import Policies
 from app.control.timers import Timers
 from app.database.group_commit import GroupCommit
 from app.database.store import Store
@@ -29,14 +30,14 @@ class ChangeProcessor:
         store: Store,
         timers: Timers,
         clock: Clock,
-        policy: Policy,
+        policies: Policies,
         metrics: Metrics,
         pseudonym: Callable[[str], str],
     ) -> None:
         """`pseudonym`: see `links.pseudonyms`."""
         self._timers = timers
         self._clock = clock
-        self._policy = policy
+        self._policies = policies
         self._metrics = metrics
         self._pseudonym = pseudonym
         #: Since when no webhook was lost here: what LiveKit sent before, or in a failure, may be unknown.
@@ -51,7 +52,7 @@ class ChangeProcessor:
 
     @property
     def policy(self) -> Policy:
-        return self._policy
+        return self._policies.lifecycle
 
     @property
     def queue_depth(self) -> int:
@@ -104,7 +105,7 @@ class ChangeProcessor:
 
     def _new_unit(self) -> UnitOfWork:
         dispatch_set = DispatchSet(
-            policy=self._policy, now=self._clock.now(), new_id=new_row_id, process_id=self.process_id
+            policy=self.policy, now=self._clock.now(), new_id=new_row_id, process_id=self.process_id
         )
         return UnitOfWork(dispatch_set=dispatch_set, pseudonym=self._pseudonym)
 

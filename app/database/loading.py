@@ -2,17 +2,19 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import fields
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection
 
 from app.database.statements import Rows, batch_sql
 from app.database.tables import dispatches, participants
-from app.lifecycle import LIVE_STATES, Briefing, Dispatch, EndReason, State
+from app.lifecycle import LIVE_STATES, Briefing, Dispatch, EndReason, State, Terms, Visitors
 from app.state.changes import Advance, Change, Due, RoomEvent, RoomEventKind, Snapshot
 from app.state.dispatch_set import final_states
-from app.state.presence import ParticipantKind, TrackedParticipant, TrackedRoom
+from app.state.presence import Headcount, ParticipantKind, TrackedParticipant, TrackedRoom
 from app.state.unit_of_work import UnitOfWork
 
 _DISPATCH_COLUMNS = tuple(column.name for column in dispatches.columns)
@@ -20,8 +22,8 @@ _DISPATCH_DERIVED = ("due_at",)
 _BRIEFING_COLUMNS = tuple(entry.name for entry in fields(Briefing))
 #: Where a dispatch has the value of each column.
 _PLACES = {name: f"briefing.{name}" if name in _BRIEFING_COLUMNS else name for name in _DISPATCH_COLUMNS}
-_dispatch_values = attrgetter(*_PLACES.values())
-_changed_values = attrgetter(*(place for name, place in _PLACES.items() if name != "id"), "id")
+_IDENTIFYING, _TERMS = _DISPATCH_COLUMNS.index("id"), _DISPATCH_COLUMNS.index("terms")
+_stored_values = attrgetter(*_PLACES.values())
 _PARTICIPANT_COLUMNS = tuple(column.name for column in participants.columns)
 _participant_values = attrgetter(*_PARTICIPANT_COLUMNS)
 
@@ -32,9 +34,35 @@ def dispatch_of(row: Sequence[Any]) -> Dispatch:
     for name in _DISPATCH_DERIVED:
         del values[name]
     values["briefing"] = Briefing(**{name: values.pop(name) for name in _BRIEFING_COLUMNS})
+    values["terms"] = _terms_of(values["terms"]) if values["terms"] else None
     values["state"] = State(values["state"])
+    values["visitors"] = Visitors(values["visitors"])
     values["end_reason"] = EndReason(values["end_reason"]) if values["end_reason"] else None
     return Dispatch(**values)
+
+
+def _dispatch_values(dispatch: Dispatch) -> tuple[Any, ...]:
+    """The columns of a dispatch, in table order."""
+    values = list(_stored_values(dispatch))
+    values[_TERMS] = _terms_text(dispatch.terms) if dispatch.terms else None
+    return tuple(values)
+
+
+def _changed_values(dispatch: Dispatch) -> tuple[Any, ...]:
+    """The same with the key last."""
+    values = _dispatch_values(dispatch)
+    return (*values[:_IDENTIFYING], *values[_IDENTIFYING + 1 :], values[_IDENTIFYING])
+
+
+# Most dispatches of an agent name have the same terms, and every webhook of their rooms reads them.
+@lru_cache(maxsize=1_024)
+def _terms_of(text: str) -> Terms:
+    return msgspec.json.decode(text, type=Terms, strict=False)
+
+
+@lru_cache(maxsize=1_024)
+def _terms_text(terms: Terms) -> str:
+    return msgspec.json.encode(terms).decode()
 
 
 def load(connection: Connection, changes: Sequence[Change], unit: UnitOfWork) -> None:
@@ -42,8 +70,8 @@ def load(connection: Connection, changes: Sequence[Change], unit: UnitOfWork) ->
     names = sorted({change.room_name for change in changes})
     sql.lock(connection, names)
     # This locks the rows too: the pruning takes no other lock.
-    for name, sid, created_at, finished_at, generation, people in sql.find(connection, sql.rooms, names):
-        unit.people[name] = people
+    for name, sid, created_at, finished_at, generation, *headcount in sql.find(connection, sql.rooms, names):
+        unit.headcounts[name] = Headcount(*headcount)
         unit.rooms[name] = TrackedRoom(
             name=name, sid=sid, created_at=created_at, finished_at=finished_at, generation=generation
         )
@@ -87,6 +115,7 @@ def _add_participants(unit: UnitOfWork, rows: Rows) -> None:
     for row in rows:
         values = dict(zip(_PARTICIPANT_COLUMNS, row, strict=True))
         values["kind"] = ParticipantKind(values["kind"])
+        values["is_phone"] = bool(values["is_phone"])
         values["is_announced"] = bool(values["is_announced"])
         unit.participants[values["sid"]] = TrackedParticipant(**values)
 
@@ -130,4 +159,4 @@ def _save_dispatches(connection: Connection, unit: UnitOfWork) -> None:
 
 def _room_values(unit: UnitOfWork, name: str) -> tuple[Any, ...]:
     room = unit.rooms[name]
-    return (name, room.sid, room.created_at, room.finished_at, room.generation, unit.people[name])
+    return (name, room.sid, room.created_at, room.finished_at, room.generation, *unit.headcounts[name])

@@ -20,7 +20,7 @@ from sqlalchemy import (
     text,
 )
 
-from app.lifecycle import LIVE_STATES, EndReason, State
+from app.lifecycle import LIVE_STATES, EndReason, State, Visitors
 
 metadata = MetaData(
     naming_convention={
@@ -32,7 +32,7 @@ metadata = MetaData(
 )
 
 
-def _one_of(column: str, values: type[State] | type[EndReason]) -> CheckConstraint:
+def _one_of(column: str, values: type[State] | type[EndReason] | type[Visitors]) -> CheckConstraint:
     listed = ", ".join(f"'{value}'" for value in values)
     return CheckConstraint(f"{column} IN ({listed})", name=column)
 
@@ -52,6 +52,8 @@ rooms = Table(
     Column("generation", BigInteger, nullable=False),
     # In this instance. Counting its participants for every webhook would slow down with every leave.
     Column("people", Integer, nullable=False),
+    # Those of them who call by telephone.
+    Column("phones", Integer, nullable=False, server_default="0"),
     sqlite_with_rowid=False,
 )
 
@@ -66,6 +68,7 @@ participants = Table(
     Column("identity", String(256)),
     Column("person", String(16)),
     Column("joined_at", BigInteger),
+    Column("is_phone", Boolean, nullable=False, server_default=false()),
     Column("is_announced", Boolean, nullable=False, server_default=false()),
     Column("agent_name", String(256)),
     Column("left_at", BigInteger),
@@ -93,7 +96,7 @@ dispatches = Table(
     Column("ttl_expires_at", BigInteger),
     Column("join_deadline_at", BigInteger),
     Column("retry_at", BigInteger),
-    # Derived from the three above by lifecycle.Dispatch.due_at; stored for the sweep and the restore.
+    # Derived by lifecycle.Dispatch.due_at from all deadlines; stored for the sweep and the restore.
     Column("due_at", BigInteger),
     Column("agent_identity", String(256)),
     Column("agent_joined_at", BigInteger),
@@ -109,6 +112,16 @@ dispatches = Table(
     Column("deployment", Text, nullable=False, server_default=""),
     Column("timezone", String(64)),
     Column("timezone_offset_min", Integer),
+    # As JSON, see lifecycle.Terms; null: of a version before there were any.
+    Column("terms", Text),
+    # A former version has not noted who was in: then the ordinary TTL counts.
+    Column("visitors", String(8), nullable=False, server_default=Visitors.OTHERS),
+    Column("vacated_at", BigInteger),
+    Column("ready_at", BigInteger),
+    Column("session_ends_at", BigInteger),
+    Column("warn_at", BigInteger),
+    Column("accounted_at", BigInteger),
+    Column("requested_by", String(16)),
     Column("leased_by", String(32)),
     Column("cleanup_failures", Integer, nullable=False),
     Column("end_reason", String(16)),
@@ -116,6 +129,7 @@ dispatches = Table(
     Column("version", BigInteger, nullable=False),
     _one_of("state", State),
     _one_of("end_reason", EndReason),
+    _one_of("visitors", Visitors),
     CheckConstraint("(state = 'ended') = (ended_at IS NOT NULL)", name="ended"),
     Index(
         "ux_dispatches_live",
@@ -163,4 +177,58 @@ ended_sessions = Table(
     metadata,
     Column("id", String(64), primary_key=True),
     Column("expires_at", BigInteger, nullable=False),
+)
+
+#: How long people stayed away before they came back, for the TTL that is learned. A row for each day and
+#: range of times; no names.
+returns = Table(
+    "returns",
+    metadata,
+    Column("agent_name", String(256), nullable=False),
+    # Days since 1970, in UTC.
+    Column("day", Integer, nullable=False),
+    # See lifecycle.returns.
+    Column("bucket", Integer, nullable=False),
+    # Those who found their agent, and those for whom it had ended.
+    Column("kept", Integer, nullable=False),
+    Column("lost", Integer, nullable=False),
+    PrimaryKeyConstraint("agent_name", "day", "bucket"),
+    sqlite_with_rowid=False,
+)
+
+#: The time of each dispatch on each day, for the costs.
+usage = Table(
+    "usage",
+    metadata,
+    Column("day", Integer, nullable=False),
+    Column("dispatch_row_id", String(32), nullable=False),
+    Column("agent_name", String(256), nullable=False),
+    Column("room_name", String(256), nullable=False),
+    Column("starting_us", BigInteger, nullable=False),
+    Column("talked_us", BigInteger, nullable=False),
+    Column("idle_us", BigInteger, nullable=False),
+    Column("unvisited_us", BigInteger, nullable=False),
+    # On its last day.
+    Column("end_reason", String(16)),
+    PrimaryKeyConstraint("day", "dispatch_row_id"),
+    sqlite_with_rowid=False,
+)
+
+#: Calls that wait for an agent, and those that may have one: a place counts from here until its dispatch is
+#: stored.
+claims = Table(
+    "claims",
+    metadata,
+    # That of the dispatch to come.
+    Column("id", String(32), primary_key=True),
+    Column("agent_name", String(256), nullable=False),
+    Column("room_name", String(256), nullable=False),
+    # As in `dispatches`.
+    Column("requested_by", String(16)),
+    Column("asked_at", BigInteger, nullable=False),
+    # Null: it still waits.
+    Column("granted_at", BigInteger),
+    # Whose process is gone does not renew it.
+    Column("expires_at", BigInteger, nullable=False),
+    Index("ix_claims_agent_name_asked_at", "agent_name", "asked_at"),
 )

@@ -4,10 +4,10 @@ Pure: no I/O, no clock, no imports from the rest of the service. Times are integ
 (`_at`); durations are microseconds (`_us`).
 """
 
-from app.lifecycle.decision import decide, due_event, open_dispatch
+from app.lifecycle.deadlines import due_event
+from app.lifecycle.decision import decide, met, open_dispatch
 from app.lifecycle.model import (
     LIVE_STATES,
-    SECOND_US,
     UNTOLD,
     Briefing,
     Decision,
@@ -15,12 +15,13 @@ from app.lifecycle.model import (
     Effect,
     EndReason,
     Event,
-    Policy,
-    Restart,
     Signal,
     State,
+    Visitors,
 )
+from app.lifecycle.policy import Policy
 from app.lifecycle.table import TABLE, Goal, Rule, Successor
+from app.lifecycle.terms import SECOND_US, Restart, Share, Terms
 
 __all__ = [
     "LIVE_STATES",
@@ -37,10 +38,14 @@ __all__ = [
     "Policy",
     "Restart",
     "Rule",
+    "Share",
     "Signal",
     "State",
     "Successor",
+    "Terms",
+    "Visitors",
     "decide",
     "due_event",
+    "met",
     "open_dispatch",
 ]

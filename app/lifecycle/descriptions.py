@@ -22,6 +22,13 @@ EVENTS: Mapping[str, str] = {
     Event.REUSED: "An agent was requested; this one responded and was reused",
     Event.END_REQUESTED: "The end of the agent was requested",
     Event.SUPERSEDED: "An agent with other metadata was requested",
+    Event.READY: "The agent answers",
+    Event.HOLD_REQUESTED: "A hold was requested: a human takes over",
+    Event.RESUMED: "The agent was requested back after a hold",
+    Event.POLICY_CHANGED: "The policy file has new terms for this agent",
+    Event.WARNING_DUE: "The longest session ends soon: the agent is told",
+    Event.WARNED: "The agent was told that its session ends soon",
+    Event.SESSION_OVER: "The longest session has passed",
     Event.REFUTED: "The agent does not respond: it is frozen, or its session is closed",
     Event.MISSING: "LiveKit no longer has the dispatch",
     Event.DUPLICATE: "Another dispatch of this agent name in the room is better",
@@ -41,6 +48,7 @@ STATES: Mapping[str, str] = {
     State.ACTIVE: "the agent and people are in the room",
     State.IDLE: "the agent is alone in the room; its TTL runs",
     State.UNAVAILABLE: "no worker provides an agent; the service retries while people wait",
+    State.ON_HOLD: "a human has taken over; no agent comes until it is resumed",
     State.ENDING: "the service is removing the agent",
     State.ENDED: "ended",
 }
@@ -54,6 +62,8 @@ END_REASONS: Mapping[str, str] = {
     EndReason.NEVER_JOINED: "no agent joined",
     EndReason.REPLACED: "the agent did not respond and was replaced",
     EndReason.DUPLICATE: "another dispatch of this agent name was better",
+    EndReason.MAX_SESSION: "its longest session had passed",
+    EndReason.ON_HOLD: "a human took over",
     EndReason.GONE: "LiveKit no longer had the dispatch",
 }
 

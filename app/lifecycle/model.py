@@ -1,9 +1,9 @@
-"""The data of the state machine: dispatch, states, events, effects, policy."""
+"""The data of the state machine: dispatch, states, events, effects."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-SECOND_US = 1_000_000
+from app.lifecycle.terms import Terms
 
 
 class State(StrEnum):
@@ -12,12 +12,20 @@ class State(StrEnum):
     ACTIVE = "active"  #: the agent and people are in the room
     IDLE = "idle"  #: the agent is alone in the room; the TTL runs
     UNAVAILABLE = "unavailable"  #: wanted, but no worker provided an agent; retried while people wait
+    ON_HOLD = "on_hold"  #: a human has taken over: no agent comes until it is resumed
     ENDING = "ending"  #: claimed for removal from LiveKit
     ENDED = "ended"  #: over, with a reason
 
 
 #: The database allows one row in these states for each room and agent name.
-LIVE_STATES = (State.CREATING, State.STARTING, State.ACTIVE, State.IDLE, State.UNAVAILABLE)
+LIVE_STATES = (
+    State.CREATING,
+    State.STARTING,
+    State.ACTIVE,
+    State.IDLE,
+    State.UNAVAILABLE,
+    State.ON_HOLD,
+)
 
 
 class EndReason(StrEnum):
@@ -30,6 +38,16 @@ class EndReason(StrEnum):
     REPLACED = "replaced"
     DUPLICATE = "duplicate"
     GONE = "gone"
+    MAX_SESSION = "max_session"
+    ON_HOLD = "on_hold"
+
+
+class Visitors(StrEnum):
+    """Who has been in the room with the agent: the TTL depends on it."""
+
+    NONE = "none"  #: nobody has come yet
+    PHONES = "phones"  #: callers by telephone only: who hangs up does not come back
+    OTHERS = "others"  #: somebody who may come back
 
 
 class Event(StrEnum):
@@ -38,6 +56,7 @@ class Event(StrEnum):
     PEOPLE_IN = "people_in"  #: a person joined, stays, or was found in the room
     PEOPLE_OUT = "people_out"  #: the last person left
     AGENT_IN = "agent_in"  #: its agent joined
+    READY = "ready"  #: its agent answers
     AGENT_LEFT = "agent_left"  #: its agent finished and left
     AGENT_HANDED_OVER = "agent_handed_over"  #: its agent left soon after it had brought somebody in
     PUBLISHER_LEFT = "publisher_left"  #: its last agent left with the publisher that it was for
@@ -46,6 +65,9 @@ class Event(StrEnum):
     REUSED = "reused"  #: a caller requested an agent and this one responded
     END_REQUESTED = "end_requested"  #: a caller requested its end
     SUPERSEDED = "superseded"  #: a caller wants an agent that is told something else
+    HOLD_REQUESTED = "hold_requested"  #: a human takes over
+    RESUMED = "resumed"  #: a caller wants the agent back after a hold
+    POLICY_CHANGED = "policy_changed"  #: the policy file has new terms for what is running
     REFUTED = "refuted"  #: its agent does not respond: it is frozen, or its session is closed
     MISSING = "missing"  #: LiveKit does not list it
     DUPLICATE = "duplicate"  #: another dispatch of that agent name in that room is better
@@ -53,6 +75,9 @@ class Event(StrEnum):
     HELD = "held"  #: the join deadline passed, but a worker still holds the job
     JOIN_OVERDUE = "join_overdue"  #: the join deadline passed without an agent
     TTL_EXPIRED = "ttl_expired"  #: the TTL expired with no person in the room
+    WARNING_DUE = "warning_due"  #: its longest session ends soon: its agent is to be told
+    WARNED = "warned"  #: its agent was told, or cannot be told
+    SESSION_OVER = "session_over"  #: its longest session has passed
     RETRY_DUE = "retry_due"  #: time to retry what failed or what a crash interrupted
     OCCUPIED = "occupied"  #: LiveKit reported people in the room before the deletion
     REMOVED = "removed"  #: dispatch and agent are gone from LiveKit
@@ -64,47 +89,10 @@ class Effect(StrEnum):
     REMOVE = "remove"  #: delete the dispatch from LiveKit and remove its agent
     EXPIRE = "expire"  #: the same, but only after LiveKit confirms that no person is in the room
     CHECK = "check"  #: a person joined an agent whose session may be closed: probe it
+    CHECK_READY = "check_ready"  #: the agent has joined: find out when it answers
     CHECK_JOB = "check_job"  #: no agent is in the room yet: check whether a worker took the job
+    WARN = "warn"  #: tell the agent that its session ends soon
     ALERT = "alert"  #: alert the operator that no agent is available
-
-
-class Restart(StrEnum):
-    ALWAYS = "always"
-    ON_FAILURE = "on-failure"
-    NEVER = "never"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Policy:
-    ttl_us: int
-    join_timeout_us: int
-    #: The wait before a failed removal is retried.
-    interval_us: int
-    #: LiveKit shows a job that a worker took 5 s after the dispatch; this adds a margin.
-    job_visible_us: int = 6 * SECOND_US
-    #: The first and the longest wait before an unavailable agent is retried while people wait.
-    first_wait_us: int = 1 * SECOND_US
-    longest_wait_us: int = 10 * SECOND_US
-    #: How long a claim or an intent may stay unfinished before any process may retry it.
-    lease_us: int = 15 * SECOND_US
-    #: How long a worker that holds the job is waited for, at most; see `holds_until`.
-    longest_hold_us: int = 600 * SECOND_US
-    restart: Restart = Restart.ON_FAILURE
-    max_attempts: int = 3
-    max_restarts: int = 3
-    restart_window_us: int = 300 * SECOND_US
-    #: The agent names whose workers take one job for each publisher, and none in a room without publishers.
-    publisher_agents: frozenset[str] = frozenset()
-    #: A plain agent that leaves without a word within this time of its join has failed.
-    brief_us: int = 10 * SECOND_US
-
-    def holds_until(self, dispatch: "Dispatch") -> int:
-        """How long to wait for the agent of a job that a worker holds: twice as long with each attempt.
-
-        So an agent that starts slowly gets in, and a worker that has frozen does not keep people waiting.
-        """
-        hold_us = self.join_timeout_us << min(dispatch.attempt, 16)
-        return dispatch.created_at + min(hold_us, self.longest_hold_us)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,6 +149,21 @@ class Dispatch:
     briefing: Briefing = UNTOLD
     timezone: str | None = None
     timezone_offset_min: int | None = None
+    #: None: of a version before there were any; the policy of today counts.
+    terms: Terms | None = None
+    visitors: Visitors = Visitors.NONE
+    #: When the last person left; None while people are in, and before anybody has come.
+    vacated_at: int | None = None
+    #: When its agent was first seen to answer; None: not yet.
+    ready_at: int | None = None
+    #: The end of its longest session, also with people in; None: no limit, or no agent has joined yet.
+    session_ends_at: int | None = None
+    #: When its agent is to be told of that end; None: it was told, or is not to be.
+    warn_at: int | None = None
+    #: Until when its time is in the usage ledger.
+    accounted_at: int | None = None
+    #: A pseudonym of the participant who asked for it; None: a backend did, or another program.
+    requested_by: str | None = None
     #: The process that holds the lease of a creating or ending dispatch.
     leased_by: str | None = None
     cleanup_failures: int = 0
@@ -180,13 +183,19 @@ class Dispatch:
     def due_at(self) -> int | None:
         """The next deadline of its state; None if it has none."""
         match self.state:
+            case State.ACTIVE:
+                return _earliest(self.session_ends_at, self.warn_at)
             case State.IDLE:
-                return self.ttl_due_at
+                return _earliest(self.ttl_due_at, self.session_ends_at, self.warn_at)
             case State.STARTING:
-                return _earliest(self.join_deadline_at, self.retry_at, self.ttl_expires_at)
+                return _earliest(
+                    self.join_deadline_at, self.retry_at, self.ttl_expires_at, self.session_ends_at
+                )
             case State.UNAVAILABLE:
-                return _earliest(self.retry_at, self.ttl_expires_at)
-            case State.CREATING | State.ENDING:
+                return _earliest(self.retry_at, self.ttl_expires_at, self.session_ends_at)
+            case State.CREATING:
+                return _earliest(self.retry_at, self.session_ends_at)
+            case State.ENDING:
                 return self.retry_at
             case _:
                 return None
@@ -198,9 +207,13 @@ class Signal:
 
     event: Event
     people: int | None = None
+    #: How many of them call by telephone.
+    phones: int | None = None
     agent_identity: str | None = None
     dispatch_id: str | None = None
     dispatched_at: int | None = None
+    #: For POLICY_CHANGED.
+    terms: Terms | None = None
     #: The id for a possible successor: ids are made outside, so that this package stays pure.
     successor_id: str = ""
 

@@ -2,8 +2,11 @@
 
 from dataclasses import replace
 
-from app.lifecycle.model import Dispatch, EndReason, Policy, Restart, State
+from app.lifecycle.deployments import leave_failing, next_deployment
+from app.lifecycle.model import Dispatch, EndReason, State
+from app.lifecycle.policy import Policy
 from app.lifecycle.table import Successor
+from app.lifecycle.terms import Restart
 
 
 def make_successor(
@@ -26,27 +29,40 @@ def make_successor(
         briefing=ended.briefing,
         timezone=ended.timezone,
         timezone_offset_min=ended.timezone_offset_min,
+        terms=ended.terms,
+        visitors=ended.visitors,
+        vacated_at=ended.vacated_at,
+        session_ends_at=ended.session_ends_at,
+        accounted_at=now,
+        requested_by=ended.requested_by,
         restarts=ended.restarts,
         restarts_since=ended.restarts_since,
     )
+    restart = policy.restart_of(ended)
     match kind:
-        case Successor.NEXT_ATTEMPT if ended.attempt < policy.max_attempts:
-            fresh = replace(fresh, attempt=ended.attempt + 1)
         case Successor.NEXT_ATTEMPT:
-            fresh = replace(fresh, attempt=ended.attempt, state=State.UNAVAILABLE)
+            return _next_attempt(next_deployment(fresh, policy) or fresh, ended.attempt, policy)
         case Successor.LATER if ended.succeeds:
             fresh = replace(fresh, attempt=ended.attempt, state=State.UNAVAILABLE)
-        case Successor.RESTART if policy.restart is not Restart.NEVER:
+        case Successor.RESTART if restart is not Restart.NEVER:
             fresh = _restarted(fresh, now, policy)
-        case Successor.RESTART_ALWAYS if policy.restart is Restart.ALWAYS:
+        case Successor.RESTART_ALWAYS if restart is Restart.ALWAYS:
             fresh = _restarted(fresh, now, policy)
         case Successor.REPLACEMENT:
             pass
+        case Successor.ON_HOLD:
+            return replace(fresh, state=State.ON_HOLD)
         case Successor.COMEBACK if people and ended.end_reason is EndReason.EXPIRED:
             pass
         case _:
             return None
-    return fresh
+    return leave_failing(fresh, policy)
+
+
+def _next_attempt(fresh: Dispatch, attempt: int, policy: Policy) -> Dispatch:
+    if attempt < policy.max_attempts:
+        return replace(fresh, attempt=attempt + 1)
+    return replace(fresh, attempt=attempt, state=State.UNAVAILABLE)
 
 
 def _restarted(fresh: Dispatch, now: int, policy: Policy) -> Dispatch:
@@ -58,5 +74,9 @@ def _restarted(fresh: Dispatch, now: int, policy: Policy) -> Dispatch:
     if since is None or now - since > policy.restart_window_us:
         return replace(fresh, restarts=1, restarts_since=now)
     if fresh.restarts >= policy.max_restarts:
+        other = next_deployment(fresh, policy)
+        if other and not policy.fails(other):
+            # The crash loop is this deployment's; the other one begins without it.
+            return replace(other, restarts=0, restarts_since=now)
         return replace(fresh, state=State.UNAVAILABLE, attempt=policy.max_attempts)
     return replace(fresh, restarts=fresh.restarts + 1)

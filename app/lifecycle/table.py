@@ -29,6 +29,7 @@ class Successor(StrEnum):
     RESTART_ALWAYS = "restart if always"  #: the same, for AGENT_RESTART `always` only
     REPLACEMENT = "replacement"  #: creating, even in an empty room: a caller or a person wants an agent
     LATER = "later if ours"  #: unavailable, when no caller waits for the result
+    ON_HOLD = "on hold"  #: on hold: no agent comes until it is resumed
     COMEBACK = "comeback if people"  #: creating, when people joined while a TTL claim was carried out
 
 
@@ -42,20 +43,23 @@ class Rule:
 
 _KEEP = Rule(Goal.KEEP)
 _CHECK = (Effect.CHECK,)
+_CHECK_READY = (Effect.CHECK_READY,)
 _REMOVE = (Effect.REMOVE,)
 _CREATE = (Effect.CREATE,)
 _EXPIRE = (Effect.EXPIRE,)
 
-_C, _S, _A, _I, _U, _E, _X = (
+_C, _S, _A, _I, _U, _H, _E, _X = (
     State.CREATING,
     State.STARTING,
     State.ACTIVE,
     State.IDLE,
     State.UNAVAILABLE,
+    State.ON_HOLD,
     State.ENDING,
     State.ENDED,
 )
 _WITH_DISPATCH = (_C, _S, _A, _I)
+_WITH_AGENT = (_A, _I)
 
 
 def _ending(reason: EndReason, successor: Successor = Successor.NONE) -> Rule:
@@ -69,7 +73,7 @@ def _ended(reason: EndReason, successor: Successor = Successor.NONE) -> Rule:
 #: What each event does in each state. A pair that is absent is ignored: the event is stale in that state.
 TABLE: Mapping[Event, Mapping[State, Rule]] = {
     Event.DISPATCHED: {
-        _C: Rule(Goal.ARRIVED),
+        _C: Rule(Goal.ARRIVED, _CHECK_READY),
         _S: _KEEP,
         _A: _KEEP,
         _I: _KEEP,
@@ -83,6 +87,7 @@ TABLE: Mapping[Event, Mapping[State, Rule]] = {
         _A: Rule(Goal.KEEP, _CHECK),
         _I: Rule(_A, _CHECK),
         _U: Rule(Goal.NEWCOMER, _CREATE),
+        _H: _KEEP,
         _E: _KEEP,
     },
     Event.PEOPLE_OUT: {
@@ -91,24 +96,32 @@ TABLE: Mapping[Event, Mapping[State, Rule]] = {
         _A: Rule(_I),
         _I: _KEEP,
         _U: _KEEP,
+        _H: _KEEP,
         _E: _KEEP,
     },
-    Event.AGENT_IN: {_C: _KEEP, _S: Rule(Goal.OCCUPANCY), _A: _KEEP, _I: _KEEP},
+    Event.AGENT_IN: {_C: _KEEP, _S: Rule(Goal.OCCUPANCY, _CHECK_READY), _A: _KEEP, _I: _KEEP},
+    Event.READY: dict.fromkeys(_WITH_AGENT, _KEEP),
     Event.AGENT_LEFT: dict.fromkeys(_WITH_DISPATCH, _ending(EndReason.AGENT_LEFT, Successor.RESTART_ALWAYS)),
-    Event.PUBLISHER_LEFT: dict.fromkeys((_A, _I), Rule(_S)),
+    Event.PUBLISHER_LEFT: dict.fromkeys(_WITH_AGENT, Rule(_S)),
     Event.AGENT_HANDED_OVER: dict.fromkeys(_WITH_DISPATCH, _ending(EndReason.AGENT_LEFT)),
     Event.AGENT_LOST: dict.fromkeys(_WITH_DISPATCH, _ending(EndReason.AGENT_FAILED, Successor.RESTART)),
     Event.ROOM_FINISHED: dict.fromkeys((*LIVE_STATES, _E), _ended(EndReason.ROOM_FINISHED)),
     Event.REUSED: {_S: _KEEP, _A: _KEEP, _I: _KEEP, _U: Rule(_C, _CREATE)},
     Event.END_REQUESTED: {
         **dict.fromkeys(_WITH_DISPATCH, _ending(EndReason.REQUESTED)),
-        _U: _ended(EndReason.REQUESTED),
+        **dict.fromkeys((_U, _H), _ended(EndReason.REQUESTED)),
         _E: Rule(Goal.KEEP, (), EndReason.REQUESTED),
     },
     Event.SUPERSEDED: {
         **dict.fromkeys(_WITH_DISPATCH, _ending(EndReason.REPLACED)),
         _U: _ended(EndReason.REPLACED),
     },
+    Event.HOLD_REQUESTED: {
+        **dict.fromkeys(_WITH_DISPATCH, _ending(EndReason.ON_HOLD, Successor.ON_HOLD)),
+        _U: Rule(_H),
+    },
+    Event.RESUMED: {_H: Rule(_C, _CREATE)},
+    Event.POLICY_CHANGED: dict.fromkeys(LIVE_STATES, _KEEP),
     Event.REFUTED: dict.fromkeys((_S, _A, _I), _ending(EndReason.REPLACED, Successor.REPLACEMENT)),
     Event.MISSING: {
         **dict.fromkeys((_S, _A, _I), _ended(EndReason.GONE, Successor.RESTART)),
@@ -124,6 +137,12 @@ TABLE: Mapping[Event, Mapping[State, Rule]] = {
     Event.TTL_EXPIRED: {
         **dict.fromkeys((_C, _S, _I), Rule(_E, _EXPIRE, EndReason.EXPIRED)),
         _U: _ended(EndReason.EXPIRED),
+    },
+    Event.WARNING_DUE: dict.fromkeys(_WITH_AGENT, Rule(Goal.KEEP, (Effect.WARN,))),
+    Event.WARNED: dict.fromkeys(_WITH_AGENT, _KEEP),
+    Event.SESSION_OVER: {
+        **dict.fromkeys(_WITH_DISPATCH, _ending(EndReason.MAX_SESSION)),
+        _U: _ended(EndReason.MAX_SESSION),
     },
     Event.RETRY_DUE: {
         _C: Rule(Goal.KEEP, _CREATE),

@@ -102,6 +102,10 @@ class LiveKit(Protocol):
 _LINKED_KINDS = frozenset({"STANDARD", "SIP", "CONNECTOR"})
 
 
+#: Calls by telephone: LiveKit's SIP service, and its connectors for WhatsApp and Twilio.
+_PHONE_KINDS = frozenset({"SIP", "CONNECTOR"})
+
+
 class Permission(Protocol):
     agent: bool
     recorder: bool
@@ -133,7 +137,11 @@ def make_participant(
     is_dependent = kind == "EGRESS" or permission.recorder
     other = ParticipantKind.DEPENDENT if is_dependent else ParticipantKind.PERSON
     return Participant(
-        sid=sid, kind=other, identity=identity if kind in _LINKED_KINDS else None, joined_at=joined_at
+        sid=sid,
+        kind=other,
+        identity=identity if kind in _LINKED_KINDS else None,
+        is_phone=kind in _PHONE_KINDS,
+        joined_at=joined_at,
     )
 
 

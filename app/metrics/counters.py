@@ -16,6 +16,7 @@ from app.state.changes import RoomEventKind, Transition
 _REASONS = {
     "intent": "request",
     Event.REUSED: "request",
+    Event.RESUMED: "request",
     Event.REFUTED: "replacement",
     Event.AGENT_LEFT: "restart",
     Event.AGENT_LOST: "restart",

@@ -33,9 +33,7 @@ _CHANGES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
 class Metrics:
     """The histograms and all other metrics; docs/metrics.md has every name and label."""
 
-    def __init__(
-        self, counters: Counters, log_counts: LogCounts, clock: Clock, *, join_timeout_us: int
-    ) -> None:
+    def __init__(self, counters: Counters, log_counts: LogCounts, clock: Clock) -> None:
         self.registry = CollectorRegistry()
         self._commit_seconds = self._histogram("commit_seconds", "Time of one commit", _FAST_S)
         self._commit_changes = self._histogram("commit_changes", "Changes in one commit", _CHANGES)
@@ -64,7 +62,6 @@ class Metrics:
         )
         self._counters = counters
         self._clock = clock
-        self._join_timeout_us = join_timeout_us
         log_lines = Family("log_lines", "Calls to the log, by result", ("level", "result"), log_counts.lines)
         self.registry.register(Families((*counters.families, log_lines)))
         ProcessCollector(registry=self.registry)
@@ -149,11 +146,12 @@ class Metrics:
         encode, content_type = choose_encoder(accept)
         return encode(self.registry), content_type
 
-    def _waited_us(self, before: Dispatch, after: Dispatch) -> int:
+    @staticmethod
+    def _waited_us(before: Dispatch, after: Dispatch) -> int:
         """0 without a join deadline, which is set at the confirmation: the agent was faster."""
-        if before.join_deadline_at is None or after.agent_joined_at is None:
+        if before.join_deadline_at is None or after.agent_joined_at is None or after.terms is None:
             return 0
-        return after.agent_joined_at - (before.join_deadline_at - self._join_timeout_us)
+        return after.agent_joined_at - (before.join_deadline_at - after.terms.join_timeout_us)
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
         return Histogram(PREFIX + name, text, labels, buckets=buckets, registry=self.registry)

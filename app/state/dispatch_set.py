@@ -15,12 +15,14 @@ from app.lifecycle import (
     Signal,
     State,
     decide,
+    due_event,
+    met,
     open_dispatch,
 )
-from app.state.changes import Transition
+from app.state.changes import Advance, Due, Outcome, Transition
 from app.state.leaves import Leave, event_of, is_brief
 from app.state.ownership import awaits, future_owner, owner
-from app.state.presence import Participant
+from app.state.presence import Headcount, Participant
 
 
 @dataclass(kw_only=True)
@@ -50,21 +52,49 @@ class DispatchSet:
             if dispatch.room_sid == room_sid and dispatch.state is not State.ENDED
         ]
 
-    def open(self, dispatch: Dispatch) -> Dispatch:
+    def open(self, dispatch: Dispatch, headcount: Headcount) -> Dispatch:
         """Add a new dispatch; one that LiveKit already holds is adopted and skips `creating`."""
-        dispatch = open_dispatch(dispatch, self.now, self.policy)
+        dispatch = open_dispatch(met(dispatch, *headcount), self.now, self.policy)
         dispatch = self._record(Transition(before=None, after=dispatch, event="intent"))
         if dispatch.dispatch_id:
             self.signal(dispatch, Signal(event=Event.DISPATCHED))
         return self.dispatches[dispatch.id]
 
+    def advance(self, advance: Advance, headcount: Headcount | None) -> Outcome:
+        """Apply a signal to its dispatch. `headcount`: of the room; None if it is not tracked."""
+        dispatch = self.dispatches.get(advance.row_id)
+        if dispatch is None or dispatch.state is State.ENDED:
+            return Outcome(applied=False)
+        if advance.version is not None and dispatch.version != advance.version:
+            return Outcome(dispatch=dispatch, applied=False)
+        signal = advance.signal
+        if signal.event is Event.OCCUPIED and headcount is not None:
+            # LiveKit lists a person who leaves for a moment more; the webhook of the leave is the later news.
+            signal = replace(signal, people=headcount.people, phones=headcount.phones)
+        return self._outcome(dispatch, signal)
+
+    def act(self, due: Due) -> Outcome:
+        """Apply the deadline of a dispatch that has passed, if any has."""
+        dispatch = self.dispatches.get(due.row_id)
+        event = due_event(dispatch, self.now) if dispatch else None
+        if dispatch is None or event is None:
+            return Outcome(dispatch=dispatch, applied=False)
+        if event in due.withhold and dispatch.state in LIVE_STATES:
+            return Outcome(dispatch=dispatch, applied=False, withheld=event)
+        return self._outcome(dispatch, Signal(event=event, agent_identity=due.agent_identity))
+
+    def _outcome(self, dispatch: Dispatch, signal: Signal) -> Outcome:
+        applied = self.signal(dispatch, signal)
+        return Outcome(dispatch=self.dispatches[dispatch.id], applied=applied)
+
     def signal_room(self, room_sid: str, signal: Signal) -> None:
         for dispatch in self.of_room(room_sid):
             self.signal(dispatch, signal)
 
-    def signal_people(self, room_sid: str, people: int) -> None:
+    def signal_people(self, room_sid: str, headcount: Headcount) -> None:
+        people, phones = headcount
         event = Event.PEOPLE_IN if people else Event.PEOPLE_OUT
-        self.signal_room(room_sid, Signal(event=event, people=people))
+        self.signal_room(room_sid, Signal(event=event, people=people, phones=phones))
 
     def assign(self, room_sid: str, agent: Participant) -> bool:
         """Assign the agent to the dispatch that waits for it; False if it belongs to no dispatch."""
@@ -126,7 +156,11 @@ class DispatchSet:
                 return
 
     def align(
-        self, room_sid: str, agents: Sequence[Participant], identities: Collection[str | None], people: int
+        self,
+        room_sid: str,
+        agents: Sequence[Participant],
+        identities: Collection[str | None],
+        headcount: Headcount,
     ) -> bool:
         """Align the dispatches of a room with its presence; False if an agent belongs to no dispatch.
 
@@ -139,8 +173,8 @@ class DispatchSet:
         assigned_before = {dispatch.agent_identity for dispatch in self.of_room(room_sid)}
         free = [agent for agent in agents if agent.identity not in assigned_before]
         assigned = [self.assign(room_sid, agent) for agent in free]
-        if any(dispatch.participant_count != people for dispatch in self.of_room(room_sid)):
-            self.signal_people(room_sid, people)
+        if any(dispatch.participant_count != headcount.people for dispatch in self.of_room(room_sid)):
+            self.signal_people(room_sid, headcount)
         return all(assigned)
 
     def signal(self, dispatch: Dispatch, signal: Signal) -> bool:

@@ -5,6 +5,7 @@ Structs, not dataclasses: every webhook creates half a dozen, and a struct costs
 
 from collections.abc import Callable
 from enum import StrEnum
+from typing import NamedTuple
 
 import msgspec
 
@@ -34,6 +35,20 @@ class Room(msgspec.Struct, frozen=True, kw_only=True):
         return (self.created_at, self.sid) > (other.created_at, other.sid)
 
 
+class Headcount(NamedTuple):
+    """The people in a room."""
+
+    people: int = 0
+    #: Those of them who call by telephone.
+    phones: int = 0
+
+    def plus(self, participant: "Participant", number: int) -> "Headcount":
+        """The count with `number` more, or fewer, of the kind of this participant."""
+        if participant.kind is not ParticipantKind.PERSON:
+            return self
+        return Headcount(self.people + number, self.phones + (number if participant.is_phone else 0))
+
+
 class TrackedRoom(Room, frozen=True, kw_only=True):
     finished_at: int | None = None
     #: Grows with every change of presence.
@@ -46,6 +61,8 @@ class Participant(msgspec.Struct, frozen=True, kw_only=True):
     #: None for participants that no session is linked to. Of people it is never stored and never logged.
     identity: str | None = None
     agent_name: str | None = None
+    #: Whether this person calls by telephone: who hangs up there does not come back by a refresh.
+    is_phone: bool = False
     #: By LiveKit's clock; None if not reported.
     joined_at: int | None = None
     #: The identity of the agent that this participant, its avatar, belongs to.
@@ -93,6 +110,7 @@ def track(
         kind=participant.kind,
         identity=participant.identity if is_agent else None,
         person=person,
+        is_phone=known.is_phone if known else participant.is_phone,
         is_announced=known is not None and known.is_announced,
         agent_name=participant.agent_name if is_agent else None,
         joined_at=participant.joined_at,

@@ -5,17 +5,19 @@ and the store saves the rows marked as changed. The same webhooks in any order, 
 the same result: participants are keyed by sid, and a leave always wins.
 """
 
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from msgspec import structs
 
-from app.lifecycle import LIVE_STATES, Dispatch, Event, Signal, State, due_event
+from app.lifecycle import Event, Signal
 from app.state.changes import Advance, Change, Due, Intent, Outcome, RoomEvent, RoomEventKind, Snapshot
 from app.state.dispatch_set import DispatchSet
 from app.state.leaves import DUPLICATE, Leave, has_reconnected, is_displaced, leave_of
 from app.state.presence import (
     MISSED,
+    Headcount,
     Participant,
     ParticipantKind,
     Room,
@@ -34,8 +36,8 @@ class UnitOfWork:
     pseudonym: Callable[[str], str]
     rooms: dict[str, TrackedRoom] = field(default_factory=dict)
     participants: dict[str, TrackedParticipant] = field(default_factory=dict)
-    #: The number of people in the current instance of each room, by room name.
-    people: dict[str, int] = field(default_factory=dict)
+    #: Of the current instance of each room, by room name.
+    headcounts: defaultdict[str, Headcount] = field(default_factory=lambda: defaultdict(Headcount))
     seen_events: set[str] = field(default_factory=set)
 
     new_events: list[str] = field(default_factory=list)
@@ -59,9 +61,11 @@ class UnitOfWork:
             case Intent():
                 outcome = self._apply_intent(change)
             case Advance():
-                outcome = self._apply_advance(change)
+                known = change.room_name in self.rooms
+                headcount = self.headcounts[change.room_name] if known else None
+                outcome = self.dispatch_set.advance(change, headcount)
             case Due():
-                outcome = self._apply_due(change)
+                outcome = self.dispatch_set.act(change)
         if len(self.dispatch_set.transitions) == earlier and not (self._stranger or self._disputed):
             return outcome  # most webhooks are about rooms without a dispatch
         return structs.replace(
@@ -93,30 +97,8 @@ class UnitOfWork:
         live = self.dispatch_set.live(intent.dispatch.room_name, intent.dispatch.agent_name)
         if live:
             return Outcome(dispatch=live, applied=False)
-        people = self.people.get(room.name, 0)
-        placed = replace(intent.dispatch, room_sid=room.sid, participant_count=people)
-        return Outcome(dispatch=self.dispatch_set.open(placed))
-
-    def _apply_advance(self, advance: Advance) -> Outcome:
-        dispatch = self.dispatch_set.dispatches.get(advance.row_id)
-        if dispatch is None or dispatch.state is State.ENDED:
-            return Outcome(applied=False)
-        if advance.version is not None and dispatch.version != advance.version:
-            return Outcome(dispatch=dispatch, applied=False)
-        return self._signal(dispatch, advance.signal)
-
-    def _apply_due(self, due: Due) -> Outcome:
-        dispatch = self.dispatch_set.dispatches.get(due.row_id)
-        event = due_event(dispatch, self.now) if dispatch else None
-        if dispatch is None or event is None:
-            return Outcome(dispatch=dispatch, applied=False)
-        if event in due.withhold and dispatch.state in LIVE_STATES:
-            return Outcome(dispatch=dispatch, applied=False, withheld=event)
-        return self._signal(dispatch, Signal(event=event, agent_identity=due.agent_identity))
-
-    def _signal(self, dispatch: Dispatch, signal: Signal) -> Outcome:
-        applied = self.dispatch_set.signal(dispatch, signal)
-        return Outcome(dispatch=self.dispatch_set.dispatches[dispatch.id], applied=applied)
+        placed = replace(intent.dispatch, room_sid=room.sid)
+        return Outcome(dispatch=self.dispatch_set.open(placed, self.headcounts[room.name]))
 
     def _apply_snapshot(self, snapshot: Snapshot) -> Outcome:
         tracked = self.rooms.get(snapshot.room_name)
@@ -142,7 +124,7 @@ class UnitOfWork:
         # As listed: the tables do not store when an agent joined, which the assignment needs.
         agents = [p for p in snapshot.participants if p.kind is ParticipantKind.AGENT and p.sid in present]
         self._stranger |= not self.dispatch_set.align(
-            room.sid, agents, identities, self.people.get(room.name, 0)
+            room.sid, agents, identities, self.headcounts[room.name]
         )
         drift = {"missed_join": joins, "missed_leave": leaves}
         return Outcome(drift={kind: count for kind, count in drift.items() if count})
@@ -188,21 +170,22 @@ class UnitOfWork:
             before = self.rooms[room.name]
         generation = before.generation + 1 if before else 1
         tracked = TrackedRoom(name=room.name, sid=room.sid, created_at=room.created_at, generation=generation)
-        self.people[room.name] = 0
+        self.headcounts[room.name] = Headcount()
         self._save_room(tracked)
         return tracked
 
     def _reopen(self, room: TrackedRoom) -> TrackedRoom:
         """Take back the end of an instance that LiveKit still has."""
         reopened = structs.replace(room, finished_at=None, generation=room.generation + 1)
-        present = self._present(reopened)
-        self.people[room.name] = sum(one.kind is ParticipantKind.PERSON for one in present)
+        self.headcounts[room.name] = Headcount()
+        for participant in self._present(reopened):
+            self.headcounts[room.name] = self.headcounts[room.name].plus(participant, 1)
         self._save_room(reopened)
         return reopened
 
     def _is_occupied(self, room: TrackedRoom) -> bool:
         """Whether the end of this instance would end an agent with people in."""
-        return self.people.get(room.name, 0) > 0 and bool(self.dispatch_set.of_room(room.sid))
+        return self.headcounts[room.name].people > 0 and bool(self.dispatch_set.of_room(room.sid))
 
     def _finish_instance(self, room: Room) -> bool:
         tracked = self.rooms.get(room.name)
@@ -220,7 +203,7 @@ class UnitOfWork:
         return True
 
     def _finish(self, room: TrackedRoom) -> None:
-        self.people[room.name] = 0
+        self.headcounts[room.name] = Headcount()
         self._save_room(structs.replace(room, finished_at=self.now, generation=room.generation + 1))
         self.dispatch_set.signal_room(room.sid, Signal(event=Event.ROOM_FINISHED, people=0))
 
@@ -243,8 +226,7 @@ class UnitOfWork:
             return False
         self._track(room, participant, left_at=None, reason=None)
         if participant.kind is ParticipantKind.PERSON:
-            self.people[room.name] = self.people.get(room.name, 0) + 1
-            self.dispatch_set.signal_people(room.sid, self.people[room.name])
+            self._count(room, participant, 1)
         elif participant.kind is ParticipantKind.AGENT:
             self._stranger |= not self.dispatch_set.assign(room.sid, participant)
         self._displace(room, participant)
@@ -259,14 +241,18 @@ class UnitOfWork:
             return False
         self._track(room, participant, left_at=self.now, reason=reason)
         if participant.kind is ParticipantKind.PERSON:
-            self.people[room.name] = self.people.get(room.name, 0) - (1 if known else 0)
-            self.dispatch_set.signal_people(room.sid, self.people[room.name])
+            self._count(room, known or participant, -1 if known else 0)
         elif participant.kind is ParticipantKind.AGENT:
             leave = leave_of(participant, self._present(room, ParticipantKind.PERSON), reason, left_at)
             self._leave_agent(room, participant, leave, seen=known is not None)
         if known is None:
             self._displace(room, participant)
         return True
+
+    def _count(self, room: TrackedRoom, person: Participant, number: int) -> None:
+        headcount = self.headcounts[room.name].plus(person, number)
+        self.headcounts[room.name] = headcount
+        self.dispatch_set.signal_people(room.sid, headcount)
 
     def _leave_agent(self, room: TrackedRoom, agent: Participant, leave: Leave, *, seen: bool) -> None:
         present = self._present(room)

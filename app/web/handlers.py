@@ -3,7 +3,8 @@
 import msgspec
 from aiohttp import web
 
-from app.config.settings import MemberEnd, SessionRoomsBy
+from app.config.agents import MemberEnd
+from app.config.settings import SessionRoomsBy
 from app.control.requests import AgentRequest
 from app.errors import Forbidden, Invalid
 from app.lifecycle import Briefing
@@ -42,13 +43,15 @@ async def request_agent(request: web.Request, fields: schemas.DispatchRequest) -
 async def end_agent(request: web.Request, query: schemas.EndQuery) -> schemas.EndResponse:
     caller = request[CALLER]
     caller.require_room(schemas.check_room_name(query.room_name))
-    may_end = MemberEnd.ALWAYS if caller.is_operator else request.app[CONFIG].member_end
+    agent_name = _agent_name(request, query.agent_name)
+    policy = request.app[SERVICE].policies.of(agent_name)
+    may_end = MemberEnd.ALWAYS if caller.is_operator else policy.members_may_end
     if may_end is MemberEnd.NEVER:
-        raise Forbidden("Ending an agent requires an API key, since MEMBER_END is never")
+        raise Forbidden("Ending an agent requires an API key, since members may not (MEMBER_END)")
     only_if_empty = query.only_if_empty or may_end is MemberEnd.IF_EMPTY
     dispatcher = request.app[SERVICE].dispatcher
     end = dispatcher.end_if_empty if only_if_empty else dispatcher.end
-    ended = await end(query.room_name, _agent_name(request, query.agent_name))
+    ended = await end(query.room_name, agent_name)
     return presenters.end_response(ended, only_if_empty=only_if_empty, may_end=may_end)
 
 

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from app.config.settings import MemberEnd
+from app.config.agents import MemberEnd
 from app.control.requests import AgentGrant
 from app.lifecycle import Dispatch, State
 from app.lifecycle.descriptions import describe

@@ -3,7 +3,6 @@
 from aiohttp import web
 
 from app.clock import Clock
-from app.lifecycle import SECOND_US
 from app.lifecycle.mode import Mode
 from app.logs.counts import LogCounts
 from app.metrics.counters import Counters
@@ -14,7 +13,7 @@ from app.web.refusals import Refusals
 
 def enveloped_app(clock: Clock) -> web.Application:
     """Without routes, and without headers other than the request id."""
-    metrics = Metrics(Counters(mode=Mode.ENFORCE), LogCounts(), clock, join_timeout_us=15 * SECOND_US)
+    metrics = Metrics(Counters(mode=Mode.ENFORCE), LogCounts(), clock)
     envelope = Envelope(clock, lambda: metrics, {}, Refusals(clock, ()))
     app = web.Application(middlewares=[envelope.middleware])
     app.on_response_prepare.append(envelope.add_headers)

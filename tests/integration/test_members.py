@@ -7,7 +7,7 @@ from typing import Any
 import jwt
 import pytest
 
-from app.config.settings import MemberEnd
+from app.config.agents import MemberEnd
 from fakes.livekit import FakeLiveKit
 from fakes.server import FakeServer
 from integration.conftest import StartApp

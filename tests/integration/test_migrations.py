@@ -70,9 +70,9 @@ async def run(engine: AsyncEngine, do: str, revision: str) -> None:
 def ddl(database: Database) -> set[tuple[str, str]]:
     """Each line of each table and index, without order, spacing and quotes."""
     rows = database.query(_POSTGRES_DDL if isinstance(database, PostgresDatabase) else _SQLITE_DDL)
-    # SQLite appends added columns to the last line.
+    # SQLite appends added columns to the last line, and a table that is copied gets brackets.
     lines = {
-        (row["name"], " ".join(line.strip(" ,").split()))
+        (row["name"], " ".join(line.strip(" ,").split()).replace("DEFAULT ('')", "DEFAULT ''"))
         for row in rows
         for line in re.split(r"\n|,(?![^(]*\))", row["line"])
     }

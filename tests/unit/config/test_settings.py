@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
+from app.config.agents import MemberEnd
 from app.config.environment import parse_database_url
 from app.config.settings import (
     Config,
     ConfigError,
     Environment,
     Keypair,
-    MemberEnd,
     SessionRoomsBy,
     load_config,
 )
@@ -281,7 +281,12 @@ def test_all_problems_are_reported_together() -> None:
 
 
 def test_every_field_of_the_configuration_has_a_variable() -> None:
-    ours = {field for _, field, _, _ in SETTINGS} | {"livekit_api_key", "livekit_api_secret", "warnings"}
+    ours = {field for _, field, _, _ in SETTINGS} | {
+        "livekit_api_key",
+        "livekit_api_secret",
+        "agents",
+        "warnings",
+    }
     assert set(Config.__dataclass_fields__) == ours
 
 
@@ -389,8 +394,9 @@ def test_the_default_database_is_on_railways_volume() -> None:
 
 
 def test_the_policy_is_in_microseconds() -> None:
-    policy = load(AGENT_TTL_SECONDS="60", AGENT_JOIN_TIMEOUT_SECONDS="10", CLEANUP_INTERVAL_MS="500").policy
-    assert (policy.ttl_us, policy.join_timeout_us) == (60 * SECOND_US, 10 * SECOND_US)
+    config = load(AGENT_TTL_SECONDS="60", AGENT_JOIN_TIMEOUT_SECONDS="10", CLEANUP_INTERVAL_MS="500")
+    policy = config.lifecycle_policy
+    assert (policy.default.ttl_us, policy.default.join_timeout_us) == (60 * SECOND_US, 10 * SECOND_US)
     assert policy.interval_us == SECOND_US // 2
 
 

@@ -11,7 +11,7 @@ from app.database.group_commit import BATCH_SIZE, GroupCommit
 from app.database.store import Store
 from app.database.write_outage import WriteOutage
 from app.errors import Busy, DatabaseUnavailable
-from app.lifecycle import Policy
+from app.lifecycle import Policy, Terms
 from app.state.changes import Change, Due, Outcome
 from app.state.dispatch_set import DispatchSet
 from app.state.unit_of_work import UnitOfWork
@@ -24,7 +24,7 @@ def change(name: object) -> Due:
 
 
 def new_unit() -> UnitOfWork:
-    policy = Policy(ttl_us=1, join_timeout_us=1, interval_us=1)
+    policy = Policy(default=Terms(ttl_us=1, join_timeout_us=1), interval_us=1)
     dispatch_set = DispatchSet(policy=policy, now=0, new_id=lambda: "new", process_id="me")
     return UnitOfWork(dispatch_set=dispatch_set, pseudonym=str)
 

@@ -20,6 +20,7 @@ from app.lifecycle import (
     Restart,
     Signal,
     State,
+    Terms,
     decide,
     due_event,
     open_dispatch,
@@ -27,7 +28,7 @@ from app.lifecycle import (
 
 NOW = 1_700_000_000_000_000
 TTL, JOIN, INTERVAL = 300 * SECOND_US, 15 * SECOND_US, 60 * SECOND_US
-POLICY = Policy(ttl_us=TTL, join_timeout_us=JOIN, interval_us=INTERVAL)
+POLICY = Policy(default=Terms(ttl_us=TTL, join_timeout_us=JOIN), interval_us=INTERVAL)
 AGENT = "agent-AJ_1"
 
 INTENT = Dispatch(
@@ -80,10 +81,13 @@ def _invariants(dispatch: Dispatch) -> None:
     state = dispatch.state
     if state is State.ACTIVE or state is State.ENDED or dispatch.participant_count:
         assert dispatch.ttl_expires_at is None
-    if state in LIVE_STATES and not dispatch.participant_count:
+    if state is State.ON_HOLD:
+        assert dispatch.ttl_expires_at is None
+    elif state in LIVE_STATES and not dispatch.participant_count:
         assert dispatch.ttl_expires_at is not None
     assert (dispatch.join_deadline_at is not None) == (state is State.STARTING)
-    assert (dispatch.due_at is None) == (state in (State.ACTIVE, State.ENDED))
+    if dispatch.session_ends_at is None:
+        assert (dispatch.due_at is None) == (state in (State.ACTIVE, State.ON_HOLD, State.ENDED))
     assert (dispatch.ended_at is not None) == (state is State.ENDED)
     assert (dispatch.end_reason is not None) == (state in (State.ENDING, State.ENDED))
     assert dispatch.participant_count >= 0
@@ -302,7 +306,7 @@ def test_a_successor_does_not_restart_the_ttl() -> None:
 def test_agent_restart_decides_which_leaves_cause_a_restart(
     restart: Restart, event: Event, successor: State | None
 ) -> None:
-    decision = _decide(ACTIVE, event, policy=replace(POLICY, restart=restart))
+    decision = _decide(replace(ACTIVE, terms=replace(POLICY.default, restart=restart)), event)
     assert (decision.successor.state if decision.successor else None) is successor
 
 
@@ -492,7 +496,7 @@ def test_the_invariants_hold_for_any_sequence_of_signals(
     steps: list[tuple[Signal, int]], restart: Restart, people: int
 ) -> None:
     """A walk follows a dispatch to its end, and then its successor."""
-    policy, now = replace(POLICY, restart=restart), NOW
+    policy, now = replace(POLICY, default=replace(POLICY.default, restart=restart)), NOW
     dispatch = open_dispatch(replace(INTENT, participant_count=people), now, policy)
     for signal, seconds in steps:
         now += seconds * SECOND_US
@@ -539,6 +543,7 @@ def test_the_invariants_hold_over_the_full_product(event: Event, state: State) -
         State.ACTIVE: ACTIVE,
         State.IDLE: IDLE,
         State.UNAVAILABLE: _successor(replace(STARTING, attempt=3), Event.JOIN_OVERDUE),
+        State.ON_HOLD: _successor(ACTIVE, Event.HOLD_REQUESTED),
         State.ENDING: EXPIRED,
         State.ENDED: _after(IDLE, Event.ROOM_FINISHED),
     }

@@ -5,12 +5,15 @@ from itertools import product
 
 import pytest
 
-from app.lifecycle import SECOND_US, Dispatch, Effect, EndReason, Event, Policy, Signal, State, decide
+from app.lifecycle import SECOND_US, Dispatch, Effect, EndReason, Event, Policy, Signal, State, Terms, decide
 
 NOW = 1_700_000_000_000_000
-POLICY = Policy(ttl_us=300 * SECOND_US, join_timeout_us=15 * SECOND_US, interval_us=60 * SECOND_US)
+POLICY = Policy(
+    default=Terms(ttl_us=300 * SECOND_US, join_timeout_us=15 * SECOND_US), interval_us=60 * SECOND_US
+)
 
 STATES = {"C": "creating", "S": "starting", "A": "active", "I": "idle", "U": "unavailable"} | {
+    "H": "on_hold",
     "E": "ending",
     "X": "ended",
 }
@@ -20,37 +23,44 @@ EFFECTS = {
     "e": Effect.EXPIRE,
     "k": Effect.CHECK,
     "a": Effect.ALERT,
-} | {"j": Effect.CHECK_JOB}
+} | {"j": Effect.CHECK_JOB, "y": Effect.CHECK_READY, "w": Effect.WARN}
 
 #: A cell is the target state, the effects, and after `>` the state of the successor; `.` means ignored.
 #: The row follows from its state: active has a person and its agent, idle its agent alone, unavailable
 #: succeeds another row, ending and ended have expired and had no agent. `_U` has a person who waits.
 EXPECTED = """
-event           C    S    A    I    U    _U   E    X
-dispatched      S    S    A    I    S    S    E    .
-not_dispatched  X    .    .    .    .    .    .    .
-people_in       C    S    Ak   Ak   Cc   U    E    .
-people_out      C    S    I    I    U    U    E    .
-agent_in        C    I    A    I    .    .    .    .
-agent_left      Er   Er   Er   Er   .    .    .    .
-agent_handed_over Er Er   Er   Er   .    .    .    .
-publisher_left  .    .    S    S    .    .    .    .
-agent_lost      Er>U Er>U Er>C Er>U .    .    .    .
-room_finished   X    X    X    X    X    X    X    .
-reused          .    S    A    I    Cc   Cc   .    .
-end_requested   Er   Er   Er   Er   X    X    E    .
-superseded      Er   Er   Er   Er   X    X    .    .
-refuted         .    Er>C Er>C Er>C .    .    .    .
-missing         .    X>U  X>C  X>U  .    .    X    .
-duplicate       Er   Er   Er   Er   X    X    .    .
-untaken         .    Er>C .    .    .    .    .    .
-held            .    S    .    .    .    .    .    .
-join_overdue    .    Er>C .    .    .    .    .    .
-ttl_expired     Ee   Ee   .    Ee   X    X    .    .
-retry_due       Cc   Sj   .    .    U    Cc   Ee   .
-occupied        .    .    .    .    .    .    S    .
-removed         .    .    .    .    .    .    X    .
-remove_failed   .    .    .    .    .    .    E    .
+event           C    S    A    I    U    _U   H    E    X
+dispatched      S    S    A    I    S    S    .    E    .
+not_dispatched  X    .    .    .    .    .    .    .    .
+people_in       C    S    Ak   Ak   Cc   U    H    E    .
+people_out      C    S    I    I    U    U    H    E    .
+agent_in        C    Iy   A    I    .    .    .    .    .
+ready           .    .    A    I    .    .    .    .    .
+agent_left      Er   Er   Er   Er   .    .    .    .    .
+agent_handed_over Er   Er   Er   Er   .    .    .    .    .
+publisher_left  .    .    S    S    .    .    .    .    .
+agent_lost      Er>U Er>U Er>C Er>U .    .    .    .    .
+room_finished   X    X    X    X    X    X    X    X    .
+reused          .    S    A    I    Cc   Cc   .    .    .
+end_requested   Er   Er   Er   Er   X    X    X    E    .
+superseded      Er   Er   Er   Er   X    X    .    .    .
+hold_requested  Er>H Er>H Er>H Er>H H    H    .    .    .
+resumed         .    .    .    .    .    .    Cc   .    .
+policy_changed  C    S    A    I    U    U    H    .    .
+refuted         .    Er>C Er>C Er>C .    .    .    .    .
+missing         .    X>U  X>C  X>U  .    .    .    X    .
+duplicate       Er   Er   Er   Er   X    X    .    .    .
+untaken         .    Er>C .    .    .    .    .    .    .
+held            .    S    .    .    .    .    .    .    .
+join_overdue    .    Er>C .    .    .    .    .    .    .
+ttl_expired     Ee   Ee   .    Ee   X    X    .    .    .
+warning_due     .    .    Aw   Iw   .    .    .    .    .
+warned          .    .    A    I    .    .    .    .    .
+session_over    Er   Er   Er   Er   X    X    .    .    .
+retry_due       Cc   Sj   .    .    U    Cc   .    Ee   .
+occupied        .    .    .    .    .    .    .    S    .
+removed         .    .    .    .    .    .    .    X    .
+remove_failed   .    .    .    .    .    .    .    E    .
 """
 
 #: The end reason that an event sets when it ends or claims a dispatch.
@@ -62,12 +72,14 @@ REASONS = {
     Event.ROOM_FINISHED: EndReason.ROOM_FINISHED,
     Event.END_REQUESTED: EndReason.REQUESTED,
     Event.SUPERSEDED: EndReason.REPLACED,
+    Event.HOLD_REQUESTED: EndReason.ON_HOLD,
     Event.REFUTED: EndReason.REPLACED,
     Event.MISSING: EndReason.GONE,
     Event.DUPLICATE: EndReason.DUPLICATE,
     Event.UNTAKEN: EndReason.NEVER_JOINED,
     Event.JOIN_OVERDUE: EndReason.NEVER_JOINED,
     Event.TTL_EXPIRED: EndReason.EXPIRED,
+    Event.SESSION_OVER: EndReason.MAX_SESSION,
 }
 
 
@@ -97,7 +109,7 @@ def _row(state: State, *, waited_for: bool) -> Dispatch:
         last_activity_at=NOW - SECOND_US,
         participant_count=people,
         agent_identity="agent-AJ_1" if state in (State.ACTIVE, State.IDLE) else None,
-        succeeds="previous" if state is State.UNAVAILABLE else None,
+        succeeds="previous" if state in (State.UNAVAILABLE, State.ON_HOLD) else None,
         end_reason=EndReason.EXPIRED if over else None,
         ended_at=NOW - SECOND_US if state is State.ENDED else None,
         version=7,

@@ -32,7 +32,7 @@ def fake() -> FakeLiveKit:
 
 @pytest.fixture
 def livekit(fake: FakeLiveKit, counters: Counters) -> LiveKit:
-    return metered(fake, counters, Metrics(counters, LogCounts(), FakeClock(), join_timeout_us=1))
+    return metered(fake, counters, Metrics(counters, LogCounts(), FakeClock()))
 
 
 def test_every_call_of_the_protocol_is_wrapped(livekit: LiveKit, fake: FakeLiveKit) -> None:

@@ -16,7 +16,7 @@ LAG = "agent_lifecycle_event_loop_lag_seconds"
 
 def test_the_lag_is_as_long_as_the_loop_was_blocked() -> None:
     loop = SimulatedLoop()
-    metrics = Metrics(Counters(mode=Mode.ENFORCE), LogCounts(), FakeClock(), join_timeout_us=1)
+    metrics = Metrics(Counters(mode=Mode.ENFORCE), LogCounts(), FakeClock())
 
     def block() -> None:
         loop.elapsed_us += 250_000

@@ -104,7 +104,7 @@ def test_log_lines_by_level_and_result() -> None:
     counts = LogCounts(
         written=Counter(info=3, error=1), dropped=Counter(debug=2), aggregated=Counter(warning=5)
     )
-    metrics = Metrics(Counters(mode=Mode.ENFORCE), counts, FakeClock(), join_timeout_us=1)
+    metrics = Metrics(Counters(mode=Mode.ENFORCE), counts, FakeClock())
 
     def value(level: str, result: str) -> float | None:
         labels = {"level": level, "result": result}

@@ -6,12 +6,14 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from app.lifecycle import SECOND_US, Dispatch, Event, Policy, State
+from app.lifecycle import SECOND_US, Dispatch, Event, Policy, State, Terms
 from app.state.leaves import Leave, event_of, has_reconnected, is_displaced, leave_of
 from app.state.presence import Participant, ParticipantKind, TrackedRoom, track
 
 AT = 1_800_000_000_000_000
-POLICY = Policy(ttl_us=300 * SECOND_US, join_timeout_us=15 * SECOND_US, interval_us=60 * SECOND_US)
+POLICY = Policy(
+    default=Terms(ttl_us=300 * SECOND_US, join_timeout_us=15 * SECOND_US), interval_us=60 * SECOND_US
+)
 DISPATCH = Dispatch(
     id="row",
     room_name="room",

@@ -1,5 +1,6 @@
 """Webhooks, snapshots, intents and signals, applied to the rows of their rooms."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -19,6 +20,7 @@ from app.lifecycle import (
     Policy,
     Signal,
     State,
+    Terms,
     open_dispatch,
 )
 from app.state.changes import Advance, Change, Due, Intent, Outcome, RoomEvent, RoomEventKind, Snapshot
@@ -26,6 +28,7 @@ from app.state.dispatch_set import DispatchSet
 from app.state.presence import (
     CLOSING_LEAVES,
     MISSED,
+    Headcount,
     Participant,
     ParticipantKind,
     Room,
@@ -37,7 +40,9 @@ from app.state.unit_of_work import UnitOfWork
 NOW = 1_700_000_000_000_000
 #: Later than any change of presence.
 GENERATION = 1_000
-POLICY = Policy(ttl_us=300 * SECOND_US, join_timeout_us=15 * SECOND_US, interval_us=60 * SECOND_US)
+POLICY = Policy(
+    default=Terms(ttl_us=300 * SECOND_US, join_timeout_us=15 * SECOND_US), interval_us=60 * SECOND_US
+)
 
 OLD = Room(name="room", sid="RM_old", created_at=NOW - 3_600 * SECOND_US)
 ROOM = Room(name="room", sid="RM_1", created_at=NOW - 60 * SECOND_US)
@@ -133,16 +138,19 @@ class Tables:
                 for sid, participant in self.participants.items()
                 if sid in sids or (participant.room_name in asked and participant.is_in)
             },
-            people={name: self.people(room) for name, room in rooms.items() if room.finished_at is None},
+            headcounts=defaultdict(
+                Headcount,
+                {name: self.headcount(room) for name, room in rooms.items() if room.finished_at is None},
+            ),
             seen_events=set(self.events),
         )
 
-    def people(self, room: Room) -> int:
-        return sum(
-            p.kind is ParticipantKind.PERSON
-            for p in self.participants.values()
-            if p.is_in and p.room_sid == room.sid
-        )
+    def headcount(self, room: Room) -> Headcount:
+        headcount = Headcount()
+        for participant in self.participants.values():
+            if participant.is_in and participant.room_sid == room.sid:
+                headcount = headcount.plus(participant, 1)
+        return headcount
 
     def live(self, agent_name: str = "agent") -> Dispatch:
         (found,) = (
@@ -213,7 +221,7 @@ def tables(*rows: Dispatch, room: Room = ROOM, present: Iterable[Participant] = 
     made.commit(started(room), *(joined(participant, room) for participant in present))
     if any(row.agent_identity == AGENT.identity for row in rows):
         made.commit(joined(AGENT, room))
-    people = made.people(room)
+    people = made.headcount(room).people
     made.dispatches |= {
         row.id: open_dispatch(replace(row, participant_count=people), NOW, POLICY) for row in rows
     }
@@ -226,7 +234,7 @@ def tables(*rows: Dispatch, room: Room = ROOM, present: Iterable[Participant] = 
 def test_joins_and_leaves_are_counted() -> None:
     made = tables()
     made.commit(joined(ANN), joined(BOB), joined(EGRESS), joined(STRANGER), left(ANN))
-    assert made.people(ROOM) == 1
+    assert made.headcount(ROOM).people == 1
 
 
 def test_a_repeated_webhook_changes_nothing() -> None:
@@ -235,13 +243,13 @@ def test_a_repeated_webhook_changes_nothing() -> None:
     before = made.row()
     outcome = made.apply(event)
     assert not outcome.applied
-    assert (made.row(), made.people(ROOM)) == (before, 1)
+    assert (made.row(), made.headcount(ROOM).people) == (before, 1)
 
 
 def test_the_same_fact_under_another_event_id_changes_nothing() -> None:
     made = tables(dispatch())
     made.commit(joined(ANN), joined(ANN))
-    assert made.people(ROOM) == made.row().participant_count == 1
+    assert made.headcount(ROOM).people == made.row().participant_count == 1
 
 
 def test_a_second_leave_of_a_participant_changes_nothing() -> None:
@@ -249,7 +257,7 @@ def test_a_second_leave_of_a_participant_changes_nothing() -> None:
     made = tables(dispatch(State.ACTIVE), present=[ANN, BOB])
     made.apply(left(ANN))
     assert not made.apply(left(ANN)).applied
-    assert made.people(ROOM) == made.row().participant_count == 1
+    assert made.headcount(ROOM).people == made.row().participant_count == 1
 
 
 def test_a_leave_that_comes_before_its_join_wins() -> None:
@@ -257,7 +265,7 @@ def test_a_leave_that_comes_before_its_join_wins() -> None:
     made.apply(left(ANN))
     outcome = made.apply(joined(ANN))
     assert not outcome.applied
-    assert made.people(ROOM) == 0
+    assert made.headcount(ROOM).people == 0
 
 
 def test_a_page_refresh_keeps_the_dispatch_active() -> None:
@@ -279,7 +287,7 @@ def test_a_newer_instance_of_a_room_ends_the_old_ones_dispatches() -> None:
     made = tables(dispatch(State.IDLE))
     assert not made.apply(started(NEW)).disputed
     assert (made.row().state, made.row().end_reason) == (State.ENDED, EndReason.ROOM_FINISHED)
-    assert (made.rooms["room"].sid, made.people(NEW)) == ("RM_new", 0)
+    assert (made.rooms["room"].sid, made.headcount(NEW).people) == ("RM_new", 0)
 
 
 @pytest.mark.parametrize(
@@ -334,7 +342,7 @@ def test_a_room_whose_finish_arrives_before_its_start_stays_finished() -> None:
     made = Tables()
     made.commit(finished(), started(), joined(ANN))
     assert made.rooms["room"].finished_at == NOW
-    assert made.people(ROOM) == 0
+    assert made.headcount(ROOM).people == 0
 
 
 def test_an_event_in_one_room_does_not_change_another() -> None:
@@ -376,7 +384,7 @@ def _view(made: Tables) -> object:
     """What must be equal: the presence, and the open dispatches without their ids and versions."""
     return (
         {name: (room.sid, room.finished_at) for name, room in made.rooms.items()},
-        {name: 0 if room.finished_at else made.people(room) for name, room in made.rooms.items()},
+        {name: 0 if room.finished_at else made.headcount(room).people for name, room in made.rooms.items()},
         sorted(
             (row.agent_name, row.state, row.agent_identity or "", row.participant_count, row.end_reason or "")
             for row in made.dispatches.values()
@@ -619,7 +627,7 @@ def test_a_snapshot_adds_a_missed_leave_that_may_have_closed_the_session() -> No
     outcome = made.apply(snapshot(made, AGENT))
     assert outcome.drift == {"missed_leave": 1}
     assert made.row().state is State.IDLE
-    assert made.row().ttl_expires_at == NOW + POLICY.ttl_us
+    assert made.row().ttl_expires_at == NOW + POLICY.default.ttl_us
     assert made.participants[ANN.sid].leave_reason == MISSED
     assert MISSED in CLOSING_LEAVES
 
@@ -635,7 +643,7 @@ def test_a_stale_snapshot_does_not_restore_a_participant_that_left() -> None:
     stale = snapshot(made, AGENT, ANN)
     made.apply(left(ANN))
     made.apply(stale)
-    assert (made.row().state, made.people(ROOM)) == (State.IDLE, 0)
+    assert (made.row().state, made.headcount(ROOM).people) == (State.IDLE, 0)
 
 
 def test_a_stale_snapshot_does_not_remove_a_participant_that_joined() -> None:
@@ -687,14 +695,18 @@ def test_a_stale_snapshot_is_ignored_after_the_room_finished() -> None:
 def test_a_snapshot_of_a_newer_instance_starts_it() -> None:
     made = tables(dispatch(State.ACTIVE), present=[ANN])
     made.apply(snapshot(made, BOB, room=NEW))
-    assert (made.row().state, made.rooms["room"].sid, made.people(NEW)) == (State.ENDED, "RM_new", 1)
+    assert (made.row().state, made.rooms["room"].sid, made.headcount(NEW).people) == (
+        State.ENDED,
+        "RM_new",
+        1,
+    )
 
 
 def test_the_instance_that_livekit_reports_is_the_room_even_if_it_is_older() -> None:
     made = tables(dispatch(State.ACTIVE), present=[ANN])
     assert made.apply(snapshot(made, CARL, room=OLD)).applied
     assert (made.row().state, made.row().end_reason) == (State.ENDED, EndReason.ROOM_FINISHED)
-    assert (made.rooms["room"].sid, made.people(OLD)) == ("RM_old", 1)
+    assert (made.rooms["room"].sid, made.headcount(OLD).people) == ("RM_old", 1)
 
 
 def test_a_report_of_an_older_instance_is_ignored_if_the_newer_one_began_after_it() -> None:
@@ -710,7 +722,7 @@ def test_an_instance_that_livekit_still_reports_is_not_over() -> None:
     made.apply(finished())
     assert made.row().state is State.ENDED
     assert made.apply(snapshot(made, ANN, AGENT)).applied
-    assert (made.rooms["room"].finished_at, made.people(ROOM)) == (None, 1)
+    assert (made.rooms["room"].finished_at, made.headcount(ROOM).people) == (None, 1)
 
 
 def test_a_snapshot_without_the_agent_ends_its_dispatch() -> None:
@@ -1043,7 +1055,7 @@ def test_a_signal_for_an_ended_dispatch_is_not_applied() -> None:
 
 def test_a_timer_reads_its_row_again_before_it_is_applied() -> None:
     made = tables(dispatch(State.IDLE))
-    made.now = NOW + POLICY.ttl_us
+    made.now = NOW + POLICY.default.ttl_us
     made.apply(joined(ANN))
     outcome = made.apply(Due(room_name="room", row_id="row"))
     assert (outcome.applied, outcome.dispatch) == (False, made.row())
@@ -1052,13 +1064,13 @@ def test_a_timer_reads_its_row_again_before_it_is_applied() -> None:
 
 def test_an_early_timer_does_nothing() -> None:
     made = tables(dispatch(State.IDLE))
-    made.now = NOW + POLICY.ttl_us - 1
+    made.now = NOW + POLICY.default.ttl_us - 1
     assert not made.apply(Due(room_name="room", row_id="row")).applied
 
 
 def test_a_due_timer_claims_its_row_once() -> None:
     made = tables(dispatch(State.IDLE))
-    made.now = NOW + POLICY.ttl_us
+    made.now = NOW + POLICY.default.ttl_us
     first, second = made.commit(*[Due(room_name="room", row_id="row")] * 2)
     assert [effect for effect, _ in first.effects] == [Effect.EXPIRE]
     assert (second.applied, second.effects) == (False, ())
