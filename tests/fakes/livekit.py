@@ -158,6 +158,7 @@ def _participant(participant: FakeParticipant) -> Participant:
         sid=participant.sid,
         kind=participant.kind,
         identity=participant.identity,
+        is_phone=participant.is_phone,
         agent_name=agent.agent_name if agent else None,
         joined_at=participant.joined_at,
         on_behalf_of=participant.attributes.get("lk.publish_on_behalf"),

@@ -38,6 +38,8 @@ class FakeParticipant:
     identity: str
     joined_at: int
     kind: ParticipantKind = ParticipantKind.PERSON
+    #: LiveKit's kind SIP.
+    is_phone: bool = False
     attributes: dict[str, str] = field(default_factory=dict)
 
 

@@ -112,12 +112,14 @@ class FakeServer:
 
     # People
 
-    def join(self, room_name: str, identity: str = "alice") -> FakeParticipant:
+    def join(self, room_name: str, identity: str = "alice", *, is_phone: bool = False) -> FakeParticipant:
         """A person joins; whoever is in already under that identity, an agent too, is thrown out."""
         room = self.open_room(room_name)
         if identity in room.participants:
             self._take_out(room, room.participants[identity], "DUPLICATE_IDENTITY")
-        person = FakeParticipant(sid=self._new_id("PA"), identity=identity, joined_at=self._now_ms())
+        person = FakeParticipant(
+            sid=self._new_id("PA"), identity=identity, joined_at=self._now_ms(), is_phone=is_phone
+        )
         room.comings += 1
         for agent in room.agents:
             agent.linked = agent.linked or identity

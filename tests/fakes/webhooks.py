@@ -77,6 +77,7 @@ def _room(room: FakeRoom) -> Room:
 
 def _participant(participant: FakeParticipant, reason: str) -> ParticipantInfo:
     is_person = participant.kind is ParticipantKind.PERSON
+    of_people = ParticipantInfo.Kind.SIP if participant.is_phone else ParticipantInfo.Kind.STANDARD
     # Avatars join with a token of an agent's too.
     is_agent = not is_person
     attributes = {"mood": ATTRIBUTE} | participant.attributes
@@ -88,7 +89,7 @@ def _participant(participant: FakeParticipant, reason: str) -> ParticipantInfo:
         metadata=METADATA,
         joined_at=participant.joined_at // 1_000_000,
         joined_at_ms=participant.joined_at // 1_000,
-        kind=ParticipantInfo.Kind.STANDARD if is_person else ParticipantInfo.Kind.AGENT,
+        kind=of_people if is_person else ParticipantInfo.Kind.AGENT,
         permission=ParticipantPermission(can_publish=True, can_subscribe=True, agent=is_agent),
         attributes=attributes,
     )
