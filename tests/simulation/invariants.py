@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from app.lifecycle import LIVE_STATES, Restart, State
+from app.lifecycle import LIVE_STATES, EndReason, Restart, State
 from fakes.rooms import FakeAgent, FakeRoom
 from simulation.world import AGENT_NAMES, INTERVAL_S, Want, World
 
@@ -40,8 +40,9 @@ def _check_row(row: Row, rooms: dict[str, Row], people: int) -> None:
         assert (row["ttl_expires_at"] is None) == (people > 0), f"the TTL runs while nobody is in: {row}"
     if state == State.ACTIVE:
         assert people > 0, f"active without people: {row}"
-        assert row["due_at"] is None, f"active with a deadline: {row}"
-    else:
+        deadlines = {row["session_ends_at"], row["warn_at"]} - {None}
+        assert row["due_at"] == min(deadlines, default=None), f"active with another deadline: {row}"
+    elif state != State.ON_HOLD:
         assert row["due_at"] is not None, f"nothing would ever be done about it: {row}"
     if state == State.IDLE:
         assert people == 0, f"idle with people: {row}"
@@ -93,7 +94,7 @@ def check_calm(world: World, *, has_worker: dict[str, bool]) -> None:
                 want = world.wants[room.name, agent_name]
                 # An agent that died is not replaced then, and nobody has ever ended the wish for it.
                 is_owed = world.setting.restart is not Restart.NEVER
-                waits = room.people and want is Want.YES and is_owed
+                waits = room.people and want is Want.YES and is_owed and not _is_over(world, room, agent_name)
                 assert not waits, f"promise 5, people wait for an agent: {agent_name} in {room}"
 
 
@@ -134,6 +135,16 @@ def _check_row_in_calm(world: World, room: FakeRoom, row: Row, *, has_worker: bo
     else:
         assert not has_worker, f"promise 5, there is a worker, but no agent: {about}"
         assert not agents, f"promise 5, an agent in the room is taken for none: {about}"
+
+
+def _is_over(world: World, room: FakeRoom, agent_name: str) -> bool:
+    """Whether the last session has had its time: the next agent comes with the next call."""
+    query = (
+        "SELECT end_reason FROM dispatches WHERE room_name = ? AND agent_name = ?"
+        " ORDER BY ended_at DESC LIMIT 1"
+    )
+    last = world.database.rows(query, room.name, agent_name)
+    return bool(last) and last[0]["end_reason"] == EndReason.MAX_SESSION
 
 
 def _answers(world: World, agent: FakeAgent) -> bool:

@@ -62,6 +62,7 @@ class Simulation(RuleBasedStateMachine):
         restart=st.sampled_from((Restart.ON_FAILURE, Restart.ON_FAILURE, Restart.ALWAYS, Restart.NEVER)),
         closes_with_user=st.sampled_from((True, True, True, False)),
         keeps_attributes=st.sampled_from((True, True, True, False)),
+        has_limits=st.booleans(),
     )
     def begin(
         self,
@@ -73,6 +74,7 @@ class Simulation(RuleBasedStateMachine):
         restart: Restart,
         closes_with_user: bool,  # noqa: FBT001 - hypothesis passes by name
         keeps_attributes: bool,  # noqa: FBT001
+        has_limits: bool,  # noqa: FBT001
     ) -> None:
         setting = Setting(
             seed=seed,
@@ -82,6 +84,7 @@ class Simulation(RuleBasedStateMachine):
             restart=restart,
             closes_with_user=closes_with_user,
             keeps_attributes=keeps_attributes,
+            has_limits=has_limits,
         )
         world = World(self.folder / "world.db", self.folder / "template.db", setting)
         self.world = world
@@ -92,9 +95,9 @@ class Simulation(RuleBasedStateMachine):
 
     # People
 
-    @rule(room=rooms, who=people, pause=pauses)
-    def somebody_joins(self, room: str, who: str, pause: int | None) -> None:
-        self.here.somebody_joins(room, who)
+    @rule(room=rooms, who=people, is_phone=st.sampled_from((False, False, True)), pause=pauses)
+    def somebody_joins(self, room: str, who: str, is_phone: bool, pause: int | None) -> None:  # noqa: FBT001 - hypothesis passes by name
+        self.here.somebody_joins(room, who, is_phone=is_phone)
         self._go_on(pause)
 
     @rule(room=rooms, who=people, reason=leaves, pause=pauses)

@@ -10,6 +10,7 @@ from enum import StrEnum, auto
 from pathlib import Path
 from typing import Any
 
+from app.config.agents import AgentPolicy
 from app.config.settings import Config
 from app.control.drift import ROLLING_ROUNDS
 from app.control.requests import AgentGrant
@@ -29,6 +30,8 @@ from simulation.watch import Removal, WatchedServer
 
 AGENT_NAMES = (AGENT, OTHER_AGENT)
 TTL_S, INTERVAL_S, LIVENESS_S, JOIN_TIMEOUT_S = 60, 20, 10, 15
+#: Of the second agent, where it has limits.
+UNVISITED_TTL_S, PHONE_TTL_S, MAX_SESSION_S, WARN_BEFORE_S = 30, 0, 150, 20
 #: After this long in quiet nothing is left to be done: what is found out at the end of an interval has its
 #: TTL from then on, and another interval is for what did not succeed at once.
 CALM_S = TTL_S + 3 * INTERVAL_S
@@ -62,6 +65,8 @@ class Setting:
     closes_with_user: bool = True
     #: False: as before livekit-server 1.13.2, in which no dispatch carries its row's id.
     keeps_attributes: bool = True
+    #: Whether the second agent has TTLs of its own and a longest session.
+    has_limits: bool = False
 
 
 class Journal(logging.Handler):
@@ -152,7 +157,24 @@ class World:
             mode=self.setting.mode,
             restart=self.setting.restart,
             agent_closes_with_user=self.setting.closes_with_user,
+            agents={OTHER_AGENT: self._limits} if self.setting.has_limits else {},
         )
+
+    @property
+    def _limits(self) -> AgentPolicy:
+        return AgentPolicy(
+            ttl_s=TTL_S,
+            unvisited_ttl_s=UNVISITED_TTL_S,
+            phone_ttl_s=PHONE_TTL_S,
+            max_session_s=MAX_SESSION_S,
+            warn_before_s=WARN_BEFORE_S,
+            join_timeout_s=JOIN_TIMEOUT_S,
+            restart=self.setting.restart,
+            closes_with_user=self.setting.closes_with_user,
+        )
+
+    def is_limited(self, agent_name: str) -> bool:
+        return self.setting.has_limits and agent_name == OTHER_AGENT
 
     @property
     def up(self) -> list[Process]:
@@ -263,16 +285,17 @@ class World:
 
     # What happens
 
-    def somebody_joins(self, room_name: str, identity: str) -> None:
+    def somebody_joins(self, room_name: str, identity: str, *, is_phone: bool = False) -> None:
         room = self.server.rooms.get(room_name)
         if room and not room.people:
             for agent_name in AGENT_NAMES:
                 key = (room_name, agent_name)
                 made_at = self.server.by_our_clock(room.created_at)
                 since = max(made_at, self.server.last_person_at.get(room.sid, 0), self.called_at[key])
-                if self.clock.now() - since > TTL_S / 2 * SECOND_US:
+                shortest_s = 0 if self.is_limited(agent_name) else TTL_S / 2
+                if self.clock.now() - since > shortest_s * SECOND_US:
                     self._forget(key)
-        self.server.join(room_name, identity)
+        self.server.join(room_name, identity, is_phone=is_phone)
 
     def workers(self, agent_name: str) -> list[FakeWorker]:
         """Those that run, or stand still."""
@@ -388,6 +411,9 @@ class World:
             return
         if not agent.worker.helper and self._may_be_deaf(room, agent):
             return
+        if self.is_limited(removal.agent_name) and self._had_its_session(agent):
+            self._forget((room.name, removal.agent_name))
+            return
         asked_at = max((p.livekit.empty_at.get(room.name, 0) for p in self.processes), default=0)
         about = f"{removal.dispatch} / {agent} at {self.clock.now()}; asked at {asked_at}"
         for person in room.people:
@@ -395,9 +421,36 @@ class World:
             assert joined_at >= asked_at // 1_000 * 1_000, f"taken from people: {about}; {person}"
         assert self.clock.now() - asked_at <= _FRESH_S * SECOND_US, f"LiveKit was not asked: {about}"
         since = max(self._last_leave(room.sid), self.called_at[room.name, removal.agent_name])
-        assert self.clock.now() >= since + TTL_S * SECOND_US, (
+        assert self.clock.now() >= since + self._ttl_us(removal), (
             f"before its TTL, which ran from {since}: {about}"
         )
+
+    def _ttl_us(self, removal: Removal) -> int:
+        """The shortest that may run, for those who were in since the dispatch, as far as they were seen."""
+        if not self.is_limited(removal.agent_name):
+            return TTL_S * SECOND_US
+        made_at = self.server.by_our_clock(removal.dispatch.created_at) if removal.dispatch else 0
+        query = (
+            "SELECT is_phone FROM participants WHERE room_sid = ? AND kind = 'person'"
+            " AND (left_at IS NULL OR left_at >= ?)"
+        )
+        met = [bool(row["is_phone"]) for row in self.database.rows(query, removal.room.sid, made_at)]
+        if not met:
+            return UNVISITED_TTL_S * SECOND_US
+        return (PHONE_TTL_S if all(met) else TTL_S) * SECOND_US
+
+    def _had_its_session(self, agent: FakeAgent) -> bool:
+        """Whether it is ended for the length of its session, which began with the first agent of its row."""
+        query = (
+            "WITH RECURSIVE line(id, succeeds, agent_joined_at) AS ("
+            " SELECT id, succeeds, agent_joined_at FROM dispatches"
+            " WHERE agent_identity = ? AND end_reason = 'max_session'"
+            " UNION ALL SELECT d.id, d.succeeds, d.agent_joined_at"
+            " FROM dispatches AS d JOIN line ON d.id = line.succeeds)"
+            " SELECT min(agent_joined_at) AS at FROM line"
+        )
+        began_at = self.database.rows(query, agent.identity)[0]["at"]
+        return began_at is not None and self.clock.now() >= began_at + MAX_SESSION_S * SECOND_US
 
     def _is_wished_away(self, removal: Removal) -> bool:
         made_at = self.server.by_our_clock(removal.dispatch.created_at) if removal.dispatch else 0
