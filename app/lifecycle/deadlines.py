@@ -88,12 +88,14 @@ def _session_end(
     ends_at = dispatch.session_ends_at
     if terms.max_session_us is None:
         return None if event is Event.POLICY_CHANGED else ends_at
-    if event is Event.AGENT_IN and ends_at is None:
-        return now + terms.max_session_us
-    if event is Event.POLICY_CHANGED and before and before.terms and dispatch.agent_joined_at:
-        if ends_at is None or before.terms.max_session_us is None:
+    if event is Event.POLICY_CHANGED and dispatch.agent_joined_at:
+        former_us = before.terms.max_session_us if before and before.terms else None
+        if ends_at is None or former_us is None:
             return dispatch.agent_joined_at + terms.max_session_us
-        return ends_at - before.terms.max_session_us + terms.max_session_us
+        return ends_at - former_us + terms.max_session_us
+    if ends_at is None and (event is Event.AGENT_IN or dispatch.state in _WITH_AGENT):
+        # Not from its join: an agent that was adopted, or is of a version before, may have joined long ago.
+        return now + terms.max_session_us
     return ends_at
 
 

@@ -113,6 +113,12 @@ def test_a_successor_keeps_terms_visitors_and_the_end_of_the_session() -> None:
     assert kept == (TERMS, Visitors.PHONES, NOW + SESSION)
 
 
+def test_the_session_of_an_adopted_agent_begins_with_its_adoption() -> None:
+    found = replace(INTENT, dispatch_id="AD_1", agent_identity="agent-AJ_1", agent_joined_at=NOW - 10**12)
+    adopted = after(open_dispatch(found, NOW, POLICY), Signal(event=Event.DISPATCHED))
+    assert (adopted.state, adopted.session_ends_at) == (State.IDLE, NOW + SESSION)
+
+
 def test_a_removal_that_found_somebody_is_not_tried_again_at_once() -> None:
     """LiveKit lists who hangs up for a moment more; with a TTL of 0 it would be asked without a pause."""
     hung_up = after(replace(IDLE, terms=replace(TERMS, phone_ttl_us=0)), people(1, phones=1), people(0))
