@@ -184,6 +184,7 @@ class Config:
             interval_us=self.cleanup_interval_ms * 1_000,
             publisher_agents=frozenset(self.publisher_agents),
             restarts=self.mode.keeps_one,
+            ends_sessions=self.mode.ends,
         )
 
     @property

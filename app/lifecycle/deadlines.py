@@ -42,7 +42,11 @@ def set_deadlines(
             ended_at=now,
         )
     entered = before is None or before.state is not dispatch.state
-    session_ends_at = _session_end(before, dispatch, event, now, policy.terms_of(dispatch))
+    session_ends_at = (
+        _session_end(before, dispatch, event, now, policy.terms_of(dispatch))
+        if policy.ends_sessions
+        else None
+    )
     return replace(
         dispatch,
         ttl_expires_at=_ttl_deadline(before, dispatch, event, now, policy),

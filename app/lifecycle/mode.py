@@ -23,7 +23,8 @@ class Mode(StrEnum):
     @property
     def withheld_events(self) -> frozenset[Event]:
         """The deadlines on which the service does not act."""
-        withheld: set[Event] = set() if self.ends else {Event.TTL_EXPIRED}
+        ends = {Event.TTL_EXPIRED, Event.SESSION_OVER, Event.WARNING_DUE}
+        withheld = set() if self.ends else ends
         if not self.keeps_one:
             withheld |= {Event.JOIN_OVERDUE, Event.RETRY_DUE}
         return frozenset(withheld)

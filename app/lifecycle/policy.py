@@ -18,6 +18,8 @@ class Policy:
     failing: frozenset[tuple[str, str]] = frozenset()
     #: False: an agent that died or finished is not restarted, whatever the terms say.
     restarts: bool = True
+    #: False: no session has a longest length, whatever the terms say.
+    ends_sessions: bool = True
     #: The wait before a failed removal is retried.
     interval_us: int
     #: LiveKit shows a job that a worker took 5 s after the dispatch; this adds a margin.
