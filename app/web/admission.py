@@ -10,7 +10,7 @@ from app.clock import Clock
 from app.config.environment import Network
 from app.errors import Forbidden, RateLimited, Unauthenticated
 from app.web.auth import CALLER, Authenticator
-from app.web.bodies import json_response, read_input
+from app.web.bodies import invite_body, json_response, leave_to_handler, read_input
 from app.web.calls import CallLimiter
 from app.web.client_address import address_of, neighbourhood
 from app.web.endpoints import Access, AnyEndpoint
@@ -56,6 +56,7 @@ class Admission:
         """The endpoint as a route of aiohttp."""
 
         async def handle(request: web.Request) -> web.StreamResponse:
+            await invite_body(request)
             self._admit(request, endpoint.access)
             if not endpoint.access.is_call:
                 return await answer(request)
@@ -69,8 +70,8 @@ class Admission:
             return json_response(given, endpoint.statuses[0])
 
         if endpoint.method == "GET":
-            return web.get(endpoint.path, handle)  # HEAD too
-        return web.route(endpoint.method, endpoint.path, handle)
+            return web.get(endpoint.path, handle, expect_handler=leave_to_handler)  # HEAD too
+        return web.route(endpoint.method, endpoint.path, handle, expect_handler=leave_to_handler)
 
     def _admit(self, request: web.Request, access: Access) -> None:
         """Authenticate the caller and count the call.

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from urllib.parse import unquote_to_bytes
 
 import msgspec
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from app.errors import Invalid, Malformed, TooLarge, TooSlow
 from app.web.endpoints import Access, AnyEndpoint
@@ -15,6 +15,25 @@ T = TypeVar("T")
 
 #: For the whole body, from the start of reading it.
 BODY_TIMEOUT_S = 10.0
+
+
+async def invite_body(request: web.BaseRequest) -> None:
+    """Answer `Expect: 100-continue`, else the sender waits for it.
+
+    aiohttp does so for its routes, but before its middlewares: any other expectation would be answered
+    without them.
+    """
+    if "Expect" in request.headers and request.version >= HttpVersion11:
+        expected = request.headers["Expect"]
+        if expected.lower() != "100-continue":
+            raise web.HTTPExpectationFailed(text=f"Unknown Expect: {expected[:32]!r}")
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        # What the envelope sends is a new answer.
+        request.writer.output_size = 0
+
+
+async def leave_to_handler(_request: web.Request) -> None:
+    """For routes whose handler calls `invite_body`."""
 
 
 async def read_body(request: web.BaseRequest, limit: int) -> bytes:

@@ -90,7 +90,8 @@ class Envelope:
 
     def complete(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         """Add the headers that the response lacks."""
-        response.headers[HEADER] = request[REQUEST_ID]
+        # What aiohttp answers by itself, without the middleware, has none yet.
+        response.headers[HEADER] = request.get(REQUEST_ID) or assign_request_id(request)
         response.headers.merge(self._headers)
 
     def _record(self, method: str, route: str | None, status: int, took_us: int, *, is_whole: bool) -> None:

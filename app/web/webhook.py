@@ -6,14 +6,14 @@ application's middlewares and routes; the lane does the part of their work that 
 
 from collections.abc import Awaitable, Callable
 
-from aiohttp import HttpVersion11, web
+from aiohttp import web
 from multidict import CIMultiDict
 
 from app.config.settings import Secrets
 from app.errors import ServiceError
 from app.livekit import webhooks
 from app.service import Service
-from app.web.bodies import json_response, read_body
+from app.web.bodies import invite_body, json_response, read_body
 from app.web.envelope import Envelope
 from app.web.keys import WEBHOOK_PATH
 from app.web.schemas import Taken
@@ -50,17 +50,6 @@ async def receive_webhook(request: web.BaseRequest, service: Service, keys: Secr
         service.metrics.note_webhook(event, result, sent_at)
 
 
-async def _invite_body(request: web.BaseRequest) -> None:
-    """Answer `Expect: 100-continue` as aiohttp does for its routes, else the sender waits for it."""
-    if "Expect" in request.headers and request.version >= HttpVersion11:
-        expected = request.headers["Expect"]
-        if expected.lower() != "100-continue":
-            raise web.HTTPExpectationFailed(text=f"Unknown Expect: {expected[:32]!r}")
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        # What the envelope sends is a new answer.
-        request.writer.output_size = 0
-
-
 def webhook_lane(
     envelope: Envelope, keys: Secrets, service: Callable[[], Service]
 ) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
@@ -69,7 +58,7 @@ def webhook_lane(
     taken = json_response(Taken()).body
 
     async def take(request: web.BaseRequest) -> web.Response:
-        await _invite_body(request)
+        await invite_body(request)
         await receive_webhook(request, service(), keys)
         return web.Response(body=taken, headers=content_type.copy())
 

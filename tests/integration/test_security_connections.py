@@ -16,7 +16,7 @@ from app.web.listener import listen
 from fakes.faults import Hang
 from fakes.livekit import FakeLiveKit
 from fakes.server import FakeServer
-from integration.harness import API_KEY, BOUND_S, DISPATCH, WEBHOOK, App, World
+from integration.harness import API_KEY, BOUND_S, DISPATCH, STATUS, WEBHOOK, App, World
 from integration.sockets import Client, connected
 
 _SIGNED_IN = f"Host: x\r\nAuthorization: Bearer {API_KEY}\r\n"
@@ -300,6 +300,17 @@ async def test_a_webhook_that_waits_to_be_invited_is_invited_at_once(
         client.send(head.encode() + b"Connection: close\r\nExpect: miracles\r\n\r\n")
         assert (await client.end()).startswith(b"HTTP/1.1 417")
     assert [row["kind"] for row in world.rows("participants")] == ["person"]
+
+
+@pytest.mark.parametrize(("path", "code"), [(STATUS, b'"http_error"'), ("/nowhere", b"")])
+async def test_an_expectation_that_nobody_knows_is_answered(app: App, path: str, code: bytes) -> None:
+    async with connected(app.port) as client:
+        ask = f"GET {path} HTTP/1.1\r\n{_SIGNED_IN}Connection: close\r\nExpect: miracles\r\n\r\n"
+        client.send(ask.encode())
+        answer = await client.end()
+    assert answer.startswith(b"HTTP/1.1 417")
+    assert b"X-Request-Id" in answer
+    assert code in answer
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,14 @@ async def idle(app: App, server: FakeServer) -> App:
     await app.settle()
     await app.service.store.end_session("of-the-dashboard", expires_at=1)
     await app.stop()
+    # A call that waited when the service was stopped, and what was learned and spent on an earlier day.
+    app.world.database.execute(
+        "INSERT INTO claims (id, agent_name, room_name, asked_at, expires_at) VALUES ('c', 'a', 'r', 1, 2)"
+    )
+    app.world.database.execute("INSERT INTO returns VALUES ('agent', 20000, 3, 2, 1)")
+    app.world.database.execute(
+        "INSERT INTO usage VALUES (20000, 'row', 'agent', 'room', 1, 2, 3, 4, 'expired')"
+    )
     return app
 
 
