@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 from app.config.agents import AgentPolicy, MemberEnd, room_timeout_s
+from app.config.agents_file import AgentsFile, AgentsFileError, Running, read_agents_file
 from app.config.environment import (
     Network,
     alert_url,
@@ -147,8 +149,13 @@ class Config:
     alert_create_failures: int = setting("ALERT_CREATE_FAILURES", between(1, 1_000), default=3)
     #: Where LiveKit reaches this service; None: not known.
     public_url: str | None = setting("PUBLIC_URL", web_url, default=None)
-    #: The policies of the agents that AGENTS_FILE names.
+    #: TOML with a policy for each agent; None: the variables alone.
+    agents_file: Path | None = setting("AGENTS_FILE", Path, default=None)
+    #: The policies of agents, where AGENTS_FILE says something.
     agents: Mapping[str, AgentPolicy] = field(default_factory=dict)
+    #: Where each value of a policy comes from, by agent name and key.
+    policy_sources: Mapping[str, Mapping[str, str]] = field(default_factory=dict, compare=False)
+    running: Running = Running.KEEP
     #: Not errors, but logged at start.
     warnings: tuple[str, ...] = ()
 
@@ -236,13 +243,25 @@ def load_config(environ: Mapping[str, str]) -> Config:
         except ValueError as problem:
             problems.append(f"{name} {problem}")
     problems.extend(_short_secrets(values, _LEAST_SECRET_IN_DEV if is_dev else _LEAST_SECRET))
+    agent_names = values.get("agent_names", ())
+    if agent_names and not set(values.get("publisher_agents", ())) <= set(agent_names):
+        problems.append("PUBLISHER_AGENTS has a name that is not one of AGENT_NAME")
+    file = AgentsFile()
+    if values.get("agents_file"):
+        try:
+            file = read_agents_file(values["agents_file"], agent_names)
+        except AgentsFileError as error:
+            problems.extend(error.problems)
     if problems:
         raise ConfigError(problems)
     known = [entry.metadata["name"] for entry in declared.values()]
     config = Config(**values, warnings=tuple(unknown(environ, known)))
-    if not set(config.publisher_agents) <= set(config.agent_names):
-        raise ConfigError(["PUBLISHER_AGENTS has a name that is not one of AGENT_NAME"])
-    return config
+    return replace(
+        config,
+        agents=file.policies(agent_names, config.default_policy),
+        policy_sources=file.sources(agent_names, [name for name in known if environ.get(name, "").strip()]),
+        running=file.running,
+    )
 
 
 def _short_secrets(values: Mapping[str, Any], least: int) -> Iterator[str]:

@@ -161,6 +161,7 @@ SETTINGS: list[tuple[str, str, Any, dict[str, Any]]] = [
         None,
         {"wss://lk.example.com/": "wss://lk.example.com"},
     ),
+    ("AGENTS_FILE", "agents_file", None, {"/dev/null": Path("/dev/null")}),
     ("PUBLISHER_AGENTS", "publisher_agents", (), {"agent": ("agent",)}),
     ("ROOM_NAME_PATTERN", "room_name_pattern", None, {"org-[0-9]+": re.compile("org-[0-9]+")}),
     ("MEMBER_METADATA", "member_metadata", False, {"true": True}),
@@ -185,6 +186,7 @@ SETTINGS: list[tuple[str, str, Any, dict[str, Any]]] = [
 
 BAD = {
     "PORT": ["-1", "65536", "80.0", "0x50", "eighty", "1_000", "٣", "9" * 400],
+    "AGENTS_FILE": ["/no/such/file.toml"],
     "AGENT_TTL_SECONDS": ["0", "-1", "604801", "300s", "5m", "1e3"],
     "CLEANUP_INTERVAL_MS": ["99", "3600001", "x"],
     "AGENT_JOIN_TIMEOUT_SECONDS": ["5", "601"],
@@ -285,6 +287,8 @@ def test_every_field_of_the_configuration_has_a_variable() -> None:
         "livekit_api_key",
         "livekit_api_secret",
         "agents",
+        "policy_sources",
+        "running",
         "warnings",
     }
     assert set(Config.__dataclass_fields__) == ours
