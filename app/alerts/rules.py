@@ -30,7 +30,7 @@ def rules_for(config: Config, started_at: int) -> list[Rule]:
         DatabaseReplaced(),
         DatabaseFailing(),
         NoWebhooks(config, started_at),
-        NoWorker(config.join_timeout_s),
+        NoWorker(),
         CreationFailing(config.alert_create_failures),
         CleanupStuck(),
         CleanupFailures(config.alert_cleanup_failure_percent),
@@ -120,17 +120,22 @@ _CAUSES: Mapping[str, str] = {
 }
 
 
+def _cause(dispatch: Dispatch) -> str:
+    cause = _CAUSES.get(dispatch.cause or "", _CAUSES[Event.AGENT_LOST])
+    if dispatch.cause != Event.JOIN_OVERDUE or not dispatch.terms:
+        return cause
+    return f"{cause} ({dispatch.terms.join_timeout_us // SECOND_US} s)"
+
+
 class NoWorker:
     name = "no_worker"
-
-    def __init__(self, join_timeout_s: int) -> None:
-        self.advice = (
-            "If no worker takes the job: check in the worker's log that it is running, that it is registered "
-            "with this LiveKit under an AGENT_NAME of ours, and that it is below its load limit. If no agent "
-            "joins in time: find out what the worker does before it connects; if it needs that time, raise "
-            f"AGENT_JOIN_TIMEOUT_SECONDS (now {join_timeout_s}). If agents fail: the worker's log has the "
-            "exception. People get their agent within 10 s once that is mended."
-        )
+    advice = (
+        "If no worker takes the job: check in the worker's log that it is running, that it is registered "
+        "with this LiveKit under an AGENT_NAME of ours, and that it is below its load limit. If no agent "
+        "joins in time: find out what the worker does before it connects; if it needs that time, raise "
+        "AGENT_JOIN_TIMEOUT_SECONDS, or join_timeout_s of this agent in AGENTS_FILE. If agents fail: the "
+        "worker's log has the exception. People get their agent within 10 s once that is mended."
+    )
 
     def judge(self, figures: Figures) -> RuleResult:
         if figures.facts is None:
@@ -139,7 +144,7 @@ class NoWorker:
         if not unserved:
             return GOOD
         rooms = _counted(len({dispatch.room_name for dispatch in unserved}), "room")
-        causes = {_CAUSES.get(dispatch.cause or "", _CAUSES[Event.AGENT_LOST]) for dispatch in unserved}
+        causes = {_cause(dispatch) for dispatch in unserved}
         summary = f"People are waiting for an agent in {rooms}: {'; '.join(sorted(causes))}."
         return RuleResult(level=Level.BAD, summary=summary, rooms=_rooms(unserved))
 

@@ -47,7 +47,10 @@ async def end_agent(request: web.Request, query: schemas.EndQuery) -> schemas.En
     policy = request.app[SERVICE].policies.of(agent_name)
     may_end = MemberEnd.ALWAYS if caller.is_operator else policy.members_may_end
     if may_end is MemberEnd.NEVER:
-        raise Forbidden("Ending an agent requires an API key, since members may not (MEMBER_END)")
+        raise Forbidden(
+            "Ending this agent requires an API key, since members may not"
+            " (MEMBER_END, or members_may_end in AGENTS_FILE)"
+        )
     only_if_empty = query.only_if_empty or may_end is MemberEnd.IF_EMPTY
     dispatcher = request.app[SERVICE].dispatcher
     end = dispatcher.end_if_empty if only_if_empty else dispatcher.end

@@ -30,7 +30,7 @@ def end_response(ended: Dispatch | None, *, only_if_empty: bool, may_end: Member
         return EndResponse(dispatch_id=ended.dispatch_id, message="The agent was ended")
     kept = "Nothing was ended: people are in the room, or it has no agent"
     if may_end is MemberEnd.IF_EMPTY:
-        kept += "; a participant ends the agent of an empty room only (MEMBER_END)"
+        kept += "; a participant ends this agent in an empty room only (MEMBER_END, or members_may_end)"
     return EndResponse(dispatch_id=None, message=kept if only_if_empty else "The room has no agent")
 
 

@@ -19,7 +19,7 @@ from app.alerts.rules import (
     rules_for,
 )
 from app.config.settings import Config
-from app.lifecycle import SECOND_US, Dispatch, State
+from app.lifecycle import SECOND_US, Dispatch, State, Terms
 from app.state.views import AlertFacts
 
 START_US = 1_800_000_000 * SECOND_US
@@ -208,7 +208,7 @@ def test_creation_failing_resolves_half_an_hour_after_the_last_failure(desk: Des
     ("causes", "said"),
     [
         (["untaken"], "no worker takes the job"),
-        (["join_overdue"], "workers take the job, but no agent joins in time"),
+        (["join_overdue"], "workers take the job, but no agent joins in time (45 s)"),
         (["agent_lost"], "agents fail"),
         (["untaken", "agent_lost"], "agents fail; no worker takes the job"),
     ],
@@ -217,14 +217,20 @@ def test_people_who_wait_are_told_of_with_the_cause_and_the_setting(
     desk: Desk, causes: list[str], said: str
 ) -> None:
     waiting = tuple(
-        row(state=State.UNAVAILABLE, participant_count=1, room_name=f"room-{cause}", cause=cause)
+        row(
+            state=State.UNAVAILABLE,
+            participant_count=1,
+            room_name=f"room-{cause}",
+            cause=cause,
+            terms=Terms(ttl_us=SECOND_US, join_timeout_us=45 * SECOND_US),
+        )
         for cause in causes
     )
     desk.look(1, facts={"unserved": waiting})
     (alert,) = desk.alerts.current()
     rooms = "1 room" if len(causes) == 1 else f"{len(causes)} rooms"
     assert alert.summary == f"People are waiting for an agent in {rooms}: {said}."
-    assert "AGENT_JOIN_TIMEOUT_SECONDS (now 15)" in alert.advice
+    assert "AGENT_JOIN_TIMEOUT_SECONDS, or join_timeout_s" in alert.advice
 
 
 def test_no_worker_while_people_wait(desk: Desk) -> None:
