@@ -10,12 +10,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
+from app.cli import policy as policies
 from app.cli.doctor import checks, report
 from app.cli.doctor.findings import Finding, Verdict
 from app.cli.status import StatusUnknown, ask, table, to_json
 from app.clock import SteadyClock
 from app.config.environment import sqlite_path
-from app.config.settings import database_url
+from app.config.settings import ConfigError, database_url, load_config
 from app.database import backup as backups
 from app.database.migrations import MigrationError
 from app.database.transfer import TransferRefused, told, transfer
@@ -90,6 +91,19 @@ def status(given: argparse.Namespace, environ: Environ) -> int:
     for line in [to_json(answer)] if given.json else table(answer, datetime.now(UTC)):
         terminal.write(line)
     return 0 if answer.service.ready else 1
+
+
+def policy(given: argparse.Namespace, environ: Environ) -> int:
+    try:
+        config = load_config(environ)
+    except ConfigError as error:
+        sys.stderr.write("The configuration is invalid:\n")
+        sys.stderr.writelines(f"  {problem}\n" for problem in error.problems)
+        return 2
+    terminal = Terminal(sys.stdout, environ)
+    for line in [policies.to_json(config)] if given.json else policies.table(config):
+        terminal.write(line)
+    return 0
 
 
 def backup(given: argparse.Namespace, environ: Environ) -> int:

@@ -51,6 +51,13 @@ _STATUS_EPILOG = (
     "exit codes: 0 the service is ready; 1 it is not ready or not reachable; 2 the command line is invalid\n"
 )
 
+_POLICY_DESCRIPTION = """\
+Prints the policy that each agent has with this environment and this AGENTS_FILE, and where each value comes
+from. It checks the file before a reload, and needs neither LiveKit nor the database.
+"""
+
+_POLICY_EPILOG = "exit codes: 0 done; 2 the environment, AGENTS_FILE or the command line is invalid\n"
+
 _BACKUP_DESCRIPTION = """\
 Copies the SQLite database of a service, running or stopped, into one complete file. Do not copy the database
 file by other means while the service runs: the copy lacks the newest commits or is corrupt. For Postgres, use
@@ -87,6 +94,7 @@ def command_line(environ: Mapping[str, str], serve: Command) -> argparse.Argumen
     add("serve", help="run the service; the default", **texts).set_defaults(run=serve)
     _add_doctor(add)
     _add_status(add, environ)
+    _add_policy(add)
     _add_backup(add)
     _add_restore(add)
     _add_copy_database(add, environ)
@@ -136,6 +144,13 @@ def _add_status(add: _Add, environ: Mapping[str, str]) -> None:
         help="one of the service's API_KEYS; default: the first in $API_KEYS, which other processes cannot "
         "read",
     )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _add_policy(add: _Add) -> None:
+    summary = "show each agent's policy and where it comes from"
+    parser = add("policy", help=summary, description=_POLICY_DESCRIPTION, epilog=_POLICY_EPILOG)
+    parser.set_defaults(run=commands.policy)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 

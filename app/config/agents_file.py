@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from app.config.agents import AgentPolicy, LearnedTtl
-from app.config.policy_keys import AUTO, KEYS, nearest, nearest_key
+from app.config.policy_keys import AUTO, KEYS, LEARNED_KEYS, nearest, nearest_key
 from app.config.toml_lines import KeyLines, KeyPath
 
 #: Key, value.
 Level: TypeAlias = Mapping[str, Any]
 
 _TOP_LEVEL = ("running", "defaults", "agents")
-_LEARNED_KEYS = ("ttl_min_s", "ttl_max_s", "ttl_keep")
 
 
 class Running(StrEnum):
@@ -202,7 +201,7 @@ def _contradictions(level: Level) -> Iterator[tuple[tuple[str, ...], str]]:
 
 
 def _bounds(level: Level) -> LearnedTtl:
-    return LearnedTtl(**{key: level[key] for key in _LEARNED_KEYS if key in level})
+    return LearnedTtl(**{key: level[key] for key in LEARNED_KEYS if key in level})
 
 
 def _policy(own: Level, defaults: Level, environment: AgentPolicy) -> AgentPolicy:
@@ -213,5 +212,5 @@ def _policy(own: Level, defaults: Level, environment: AgentPolicy) -> AgentPolic
     learned = _bounds(level) if level.get("ttl_s") == AUTO else None
     if learned:
         fixed_s = min(max(fixed_s, learned.ttl_min_s), learned.ttl_max_s)
-    fields = {key: value for key, value in level.items() if key not in ("ttl_s", *_LEARNED_KEYS)}
+    fields = {key: value for key, value in level.items() if key not in ("ttl_s", *LEARNED_KEYS)}
     return replace(environment, ttl_s=fixed_s, learned=learned, **fields)

@@ -15,6 +15,8 @@ E = TypeVar("E", bound=StrEnum)
 Parser: TypeAlias = Callable[[object], Any]
 
 AUTO, NONE = "auto", "none"
+#: Without effect but with `ttl_s = "auto"`.
+LEARNED_KEYS = ("ttl_min_s", "ttl_max_s", "ttl_keep")
 
 _WEEK_S = 7 * 86_400
 _LONGEST_NAME = 128
@@ -151,10 +153,15 @@ KEYS: Mapping[str, PolicyKey] = {
 def values_of(policy: AgentPolicy) -> dict[str, Any]:
     """The effective value of each key; None: no limit, or without effect."""
     learned = policy.learned
-    of_learned = {
-        "ttl_s": AUTO if learned else policy.ttl_s,
-        "ttl_min_s": learned.ttl_min_s if learned else None,
-        "ttl_max_s": learned.ttl_max_s if learned else None,
-        "ttl_keep": learned.ttl_keep if learned else None,
-    }
-    return {key: of_learned[key] if key in of_learned else getattr(policy, key) for key in KEYS}
+    values = {key: getattr(learned if key in LEARNED_KEYS else policy, key, None) for key in KEYS}
+    return values | {"ttl_s": AUTO} if learned else values
+
+
+def shown(value: Any) -> str:
+    """A value of `values_of` as text."""
+    if value is None:
+        return NONE
+    if isinstance(value, tuple):
+        shares = [f"{share.deployment or '(without)'} {share.weight:g} %" for share in value]
+        return ", ".join(shares) or NONE
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 from app.cli.doctor.context import CheckContext
 from app.cli.doctor.findings import Finding, Findings, fault, ok, warning
-from app.config.settings import Config, ConfigError, Environment
+from app.cli.policy import summary
+from app.config.settings import ConfigError, Environment
 
 _EXAMPLES: Mapping[str, str] = {
     "LIVEKIT_URL": "export LIVEKIT_URL=wss://<project>.livekit.cloud   (or ws://127.0.0.1:7880)",
@@ -14,6 +15,7 @@ _EXAMPLES: Mapping[str, str] = {
     "DATABASE_URL": "export DATABASE_URL=sqlite:////var/lib/lifecycle.db   (or postgresql://user:password@host/name)",
     "API_KEYS": 'export API_KEYS="$(openssl rand -hex 24)"',
     "LIVEKIT_WEBHOOK_KEYS": "export LIVEKIT_WEBHOOK_KEYS=<key>:<secret>",
+    "AGENTS_FILE": "export AGENTS_FILE=/etc/agent-lifecycle/agents.toml   (docs/policy.md)",
 }
 #: Variables that platforms set.
 _PLATFORMS = ("RAILWAY_ENVIRONMENT_NAME", "RAILWAY_PROJECT_ID", "DYNO", "KUBERNETES_SERVICE_HOST")
@@ -37,12 +39,13 @@ async def check_environment(context: CheckContext) -> Findings:
             f"LIFECYCLE_ENV is dev on what looks like a deployment ({platform} is set): anybody gets tokens",
             "unset LIFECYCLE_ENV",
         )
-    yield ok(_summary(context.config))
-
-
-def _summary(config: Config) -> str:
-    return f"complete: agents {', '.join(config.agent_names)}, TTL {config.agent_ttl_s} s, mode {config.mode}"
+    config = context.config
+    yield ok(f"complete: agents {', '.join(config.agent_names)}, mode {config.mode}")
+    for agent_name in config.agent_names:
+        yield ok(summary(config, agent_name))
 
 
 def _fix(name: str) -> str:
+    if name.endswith(":"):
+        return "correct this line   (docs/policy.md)"
     return _EXAMPLES.get(name, f"export {name}=<value>   (README.md, Environment)")

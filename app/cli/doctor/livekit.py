@@ -90,17 +90,18 @@ async def check_features(context: CheckContext) -> Findings:
 async def check_rooms(context: CheckContext) -> Findings:
     """Rooms that others created may close long before an agent's TTL expires."""
     rooms = await context.livekit.list_rooms()
-    enough_s, ttl_s = context.config.room_timeout_s, context.config.agent_ttl_s
+    enough_s = context.config.room_timeout_s
+    ttl_s = max(policy.longest_ttl_s for policy in context.config.policies.values())
     short = [room for room in rooms if room.departure_timeout_s < ttl_s]
     if not short:
-        yield ok(f"{len(rooms)} rooms are open; none closes before the TTL of {ttl_s} s")
+        yield ok(f"{len(rooms)} rooms are open; none closes before the longest TTL, {ttl_s} s")
         return
     shortest_s = min(room.departure_timeout_s for room in short)
     names = ", ".join(room.name for room in short[:_NAMES_SHOWN])
     which = "" if context.config.log_redact else f" ({names})"
     yield warning(
         f"{len(short)} of {len(rooms)} rooms{which} close {shortest_s} s after the last person leaves, with"
-        f" their agents, before the TTL of {ttl_s} s",
+        f" their agents, before the longest TTL, {ttl_s} s",
         "request the agent before you join, get tokens from /api/livekit/token, or put"
         f' "roomConfig": {{"departureTimeout": {enough_s}}} into the tokens that create these rooms',
     )

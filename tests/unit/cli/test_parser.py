@@ -12,7 +12,9 @@ def serve(_given: argparse.Namespace, _environ: Mapping[str, str]) -> int:
     raise AssertionError("nothing is run here")
 
 
-@pytest.mark.parametrize("command", ["", "serve", "doctor", "status", "backup", "restore", "copy-database"])
+@pytest.mark.parametrize(
+    "command", ["", "serve", "doctor", "status", "policy", "backup", "restore", "copy-database"]
+)
 def test_help_explains_the_exit_codes(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         command_line({}, serve).parse_args([*command.split(), "--help"])
