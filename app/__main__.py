@@ -23,6 +23,7 @@ from app.logs.counts import LogCounts
 from app.logs.redaction import RecordCleaner, Redaction
 from app.logs.setup import configure_logging, prepare_process
 from app.web.app import create_app
+from app.web.keys import SERVICE
 from app.web.listener import GIVE_UP_AFTER_S, listen
 
 logger = logging.getLogger("app")
@@ -80,14 +81,20 @@ async def _serve(config: Config, clock: Clock, log_counts: LogCounts) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, _begin_stop, stop)
+    reload = asyncio.Event()
+    if config.agents_file:
+        # From here on, since a signal without a handler would end the process while it starts.
+        loop.add_signal_handler(signal.SIGHUP, reload.set)
+    app = create_app(config, clock=clock, log_counts=log_counts)
     # aiohttp's own access log costs more than most requests; ours is a middleware.
     runner = web.AppRunner(
-        create_app(config, clock=clock, log_counts=log_counts),
+        app,
         access_log=None,
         handler_cancellation=False,
         shutdown_timeout=_SHUTDOWN_TIMEOUT_S,
     )
     await runner.setup()
+    app[SERVICE].reloader.follow(reload)
     try:
         with closing(await listen(runner, config.host, config.port)):
             settle_memory()

@@ -19,6 +19,7 @@ from app.control.features import Features
 from app.control.inspector import RoomInspector
 from app.control.liveness import Liveness
 from app.control.policies import Policies
+from app.control.policy_reload import PolicyReloader
 from app.control.processor import ChangeProcessor
 from app.control.queries import Queries
 from app.control.readiness import Readiness
@@ -53,6 +54,7 @@ class Service:
     livekit: LiveKit
     store: Store
     policies: Policies
+    reloader: PolicyReloader
     processor: ChangeProcessor
     timers: Timers
     effects: EffectRunner
@@ -76,10 +78,12 @@ class Service:
         self.liveness.start()
         self.readiness.start()
         self.feed.start()
+        await self.reloader.start()
 
     async def stop(self) -> None:
         """Stop what starts work, then what carries it out, then the commits: they store the results."""
         await self.feed.close()
+        await self.reloader.close()
         await self.readiness.close()
         await self.liveness.close()
         loop = asyncio.get_running_loop()
@@ -178,6 +182,7 @@ def build_service(
         livekit=livekit,
         store=store,
         policies=policies,
+        reloader=PolicyReloader(config, store, processor, policies),
         processor=processor,
         timers=timers,
         effects=effects,

@@ -57,7 +57,7 @@ def create_app(
     app[TOKEN_ISSUER] = TokenIssuer(
         config.livekit_key,
         config.agent_names,
-        room_timeout_s=config.room_timeout_s,
+        room_timeout_s=lambda: app[SERVICE].policies.room_timeout_s,
         allows_egress=config.token_egress,
         allows_lk_attributes=config.token_lk_attributes,
     )

@@ -1,7 +1,7 @@
 """Tokens of LiveKit's standard token endpoint; their agents go through the lifecycle instead."""
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -37,10 +37,11 @@ class TokenIssuer:
         keypair: Keypair,
         agent_names: Sequence[str],
         *,
-        room_timeout_s: int,
+        room_timeout_s: Callable[[], int],
         allows_egress: bool = False,
         allows_lk_attributes: bool = False,
     ) -> None:
+        """`room_timeout_s`: called for each token, since a reload of the policies may change it."""
         self._keypair = keypair
         self._agent_names = tuple(agent_names)
         self._room_timeout_s = room_timeout_s
@@ -64,8 +65,9 @@ class TokenIssuer:
             raise Invalid("An agent name is not one of AGENT_NAME - at `$.room_config.agents`")
         # In the token, every new room would dispatch them again, and an existing room would ignore them.
         del config.agents[:]
-        config.empty_timeout = max(config.empty_timeout, self._room_timeout_s)
-        config.departure_timeout = max(config.departure_timeout, self._room_timeout_s)
+        timeout_s = self._room_timeout_s()
+        config.empty_timeout = max(config.empty_timeout, timeout_s)
+        config.departure_timeout = max(config.departure_timeout, timeout_s)
         room_name = request.room_name or f"room-{secrets.token_hex(8)}"
         token = (
             api.AccessToken(self._keypair.key, self._keypair.secret)

@@ -15,8 +15,8 @@ from app.web.tokens import IssuedToken, TokenIssuer
 
 SECRET = "a-secret-of-at-least-thirty-two-characters"
 KEYPAIR = Keypair(key="devkey", secret=SECRET)
-ISSUER = TokenIssuer(KEYPAIR, ("agent", "second"), room_timeout_s=360)
-RECORDING = TokenIssuer(KEYPAIR, ("agent",), room_timeout_s=360, allows_egress=True)
+ISSUER = TokenIssuer(KEYPAIR, ("agent", "second"), room_timeout_s=lambda: 360)
+RECORDING = TokenIssuer(KEYPAIR, ("agent",), room_timeout_s=lambda: 360, allows_egress=True)
 EGRESS: dict[str, Any] = {"room": {"fileOutputs": [{"filepath": "x"}]}}
 
 
@@ -77,7 +77,7 @@ def test_it_passes_where_the_operator_says_so() -> None:
     with pytest.raises(Invalid):
         RECORDING.issue(TokenRequest(participant_attributes={"lk.a": "b"}))
 
-    naming = TokenIssuer(KEYPAIR, ("agent",), room_timeout_s=360, allows_lk_attributes=True)
+    naming = TokenIssuer(KEYPAIR, ("agent",), room_timeout_s=lambda: 360, allows_lk_attributes=True)
     assert claims(naming.issue(TokenRequest(participant_attributes={"lk.a": "b"})))["attributes"] == {
         "lk.a": "b"
     }
