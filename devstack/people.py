@@ -39,6 +39,17 @@ def member_token(
     return token.to_jwt()
 
 
+def phone_token(server: LiveKitServer, room: str, identity: str) -> str:
+    """A token with which a caller by telephone joins, as livekit-sip makes it."""
+    return (
+        api.AccessToken(server.api_key, server.api_secret)
+        .with_identity(identity)
+        .with_kind("sip")
+        .with_grants(api.VideoGrants(room_join=True, room=room))
+        .to_jwt()
+    )
+
+
 def avatar_token(api_key: str, api_secret: str, room: str, agent_identity: str) -> str:
     """A token with which an agent's avatar joins, as livekit-agents' plugins make it."""
     return (
