@@ -46,7 +46,7 @@ class PolicyReloader:
     async def start(self) -> None:
         """A restart with a changed file is a reload too."""
         if self._config.running is Running.UPDATE:
-            await self._update_running()
+            await self.update_running()
 
     async def reload(self) -> None:
         """Read the file again; with any problem in it everything stays as it is."""
@@ -68,9 +68,10 @@ class PolicyReloader:
         changes = sum(_log_changes(name, former[name], policies[name]) for name in policies)
         logger.info("AGENTS_FILE was read again", extra={"action": "reload", "changes": changes})
         if file.running is Running.UPDATE:
-            await self._update_running()
+            await self.update_running()
 
-    async def _update_running(self) -> None:
+    async def update_running(self) -> None:
+        """Give every dispatch that has not ended the policy as it is now."""
         try:
             # The second round is for what was committed with the former policies during the first.
             count = await self._send_terms() + await self._send_terms()

@@ -27,6 +27,7 @@ def check_always(world: World) -> None:
     assert len(live) == len(set(live)), f"two live dispatches of one agent in one room: {rows}"
     for row in rows:
         _check_row(row, rooms, people.get(row["room_sid"], 0))
+    _check_terms(world, rows)
     _check_answered(world)
 
 
@@ -49,6 +50,17 @@ def _check_row(row: Row, rooms: dict[str, Row], people: int) -> None:
     if state in (State.ACTIVE, State.IDLE):
         assert row["agent_identity"], f"without an agent: {row}"
         assert row["dispatch_id"], f"without a dispatch: {row}"
+
+
+def _check_terms(world: World, rows: list[Row]) -> None:
+    """A dispatch keeps its terms, and hands them on, whatever the policy says by now."""
+    if world.terms is None:
+        return
+    known = world.terms
+    for row in rows:
+        expected = known.get(row["id"], known.get(row["succeeds"], row["terms"]))
+        assert row["terms"] == expected, f"its terms have changed from {expected}: {row}"
+    world.terms = known | {row["id"]: row["terms"] for row in rows}
 
 
 def _check_answered(world: World) -> None:

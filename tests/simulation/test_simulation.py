@@ -298,6 +298,12 @@ class Simulation(RuleBasedStateMachine):
         self.here.loop.finish(self.here.fill_up())
         self._go_on(pause)
 
+    @precondition(lambda self: self.world and self.world.setting.has_limits)
+    @rule(limits=st.booleans(), update=st.booleans(), pause=pauses)
+    def policy_is_reloaded(self, limits: bool, update: bool, pause: int | None) -> None:  # noqa: FBT001 - as above
+        self.here.reload(limits=limits, update=update)
+        self._go_on(pause)
+
     # Time
 
     @rule(seconds=st.sampled_from((0.05, 0.3, 1.0, 3.0, 6.5, 12.0, 25.0)))

@@ -65,7 +65,7 @@ class Setting:
     closes_with_user: bool = True
     #: False: as before livekit-server 1.13.2, in which no dispatch carries its row's id.
     keeps_attributes: bool = True
-    #: Whether the second agent has TTLs of its own and a longest session.
+    #: Whether the second agent has, or may get, TTLs of its own and a longest session.
     has_limits: bool = False
 
 
@@ -109,6 +109,11 @@ class World:
         self.clock = SimulatedClock(self.loop)
         self.random = random.Random(setting.seed)  # noqa: S311 - it is to be the same each time
         self.replicas = setting.replicas
+        #: Whether the policy says so now; what was dispatched before keeps its own.
+        self.limits_in_force = setting.has_limits
+        #: The terms that each row had when it was last looked at; None while a reload may change them.
+        self.terms: dict[str, str] | None = {}
+        self._updates_under_way = 0
         self.database = Database(database)
         self.database.renew(template)
         self.post = PostOffice(self.loop, self._choose, self._on_delivered, self.random)
@@ -157,7 +162,7 @@ class World:
             mode=self.setting.mode,
             restart=self.setting.restart,
             agent_closes_with_user=self.setting.closes_with_user,
-            agents={OTHER_AGENT: self._limits} if self.setting.has_limits else {},
+            agents={OTHER_AGENT: self._limits} if self.limits_in_force else {},
         )
 
     @property
@@ -282,6 +287,27 @@ class World:
         self.epochs[key] += 1
         if before == (self.epochs[key], self.calls_over[key]) and self.calls_under_way[key] == 0:
             self.wants[key] = Want.NO
+
+    def reload(self, *, limits: bool, update: bool) -> None:
+        """Every process reads a changed file."""
+        self.limits_in_force = limits
+        for process in self.up:
+            process.service.policies.replace(self.config.policies)
+            if update:
+                self.send(self._update(process))
+
+    async def _update(self, process: Process) -> None:
+        self.terms = None
+        self._updates_under_way += 1
+        try:
+            await process.begin(process.service.reloader.update_running())
+        except asyncio.CancelledError:
+            if not process.dead:
+                raise
+        finally:
+            self._updates_under_way -= 1
+            if not self._updates_under_way:
+                self.terms = {}
 
     # What happens
 
