@@ -1,6 +1,6 @@
 """The policies of all agents as they are now: a reload, and what is learned, change them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 from app.config.agents import AgentPolicy, room_timeout_s
@@ -43,9 +43,9 @@ class Policies:
         self._learned_ttl_us = dict(ttls_us)
         self._rebuild()
 
-    def avoid(self, failing: Iterable[tuple[str, str]]) -> None:
-        """Take the agent names with deployments that fail."""
-        self._lifecycle = replace(self._lifecycle, failing=frozenset(failing))
+    def avoid(self, failing: Mapping[tuple[str, str], int]) -> None:
+        """Take the agent names with deployments that fail, and until when others are chosen."""
+        self._lifecycle = replace(self._lifecycle, failing=dict(failing))
 
     def _rebuild(self) -> None:
         self._lifecycle = replace(

@@ -20,6 +20,7 @@ from app.lifecycle.model import (
     Visitors,
 )
 from app.lifecycle.policy import Policy
+from app.lifecycle.successor import is_crash_loop
 from app.lifecycle.table import TABLE, Goal, Rule, Successor
 from app.lifecycle.terms import SECOND_US, Restart, Share, Terms
 
@@ -46,6 +47,7 @@ __all__ = [
     "Visitors",
     "decide",
     "due_event",
+    "is_crash_loop",
     "met",
     "open_dispatch",
 ]

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from app.lifecycle.deadlines import set_deadlines
-from app.lifecycle.deployments import choose_deployment
+from app.lifecycle.deployments import choose_deployment, with_deployments_of
 from app.lifecycle.model import (
     LIVE_STATES,
     Decision,
@@ -52,7 +52,9 @@ def open_dispatch(dispatch: Dispatch, now: int, policy: Policy) -> Dispatch:
     """Set the terms, the deployment and the deadlines of a new dispatch."""
     terms = policy.terms_of(dispatch)
     if dispatch.dispatch_id is None:
-        dispatch = choose_deployment(dispatch, terms, policy)
+        dispatch = choose_deployment(dispatch, terms, now, policy)
+    else:
+        terms = replace(terms, deployments=None)
     return set_deadlines(None, replace(dispatch, terms=terms, accounted_at=now), None, now, policy)
 
 
@@ -72,9 +74,10 @@ def _observe(dispatch: Dispatch, signal: Signal, now: int, policy: Policy) -> Di
     people = dispatch.participant_count if signal.people is None else signal.people
     has_emptied = dispatch.participant_count > 0 and not people
     active = signal.event in (Event.PEOPLE_IN, Event.PEOPLE_OUT, Event.REUSED)
+    terms = policy.terms_of(dispatch)
     observed = replace(
         met(dispatch, people, signal.phones),
-        terms=signal.terms or policy.terms_of(dispatch),
+        terms=with_deployments_of(signal.terms, terms) if signal.terms else terms,
         vacated_at=None if people else now if has_emptied else dispatch.vacated_at,
         last_activity_at=now if active else dispatch.last_activity_at,
         # The first id stays: a second dispatch comes from a process that had lost its lease.

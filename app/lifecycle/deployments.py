@@ -1,5 +1,6 @@
 """Deployments: which of an agent's deployments a dispatch is for."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from app.lifecycle.model import Dispatch
@@ -7,31 +8,39 @@ from app.lifecycle.policy import Policy
 from app.lifecycle.terms import Terms
 
 
-def choose_deployment(dispatch: Dispatch, terms: Terms, policy: Policy) -> Dispatch:
-    """The dispatch for the first of its deployments that works; one that it was given stays."""
-    if dispatch.briefing.deployment or not terms.deployments:
-        return dispatch
-    return _for(dispatch, policy.working(dispatch.agent_name, terms.deployments)[0])
+def choose_deployment(dispatch: Dispatch, terms: Terms, now: int, policy: Policy) -> Dispatch:
+    """A new dispatch, for the first of its deployments that works."""
+    return _for_first(dispatch, terms.deployments, now, policy) if terms.deployments else dispatch
 
 
-def next_deployment(dispatch: Dispatch, policy: Policy) -> Dispatch | None:
+def next_deployment(dispatch: Dispatch, now: int, policy: Policy) -> Dispatch | None:
     """The dispatch for the deployment after its own that works; None if there is no other."""
     deployments = policy.terms_of(dispatch).deployments
-    own = dispatch.briefing.deployment
-    if own not in deployments:
+    if deployments is None:
         return None
-    at = deployments.index(own)
-    others = (*deployments[at + 1 :], *deployments[:at])
-    return _for(dispatch, policy.working(dispatch.agent_name, others)[0]) if others else None
+    listed, own = deployments or ("",), dispatch.briefing.deployment
+    after_own = listed.index(own) + 1 if own in listed else 0
+    others = [one for one in (*listed[after_own:], *listed[:after_own]) if one != own]
+    return _for_first(dispatch, others, now, policy) if others else None
 
 
-def leave_failing(dispatch: Dispatch, policy: Policy) -> Dispatch:
-    """The dispatch for its own deployment, or for another one if only that works."""
-    other = next_deployment(dispatch, policy)
-    if other is None or not policy.fails(dispatch) or policy.fails(other):
+def leave_failing(dispatch: Dispatch, now: int, policy: Policy) -> Dispatch:
+    """The dispatch for its own deployment, or for another one if only that works or is still listed."""
+    deployments = policy.terms_of(dispatch).deployments
+    other = next_deployment(dispatch, now, policy)
+    if other is None or deployments is None:
         return dispatch
-    return other
+    is_dropped = dispatch.briefing.deployment not in (deployments or ("",))
+    is_worse = policy.fails(dispatch, now) and not policy.fails(other, now)
+    return other if is_dropped or is_worse else dispatch
 
 
-def _for(dispatch: Dispatch, deployment: str) -> Dispatch:
-    return replace(dispatch, briefing=replace(dispatch.briefing, deployment=deployment))
+def with_deployments_of(terms: Terms, former: Terms) -> Terms:
+    """The terms of a changed policy: a deployment that was given stays."""
+    return replace(terms, deployments=None) if former.deployments is None else terms
+
+
+def _for_first(dispatch: Dispatch, deployments: Sequence[str], now: int, policy: Policy) -> Dispatch:
+    """The dispatch for the first of these that works; for the first one if none does."""
+    working = (one for one in deployments if not policy.is_failing(dispatch.agent_name, one, now))
+    return replace(dispatch, briefing=replace(dispatch.briefing, deployment=next(working, deployments[0])))

@@ -14,8 +14,8 @@ class Policy:
     agents: Mapping[str, Terms] = field(default_factory=dict)
     #: The deployments of each agent that has several.
     shares: Mapping[str, Sequence[Share]] = field(default_factory=dict)
-    #: Agent names with deployments that fail: others are chosen as long as there are any.
-    failing: frozenset[tuple[str, str]] = frozenset()
+    #: Agent names with deployments that fail, and until when others are chosen, as long as there are any.
+    failing: Mapping[tuple[str, str], int] = field(default_factory=dict)
     #: False: an agent that died or finished is not restarted, whatever the terms say.
     restarts: bool = True
     #: False: no session has a longest length, whatever the terms say.
@@ -48,7 +48,11 @@ class Policy:
         return replace(terms, deployments=order_for_room(room_name, shares)) if shares else terms
 
     def terms_of(self, dispatch: Dispatch) -> Terms:
-        return dispatch.terms or self.terms_for(dispatch.agent_name, dispatch.room_name)
+        """Its own, or those of a new dispatch: one that was given a deployment keeps it."""
+        if dispatch.terms:
+            return dispatch.terms
+        terms = self.terms_for(dispatch.agent_name, dispatch.room_name)
+        return replace(terms, deployments=None) if dispatch.briefing.deployment else terms
 
     def restart_of(self, dispatch: Dispatch) -> Restart:
         return self.terms_of(dispatch).restart if self.restarts else Restart.NEVER
@@ -61,11 +65,9 @@ class Policy:
         hold_us = self.terms_of(dispatch).join_timeout_us << min(dispatch.attempt, 16)
         return dispatch.created_at + min(hold_us, self.longest_hold_us)
 
-    def fails(self, dispatch: Dispatch) -> bool:
-        """Whether its deployment is known to fail."""
-        return (dispatch.agent_name, dispatch.briefing.deployment) in self.failing
+    def is_failing(self, agent_name: str, deployment: str, now: int) -> bool:
+        return self.failing.get((agent_name, deployment), now) > now
 
-    def working(self, agent_name: str, deployments: Sequence[str]) -> Sequence[str]:
-        """Those of the deployments that do not fail; all of them if every one does."""
-        good = [one for one in deployments if (agent_name, one) not in self.failing]
-        return good or deployments
+    def fails(self, dispatch: Dispatch, now: int) -> bool:
+        """Whether its deployment is known to fail."""
+        return self.is_failing(dispatch.agent_name, dispatch.briefing.deployment, now)

@@ -41,7 +41,7 @@ def make_successor(
     restart = policy.restart_of(ended)
     match kind:
         case Successor.NEXT_ATTEMPT:
-            return _next_attempt(next_deployment(fresh, policy) or fresh, ended.attempt, policy)
+            return _next_attempt(next_deployment(fresh, now, policy) or fresh, ended.attempt, policy)
         case Successor.LATER if ended.succeeds:
             fresh = replace(fresh, attempt=ended.attempt, state=State.UNAVAILABLE)
         case Successor.RESTART if restart is not Restart.NEVER:
@@ -56,7 +56,7 @@ def make_successor(
             pass
         case _:
             return None
-    return leave_failing(fresh, policy)
+    return leave_failing(fresh, now, policy)
 
 
 def _next_attempt(fresh: Dispatch, attempt: int, policy: Policy) -> Dispatch:
@@ -73,10 +73,19 @@ def _restarted(fresh: Dispatch, now: int, policy: Policy) -> Dispatch:
     since = fresh.restarts_since
     if since is None or now - since > policy.restart_window_us:
         return replace(fresh, restarts=1, restarts_since=now)
-    if fresh.restarts >= policy.max_restarts:
-        other = next_deployment(fresh, policy)
-        if other and not policy.fails(other):
-            # The crash loop is this deployment's; the other one begins without it.
-            return replace(other, restarts=0, restarts_since=now)
-        return replace(fresh, state=State.UNAVAILABLE, attempt=policy.max_attempts)
-    return replace(fresh, restarts=fresh.restarts + 1)
+    if not is_crash_loop(fresh, now, policy):
+        return replace(fresh, restarts=fresh.restarts + 1)
+    other = next_deployment(fresh, now, policy)
+    deployments = policy.terms_of(fresh).deployments or ("",)
+    if other and not policy.fails(other, now) and fresh.restarts < policy.max_restarts * len(deployments):
+        # The crash loop is this deployment's. The next one has as many restarts; none has its turn twice.
+        return replace(other, restarts=fresh.restarts + 1)
+    return replace(other or fresh, state=State.UNAVAILABLE, attempt=policy.max_attempts)
+
+
+def is_crash_loop(ended: Dispatch, now: int, policy: Policy) -> bool:
+    """Whether people wait and its deployment has had all its restarts: another one would be in vain."""
+    since, restarts = ended.restarts_since, ended.restarts
+    is_recent = since is not None and now - since <= policy.restart_window_us
+    has_had_all = restarts > 0 and restarts % policy.max_restarts == 0
+    return ended.participant_count > 0 and is_recent and has_had_all

@@ -34,8 +34,9 @@ class Terms:
     restart: Restart = Restart.ON_FAILURE
     #: Whether the agent's session closes when its user leaves.
     closes_with_user: bool = True
-    #: The deployments for its room, the first choice first; empty: any worker without a deployment.
-    deployments: tuple[str, ...] = ()
+    #: The deployments for its room, the first choice first; empty: workers without one. None: it keeps what
+    #: its caller or another program has chosen.
+    deployments: tuple[str, ...] | None = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -272,7 +272,7 @@ def test_an_agents_join_resets_the_attempts() -> None:
 
 def test_a_successor_keeps_the_callers_fields() -> None:
     told = Briefing(metadata="m", attributes='{"tier":"gold"}', deployment="blue")
-    asked = replace(STARTING, timezone="Europe/Berlin", timezone_offset_min=60, briefing=told)
+    asked = replace(STARTING, timezone="Europe/Berlin", timezone_offset_min=60, briefing=told, terms=None)
     successor = _successor(asked, Event.JOIN_OVERDUE)
     assert (successor.timezone, successor.timezone_offset_min) == ("Europe/Berlin", 60)
     assert successor.briefing == told
