@@ -12,6 +12,7 @@ from app.alerts.rules import rules_for
 from app.clock import Clock
 from app.config.settings import Config
 from app.control.creation import Creator
+from app.control.deployments import Deployments
 from app.control.dispatcher import Dispatcher
 from app.control.disputes import Disputes
 from app.control.effects import EffectRunner
@@ -112,6 +113,8 @@ def build_service(
     processor = ChangeProcessor(
         store, timers, clock, policies, metrics, pseudonyms(config.livekit_api_secret)
     )
+    deployments = Deployments(policies, clock)
+    processor.subscribe(deployments.follow)
     inspector = RoomInspector(livekit, store, processor, clock)
     features = Features()
     creator = Creator(livekit, processor, counters, features, clock, policies)
@@ -169,6 +172,8 @@ def build_service(
         queue_depth=lambda: processor.queue_depth,
         drift=reconciler.drift,
         withheld=suppressed.counts,
+        deployments=deployments.results,
+        avoided=lambda: deployments.avoided,
     )
     feed = Feed(
         store,

@@ -16,6 +16,9 @@ _REGISTERED = "registered worker"
 #: they load.
 TYPE, IDENTITY, WAITS_S = "WORKER_TYPE", "WORKER_IDENTITY", "WORKER_WAITS_S"
 
+#: livekit-agents reads it: LiveKit gives such a worker only the dispatches for that deployment.
+DEPLOYMENT = "LIVEKIT_AGENT_DEPLOYMENT"
+
 
 class WorkerKind(StrEnum):
     """The example that a worker runs; the value is its module."""

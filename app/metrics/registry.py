@@ -75,14 +75,30 @@ class Metrics:
         queue_depth: Callable[[], int],
         drift: Mapping[str, int],
         withheld: Mapping[str, int],
+        deployments: Mapping[tuple[str, str, str], int],
+        avoided: Callable[[], Mapping[tuple[str, str], int]],
     ) -> None:
         """Read these from their owners at every scrape.
 
         `agents`: by state; empty if the database could not be read. `alerts`: 1 if raised, else 0.
+        `deployments`: by agent name, deployment and result. `avoided`: 1 if passed over, else 0.
         """
         families = (
             Family("drift", "Differences from LiveKit that were corrected", ("kind",), lambda: drift),
             Family("withheld", "Actions that LIFECYCLE_MODE suppressed", ("kind",), lambda: withheld),
+            Family(
+                "deployment_dispatches",
+                "Dispatches of the deployments that a policy lists, by result",
+                ("agent", "deployment", "result"),
+                lambda: deployments,
+            ),
+            Family(
+                "deployment_avoided",
+                "Whether rooms of a failing deployment get another one",
+                ("agent", "deployment"),
+                avoided,
+                GaugeMetricFamily,
+            ),
             Family(
                 "agents",
                 "Dispatches by state as the database has them, for all replicas: take the max over these",

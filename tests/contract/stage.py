@@ -16,7 +16,7 @@ from devstack.livekit_server import LiveKitServer
 from devstack.people import Person, avatar_token, member_token
 from devstack.relay import WebhookRelay
 from devstack.truth import eventually
-from devstack.workers import TYPE, WAITS_S, Worker, WorkerKind
+from devstack.workers import DEPLOYMENT, TYPE, WAITS_S, Worker, WorkerKind
 from fakes.clock import FakeClock
 from fakes.livekit import FakeLiveKit
 from fakes.post import Post
@@ -45,6 +45,9 @@ class Stage(Protocol):
 
     async def start_worker(self, agent_name: str) -> None:
         """One with the helper, of this test's own."""
+
+    async def start_worker_of(self, agent_name: str, deployment: str) -> None:
+        """A plain one with that LIVEKIT_AGENT_DEPLOYMENT."""
 
     async def start_slow_worker(self, agent_name: str, loads_s: float) -> None:
         """A plain one whose agents load so long before they connect."""
@@ -104,6 +107,9 @@ class FakeStage:
     async def start_worker(self, agent_name: str) -> None:
         self.own_worker = self.livekit.server.start_worker(agent_name)
 
+    async def start_worker_of(self, agent_name: str, deployment: str) -> None:
+        self.livekit.server.start_worker(agent_name, helper=False, deployment=deployment)
+
     async def start_slow_worker(self, agent_name: str, loads_s: float) -> None:
         self.livekit.server.start_worker(agent_name, helper=False, joins_after_s=loads_s)
 
@@ -159,6 +165,9 @@ class RealStage:
 
     async def start_worker(self, agent_name: str) -> None:
         await self._start_worker(agent_name, WorkerKind.REUSABLE)
+
+    async def start_worker_of(self, agent_name: str, deployment: str) -> None:
+        await self._start_worker(agent_name, WorkerKind.TOLD, {DEPLOYMENT: deployment})
 
     async def start_slow_worker(self, agent_name: str, loads_s: float) -> None:
         await self._start_worker(agent_name, WorkerKind.TOLD, {WAITS_S: str(loads_s)})

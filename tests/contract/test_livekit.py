@@ -197,6 +197,23 @@ async def test_a_dispatch_without_a_worker_stays_and_no_later_worker_gets_it(sta
     assert listed[waiting] == ()
 
 
+async def test_a_dispatch_goes_to_workers_of_its_deployment_and_to_no_other(stage: Stage) -> None:
+    name = f"split-{stage.room}"
+    await stage.start_worker_of(name, "v2")
+    made = ""
+    for deployment in ("", "v1", "v2"):
+        told = Briefing(deployment=deployment)
+        made = (await stage.livekit.create_dispatch(stage.room, name, f"row-{deployment}", told)).id
+    # The others, which are older, would show theirs by then.
+    await jobs_shown(stage, made)
+    await identity_of_agent(stage)
+
+    listed = await stage.livekit.list_dispatches(stage.room)
+
+    taken = {one.briefing.deployment: len(one.agent_identities) for one in listed}
+    assert taken == {"": 0, "v1": 0, "v2": 1}
+
+
 async def test_deleting_a_dispatch_takes_its_agent_out(stage: Stage) -> None:
     dispatch_id = await create(stage)
     await jobs_shown(stage, dispatch_id)

@@ -21,6 +21,8 @@ class FakeWorker:
     #: Whether its agents use `reusable_agent`, so that they answer the probe and stay open.
     helper: bool
     joins_after_s: float
+    #: Its LIVEKIT_AGENT_DEPLOYMENT: it gets the dispatches for that one only.
+    deployment: str = ""
     #: Whether its dispatches have a job for each publisher, and none without one.
     for_publishers: bool = False
     process: Process = Process.RUNNING

@@ -160,9 +160,14 @@ class FakeServer:
         helper: bool = True,
         joins_after_s: float = _AGENT_JOINS_S,
         for_publishers: bool = False,
+        deployment: str = "",
     ) -> FakeWorker:
         worker = FakeWorker(
-            agent_name=agent_name, helper=helper, joins_after_s=joins_after_s, for_publishers=for_publishers
+            agent_name=agent_name,
+            helper=helper,
+            joins_after_s=joins_after_s,
+            deployment=deployment,
+            for_publishers=for_publishers,
         )
         self.workers.append(worker)
         return worker
@@ -210,6 +215,9 @@ class FakeServer:
         )
         room.dispatches[dispatch.id] = dispatch
         able = [one for one in self.workers if one.agent_name == agent_name and one.takes_jobs]
+        if self.keeps_attributes:
+            # A server from before gives a job to any of them.
+            able = [one for one in able if one.deployment == briefing.deployment]
         if able:
             self._assign(room, dispatch, able[next(self._turns) % len(able)])
         return dispatch
