@@ -61,6 +61,7 @@ def agent_item(dispatch: Dispatch) -> AgentItem:
         ttl_expires_at=to_iso(dispatch.ttl_expires_at),
         agent_identity=dispatch.agent_identity,
         end_reason=dispatch.end_reason,
+        deployment=dispatch.briefing.deployment,
     )
 
 

@@ -202,6 +202,8 @@ class AgentItem(_Response):
     ttl_expires_at: str | None
     agent_identity: str | None
     end_reason: str | None
+    #: Which workers it is for; "": those without a deployment.
+    deployment: str = ""
 
 
 class AgentList(_Response):

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from app.lifecycle import Briefing
-from fakes.rooms import FakeWorker
 from fakes.server import FakeServer
 from integration.conftest import StartApp
 from integration.harness import AGENT, AGENTS, DISPATCH, ON_BOTH, TOKEN, App, World, member_token
@@ -24,8 +23,9 @@ def told(world: World, room: str = "room") -> list[Briefing]:
 @ON_BOTH
 @pytest.mark.parametrize("loss", ["killed", "deaf", "adopted by a call"])
 async def test_a_successor_is_told_what_anothers_dispatch_was_told(
-    app: App, world: World, server: FakeServer, worker: FakeWorker, loss: str
+    app: App, world: World, server: FakeServer, loss: str
 ) -> None:
+    worker = server.start_worker(AGENT, deployment="blue")
     server.join("room")
     server.create_dispatch("room", AGENT, briefing=BRIEFING)
     await app.advance(6)
@@ -39,7 +39,7 @@ async def test_a_successor_is_told_what_anothers_dispatch_was_told(
         assert (await app.dispatch()).body["reused"] is False
     else:
         server.kill(worker)
-        server.start_worker(AGENT)
+        server.start_worker(AGENT, deployment="blue")
         await app.pass_time(25)
     await app.advance(1)
 

@@ -247,6 +247,7 @@ async def test_the_list_has_live_agents_newest_first(app: App, world: World) -> 
         "participantCount": 0,
         "ttlExpiresAt": "2027-01-15T08:05:00.000Z",
         "agentIdentity": world.agents("a")[0].identity,
+        "deployment": "",
         "endReason": None,
     }
 

@@ -385,6 +385,7 @@ def test_an_item_of_the_list() -> None:
         "participantCount",
         "ttlExpiresAt",
         "agentIdentity",
+        "deployment",
         "endReason",
     }
 
