@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from app.lifecycle.deadlines import set_deadlines
-from app.lifecycle.deployments import choose_deployment, with_deployments_of
+from app.lifecycle.deployments import choose_deployment, leave_failing, with_deployments_of
 from app.lifecycle.model import (
     LIVE_STATES,
     Decision,
@@ -96,11 +96,21 @@ def _observe(dispatch: Dispatch, signal: Signal, now: int, policy: Policy) -> Di
         return replace(observed, agent_identity=signal.agent_identity)
     if signal.event is Event.PUBLISHER_LEFT:
         return replace(observed, agent_identity=None, agent_joined_at=None, ready_at=None)
+    if signal.event is Event.RESUMED:
+        return _resumed(observed, signal, now, policy)
     if dispatch.state is State.UNAVAILABLE and signal.event in (Event.RETRY_DUE, Event.REUSED):
         return replace(observed, attempt=dispatch.attempt + 1)
     if signal.event is Event.REMOVE_FAILED:
         return replace(observed, cleanup_failures=dispatch.cleanup_failures + 1)
     return observed
+
+
+def _resumed(held: Dispatch, signal: Signal, now: int, policy: Policy) -> Dispatch:
+    """As new: failures from before the hold do not count, nor does its time."""
+    told = signal.briefing or held.briefing
+    told = replace(told, deployment=told.deployment or held.briefing.deployment)
+    fresh = replace(held, briefing=told, created_at=now, attempt=1, restarts=0, restarts_since=None)
+    return leave_failing(fresh, now, policy)
 
 
 def _target(to: State | Goal, before: Dispatch, dispatch: Dispatch) -> State:

@@ -31,4 +31,5 @@ class Mode(StrEnum):
 
     def withholds_removal(self, reason: EndReason | None) -> bool:
         """Whether a dispatch that ends for this reason ends in the tables only, not in LiveKit."""
-        return not self.keeps_one and reason is not EndReason.REQUESTED
+        is_wanted = reason in (EndReason.REQUESTED, EndReason.ON_HOLD)
+        return not self.keeps_one and not is_wanted

@@ -214,6 +214,8 @@ class Signal:
     dispatched_at: int | None = None
     #: For POLICY_CHANGED.
     terms: Terms | None = None
+    #: For RESUMED: what the next agent is told; None: the same as the one before.
+    briefing: Briefing | None = None
     #: The id for a possible successor: ids are made outside, so that this package stays pure.
     successor_id: str = ""
 

@@ -119,6 +119,8 @@ TABLE: Mapping[Event, Mapping[State, Rule]] = {
     Event.HOLD_REQUESTED: {
         **dict.fromkeys(_WITH_DISPATCH, _ending(EndReason.ON_HOLD, Successor.ON_HOLD)),
         _U: Rule(_H),
+        # What removes it goes on, for its own reason; nothing returns or follows from there.
+        _E: Rule(Goal.KEEP, successor=Successor.ON_HOLD),
     },
     Event.RESUMED: {_H: Rule(_C, _CREATE)},
     Event.POLICY_CHANGED: dict.fromkeys(LIVE_STATES, _KEEP),

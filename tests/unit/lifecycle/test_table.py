@@ -44,7 +44,7 @@ room_finished   X    X    X    X    X    X    X    X    .
 reused          .    S    A    I    Cc   Cc   .    .    .
 end_requested   Er   Er   Er   Er   X    X    X    E    .
 superseded      Er   Er   Er   Er   X    X    .    .    .
-hold_requested  Er>H Er>H Er>H Er>H H    H    .    .    .
+hold_requested  Er>H Er>H Er>H Er>H H    H    .    E>H  .
 resumed         .    .    .    .    .    .    Cc   .    .
 policy_changed  C    S    A    I    U    U    H    .    .
 refuted         .    Er>C Er>C Er>C .    .    .    .    .
