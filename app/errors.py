@@ -38,6 +38,18 @@ class TooSlow(ServiceError):
     status, code, retryable = 408, "too_slow", True
 
 
+class Conflict(ServiceError):
+    """The request does not fit the state of the room's agent."""
+
+    status, code = 409, "conflict"
+
+
+class OnHold(ServiceError):
+    """A human has taken over from the room's agent."""
+
+    status, code = 409, "on_hold"
+
+
 class TooLarge(ServiceError):
     status, code = 413, "too_large"
 

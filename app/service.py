@@ -11,12 +11,14 @@ from app.alerts.notifier import AlertNotifier
 from app.alerts.rules import rules_for
 from app.clock import Clock
 from app.config.settings import Config
+from app.control.adoption import Adopter
 from app.control.creation import Creator
 from app.control.deployments import Deployments
 from app.control.dispatcher import Dispatcher
 from app.control.disputes import Disputes
 from app.control.effects import EffectRunner
 from app.control.features import Features
+from app.control.holds import Holds
 from app.control.inspector import RoomInspector
 from app.control.liveness import Liveness
 from app.control.policies import Policies
@@ -61,6 +63,7 @@ class Service:
     effects: EffectRunner
     dispatcher: Dispatcher
     queries: Queries
+    holds: Holds
     reconciler: Reconciler
     sweeper: Sweeper
     liveness: Liveness
@@ -120,6 +123,7 @@ def build_service(
     creator = Creator(livekit, processor, counters, features, clock, policies)
     remover = Remover(livekit, store, processor, clock, mode=mode, suppressed=suppressed)
     effects = EffectRunner(livekit, store, processor, inspector, creator, remover, mode=mode)
+    adopter = Adopter(processor, clock)
     dispatcher = Dispatcher(
         store,
         processor,
@@ -127,6 +131,7 @@ def build_service(
         effects,
         creator,
         remover,
+        adopter,
         counters,
         clock,
         mode=mode,
@@ -138,7 +143,7 @@ def build_service(
         processor,
         inspector,
         effects,
-        dispatcher,
+        adopter,
         remover,
         Disputes(counters),
         mode=mode,
@@ -156,6 +161,7 @@ def build_service(
         suppressed=suppressed,
         interval_s=config.cleanup_interval_ms / 1_000,
     )
+    queries = Queries(store)
     # In `observe` nothing acts on the result of a probe.
     liveness_s = config.liveness_interval_s if mode.keeps_one else 0
     alerts = Alerts(rules_for(config, started_at=clock.now()))
@@ -192,7 +198,8 @@ def build_service(
         timers=timers,
         effects=effects,
         dispatcher=dispatcher,
-        queries=Queries(store),
+        queries=queries,
+        holds=Holds(queries, processor, effects, dispatcher, reconciler.spawn_inspection),
         reconciler=reconciler,
         sweeper=sweeper,
         liveness=Liveness(livekit, store, processor, effects, reconciler, clock, interval_s=liveness_s),

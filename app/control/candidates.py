@@ -116,6 +116,11 @@ class Inspection:
     #: decide now might end the wrong one, and the other service decides as well.
     is_undecided: bool = False
 
+    @property
+    def is_on_hold(self) -> bool:
+        """Whether the room is to have no agent of that name."""
+        return self.row is not None and self.row.state is State.ON_HOLD
+
     def own(self) -> AssessedCandidate | None:
         """The candidate of the live row, if it is good."""
         row_id = self.row.id if self.row else None
@@ -125,10 +130,11 @@ class Inspection:
     def best(self) -> AssessedCandidate | None:
         """The one to keep: present before starting, with a row before without, then the newest.
 
+        On hold there is none.
         Beside one of another service it is the oldest: that service finds the same, and neither undoes what
         the other does.
         """
-        good = [one for one in self.assessed if one.health in _GOOD]
+        good = [one for one in self.assessed if one.health in _GOOD and not self.is_on_hold]
         is_shared = any(one.is_anothers for one in good)
 
         def rank(assessed: AssessedCandidate) -> tuple[bool, bool, int]:
@@ -204,7 +210,9 @@ def pair(
     """
     by_dispatch_id = {row.dispatch_id: row for row in rows if row.dispatch_id}
     # LiveKit's answer to these was lost. A second dispatch with the same row id gets no row.
-    by_row_id = {row.id: row for row in rows if row.dispatch_id is None}
+    # One of a row on hold came too late: it gets none either.
+    unanswered = (row for row in rows if row.dispatch_id is None and row.state is not State.ON_HOLD)
+    by_row_id = {row.id: row for row in unanswered}
     by_identity = {row.agent_identity: row for row in rows if row.agent_identity}
     free = {agent.identity: agent for agent in agents if agent.identity}
     present = set(free)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from app.clock import Clock
+from app.control.adoption import Adopter, row_of
 from app.control.candidates import AssessedCandidate, Inspection, event_of_loss
 from app.control.creation import Creator, dispatched
 from app.control.effects import EffectRunner
@@ -14,7 +15,7 @@ from app.control.processor import ChangeProcessor
 from app.control.removal import Remover
 from app.control.requests import AgentGrant, AgentRequest
 from app.database.store import Store
-from app.errors import Busy, LiveKitTimeout, LiveKitUnavailable
+from app.errors import Busy, LiveKitTimeout
 from app.lifecycle import Dispatch, Effect, Event, Signal, State
 from app.lifecycle.mode import Mode
 from app.metrics.counters import Counters, SuppressedActions
@@ -43,6 +44,7 @@ class Dispatcher:
         effects: EffectRunner,
         creator: Creator,
         remover: Remover,
+        adopter: Adopter,
         counters: Counters,
         clock: Clock,
         *,
@@ -55,11 +57,12 @@ class Dispatcher:
         self._effects = effects
         self._creator = creator
         self._remover = remover
+        self._adopter = adopter
         self._counters = counters
         self._clock = clock
         self._mode = mode
         self._suppressed = suppressed
-        self._flights: dict[tuple[str, str, bool], asyncio.Task[AgentGrant]] = {}
+        self._flights: dict[tuple[str, str, bool, bool], asyncio.Task[AgentGrant]] = {}
 
     async def request(self, request: AgentRequest) -> AgentGrant:
         """Reuse the room's agent if it answers or is starting, else dispatch a new one.
@@ -71,7 +74,7 @@ class Dispatcher:
         """
         with self._counters.request() as note:
             grant = await self._join_flight(request)
-            note("reused" if grant.reused else "created")
+            note(grant.result)
         return request.judge(grant)
 
     async def end(self, room_name: str, agent_name: str) -> Dispatch | None:
@@ -85,32 +88,15 @@ class Dispatcher:
             inspection = await self._inspector.inspect(room_name, agent_name)
             return None if inspection.people else await self._end(inspection)
 
-    async def adopt(self, best: AssessedCandidate, inspection: Inspection, request: AgentRequest) -> Dispatch:
-        """Store a row for a good agent that another program dispatched."""
-        listed, agent = best.candidate.listed, best.candidate.agent
-        now = self._clock.now()
-        if listed is None or inspection.room is None:
-            raise LiveKitUnavailable("LiveKit does not list the agent's dispatch; retry")
-        dispatch = replace(
-            request.intended(inspection.room, now),
-            dispatch_id=listed.id,
-            dispatched_at=listed.created_at,
-            briefing=listed.briefing,
-            agent_identity=agent.identity if agent else None,
-            agent_joined_at=now if agent else None,
-        )
-        intent = Intent(dispatch=dispatch, room=inspection.room, generation=inspection.generation)
-        return _row_of(await self._processor.submit_one(intent))
-
     async def close(self, grace_s: float) -> None:
         await drain(self._flights.values(), grace_s)
 
     async def _join_flight(self, request: AgentRequest) -> AgentGrant:
-        """Requests for the same room and agent name share one run, if they do the same to the TTL."""
-        key = (request.room_name, request.agent_name, request.extends_ttl)
+        """Requests for the same room and agent name share one run, if they do the same to TTL and hold."""
+        key = (request.room_name, request.agent_name, request.extends_ttl, request.resumes)
         flight = self._flights.get(key)
         if flight:
-            grant = replace(await asyncio.shield(flight), reused=True)
+            grant = (await asyncio.shield(flight)).for_another_call()
             if request.takes(grant.dispatch.briefing):
                 return grant
             return await self._join_flight(request)
@@ -136,6 +122,8 @@ class Dispatcher:
                 self._suppressed.count("reuse")
                 best = None
             try:
+                if inspection.row and inspection.is_on_hold:
+                    return await self._serve_on_hold(inspection.row, inspection, request)
                 if best is None:
                     return await self._dispatch_new(inspection, request, event_of_loss)
                 if not request.takes(best.candidate.briefing):
@@ -144,6 +132,17 @@ class Dispatcher:
             except _StaleInspection:
                 continue
         raise Busy("The room kept changing while the request was processed; retry")
+
+    async def _serve_on_hold(
+        self, held: Dispatch, inspection: Inspection, request: AgentRequest
+    ) -> AgentGrant:
+        """Bring the agent back if the request says so, and keep all others away."""
+        await self._remove_untracked(inspection, keep=None)
+        if not request.resumes:
+            _log("on_hold", held)
+            return AgentGrant(dispatch=held, reused=False)
+        resumed = await self._advance(held, Signal(event=Event.RESUMED, briefing=request.briefing))
+        return _created(await self._creator.create(row_of(resumed)))
 
     async def _reuse(
         self, best: AssessedCandidate, inspection: Inspection, request: AgentRequest
@@ -156,9 +155,9 @@ class Dispatcher:
             outcome = await self._advance(live, Signal(event=Event.DUPLICATE))
             self._effects.spawn(outcome.effects)
         if row is None:
-            row = await self.adopt(best, inspection, request)
-            if row.state is State.CREATING:
-                # Another replica is creating one; inspect both once it is done.
+            row = await self._adopter.adopt(best, inspection, request)
+            if row.state in (State.CREATING, State.ON_HOLD):
+                # Another replica is creating one, or has put it on hold; inspect the room once that is done.
                 await self._await_lease(row)
                 raise _StaleInspection
         elif row.state is State.CREATING and best.candidate.listed:
@@ -172,7 +171,7 @@ class Dispatcher:
     async def _note_reuse(self, row: Dispatch, inspection: Inspection, request: AgentRequest) -> Dispatch:
         """Record the reuse, unless only who is in the room may restart the TTL, and nobody is."""
         if request.extends_ttl or inspection.people:
-            return _row_of(await self._advance(row, Signal(event=Event.REUSED)))
+            return row_of(await self._advance(row, Signal(event=Event.REUSED)))
         current = await self._store.dispatch(row.id)
         if current is None or current.version != row.version:
             raise _StaleInspection
@@ -204,13 +203,15 @@ class Dispatcher:
         outcome = await self._processor.submit_one(
             Intent(dispatch=intended, room=room, generation=inspection.generation)
         )
-        row = _row_of(outcome)
+        row = row_of(outcome)
         if outcome.applied:
             return _created(await self._creator.create_new(row, ensured))
         row = await self._await_lease(row)
         if row.state is State.UNAVAILABLE:
             # A request is a reason to retry at once.
             row = (await self._advance(row, Signal(event=Event.REUSED))).dispatch or row
+        if row.state is State.ON_HOLD:
+            raise _StaleInspection
         if row.state is not State.CREATING:
             # Another replica was faster.
             return AgentGrant(dispatch=row, reused=True)
@@ -262,13 +263,6 @@ def _split_off_successor(outcome: Outcome, row: Dispatch) -> tuple[Effects, Disp
     others = tuple((effect, subject) for effect, subject in outcome.effects if effect is not Effect.CREATE)
     created = (subject for effect, subject in outcome.effects if effect is Effect.CREATE)
     return others, next((subject for subject in created if subject.id != row.id), None)
-
-
-def _row_of(outcome: Outcome) -> Dispatch:
-    """Raises: LiveKitUnavailable: there is no row, since the room was closed."""
-    if outcome.dispatch is None:
-        raise LiveKitUnavailable("The room was closed during the request; retry")
-    return outcome.dispatch
 
 
 def _superseded(_row: Dispatch, _inspection: Inspection) -> Event:

@@ -10,17 +10,19 @@ from app.state.views import KnownRoom
 #: A room without a sign of drift is inspected in one of so many rounds.
 ROLLING_ROUNDS = 10
 YOUNG_US = 120 * SECOND_US
+#: The states that only an event changes: with the agent in the room, and without any.
+_SETTLED = (State.ACTIVE, State.IDLE, State.ON_HOLD)
 
 
 def needs_inspection(room: RoomInfo, known: KnownRoom | None, round_number: int, now: int) -> bool:
     """Whether the room needs a full inspection; `now` is by LiveKit's clock, as the age of a room is.
 
     LiveKit's participant count is late and omits agents, so it can only cause an early inspection. A room
-    whose dispatches all have their agent in it needs none; only its participants are compared.
+    whose dispatches all have their agent in it, or are on hold, needs none; its participants are compared.
     """
     if known is None or known.sid != room.sid or known.agents != _tracked_agents(known):
         return True
-    if any(row.state not in (State.ACTIVE, State.IDLE) for row in known.rows):
+    if any(row.state not in _SETTLED for row in known.rows):
         return True
     if not known.rows and now - room.created_at < YOUNG_US:
         # Other programs dispatch agents mostly into new rooms.

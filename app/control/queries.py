@@ -37,9 +37,13 @@ class Queries:
             states, after, limit, room_name=room_name, agent_name=agent_name
         )
 
+    async def dispatch(self, dispatch_id: str) -> Dispatch | None:
+        """The dispatch with LiveKit's id or that of its row; it may have ended."""
+        return await self._store.find_dispatch(dispatch_id)
+
     async def history(self, dispatch_id: str) -> tuple[Dispatch, list[HistoryLine]]:
         """Raises: NotFound: the dispatch never existed, or ended longer ago than history is kept."""
-        dispatch = await self._store.find_dispatch(dispatch_id)
+        dispatch = await self.dispatch(dispatch_id)
         if dispatch is None:
             raise NotFound("Dispatch not found")
         return dispatch, await self._store.history(dispatch.id)

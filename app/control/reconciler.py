@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
+from app.control.adoption import Adopter
 from app.control.candidates import AgentHealth, AssessedCandidate, Inspection
-from app.control.dispatcher import Dispatcher
 from app.control.disputes import Disputes
 from app.control.drift import matches, needs_inspection
 from app.control.effects import EffectRunner
@@ -51,7 +51,7 @@ class Reconciler:
         processor: ChangeProcessor,
         inspector: RoomInspector,
         effects: EffectRunner,
-        dispatcher: Dispatcher,
+        adopter: Adopter,
         remover: Remover,
         disputes: Disputes,
         *,
@@ -65,7 +65,7 @@ class Reconciler:
         self._processor = processor
         self._inspector = inspector
         self._effects = effects
-        self._dispatcher = dispatcher
+        self._adopter = adopter
         self._remover = remover
         self._disputes = disputes
         self._mode = mode
@@ -210,6 +210,9 @@ class Reconciler:
         if row and row.state is State.CREATING:
             # Its creation, or the end of its lease, settles it.
             return None
+        if inspection.is_on_hold:
+            await self._remove_extras(inspection, None, room_name)
+            return None
         if inspection.is_undecided:
             self._inspect_later(room_name)
             return None
@@ -236,7 +239,9 @@ class Reconciler:
         self, inspection: Inspection, best: AssessedCandidate | None, room_name: str
     ) -> None:
         extras = [one for one in inspection.assessed if one is not best and one.candidate.row is None]
-        if any(one.candidate.hides_its_agent(self._livekit.now()) for one in inspection.assessed):
+        if not inspection.is_on_hold and any(
+            one.candidate.hides_its_agent(self._livekit.now()) for one in inspection.assessed
+        ):
             # Any agent may belong to that dispatch: a later inspection, with its job shown, can decide.
             extras = [assessed for assessed in extras if assessed.candidate.agent is None]
         for assessed in extras:
@@ -253,9 +258,8 @@ class Reconciler:
             # Not MISSING, even if LiveKit does not list it: that would create a successor.
             await self._correct(inspection.row, Event.DUPLICATE)
         self.drift["adopted"] += 1
-        await self._dispatcher.adopt(
-            best, inspection, AgentRequest(room_name=room.name, agent_name=agent_name)
-        )
+        request = AgentRequest(room_name=room.name, agent_name=agent_name)
+        await self._adopter.adopt(best, inspection, request)
 
     async def _correct(self, row: Dispatch, event: Event) -> None:
         outcome = await self._processor.advance(row, Signal(event=event), row.version)

@@ -22,6 +22,8 @@ class AgentRequest:
     replaces_if_told_otherwise: bool = False
     #: Whether the call restarts the TTL of an agent with nobody in.
     extends_ttl: bool = True
+    #: Whether an agent that is on hold comes back.
+    resumes: bool = False
 
     def intended(self, room: Room, now: int) -> Dispatch:
         """The dispatch that would serve the request, in this instance of the room."""
@@ -44,8 +46,8 @@ class AgentRequest:
 
     def judge(self, grant: "AgentGrant") -> "AgentGrant":
         """The grant, with whether its agent was told what this request asks for."""
-        applied = None if self.briefing is None else self.agrees_with(grant.dispatch.briefing)
-        return replace(grant, briefing_applied=applied)
+        is_told = not grant.is_on_hold and self.agrees_with(grant.dispatch.briefing)
+        return replace(grant, briefing_applied=None if self.briefing is None else is_told)
 
     def takes(self, briefing: Briefing) -> bool:
         """Whether an agent with this briefing may serve the request."""
@@ -54,11 +56,25 @@ class AgentRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class AgentGrant:
+    #: Live; on hold there is no agent.
     dispatch: Dispatch
     #: Whether the agent was in the room, or starting, before this call.
     reused: bool
     #: Whether the agent was told what the call asked for; None: it did not say.
     briefing_applied: bool | None = None
+
+    @property
+    def is_on_hold(self) -> bool:
+        return self.dispatch.state is State.ON_HOLD
+
+    @property
+    def result(self) -> str:
+        """For the metrics."""
+        return "on_hold" if self.is_on_hold else "reused" if self.reused else "created"
+
+    def for_another_call(self) -> "AgentGrant":
+        """The same for a call that asked while the agent was requested already."""
+        return replace(self, reused=not self.is_on_hold)
 
 
 def _meaning(metadata: str) -> Any:

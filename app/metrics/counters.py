@@ -44,7 +44,7 @@ class Counters:
             "dispatch_requests",
             "Requests for an agent, by result",
             "result",
-            start=("created", "reused", "failed"),
+            start=("created", "reused", "on_hold", "failed"),
         )
         self.intended = self._counter(
             "dispatches_intended",

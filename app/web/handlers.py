@@ -13,6 +13,7 @@ from app.web.auth import CALLER
 from app.web.bodies import json_response
 from app.web.browser_sessions import COOKIE_NAME, attach_cookie, may_have_cookie
 from app.web.cookies import read_cookie
+from app.web.holds import extends_ttl, require_hold_right
 from app.web.identities import check_identity, check_name
 from app.web.keys import CONFIG, SECURE_CONNECTIONS, SERVICE, SESSION_ROOMS, TOKEN_ISSUER
 from app.web.webhook import receive_webhook
@@ -34,8 +35,11 @@ async def request_agent(request: web.Request, fields: schemas.DispatchRequest) -
         timezone_offset_min=schemas.check_timezone_offset(fields.timezone_offset, warnings),
         briefing=_briefing(request, fields, warnings),
         replaces_if_told_otherwise=fields.replace_if_metadata_differs,
-        extends_ttl=caller.is_operator or request.app[CONFIG].member_extends_ttl,
+        extends_ttl=extends_ttl(request),
+        resumes=fields.resume,
     )
+    if fields.resume:
+        require_hold_right(request, agent_request.agent_name)
     grant = await request.app[SERVICE].dispatcher.request(agent_request)
     return presenters.dispatch_response(grant, warnings)
 

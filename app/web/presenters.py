@@ -9,7 +9,13 @@ from app.lifecycle.descriptions import describe
 from app.state.views import HistoryLine
 from app.web.schemas import AgentItem, DispatchResponse, EndResponse, HistoryItem, StatusResponse
 
-_WITHOUT_AGENT = (State.UNAVAILABLE, State.ENDING, State.ENDED)
+_WITHOUT_AGENT = (State.UNAVAILABLE, State.ON_HOLD, State.ENDING, State.ENDED)
+
+_RESULTS = {
+    "created": "A new agent was dispatched",
+    "reused": "The existing agent is reused",
+    "on_hold": "A human has taken over: no agent comes until it is resumed",
+}
 
 
 def dispatch_response(grant: AgentGrant, warnings: list[str]) -> DispatchResponse:
@@ -19,7 +25,7 @@ def dispatch_response(grant: AgentGrant, warnings: list[str]) -> DispatchRespons
         reused=grant.reused,
         state=dispatch.state,
         ttl_expires_at=to_iso(dispatch.ttl_expires_at),
-        message="The existing agent is reused" if grant.reused else "A new agent was dispatched",
+        message=_RESULTS[grant.result],
         metadata_applied=grant.briefing_applied,
         warnings=warnings,
     )

@@ -2,9 +2,9 @@
 
 from app.config.settings import Config, Environment
 from app.control.readiness import Report
-from app.errors import Busy, LiveKitRefused, LiveKitTimeout, LiveKitUnavailable, NotFound
+from app.errors import Busy, Conflict, LiveKitRefused, LiveKitTimeout, LiveKitUnavailable, NotFound
 from app.livekit.webhooks import WebhookBody
-from app.web import handlers, schemas
+from app.web import handlers, holds, schemas
 from app.web.endpoints import Access, AnyEndpoint, Endpoint
 from app.web.keys import READINESS_PATH, WEBHOOK_PATH
 
@@ -86,6 +86,26 @@ def api_endpoints(config: Config) -> tuple[AnyEndpoint, ...]:
             query=schemas.NoQuery,
             answer=schemas.AgentHistory,
             errors=(NotFound,),
+        ),
+        Endpoint(
+            method="POST",
+            path="/api/livekit/agents/{dispatch_id}/hold",
+            access=Access.MEMBER,
+            summary="Put a room's agent on hold: it leaves, and none comes until it is resumed",
+            handler=holds.hold_agent,
+            query=schemas.NoQuery,
+            answer=schemas.DispatchResponse,
+            errors=(NotFound, Conflict),
+        ),
+        Endpoint(
+            method="POST",
+            path="/api/livekit/agents/{dispatch_id}/resume",
+            access=Access.MEMBER,
+            summary="Bring the agent of a room back after a hold",
+            handler=holds.resume_agent,
+            query=schemas.NoQuery,
+            answer=schemas.DispatchResponse,
+            errors=(NotFound, Conflict, *_LIVEKIT_ERRORS),
         ),
         *_operational_endpoints(Access.SCRAPER if config.metrics_public else Access.OPERATOR),
     )

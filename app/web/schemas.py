@@ -107,6 +107,8 @@ class DispatchRequest(_Request):
     #: On reuse the agent keeps what it was told at its start.
     metadata: Metadata | None = None
     replace_if_metadata_differs: bool = False
+    #: Whether an agent that is on hold comes back.
+    resume: bool = False
 
 
 class RoomQuery(_Request):

@@ -46,6 +46,8 @@ ABOUT: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/api/livekit/token"): {"json_body": {"room_name": "b"}},
     ("GET", "/api/livekit/agents"): {"params": {"roomName": "b"}},
     ("GET", "/api/livekit/agents/{dispatch_id}"): {},
+    ("POST", "/api/livekit/agents/{dispatch_id}/hold"): {},
+    ("POST", "/api/livekit/agents/{dispatch_id}/resume"): {},
     ("GET", "/healthz"): {},
     ("GET", "/readyz"): {},
     ("GET", "/metrics"): {},

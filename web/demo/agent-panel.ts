@@ -12,6 +12,7 @@ const STATES: Readonly<Record<string, string>> = {
   active: "in the room",
   idle: "waiting for you",
   unavailable: "none available",
+  on_hold: "on hold: a human has taken over",
   ending: "ending",
 };
 

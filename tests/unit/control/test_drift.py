@@ -56,12 +56,21 @@ def test_a_consistent_room_is_inspected_once_in_ten_rounds() -> None:
         *(
             replace(KNOWN, rows=(replace(ROW, state=state),))
             for state in State
-            if state not in (State.ACTIVE, State.IDLE, State.ENDED)
+            if state not in (State.ACTIVE, State.IDLE, State.ON_HOLD, State.ENDED)
         ),
     ],
 )
 def test_a_room_with_any_difference_is_inspected_in_every_round(known: KnownRoom | None) -> None:
     assert all(needs_inspection(ROOM, known, number, NOW) for number in ROUNDS)
+
+
+def test_a_room_on_hold_is_inspected_once_in_ten_rounds_unless_an_agent_is_in() -> None:
+    held = replace(ROW, state=State.ON_HOLD, dispatch_id=None, agent_identity=None)
+    known = replace(KNOWN, agents=frozenset(), rows=(held,))
+    assert [needs_inspection(ROOM, known, number, NOW) for number in ROUNDS].count(True) == 1
+    visited = replace(known, agents=frozenset({"agent-2"}))
+    assert all(needs_inspection(ROOM, visited, number, NOW) for number in ROUNDS)
+    assert not matches(known, (ANN, AGENT))
 
 
 def test_without_rows_a_new_room_is_inspected_and_an_old_one_is_not() -> None:

@@ -344,7 +344,7 @@ def test_the_status_of_nothing_is_two_fields() -> None:
 @pytest.mark.parametrize("state", State)
 def test_the_status_says_whether_there_is_an_agent(state: State) -> None:
     answer = _json(status_response(replace(DISPATCH, state=state)))
-    without = (State.UNAVAILABLE, State.ENDING, State.ENDED)
+    without = (State.UNAVAILABLE, State.ON_HOLD, State.ENDING, State.ENDED)
     assert (answer["hasAgent"], answer["state"]) == (state not in without, state.value)
 
 

@@ -33,6 +33,7 @@ const STATES = {
   active: "Active",
   idle: "Idle",
   unavailable: "Unavailable",
+  on_hold: "On hold",
   ending: "Ending",
   ended: "Ended",
 };

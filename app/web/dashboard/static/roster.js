@@ -8,7 +8,7 @@ const COLLATOR = new Intl.Collator(undefined, { numeric: true });
 const LATE = Number.MAX_SAFE_INTEGER;
 const PENDING = ["creating", "starting"];
 /** States that need attention come first. */
-const RANK = { unavailable: 0, creating: 1, starting: 1, active: 2, idle: 3, ending: 4, ended: 5 };
+const RANK = { unavailable: 0, on_hold: 1, creating: 2, starting: 2, active: 3, idle: 4, ending: 5, ended: 6 };
 
 export class Roster {
   #agents = new Map();

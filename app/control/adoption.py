@@ -1,0 +1,45 @@
+"""Adoption: a row for a good agent that another program dispatched."""
+
+from dataclasses import replace
+
+from app.clock import Clock
+from app.control.candidates import AssessedCandidate, Inspection
+from app.control.processor import ChangeProcessor
+from app.control.requests import AgentRequest
+from app.errors import LiveKitUnavailable
+from app.lifecycle import Dispatch
+from app.state.changes import Intent, Outcome
+
+
+class Adopter:
+    def __init__(self, processor: ChangeProcessor, clock: Clock) -> None:
+        self._processor = processor
+        self._clock = clock
+
+    async def adopt(self, best: AssessedCandidate, inspection: Inspection, request: AgentRequest) -> Dispatch:
+        """Store a row for the agent; if there is a live row by now, that one is returned.
+
+        Raises:
+            LiveKitUnavailable: the room was closed, or LiveKit does not list the agent's dispatch.
+        """
+        listed, agent = best.candidate.listed, best.candidate.agent
+        now = self._clock.now()
+        if listed is None or inspection.room is None:
+            raise LiveKitUnavailable("LiveKit does not list the agent's dispatch; retry")
+        dispatch = replace(
+            request.intended(inspection.room, now),
+            dispatch_id=listed.id,
+            dispatched_at=listed.created_at,
+            briefing=listed.briefing,
+            agent_identity=agent.identity if agent else None,
+            agent_joined_at=now if agent else None,
+        )
+        intent = Intent(dispatch=dispatch, room=inspection.room, generation=inspection.generation)
+        return row_of(await self._processor.submit_one(intent))
+
+
+def row_of(outcome: Outcome) -> Dispatch:
+    """Raises: LiveKitUnavailable: there is no row, since the room was closed."""
+    if outcome.dispatch is None:
+        raise LiveKitUnavailable("The room was closed during the request; retry")
+    return outcome.dispatch
