@@ -37,7 +37,11 @@ def _check_row(row: Row, rooms: dict[str, Row], people: int) -> None:
     assert room, f"a dispatch outlived its room: {row}"
     assert room["finished_at"] is None, f"a dispatch outlived its room: {row}"
     assert row["participant_count"] == people, f"{people} people are in: {row}"
-    if is_live:
+    if state == State.ON_HOLD:
+        assert row["ttl_expires_at"] is row["due_at"] is row["dispatch_id"] is None, (
+            f"a deadline or dispatch on hold: {row}"
+        )
+    elif is_live:
         assert (row["ttl_expires_at"] is None) == (people > 0), f"the TTL runs while nobody is in: {row}"
     if state == State.ACTIVE:
         assert people > 0, f"active without people: {row}"
@@ -100,7 +104,13 @@ def check_calm(world: World, *, has_worker: dict[str, bool]) -> None:
     for room in world.server.rooms.values():
         for agent_name in AGENT_NAMES:
             own = [r for r in rows if (r["room_name"], r["agent_name"]) == (room.name, agent_name)]
-            if own:
+            is_on_hold = [r["state"] for r in own] == [State.ON_HOLD]
+            if (room.name, agent_name) in world.held:
+                assert is_on_hold, f"a hold that nobody ended is over: {agent_name} in {room}: {own}"
+            if is_on_hold:
+                agents = [agent for agent in room.agents if agent.agent_name == agent_name]
+                assert not agents, f"on hold, and an agent is in: {agents} in {room}"
+            elif own:
                 _check_row_in_calm(world, room, own[0], has_worker=has_worker[agent_name])
             else:
                 want = world.wants[room.name, agent_name]

@@ -197,6 +197,13 @@ class Process:
         wanted = AgentRequest(room_name=room_name, agent_name=agent_name, timezone="Europe/Berlin")
         return self.begin(self.service.dispatcher.request(wanted))
 
+    def hold(self, room_name: str, agent_name: str) -> asyncio.Task[AgentGrant]:
+        return self.begin(self.service.holds.hold(room_name, agent_name))
+
+    def resume(self, room_name: str, agent_name: str) -> asyncio.Task[AgentGrant]:
+        wanted = AgentRequest(room_name=room_name, agent_name=agent_name)
+        return self.begin(self.service.holds.resume(wanted))
+
     def end(self, room_name: str, agent_name: str) -> asyncio.Task[Dispatch | None]:
         return self.begin(self.service.dispatcher.end(room_name, agent_name))
 

@@ -142,6 +142,16 @@ class Simulation(RuleBasedStateMachine):
         self.here.send(self.here.end(room, agent))
         self._go_on(pause)
 
+    @rule(room=rooms, agent=mostly_default, pause=pauses)
+    def human_takes_over(self, room: str, agent: str, pause: int | None) -> None:
+        self.here.send(self.here.hold(room, agent))
+        self._go_on(pause)
+
+    @rule(room=rooms, agent=mostly_default, pause=pauses)
+    def human_hands_back(self, room: str, agent: str, pause: int | None) -> None:
+        self.here.send(self.here.resume(room, agent))
+        self._go_on(pause)
+
     # The post
 
     @rule(service=st.sampled_from((Service.PROMPT, Service.HELD, Service.HELD, Service.LOST)))

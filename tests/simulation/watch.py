@@ -25,8 +25,14 @@ class WatchedServer(FakeServer):
     judge: Callable[[Removal], None] | None = None
     journal: Callable[[str], None]
 
-    def watch(self, judge: Callable[[Removal], None], on_room_closed: Callable[[str], None]) -> None:
+    def watch(
+        self,
+        judge: Callable[[Removal], None],
+        judge_creation: Callable[[str, str], None],
+        on_room_closed: Callable[[str], None],
+    ) -> None:
         self.judge = judge
+        self._judge_creation = judge_creation
         self._on_room_closed = on_room_closed
         #: By the identity of its agent's job, which LiveKit forgets with the dispatch.
         self.dispatch_of: dict[str, FakeDispatch] = {}
@@ -49,6 +55,8 @@ class WatchedServer(FakeServer):
     ) -> FakeDispatch:
         dispatch = super().create_dispatch(room_name, agent_name, row_id, briefing)
         self.journal(f"  create_dispatch {room_name} {agent_name} row={row_id}: {dispatch.id} {dispatch.job}")
+        if row_id:
+            self._judge_creation(room_name, agent_name)
         if dispatch.job:
             self.dispatch_of[dispatch.job] = dispatch
         return dispatch

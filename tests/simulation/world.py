@@ -4,6 +4,8 @@ import asyncio
 import logging
 import random
 from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import Context
 from dataclasses import dataclass
 from enum import StrEnum, auto
@@ -125,7 +127,7 @@ class World:
             closes_with_user=setting.closes_with_user,
         )
         self.server.keeps_attributes = setting.keeps_attributes
-        self.server.watch(self._judge_removal, self._on_room_closed)
+        self.server.watch(self._judge_removal, self._judge_creation, self._on_room_closed)
         self.processes: list[Process] = []
         self.problems: list[str] = []
         #: What errands have run into: a promise that was not kept, or an error that nobody foresaw.
@@ -135,6 +137,13 @@ class World:
         self.epochs: defaultdict[Key, int] = defaultdict(int)
         #: From when to when agents of a room were wished away; `None`: the wish is under way.
         self.wishes: defaultdict[Key, list[tuple[int, int | None]]] = defaultdict(list)
+        #: Where a hold was granted, and nobody has asked for its end since.
+        self.held: set[Key] = set()
+        #: The places of their wishes.
+        self.hold_wishes: dict[Key, int] = {}
+        #: How often somebody has asked for the end of a hold, and how many do now.
+        self.releases: Counter[Key] = Counter()
+        self.releases_under_way: Counter[Key] = Counter()
         self.called_at: defaultdict[Key, int] = defaultdict(int)
         self.calls_under_way: Counter[Key] = Counter()
         self.calls_over: Counter[Key] = Counter()
@@ -234,16 +243,69 @@ class World:
 
     async def call(self, room_name: str, agent_name: str) -> None:
         """A caller asks for an agent, and looks at what it was told."""
+        await self._ask(room_name, agent_name, Process.request)
+
+    async def resume(self, room_name: str, agent_name: str) -> None:
+        """The human who had taken over wants the agent back."""
+        key = (room_name, agent_name)
+        with self._release(key):
+            granted = await self._ask(room_name, agent_name, Process.resume)
+        if granted and key in self.hold_wishes:
+            self._fulfil_hold(key)
+
+    async def hold(self, room_name: str, agent_name: str) -> None:
+        """A human takes over: from now on no agent comes."""
+        process = self._choose()
+        key = (room_name, agent_name)
+        if process is None:
+            return
+        self._forget(key)
+        releases = self.releases[key]
+        if key not in self.hold_wishes:
+            self.hold_wishes[key] = len(self.wishes[key])
+            self.wishes[key].append((self.clock.now(), None))
+        try:
+            await process.hold(room_name, agent_name)
+        except ServiceError as error:
+            self.journal.note(f"  not held: {error}")
+            return
+        except asyncio.CancelledError:
+            if not process.dead:
+                raise
+            return
+        self.journal.note(f"  held {key}")
+        if self.releases[key] == releases and not self.releases_under_way[key]:
+            self.held.add(key)
+
+    @contextmanager
+    def _release(self, key: Key) -> Iterator[None]:
+        """Somebody asks for the end of a hold, with whatever success."""
+        self.held.discard(key)
+        self.releases[key] += 1
+        self.releases_under_way[key] += 1
+        try:
+            yield
+        finally:
+            self.releases_under_way[key] -= 1
+
+    def _fulfil_hold(self, key: Key) -> None:
+        place = self.hold_wishes.pop(key)
+        self.wishes[key][place] = (self.wishes[key][place][0], self.clock.now())
+
+    async def _ask(
+        self, room_name: str, agent_name: str, ask: Callable[[Process, str, str], asyncio.Task[AgentGrant]]
+    ) -> bool:
+        """Whether an agent was granted."""
         process = self._choose()
         key = (room_name, agent_name)
         epoch, disturbances = self.epochs[key], self.server.disturbances
         started_at = self.clock.now()
         if process is None:
-            return
+            return False
         self.calls_under_way[key] += 1
         granted = None
         try:
-            granted = await process.request(room_name, agent_name)
+            granted = await ask(process, room_name, agent_name)
             self.journal.note(f"  granted {granted.dispatch.dispatch_id} reused={granted.reused}")
         except ServiceError as error:
             self.journal.note(f"  not granted: {error}")
@@ -256,14 +318,21 @@ class World:
         if granted is None:
             if self.wants[key] is Want.NO:
                 self.wants[key] = Want.MAYBE
-            return
+            return False
+        if granted.is_on_hold:
+            return False
         self.called_at[key] = max(self.called_at[key], started_at)
         is_certain = self.epochs[key] == epoch and not any(until is None for _, until in self.wishes[key])
         self.wants[key] = Want.YES if is_certain else Want.MAYBE
         if disturbances == self.server.disturbances:
             self._judge_grant(room_name, granted)
+        return True
 
     async def end(self, room_name: str, agent_name: str) -> None:
+        with self._release((room_name, agent_name)):
+            await self._end(room_name, agent_name)
+
+    async def _end(self, room_name: str, agent_name: str) -> None:
         process = self._choose()
         key = (room_name, agent_name)
         if process is None:
@@ -428,6 +497,11 @@ class World:
             if agent.worker.helper or self.post.is_clean:
                 assert agent.session_open, f"the agent that was reused is deaf: {row}"
 
+    def _judge_creation(self, room_name: str, agent_name: str) -> None:
+        """During a hold nothing brings the agent back; another replica may have been about to."""
+        is_held = (room_name, agent_name) in self.held
+        assert not is_held or self.replicas > 1, f"on hold, and dispatched: {agent_name} in {room_name}"
+
     def _judge_removal(self, removal: Removal) -> None:
         """Promise 2: one that answers is taken out at somebody's wish, or after its TTL with nobody in."""
         room, agent = removal.room, removal.agent
@@ -531,3 +605,7 @@ class World:
         for agent_name in AGENT_NAMES:
             self.epochs[room_name, agent_name] += 1
             self.wants[room_name, agent_name] = Want.NO
+            self.held.discard((room_name, agent_name))
+            self.releases[room_name, agent_name] += 1
+            if (room_name, agent_name) in self.hold_wishes:
+                self._fulfil_hold((room_name, agent_name))
