@@ -32,6 +32,18 @@ class NotFound(ServiceError):
     status, code = 404, "not_found"
 
 
+class OnHold(ServiceError):
+    """A human has taken over: no agent comes until the room is resumed."""
+
+    status, code = 409, "on_hold"
+
+
+class AgentEnded(ServiceError):
+    """The agent that the call waits for was ended."""
+
+    status, code, retryable = 409, "agent_ended", True
+
+
 class TooSlow(ServiceError):
     """The body did not arrive in time."""
 
@@ -42,12 +54,6 @@ class Conflict(ServiceError):
     """The request does not fit the state of the room's agent."""
 
     status, code = 409, "conflict"
-
-
-class OnHold(ServiceError):
-    """A human has taken over from the room's agent."""
-
-    status, code = 409, "on_hold"
 
 
 class TooLarge(ServiceError):
@@ -70,6 +76,12 @@ class RateLimited(ServiceError):
         self.retry_after_s = retry_after_s
 
 
+class CallerGone(ServiceError):
+    """The caller has hung up, so nobody reads this; the status is that of nginx for the same."""
+
+    status, code = 499, "caller_gone"
+
+
 class LiveKitRefused(ServiceError):
     """LiveKit rejected the call; a retry is of no use until something is changed."""
 
@@ -90,6 +102,24 @@ class LiveKitUnavailable(ServiceError):
 
 class DatabaseUnavailable(ServiceError):
     status, code, retryable, retry_after_s = 503, "database_unavailable", True, 5
+
+
+class NoWorker(ServiceError):
+    """LiveKit has offered the job, and no worker has taken it."""
+
+    status, code, retryable, retry_after_s = 503, "no_worker", True, 5
+
+
+class CrashLoop(ServiceError):
+    """Workers take the job, and the agent fails each time."""
+
+    status, code, retryable, retry_after_s = 503, "crash_loop", True, 10
+
+
+class JoinTimeout(ServiceError):
+    """A worker may have the job, but its agent does not answer in time; the service goes on waiting."""
+
+    status, code, retryable = 504, "join_timeout", True
 
 
 class LiveKitUnreachable(LiveKitUnavailable):

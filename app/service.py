@@ -12,6 +12,7 @@ from app.alerts.rules import rules_for
 from app.clock import Clock
 from app.config.settings import Config
 from app.control.adoption import Adopter
+from app.control.agent_readiness import AgentReadiness
 from app.control.creation import Creator
 from app.control.deployments import Deployments
 from app.control.dispatcher import Dispatcher
@@ -26,6 +27,7 @@ from app.control.policy_reload import PolicyReloader
 from app.control.processor import ChangeProcessor
 from app.control.queries import Queries
 from app.control.readiness import Readiness
+from app.control.ready_calls import ReadyCalls
 from app.control.reconciler import Reconciler
 from app.control.removal import Remover
 from app.control.sweeper import Sweeper
@@ -67,6 +69,8 @@ class Service:
     reconciler: Reconciler
     sweeper: Sweeper
     liveness: Liveness
+    agent_readiness: AgentReadiness
+    ready_calls: ReadyCalls
     readiness: Readiness
     metrics: Metrics
     counters: Counters
@@ -90,6 +94,7 @@ class Service:
         await self.reloader.close()
         await self.readiness.close()
         await self.liveness.close()
+        await self.agent_readiness.close()
         loop = asyncio.get_running_loop()
         until = loop.time() + _DRAIN_GRACE_S
         for part in (self.sweeper, self.dispatcher, self.reconciler, self.effects):
@@ -122,6 +127,7 @@ def build_service(
     features = Features()
     creator = Creator(livekit, processor, counters, features, clock, policies)
     remover = Remover(livekit, store, processor, clock, mode=mode, suppressed=suppressed)
+    agent_readiness = AgentReadiness(livekit, store, processor)
     effects = EffectRunner(livekit, store, processor, inspector, creator, remover, mode=mode)
     adopter = Adopter(processor, clock)
     dispatcher = Dispatcher(
@@ -202,7 +208,11 @@ def build_service(
         holds=Holds(queries, processor, effects, dispatcher, reconciler.spawn_inspection),
         reconciler=reconciler,
         sweeper=sweeper,
-        liveness=Liveness(livekit, store, processor, effects, reconciler, clock, interval_s=liveness_s),
+        liveness=Liveness(
+            livekit, store, processor, effects, reconciler, agent_readiness, clock, interval_s=liveness_s
+        ),
+        agent_readiness=agent_readiness,
+        ready_calls=ReadyCalls(store, processor, dispatcher, agent_readiness, clock),
         readiness=Readiness(livekit, store, processor.outage, reconciler, features),
         metrics=metrics,
         counters=counters,

@@ -62,8 +62,9 @@ class EffectRunner:
 
     def spawn(self, effects: Effects) -> None:
         """Run effects in the background; the deadline of a row retries those that fail."""
-        if effects:
-            self._tasks.spawn(self._run_all(effects), "effects")
+        # The other one is run by `AgentReadiness`, without a lock.
+        if own := tuple(one for one in effects if one[0] is not Effect.CHECK_READY):
+            self._tasks.spawn(self._run_all(own), "effects")
 
     async def close(self, grace_s: float) -> None:
         await self._tasks.drain(grace_s)

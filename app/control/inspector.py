@@ -175,7 +175,7 @@ class RoomInspector:
                 raise
             return AgentHealth.ABSENT
         match probe:
-            case Probe.OPEN:
+            case Probe.OPEN | Probe.STARTING:
                 return AgentHealth.RESPONSIVE
             case Probe.CLOSED:
                 return AgentHealth.SESSION_CLOSED

@@ -5,6 +5,7 @@ import logging
 from functools import partial
 
 from app.clock import Clock
+from app.control.agent_readiness import AgentReadiness, answers
 from app.control.effects import EffectRunner
 from app.control.inspector import SECOND_PROBE_DELAY_S
 from app.control.processor import ChangeProcessor
@@ -30,6 +31,7 @@ class Liveness:
         processor: ChangeProcessor,
         effects: EffectRunner,
         reconciler: Reconciler,
+        readiness: AgentReadiness,
         clock: Clock,
         *,
         interval_s: float,
@@ -41,6 +43,7 @@ class Liveness:
         self._processor = processor
         self._effects = effects
         self._reconciler = reconciler
+        self._readiness = readiness
         self._clock = clock
         self._interval_s = interval_s
         self._slots = asyncio.Semaphore(concurrency)
@@ -54,16 +57,23 @@ class Liveness:
         await self._loop.close()
 
     async def probe_all(self) -> None:
-        """One round: probe every agent with people, and replace those that do not answer."""
+        """One round: probe every agent with people, and replace those that do not answer.
+
+        An agent without people is probed until it has answered once, and is not replaced.
+        """
         async with self._store.exclusive("liveness") as alone:
             if alone:
-                active = await self._store.in_state(State.ACTIVE)
+                to_probe = await self._store.to_probe()
                 # There, whoever has the agent's identity would answer in its place.
-                vacant = {dispatch.room_name for dispatch in active} & await self._store.vacant_rooms()
+                vacant = {dispatch.room_name for dispatch in to_probe} & await self._store.vacant_rooms()
                 for room_name in vacant:
                     self._reconciler.spawn_inspection(room_name)
-                known = [dispatch for dispatch in active if dispatch.room_name not in vacant]
-                await asyncio.gather(*(self._probe(dispatch) for dispatch in known))
+                known = [dispatch for dispatch in to_probe if dispatch.room_name not in vacant]
+                for dispatch in known:
+                    if dispatch.state is State.IDLE:
+                        self._readiness.check(dispatch)
+                active = [dispatch for dispatch in known if dispatch.state is State.ACTIVE]
+                await asyncio.gather(*(self._probe(dispatch) for dispatch in active))
 
     async def _probe_guarded(self) -> None:
         try:
@@ -101,4 +111,6 @@ class Liveness:
             # Such an agent cannot report that its session is closed, and the check at its user's return may
             # have failed: an active dispatch has no deadline that would retry it.
             self._effects.spawn(((Effect.CHECK, dispatch),))
-        return probe is Probe.OPEN or probe in _MUTE
+        if answers(probe):
+            await self._readiness.note(dispatch)
+        return answers(probe) or probe is Probe.STARTING

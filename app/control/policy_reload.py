@@ -12,7 +12,7 @@ from app.control.policies import Policies
 from app.control.processor import ChangeProcessor, advance_of
 from app.database.store import Store
 from app.errors import ServiceError
-from app.lifecycle import LIVE_STATES, Dispatch, Event, Signal
+from app.lifecycle import Dispatch, Event, Signal
 from app.state.changes import Advance
 from app.tasks import BackgroundLoop, batches
 
@@ -84,12 +84,7 @@ class PolicyReloader:
             logger.info("Running agents have the new policy", extra={"action": "reload", "count": count})
 
     async def _send_terms(self) -> int:
-        changes = [
-            change
-            for state in LIVE_STATES
-            for dispatch in await self._store.in_state(state)
-            if (change := self._change(dispatch))
-        ]
+        changes = [change for dispatch in await self._store.live() if (change := self._change(dispatch))]
         async for batch in batches(changes, _BATCH):
             await self._processor.submit(*batch)
         return len(changes)

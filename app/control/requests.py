@@ -62,6 +62,12 @@ class AgentGrant:
     reused: bool
     #: Whether the agent was told what the call asked for; None: it did not say.
     briefing_applied: bool | None = None
+    #: How long the call has waited for an agent that answers; None: it did not wait.
+    ready_after_ms: int | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        return is_ready(self.dispatch)
 
     @property
     def is_on_hold(self) -> bool:
@@ -75,6 +81,11 @@ class AgentGrant:
     def for_another_call(self) -> "AgentGrant":
         """The same for a call that asked while the agent was requested already."""
         return replace(self, reused=not self.is_on_hold)
+
+
+def is_ready(dispatch: Dispatch) -> bool:
+    """Whether its agent is in the room and has answered."""
+    return dispatch.ready_at is not None and dispatch.state in (State.ACTIVE, State.IDLE)
 
 
 def _meaning(metadata: str) -> Any:

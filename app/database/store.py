@@ -5,16 +5,17 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, Row, and_, delete, func, or_, select, update
+from sqlalchemy import Connection, Engine, Row, and_, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.database.loading import dispatch_of, load, save
+from app.database.pruning import prune
 from app.database.sessions import end_session, ended_session
-from app.database.tables import dispatches, ended_sessions, history, participants, rooms, webhook_events
+from app.database.tables import dispatches, history, participants, rooms, webhook_events
 from app.database.transactions import TIMEOUT_S, Transactions
 from app.database.vacancies import vacant_rooms
 from app.database.write_outage import store_trial_rows
-from app.lifecycle import Dispatch, Policy, State
+from app.lifecycle import LIVE_STATES, Dispatch, Policy, State
 from app.state.changes import Change, Outcome
 from app.state.presence import ParticipantKind
 from app.state.unit_of_work import UnitOfWork
@@ -75,9 +76,14 @@ class Store:
     async def dispatch(self, row_id: str) -> Dispatch | None:
         return await self._one(select(dispatches).where(dispatches.c.id == row_id))
 
-    async def in_state(self, state: State) -> list[Dispatch]:
-        """The dispatches in one state other than `ended`."""
-        return await self._all(select(dispatches).where(_IS_OPEN, dispatches.c.state == state))
+    async def live(self) -> list[Dispatch]:
+        return await self._all(select(dispatches).where(_IS_OPEN, dispatches.c.state.in_(LIVE_STATES)))
+
+    async def to_probe(self) -> list[Dispatch]:
+        """The dispatches whose agents have people in the room, or have not answered yet."""
+        is_unready = and_(dispatches.c.state == State.IDLE, dispatches.c.ready_at.is_(None))
+        is_active = dispatches.c.state == State.ACTIVE
+        return await self._all(select(dispatches).where(_IS_OPEN, or_(is_active, is_unready)))
 
     async def vacant_rooms(self, room_name: str | None = None) -> set[str]:
         """Those with a dispatch whose agent is not in, as far as the tables know; None: of all rooms."""
@@ -245,23 +251,7 @@ class Store:
 
     async def prune(self, before: int) -> int:
         """Delete rows that ended, left or were received before `before`; returns their number."""
-        ended = select(dispatches.c.id).where(dispatches.c.ended_at < before)
-        statements = [
-            delete(webhook_events).where(webhook_events.c.received_at < before),
-            delete(history).where(history.c.dispatch_row_id.in_(ended)),
-            delete(dispatches).where(dispatches.c.ended_at < before),
-            delete(participants).where(participants.c.left_at < before),
-            delete(participants).where(
-                participants.c.room_sid.in_(select(rooms.c.sid).where(rooms.c.finished_at < before))
-            ),
-            delete(rooms).where(rooms.c.finished_at < before),
-            delete(ended_sessions).where(ended_sessions.c.expires_at < before),
-        ]
-
-        def work(connection: Connection) -> int:
-            return sum(connection.execute(statement).rowcount for statement in statements)
-
-        return await self._transactions.write(work, timeout_s=_FULL_TABLE_TIMEOUT_S)
+        return await self._transactions.write(lambda one: prune(one, before), timeout_s=_FULL_TABLE_TIMEOUT_S)
 
     async def store_trial_rows(self, trial: str) -> None:
         await self._transactions.write(lambda connection: store_trial_rows(connection, trial))

@@ -23,7 +23,7 @@ from app.lifecycle.table import TABLE, Goal, Rule
 def decide(dispatch: Dispatch, signal: Signal, now: int, policy: Policy) -> Decision:
     """Apply `signal` to `dispatch`; a signal that is stale in its state changes nothing."""
     rule = TABLE[signal.event].get(dispatch.state)
-    if rule is None:
+    if rule is None or (signal.event is Event.READY and not _is_new_answer(dispatch, signal)):
         return Decision(dispatch=dispatch)
     observed = _observe(dispatch, signal, now, policy)
     to = _target(rule.to, dispatch, observed)
@@ -69,6 +69,11 @@ def met(dispatch: Dispatch, people: int, phones: int | None) -> Dispatch:
     return replace(dispatch, participant_count=people, visitors=visitors)
 
 
+def _is_new_answer(dispatch: Dispatch, signal: Signal) -> bool:
+    """Whether the agent that answered is its agent, and was not known to answer."""
+    return dispatch.ready_at is None and dispatch.agent_identity == signal.agent_identity
+
+
 def _observe(dispatch: Dispatch, signal: Signal, now: int, policy: Policy) -> Dispatch:
     """Copy the signal's data into `dispatch`: counts, identities, activity, terms."""
     people = dispatch.participant_count if signal.people is None else signal.people
@@ -90,7 +95,7 @@ def _observe(dispatch: Dispatch, signal: Signal, now: int, policy: Policy) -> Di
             observed, agent_identity=signal.agent_identity, agent_joined_at=now, ready_at=None, attempt=1
         )
     if signal.event is Event.READY:
-        return replace(observed, ready_at=dispatch.ready_at or now)
+        return replace(observed, ready_at=now)
     if signal.event is Event.JOIN_OVERDUE and signal.agent_identity:
         # A worker has the job: this is whom it is for.
         return replace(observed, agent_identity=signal.agent_identity)

@@ -99,7 +99,12 @@ TABLE: Mapping[Event, Mapping[State, Rule]] = {
         _H: _KEEP,
         _E: _KEEP,
     },
-    Event.AGENT_IN: {_C: _KEEP, _S: Rule(Goal.OCCUPANCY, _CHECK_READY), _A: _KEEP, _I: _KEEP},
+    Event.AGENT_IN: {
+        _C: _KEEP,
+        _S: Rule(Goal.OCCUPANCY, _CHECK_READY),
+        # Another one than was thought.
+        **dict.fromkeys(_WITH_AGENT, Rule(Goal.KEEP, _CHECK_READY)),
+    },
     Event.READY: dict.fromkeys(_WITH_AGENT, _KEEP),
     Event.AGENT_LEFT: dict.fromkeys(_WITH_DISPATCH, _ending(EndReason.AGENT_LEFT, Successor.RESTART_ALWAYS)),
     Event.PUBLISHER_LEFT: dict.fromkeys(_WITH_AGENT, Rule(_S)),

@@ -222,11 +222,15 @@ def _checked_time(at: int) -> int:
 
 def _probe_of(payload: str) -> Probe:
     try:
-        session = msgspec.json.decode(payload, type=_Health).session
+        health = msgspec.json.decode(payload, type=_Health)
     except (ValueError, RecursionError):
         return Probe.ALIVE
-    return Probe.CLOSED if session == "closed" else Probe.OPEN
+    if health.session == "closed":
+        return Probe.CLOSED
+    return Probe.OPEN if health.ready else Probe.STARTING
 
 
 class _Health(msgspec.Struct):
     session: str
+    #: Older helpers do not say.
+    ready: bool = True

@@ -26,6 +26,7 @@ class Probe(StrEnum):
     """The result of an agent's probe."""
 
     OPEN = "open"  #: its session is open
+    STARTING = "starting"  #: its process runs, but its session has not started yet
     CLOSED = "closed"  #: its process runs, but its session will never respond again
     ALIVE = "alive"  #: its process runs; it does not know the method
     SILENT = "silent"  #: no answer in time: frozen, dead, or just gone

@@ -27,7 +27,16 @@ from app.web.dashboard.routes import mount_dashboard
 from app.web.demo import demo_routes
 from app.web.docs import docs_routes
 from app.web.envelope import Envelope
-from app.web.keys import CONFIG, LANES, SECURE_CONNECTIONS, SERVICE, SESSION_ROOMS, TOKEN_ISSUER, WEBHOOK_PATH
+from app.web.keys import (
+    CALLS,
+    CONFIG,
+    LANES,
+    SECURE_CONNECTIONS,
+    SERVICE,
+    SESSION_ROOMS,
+    TOKEN_ISSUER,
+    WEBHOOK_PATH,
+)
 from app.web.refusals import Refusals
 from app.web.routes import api_endpoints
 from app.web.security_headers import headers_for
@@ -61,9 +70,10 @@ def create_app(
         allows_egress=config.token_egress,
         allows_lk_attributes=config.token_lk_attributes,
     )
+    app.on_shutdown.append(_answer_waiting_calls)
     app.cleanup_ctx.append(_lifespan(config, clock, livekit, store_type, log_counts or LogCounts()))
     endpoints = api_endpoints(config)
-    calls = CallLimiter()
+    calls = app[CALLS] = CallLimiter()
     admission = Admission(
         Authenticator(config.keys, config.api_keys, member_token_max_days=config.member_token_max_days),
         clock,
@@ -77,6 +87,11 @@ def create_app(
     if config.demo_page:
         app.add_routes(demo_routes(config.browser_livekit_url))
     return app
+
+
+async def _answer_waiting_calls(app: web.Application) -> None:
+    """Before the stop waits for the requests under way."""
+    app[SERVICE].ready_calls.stop()
 
 
 def _lifespan(

@@ -64,6 +64,11 @@ async def read_body(request: web.BaseRequest, limit: int) -> bytes:
     return body
 
 
+def is_connected(request: web.BaseRequest) -> bool:
+    """Whether the caller still waits for the answer."""
+    return request.transport is not None and not request.transport.is_closing()
+
+
 def json_response(answer: Any, status: int = 200) -> web.Response:
     return web.Response(body=msgspec.json.encode(answer), status=status, content_type="application/json")
 

@@ -3,16 +3,23 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from aiohttp import web
+
 from app.errors import Busy
 
 #: Well below the limit of connections: webhooks and probes have the rest.
 CALL_LIMIT = 256
 
 
+#: Marks a call that waits for an agent: how long that takes is no response time.
+WAITS = web.RequestKey("waits", bool)
+
+
 class CallLimiter:
     def __init__(self, limit: int = CALL_LIMIT) -> None:
         self._limit = limit
         self._under_way = 0
+        self._waiting = 0
 
     @contextmanager
     def place(self) -> Iterator[None]:
@@ -24,3 +31,17 @@ class CallLimiter:
             yield
         finally:
             self._under_way -= 1
+
+    @contextmanager
+    def waiting(self, request: web.Request) -> Iterator[None]:
+        """Lend the place of a call to others while it waits for an agent; raises Busy if too many wait."""
+        if self._waiting >= self._limit:
+            raise Busy("Too many calls wait for an agent; retry")
+        request[WAITS] = True
+        self._waiting += 1
+        self._under_way -= 1
+        try:
+            yield
+        finally:
+            self._under_way += 1
+            self._waiting -= 1

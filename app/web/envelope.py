@@ -15,6 +15,7 @@ from app.clock import Clock
 from app.errors import Busy
 from app.lifecycle import SECOND_US
 from app.metrics.registry import Metrics
+from app.web.calls import WAITS
 from app.web.connections import Connection
 from app.web.error_responses import render_failure
 from app.web.keys import READINESS_PATH
@@ -53,7 +54,7 @@ class Envelope:
         """Answer a request by its handler; `route` is its path template, None where no route matches."""
         request[REQUEST_ID] = assign_request_id(request)
         began_at = self._clock.now()
-        status, is_whole, is_refused = web.HTTPInternalServerError.status_code, False, False
+        status, is_timed, is_refused = web.HTTPInternalServerError.status_code, False, False
         try:
             try:
                 response = await handler(request)
@@ -67,12 +68,14 @@ class Envelope:
             except Exception as error:  # noqa: BLE001 - every failure gets an answer
                 response = render_failure(error)
                 is_refused = self._refusals.note(request, route, error)
-            status, is_whole = response.status, isinstance(response, web.Response)
+            status = response.status
+            # A stream is meant to last, and so is a wait: their durations are no response times.
+            is_timed = isinstance(response, web.Response) and WAITS not in request
         finally:
             took_us = self._clock.now() - began_at
-            self._record(request.method, route, status, took_us, is_whole=is_whole)
+            self._record(request.method, route, status, took_us, is_timed=is_timed)
             if not is_refused:
-                _log(request.method, route, status, took_us, is_whole=is_whole)
+                _log(request.method, route, status, took_us, is_timed=is_timed)
         return response
 
     @web.middleware
@@ -94,18 +97,17 @@ class Envelope:
         response.headers[HEADER] = request.get(REQUEST_ID) or assign_request_id(request)
         response.headers.merge(self._headers)
 
-    def _record(self, method: str, route: str | None, status: int, took_us: int, *, is_whole: bool) -> None:
-        # A stream is meant to last: its duration is not a response time.
+    def _record(self, method: str, route: str | None, status: int, took_us: int, *, is_timed: bool) -> None:
         self._metrics().note_request(
             method if method in _METHODS else "other",
             route or "unmatched",
             status,
-            took_us / SECOND_US if is_whole else None,
+            took_us / SECOND_US if is_timed else None,
         )
 
 
-def _log(method: str, route: str | None, status: int, took_us: int, *, is_whole: bool) -> None:
-    level = _level(route, status, is_slow=is_whole and took_us > _SLOW_US)
+def _log(method: str, route: str | None, status: int, took_us: int, *, is_timed: bool) -> None:
+    level = _level(route, status, is_slow=is_timed and took_us > _SLOW_US)
     if logger.isEnabledFor(level):
         # The route, not the path: the caller chooses the path, and its query may contain a token.
         fields = {

@@ -8,14 +8,14 @@ from app.config.settings import SessionRoomsBy
 from app.control.requests import AgentRequest
 from app.errors import Forbidden, Invalid
 from app.lifecycle import Briefing
-from app.web import presenters, schemas
+from app.web import checks, presenters, schemas
 from app.web.auth import CALLER
-from app.web.bodies import json_response
+from app.web.bodies import is_connected, json_response
 from app.web.browser_sessions import COOKIE_NAME, attach_cookie, may_have_cookie
 from app.web.cookies import read_cookie
 from app.web.holds import extends_ttl, require_hold_right
 from app.web.identities import check_identity, check_name
-from app.web.keys import CONFIG, SECURE_CONNECTIONS, SERVICE, SESSION_ROOMS, TOKEN_ISSUER
+from app.web.keys import CALLS, CONFIG, SECURE_CONNECTIONS, SERVICE, SESSION_ROOMS, TOKEN_ISSUER
 from app.web.webhook import receive_webhook
 
 
@@ -29,10 +29,10 @@ async def request_agent(request: web.Request, fields: schemas.DispatchRequest) -
     caller.require_room(fields.room_name)
     warnings: list[str] = []
     agent_request = AgentRequest(
-        room_name=schemas.check_room_name(fields.room_name, request.app[CONFIG].room_name_pattern),
+        room_name=checks.check_room_name(fields.room_name, request.app[CONFIG].room_name_pattern),
         agent_name=_agent_name(request, fields.agent_name),
-        timezone=schemas.check_timezone(fields.timezone, warnings),
-        timezone_offset_min=schemas.check_timezone_offset(fields.timezone_offset, warnings),
+        timezone=checks.check_timezone(fields.timezone, warnings),
+        timezone_offset_min=checks.check_timezone_offset(fields.timezone_offset, warnings),
         briefing=_briefing(request, fields, warnings),
         replaces_if_told_otherwise=fields.replace_if_metadata_differs,
         extends_ttl=extends_ttl(request),
@@ -40,13 +40,18 @@ async def request_agent(request: web.Request, fields: schemas.DispatchRequest) -
     )
     if fields.resume:
         require_hold_right(request, agent_request.agent_name)
-    grant = await request.app[SERVICE].dispatcher.request(agent_request)
+    service = request.app[SERVICE]
+    if fields.wait:
+        with request.app[CALLS].waiting(request):
+            grant = await service.ready_calls.request(agent_request, lambda: is_connected(request))
+    else:
+        grant = await service.dispatcher.request(agent_request)
     return presenters.dispatch_response(grant, warnings)
 
 
 async def end_agent(request: web.Request, query: schemas.EndQuery) -> schemas.EndResponse:
     caller = request[CALLER]
-    caller.require_room(schemas.check_room_name(query.room_name))
+    caller.require_room(checks.check_room_name(query.room_name))
     agent_name = _agent_name(request, query.agent_name)
     policy = request.app[SERVICE].policies.of(agent_name)
     may_end = MemberEnd.ALWAYS if caller.is_operator else policy.members_may_end
@@ -63,7 +68,7 @@ async def end_agent(request: web.Request, query: schemas.EndQuery) -> schemas.En
 
 
 async def show_status(request: web.Request, query: schemas.RoomQuery) -> schemas.StatusResponse:
-    request[CALLER].require_room(schemas.check_room_name(query.room_name))
+    request[CALLER].require_room(checks.check_room_name(query.room_name))
     agent_name = _agent_name(request, query.agent_name)
     return presenters.status_response(await request.app[SERVICE].queries.status(query.room_name, agent_name))
 
@@ -71,7 +76,7 @@ async def show_status(request: web.Request, query: schemas.RoomQuery) -> schemas
 async def issue_token(request: web.Request, fields: schemas.TokenRequest) -> web.Response:
     config = request.app[CONFIG]
     if fields.room_name is not None:
-        schemas.check_room_name(fields.room_name, config.room_name_pattern)
+        checks.check_room_name(fields.room_name, config.room_name_pattern)
     named = fields.participant_identity
     check_identity(named or "")
     check_name(fields.participant_name or "")
@@ -162,7 +167,7 @@ def _briefing(request: web.Request, fields: schemas.DispatchRequest, warnings: l
 
     Raises: Forbidden: a browser must not choose what a backend trusts.
     """
-    metadata = schemas.check_metadata(fields.metadata)
+    metadata = checks.check_metadata(fields.metadata)
     if metadata is None:
         if fields.replace_if_metadata_differs:
             warnings.append("replaceIfMetadataDiffers has no effect without metadata")

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 from app.config.agents import MemberEnd
-from app.control.requests import AgentGrant
+from app.control.requests import AgentGrant, is_ready
 from app.lifecycle import Dispatch, State
 from app.lifecycle.descriptions import describe
 from app.state.views import HistoryLine
@@ -28,6 +28,8 @@ def dispatch_response(grant: AgentGrant, warnings: list[str]) -> DispatchRespons
         message=_RESULTS[grant.result],
         metadata_applied=grant.briefing_applied,
         warnings=warnings,
+        ready=grant.is_ready,
+        ready_after_ms=grant.ready_after_ms,
     )
 
 
@@ -51,6 +53,7 @@ def status_response(dispatch: Dispatch | None) -> StatusResponse:
         last_activity_at=_iso(dispatch.last_activity_at),
         participant_count=dispatch.participant_count,
         ttl_expires_at=to_iso(dispatch.ttl_expires_at),
+        ready=is_ready(dispatch),
     )
 
 

@@ -2,13 +2,27 @@
 
 from app.config.settings import Config, Environment
 from app.control.readiness import Report
-from app.errors import Busy, Conflict, LiveKitRefused, LiveKitTimeout, LiveKitUnavailable, NotFound
+from app.errors import (
+    AgentEnded,
+    Busy,
+    Conflict,
+    CrashLoop,
+    JoinTimeout,
+    LiveKitRefused,
+    LiveKitTimeout,
+    LiveKitUnavailable,
+    NotFound,
+    NoWorker,
+    OnHold,
+)
 from app.livekit.webhooks import WebhookBody
 from app.web import handlers, holds, schemas
 from app.web.endpoints import Access, AnyEndpoint, Endpoint
 from app.web.keys import READINESS_PATH, WEBHOOK_PATH
 
 _LIVEKIT_ERRORS = (LiveKitRefused, LiveKitUnavailable, LiveKitTimeout, Busy)
+#: Of calls that wait until the agent answers.
+_READY_ERRORS = (NoWorker, JoinTimeout, CrashLoop, AgentEnded, OnHold)
 
 
 def api_endpoints(config: Config) -> tuple[AnyEndpoint, ...]:
@@ -35,7 +49,7 @@ def api_endpoints(config: Config) -> tuple[AnyEndpoint, ...]:
             body_limit=schemas.DISPATCH_BODY_BYTES,
             query=schemas.NoQuery,
             answer=schemas.DispatchResponse,
-            errors=_LIVEKIT_ERRORS,
+            errors=(*_LIVEKIT_ERRORS, *_READY_ERRORS),
         ),
         Endpoint(
             method="DELETE",

@@ -1,14 +1,12 @@
 """Schemas: the fields of requests and answers, and how request fields are read."""
 
-import re
 from typing import Annotated, Any, Literal, TypeVar
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 from msgspec import Meta
 
-from app.errors import Invalid
 from app.lifecycle import Dispatch, State
+from app.web.checks import METADATA_BYTES
 from app.web.identities import ParticipantIdentity, ParticipantName
 
 T = TypeVar("T")
@@ -16,8 +14,6 @@ T = TypeVar("T")
 #: Any name that LiveKit takes, but without control characters, and without blanks around it. In Python `$`
 #: alone would allow a final newline; in other dialects the suffix changes nothing.
 ROOM_NAME_PATTERN = r"^(?!\s)[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,256}(?<!\s)$(?!\n)"
-#: LiveKit's limit (livekit-server, config.go, MaxRoomNameLength).
-_ROOM_NAME_BYTES = 256
 RoomName = Annotated[
     str,
     Meta(
@@ -66,9 +62,8 @@ Metadata = Annotated[
     str | dict[str, Any],
     Meta(description="For the agent's job: a text of up to 16 KiB, or a JSON object that is sent as one."),
 ]
-_METADATA_BYTES = 16 * 1024
 #: JSON may write each byte of it as six.
-DISPATCH_BODY_BYTES = 6 * _METADATA_BYTES + 16 * 1024
+DISPATCH_BODY_BYTES = 6 * METADATA_BYTES + 16 * 1024
 
 _ANY_STATE = "|".join(State)
 StateList = Annotated[
@@ -87,10 +82,6 @@ Cursor = Annotated[
     ),
 ]
 
-#: Files of a system's database that are no zones, and folders with copies of all zones.
-_NO_ZONES = frozenset({"localtime", "posixrules", "Factory"})
-_COPIES = ("posix/", "right/")
-_MOST_OFFSET_MIN = 14 * 60
 
 _OPEN_STATES = tuple(state for state in State if state is not State.ENDED)
 
@@ -109,6 +100,8 @@ class DispatchRequest(_Request):
     replace_if_metadata_differs: bool = False
     #: Whether an agent that is on hold comes back.
     resume: bool = False
+    #: The answer comes once the agent answers, or says why it does not.
+    wait: Literal["ready"] | None = None
 
 
 class RoomQuery(_Request):
@@ -174,6 +167,10 @@ class DispatchResponse(_Response):
     metadata_applied: bool | None
     #: What was left out of the request.
     warnings: list[str]
+    #: Whether the agent is in the room and answers.
+    ready: bool
+    #: For a call that waited for it: how long that took.
+    ready_after_ms: int | None
     success: bool = True
 
 
@@ -191,6 +188,8 @@ class StatusResponse(_Response, omit_defaults=True):
     last_activity_at: str | msgspec.UnsetType = msgspec.UNSET
     participant_count: int | msgspec.UnsetType = msgspec.UNSET
     ttl_expires_at: str | msgspec.UnsetType | None = msgspec.UNSET
+    #: Whether the agent is in the room and answers.
+    ready: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class AgentItem(_Response):
@@ -229,55 +228,6 @@ class AgentHistory(_Response):
     metadata: str
     deployment: str
     history: list[HistoryItem]
-
-
-def check_room_name(name: str, narrowed: re.Pattern[str] | None = None) -> str:
-    """Raises: Invalid: LiveKit does not take a name of this length, or it is not one of `narrowed`."""
-    if len(name.encode()) > _ROOM_NAME_BYTES:
-        raise Invalid(f"The room name exceeds {_ROOM_NAME_BYTES} bytes in UTF-8 - at `$.roomName`")
-    if narrowed and not narrowed.fullmatch(name):
-        raise Invalid("The room name does not match ROOM_NAME_PATTERN - at `$.roomName`")
-    return name
-
-
-def check_timezone(name: str | None, warnings: list[str]) -> str | None:
-    """The IANA time zone; anything else costs nobody an agent: None, and a line in `warnings`."""
-    if name is None:
-        return None
-    if not _is_timezone(name):
-        warnings.append("timezone is not an IANA time zone name and was left out")
-        return None
-    return name
-
-
-def _is_timezone(name: str) -> bool:
-    if name in _NO_ZONES or name.startswith(_COPIES):
-        return False
-    try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        return False
-    return True
-
-
-def check_timezone_offset(minutes: float | None, warnings: list[str]) -> int | None:
-    """Minutes; what no time zone can have is None, and a line in `warnings`."""
-    if minutes is None:
-        return None
-    if not float(minutes).is_integer() or abs(minutes) > _MOST_OFFSET_MIN:
-        warnings.append("timezoneOffset is not a whole number from -840 to 840 and was left out")
-        return None
-    return int(minutes)
-
-
-def check_metadata(metadata: str | dict[str, Any] | None) -> str | None:
-    """Raises: Invalid: it is too long."""
-    if metadata is None:
-        return None
-    text = metadata if isinstance(metadata, str) else msgspec.json.encode(metadata).decode()
-    if len(text.encode()) > _METADATA_BYTES:
-        raise Invalid(f"The metadata exceeds {_METADATA_BYTES} bytes - at `$.metadata`")
-    return text
 
 
 def has_unknown_fields(body: bytes, kind: type[msgspec.Struct]) -> bool:

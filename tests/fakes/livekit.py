@@ -112,7 +112,9 @@ class FakeLiveKit:
                 return Probe.SILENT
             if not agent.worker.helper:
                 return Probe.ALIVE
-            return Probe.OPEN if agent.session_open else Probe.CLOSED
+            if not agent.session_open:
+                return Probe.CLOSED
+            return Probe.OPEN if agent.has_started else Probe.STARTING
 
         return await self._call(act, "probe", room_name, identity)
 

@@ -23,6 +23,8 @@ class FakeWorker:
     joins_after_s: float
     #: Its LIVEKIT_AGENT_DEPLOYMENT: it gets the dispatches for that one only.
     deployment: str = ""
+    #: From its agents' joins until their sessions have started.
+    starts_after_s: float = 0
     #: Whether its dispatches have a job for each publisher, and none without one.
     for_publishers: bool = False
     process: Process = Process.RUNNING
@@ -53,6 +55,8 @@ class FakeAgent(FakeParticipant):
     session_open: bool = True
     #: Whether a question can reach it: not in the first moment after its join.
     connected: bool = True
+    #: Whether its session has started.
+    has_started: bool = True
     #: The only one a default session hears: the first person it met.
     linked: str | None = None
 
@@ -63,7 +67,7 @@ class FakeAgent(FakeParticipant):
     def answers(self, identity: str) -> bool:
         """Whether this person, saying something, would be answered."""
         heard = self.worker.helper or self.linked in (None, identity)
-        return self.reacts and self.session_open and heard
+        return self.reacts and self.has_started and self.session_open and heard
 
 
 @dataclass(eq=False, kw_only=True)

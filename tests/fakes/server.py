@@ -159,6 +159,7 @@ class FakeServer:
         *,
         helper: bool = True,
         joins_after_s: float = _AGENT_JOINS_S,
+        starts_after_s: float = 0,
         for_publishers: bool = False,
         deployment: str = "",
     ) -> FakeWorker:
@@ -167,6 +168,7 @@ class FakeServer:
             helper=helper,
             joins_after_s=joins_after_s,
             deployment=deployment,
+            starts_after_s=starts_after_s,
             for_publishers=for_publishers,
         )
         self.workers.append(worker)
@@ -315,8 +317,11 @@ class FakeServer:
             agent_name=worker.agent_name,
             worker=worker,
             linked=first.identity if first else None,
+            has_started=not worker.starts_after_s,
         )
         self._put_in(room, agent)
+        if worker.starts_after_s:
+            self._clock.call_later(worker.starts_after_s, lambda: setattr(agent, "has_started", True))
         return agent
 
     def remove_participant(self, room_name: str, identity: str) -> bool:

@@ -85,6 +85,8 @@ async def test_the_agent_on_hold_is_gone_when_the_call_is_answered(
             "message": "A human has taken over: no agent comes until it is resumed",
             "metadataApplied": None,
             "warnings": [],
+            "ready": False,
+            "readyAfterMs": None,
         },
     )
     status = await app.status()

@@ -34,7 +34,7 @@ dispatched      S    S    A    I    S    S    .    E    .
 not_dispatched  X    .    .    .    .    .    .    .    .
 people_in       C    S    Ak   Ak   Cc   U    H    E    .
 people_out      C    S    I    I    U    U    H    E    .
-agent_in        C    Iy   A    I    .    .    .    .    .
+agent_in        C    Iy   Ay   Iy   .    .    .    .    .
 ready           .    .    A    I    .    .    .    .    .
 agent_left      Er   Er   Er   Er   .    .    .    .    .
 agent_handed_over Er   Er   Er   Er   .    .    .    .    .
@@ -118,7 +118,7 @@ def _row(state: State, *, waited_for: bool) -> Dispatch:
 
 def _signal(event: Event) -> Signal:
     people = {Event.PEOPLE_IN: 1, Event.PEOPLE_OUT: 0}.get(event)
-    identity = "agent-AJ_1" if event is Event.AGENT_IN else None
+    identity = "agent-AJ_1" if event in (Event.AGENT_IN, Event.READY) else None
     return Signal(event=event, people=people, agent_identity=identity, successor_id="next")
 
 

@@ -13,6 +13,7 @@ from app.errors import Invalid, Malformed, ServiceError
 from app.lifecycle import Dispatch, State
 from app.state.views import HistoryLine
 from app.web.bodies import parse_body, parse_query
+from app.web.checks import check_metadata, check_room_name, check_timezone, check_timezone_offset
 from app.web.presenters import agent_item, dispatch_response, history_item, status_response, to_iso
 from app.web.schemas import (
     DispatchRequest,
@@ -20,10 +21,6 @@ from app.web.schemas import (
     NoQuery,
     RoomQuery,
     TokenRequest,
-    check_metadata,
-    check_room_name,
-    check_timezone,
-    check_timezone_offset,
 )
 
 AT = 1_700_000_000_123_456
