@@ -12,7 +12,7 @@ from app.control.policies import Policies
 from app.control.processor import ChangeProcessor, advance_of
 from app.database.store import Store
 from app.errors import ServiceError
-from app.lifecycle import Dispatch, Event, Signal
+from app.lifecycle import Dispatch, Event, Signal, with_deployments_of
 from app.state.changes import Advance
 from app.tasks import BackgroundLoop, batches
 
@@ -91,6 +91,8 @@ class PolicyReloader:
 
     def _change(self, dispatch: Dispatch) -> Advance | None:
         terms = self._processor.policy.terms_for(dispatch.agent_name, dispatch.room_name)
+        if dispatch.terms:
+            terms = with_deployments_of(terms, dispatch.terms)
         if terms == dispatch.terms:
             return None
         return advance_of(dispatch, Signal(event=Event.POLICY_CHANGED, terms=terms))

@@ -6,6 +6,7 @@ Pure: no I/O, no clock, no imports from the rest of the service. Times are integ
 
 from app.lifecycle.deadlines import due_event
 from app.lifecycle.decision import decide, met, open_dispatch
+from app.lifecycle.deployments import with_deployments_of
 from app.lifecycle.model import (
     LIVE_STATES,
     UNTOLD,
@@ -50,4 +51,5 @@ __all__ = [
     "is_crash_loop",
     "met",
     "open_dispatch",
+    "with_deployments_of",
 ]

@@ -36,7 +36,7 @@ def leave_failing(dispatch: Dispatch, now: int, policy: Policy) -> Dispatch:
 
 
 def with_deployments_of(terms: Terms, former: Terms) -> Terms:
-    """The terms of a changed policy: a deployment that was given stays."""
+    """The terms of a changed policy, for a dispatch with the former ones: a given deployment stays."""
     return replace(terms, deployments=None) if former.deployments is None else terms
 
 

@@ -1,6 +1,7 @@
 """Rooms are shared between deployments: by weight, for good, and with another one where the own one fails."""
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,6 +38,10 @@ def deployments(world: World, room: str) -> list[str]:
 def serving(world: World, room: str) -> list[str]:
     """Of the workers whose agents are in."""
     return [agent.worker.deployment for agent in world.agents(room)]
+
+
+def lose_agent(server: FakeServer, room: str) -> None:
+    server.leave(room, server.rooms[room].agents[0].identity, "CONNECTION_TIMEOUT")
 
 
 def counted(app: App) -> dict[tuple[str, str], float]:
@@ -140,12 +145,12 @@ async def test_after_a_crash_loop_of_one_room_all_get_the_other_deployment(
         await app.advance(1)
     for _ in range(4):
         assert serving(world, crashing) == ["v2"]
-        server.leave(crashing, world.agents(crashing)[0].identity, "CONNECTION_TIMEOUT")
+        lose_agent(server, crashing)
         await app.settle()
         await app.advance(1)
 
     assert (serving(world, crashing), serving(world, beside)) == (["v1"], ["v2"])
-    server.leave(beside, world.agents(beside)[0].identity, "CONNECTION_TIMEOUT")
+    lose_agent(server, beside)
     await app.settle()
     await app.advance(1)
     await app.dispatch(CANARIES[2])
@@ -153,32 +158,71 @@ async def test_after_a_crash_loop_of_one_room_all_get_the_other_deployment(
     assert (serving(world, beside), serving(world, CANARIES[2])) == (["v1"], ["v1"])
 
 
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "agents.toml"
+
+
+def roll_back(file: Path, *, running: str) -> None:
+    text = f"running = '{running}'\n[agents.agent]\ndeployment = [{{name = 'v1'}}]"
+    file.write_text(text, encoding="utf-8")
+
+
 @ON_BOTH
 async def test_a_reload_changes_the_split_of_new_rooms_only(
-    app: App, world: World, server: FakeServer
+    start_app: StartApp, world: World, server: FakeServer, file: Path
 ) -> None:
+    app = await start_app(agents=policies(*SPLIT), agents_file=file)
     server.start_worker(AGENT, deployment="v1")
     server.start_worker(AGENT, deployment="v2")
     before, after = CANARIES[:2]
     server.join(before)
     await app.dispatch(before)
     await app.advance(6)
-    untouched = world.tables()
+    untouched = world.rows("dispatches")
 
-    rolled_back = policies(Share(deployment="v1", weight=100))
-    app.service.policies.replace({**app.service.policies.agents, **rolled_back})
-    await app.sweep()
+    roll_back(file, running="keep")
+    await app.service.reloader.reload()
+    assert world.rows("dispatches") == untouched
     await app.dispatch(after)
     await app.advance(1)
 
     assert (serving(world, before), serving(world, after)) == (["v2"], ["v1"])
-    kept = [row for row in world.rows("dispatches") if row["room_name"] == before]
-    assert kept == untouched["dispatches"]
     # Its successor too has the terms that it began with.
-    server.leave(before, world.agents(before)[0].identity, "CONNECTION_TIMEOUT")
+    lose_agent(server, before)
     await app.settle()
     await app.advance(1)
     assert serving(world, before) == ["v2"]
+
+
+@ON_BOTH
+async def test_with_update_what_runs_leaves_a_deployment_that_was_dropped_when_it_gets_a_new_agent(
+    start_app: StartApp, world: World, server: FakeServer, file: Path
+) -> None:
+    """An agent that another program has dispatched does not."""
+    app = await start_app(agents=policies(*SPLIT), agents_file=file)
+    for deployment in ("", "v1", "v2"):
+        server.start_worker(AGENT, deployment=deployment)
+    canary, adopted = CANARIES[0], "adopted"
+    for room in (canary, adopted):
+        server.join(room)
+    await app.dispatch(canary)
+    server.create_dispatch(adopted, AGENT)
+    await app.advance(6)
+    await app.sweep()
+    roll_back(file, running="update")
+
+    await app.service.reloader.reload()
+    told = world.rows("history")
+    await app.service.reloader.reload()
+    assert world.rows("history") == told
+    assert (serving(world, canary), serving(world, adopted)) == (["v2"], [""])
+
+    for room in (canary, adopted):
+        lose_agent(server, room)
+    await app.settle()
+    await app.advance(1)
+    assert (serving(world, canary), serving(world, adopted)) == (["v1"], [""])
 
 
 @ON_BOTH
