@@ -17,7 +17,7 @@ from app.config.settings import Config
 from app.control.drift import ROLLING_ROUNDS
 from app.control.requests import AgentGrant
 from app.errors import ServiceError
-from app.lifecycle import Restart, State
+from app.lifecycle import Restart, Share, State
 from app.lifecycle.mode import Mode
 from app.state.changes import Outcome, RoomEvent
 from fakes.clock import SECOND_US, START_US
@@ -185,6 +185,8 @@ class World:
             join_timeout_s=JOIN_TIMEOUT_S,
             restart=self.setting.restart,
             closes_with_user=self.setting.closes_with_user,
+            # No worker has the first one: rooms that it gets fall back to the other.
+            deployment=(Share(deployment="v2", weight=50), Share(deployment="", weight=50)),
         )
 
     def is_limited(self, agent_name: str) -> bool:
