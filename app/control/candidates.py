@@ -130,11 +130,10 @@ class Inspection:
     def best(self) -> AssessedCandidate | None:
         """The one to keep: present before starting, with a row before without, then the newest.
 
-        On hold there is none.
         Beside one of another service it is the oldest: that service finds the same, and neither undoes what
         the other does.
         """
-        good = [one for one in self.assessed if one.health in _GOOD and not self.is_on_hold]
+        good = [one for one in self.assessed if one.health in _GOOD]
         is_shared = any(one.is_anothers for one in good)
 
         def rank(assessed: AssessedCandidate) -> tuple[bool, bool, int]:

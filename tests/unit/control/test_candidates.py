@@ -49,17 +49,10 @@ def row(number: int, *, dispatch_id: str | None = None, identity: str | None = N
     )
 
 
-def test_nothing_belongs_to_a_row_on_hold_and_nothing_is_good_there() -> None:
+def test_nothing_belongs_to_a_row_on_hold() -> None:
     held = replace(row(1), state=State.ON_HOLD)
     late = listed(1, row_id=held.id, agents=("agent-1",))
-
-    [candidate] = pair([late], [agent(1)], [held])
-
-    assert candidate.row is None
-    assessed = (AssessedCandidate(candidate=candidate, health=AgentHealth.RESPONSIVE),)
-    inspection = Inspection(room=None, generation=1, people=1, assessed=assessed, row=held)
-    assert inspection.is_on_hold
-    assert inspection.best() is None
+    assert pair([late], [agent(1)], [held]) == [Candidate(listed=late, agent=agent(1))]
 
 
 def test_the_agent_that_livekit_names_outranks_that_of_the_row() -> None:
