@@ -142,14 +142,18 @@ class Simulation(RuleBasedStateMachine):
         self.here.send(self.here.end(room, agent))
         self._go_on(pause)
 
-    @rule(room=rooms, agent=mostly_default, pause=pauses)
-    def human_takes_over(self, room: str, agent: str, pause: int | None) -> None:
-        self.here.send(self.here.hold(room, agent))
+    @precondition(lambda self: self.world and self.world.tracked())
+    @rule(position=positions, pause=pauses)
+    def human_takes_over(self, position: int, pause: int | None) -> None:
+        tracked = self.here.tracked()
+        self.here.send(self.here.hold(*tracked[position % len(tracked)]))
         self._go_on(pause)
 
-    @rule(room=rooms, agent=mostly_default, pause=pauses)
-    def human_hands_back(self, room: str, agent: str, pause: int | None) -> None:
-        self.here.send(self.here.resume(room, agent))
+    @precondition(lambda self: self.world and self.world.hold_wishes)
+    @rule(position=positions, pause=pauses)
+    def human_hands_back(self, position: int, pause: int | None) -> None:
+        held = list(self.here.hold_wishes)
+        self.here.send(self.here.resume(*held[position % len(held)]))
         self._go_on(pause)
 
     # The post

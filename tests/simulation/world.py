@@ -394,6 +394,11 @@ class World:
                     self._forget(key)
         self.server.join(room_name, identity, is_phone=is_phone)
 
+    def tracked(self) -> list[Key]:
+        """The rooms and agent names with a dispatch that has not ended."""
+        query = "SELECT DISTINCT room_name, agent_name FROM dispatches WHERE ended_at IS NULL ORDER BY 1, 2"
+        return [(row["room_name"], row["agent_name"]) for row in self.database.rows(query)]
+
     def workers(self, agent_name: str) -> list[FakeWorker]:
         """Those that run, or stand still."""
         workers = [worker for worker in self.server.workers if worker.agent_name == agent_name]
