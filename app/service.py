@@ -127,7 +127,7 @@ def build_service(
     features = Features()
     creator = Creator(livekit, processor, counters, features, clock, policies)
     remover = Remover(livekit, store, processor, clock, mode=mode, suppressed=suppressed)
-    agent_readiness = AgentReadiness(livekit, store, processor)
+    agent_readiness = AgentReadiness(livekit, store, processor, clock)
     effects = EffectRunner(livekit, store, processor, inspector, creator, remover, mode=mode)
     adopter = Adopter(processor, clock)
     dispatcher = Dispatcher(

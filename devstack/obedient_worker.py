@@ -4,6 +4,11 @@ It also reports whom it hears, and has its own callback for typed text, like age
 text.
 """
 
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
 import reusable_agent
 from livekit.agents import (
     Agent,
@@ -21,6 +26,7 @@ from livekit.agents.voice.agent_session import SessionConnectOptions
 from devstack.counting_llm import CountingLLM
 from devstack.worker_connection import connect
 from devstack.worker_options import agent_name, server_options
+from devstack.workers import STARTS_WITH
 
 #: Metadata: connect before the session starts, as most agents do.
 CONNECT_FIRST = "connect first"
@@ -33,6 +39,16 @@ class _BreakingLLM(CountingLLM):
         if text == "/break":
             raise APIStatusError("the model is gone", status_code=400, retryable=False)
         return super().reply(turn, text)
+
+
+class _SlowSession(AgentSession[None]):
+    """One whose start takes as long as the test wants."""
+
+    async def start(self, *args: Any, **kwargs: Any) -> Any:
+        if awaited := os.environ.get(STARTS_WITH):
+            while not Path(awaited).exists():  # noqa: ASYNC110, ASYNC240 - another process makes it
+                await asyncio.sleep(0.02)
+        return await super().start(*args, **kwargs)
 
 
 async def obey(session: AgentSession[None], event: room_io.TextInputEvent) -> None:
@@ -54,9 +70,7 @@ async def obey(session: AgentSession[None], event: room_io.TextInputEvent) -> No
 async def answer(ctx: JobContext) -> None:
     if ctx.job.metadata == CONNECT_FIRST:
         await connect(ctx)
-    session: AgentSession[None] = AgentSession(
-        llm=_BreakingLLM(), conn_options=SessionConnectOptions(max_unrecoverable_errors=0)
-    )
+    session = _SlowSession(llm=_BreakingLLM(), conn_options=SessionConnectOptions(max_unrecoverable_errors=0))
     await reusable_agent.start(
         session,
         agent=Agent(instructions="Obey."),

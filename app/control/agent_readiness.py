@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
+from app.clock import Clock
 from app.control.processor import ChangeProcessor
 from app.database.store import Store
 from app.errors import ServiceError
-from app.lifecycle import Dispatch, Effect, Event, Signal, State
+from app.lifecycle import SECOND_US, Dispatch, Effect, Event, Signal, State
 from app.livekit.interface import LiveKit, Probe
 from app.state.changes import Change, Outcome
 from app.tasks import BackgroundTasks
@@ -17,12 +18,9 @@ from app.tasks import BackgroundTasks
 _WAITS_S = (0.1, 0.2, 0.4, 0.8, *(60 * [1.0]))
 
 
-def answers(probe: Probe) -> bool:
-    """Whether an agent with this probe takes questions, as far as a probe can tell.
-
-    Without the helper its process runs; a LiveKit that is too old to ask shows only that it is in the room.
-    """
-    return probe in (Probe.OPEN, Probe.ALIVE, Probe.UNSUPPORTED)
+#: An agent that cannot be asked, and reports no session, counts as ready this long after its join: it may be
+#: none of livekit-agents', or one with the helper that has not come to its start yet.
+_SILENT_US = 5 * SECOND_US
 
 
 class AgentReadiness:
@@ -32,12 +30,19 @@ class AgentReadiness:
     """
 
     def __init__(
-        self, livekit: LiveKit, store: Store, processor: ChangeProcessor, *, concurrency: int = 32
+        self,
+        livekit: LiveKit,
+        store: Store,
+        processor: ChangeProcessor,
+        clock: Clock,
+        *,
+        concurrency: int = 32,
     ) -> None:
         """`concurrency`: probes at once."""
         self._livekit = livekit
         self._store = store
         self._processor = processor
+        self._clock = clock
         self._slots = asyncio.Semaphore(concurrency)
         self._tasks = BackgroundTasks()
         #: The agents that are being probed, by row and identity.
@@ -54,12 +59,6 @@ class AgentReadiness:
         """Probe the agent in the background until it answers, unless it is being probed already."""
         if _is_awaited(dispatch) and _key(dispatch) not in self._under_way and not self._is_closing:
             self._spawn(dispatch, self._begin(dispatch), "effects")
-
-    async def note(self, dispatch: Dispatch) -> None:
-        """Record that the agent of the dispatch has answered a probe, unless it has another one by now."""
-        if dispatch.ready_at is None:
-            signal = Signal(event=Event.READY, agent_identity=dispatch.agent_identity)
-            await self._processor.advance(dispatch, signal)
 
     def _follow(self, _change: Change, outcome: Outcome) -> None:
         for effect, dispatch in outcome.effects:
@@ -94,14 +93,26 @@ class AgentReadiness:
             if current is None or not _is_awaited(current) or _key(current) != _key(dispatch):
                 return True
             async with self._slots:
-                probe = await self._livekit.probe(dispatch.room_name, dispatch.agent_identity or "")
-            if answers(probe):
-                await self.note(dispatch)
+                is_ready = await self._is_ready(dispatch)
+            if is_ready:
+                signal = Signal(event=Event.READY, agent_identity=dispatch.agent_identity)
+                await self._processor.advance(dispatch, signal)
                 return True
         except ServiceError:
             # LiveKit or the database is not available, or the agent has just left.
             pass
         return False
+
+    async def _is_ready(self, dispatch: Dispatch) -> bool:
+        probe = await self._livekit.probe(dispatch.room_name, dispatch.agent_identity or "")
+        if probe not in (Probe.ALIVE, Probe.UNSUPPORTED):
+            return probe is Probe.OPEN
+        # It cannot be asked, but its session publishes its state.
+        present = await self._livekit.list_participants(dispatch.room_name)
+        agent = next((one for one in present if one.identity == dispatch.agent_identity), None)
+        if agent is None:
+            return False
+        return agent.has_session or self._clock.now() - (dispatch.agent_joined_at or 0) >= _SILENT_US
 
 
 def _key(dispatch: Dispatch) -> tuple[str, str | None]:

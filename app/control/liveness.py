@@ -5,7 +5,7 @@ import logging
 from functools import partial
 
 from app.clock import Clock
-from app.control.agent_readiness import AgentReadiness, answers
+from app.control.agent_readiness import AgentReadiness
 from app.control.effects import EffectRunner
 from app.control.inspector import SECOND_PROBE_DELAY_S
 from app.control.processor import ChangeProcessor
@@ -70,8 +70,7 @@ class Liveness:
                     self._reconciler.spawn_inspection(room_name)
                 known = [dispatch for dispatch in to_probe if dispatch.room_name not in vacant]
                 for dispatch in known:
-                    if dispatch.state is State.IDLE:
-                        self._readiness.check(dispatch)
+                    self._readiness.check(dispatch)
                 active = [dispatch for dispatch in known if dispatch.state is State.ACTIVE]
                 await asyncio.gather(*(self._probe(dispatch) for dispatch in active))
 
@@ -111,6 +110,4 @@ class Liveness:
             # Such an agent cannot report that its session is closed, and the check at its user's return may
             # have failed: an active dispatch has no deadline that would retry it.
             self._effects.spawn(((Effect.CHECK, dispatch),))
-        if answers(probe):
-            await self._readiness.note(dispatch)
-        return answers(probe) or probe is Probe.STARTING
+        return probe in (Probe.OPEN, Probe.STARTING) or probe in _MUTE

@@ -126,13 +126,15 @@ def make_participant(
             on_behalf_of=on_behalf_of,
         )
     if kind == "AGENT" or permission.agent:
+        state = attributes.get(_STATE_ATTRIBUTE)
         return Participant(
             sid=sid,
             kind=ParticipantKind.AGENT,
             identity=identity,
             agent_name=attributes.get("lk.agent_name") or attributes.get("lk.agent.name"),
             joined_at=joined_at,
-            is_preparing=attributes.get(_STATE_ATTRIBUTE) == "initializing",
+            is_preparing=state == "initializing",
+            has_session=state not in (None, "", "initializing"),
             leaving=attributes.get(LEAVING_ATTRIBUTE),
         )
     is_dependent = kind == "EGRESS" or permission.recorder

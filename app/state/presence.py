@@ -69,6 +69,8 @@ class Participant(msgspec.Struct, frozen=True, kw_only=True):
     on_behalf_of: str | None = None
     #: Whether the agent's session, as far as it reports one, was still being prepared.
     is_preparing: bool = False
+    #: Whether the agent reports a session that has started.
+    has_session: bool = False
     #: The agent's own report of why it leaves, see `reusable_agent`; None without one.
     leaving: str | None = None
 

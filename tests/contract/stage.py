@@ -16,7 +16,7 @@ from devstack.livekit_server import LiveKitServer
 from devstack.people import Person, avatar_token, member_token
 from devstack.relay import WebhookRelay
 from devstack.truth import eventually
-from devstack.workers import DEPLOYMENT, TYPE, WAITS_S, Worker, WorkerKind
+from devstack.workers import DEPLOYMENT, STARTS_WITH, TYPE, WAITS_S, Worker, WorkerKind
 from fakes.clock import FakeClock
 from fakes.livekit import FakeLiveKit
 from fakes.post import Post
@@ -51,6 +51,11 @@ class Stage(Protocol):
 
     async def start_slow_worker(self, agent_name: str, loads_s: float) -> None:
         """A plain one whose agents load so long before they connect."""
+
+    async def start_worker_with_slow_sessions(self, agent_name: str) -> None:
+        """One with the helper whose sessions start when the test says so."""
+
+    async def let_sessions_start(self) -> None: ...
 
     async def start_publisher_worker(self, agent_name: str) -> None:
         """A plain one whose dispatches have a job for each publisher."""
@@ -113,6 +118,14 @@ class FakeStage:
     async def start_slow_worker(self, agent_name: str, loads_s: float) -> None:
         self.livekit.server.start_worker(agent_name, helper=False, joins_after_s=loads_s)
 
+    async def start_worker_with_slow_sessions(self, agent_name: str) -> None:
+        self.own_worker = self.livekit.server.start_worker(agent_name, starts_after_s=_BOUND_S)
+
+    async def let_sessions_start(self) -> None:
+        assert self.own_worker
+        for _, agent in self.livekit.server.agents_of(self.own_worker):
+            agent.has_started = True
+
     async def start_publisher_worker(self, agent_name: str) -> None:
         self.livekit.server.start_worker(agent_name, helper=False, for_publishers=True)
 
@@ -171,6 +184,16 @@ class RealStage:
 
     async def start_slow_worker(self, agent_name: str, loads_s: float) -> None:
         await self._start_worker(agent_name, WorkerKind.TOLD, {WAITS_S: str(loads_s)})
+
+    async def start_worker_with_slow_sessions(self, agent_name: str) -> None:
+        await self._start_worker(agent_name, WorkerKind.OBEDIENT, {STARTS_WITH: str(self._start_file)})
+
+    async def let_sessions_start(self) -> None:
+        self._start_file.touch()
+
+    @property
+    def _start_file(self) -> Path:
+        return self.folder / f"{self.room}-starts"
 
     async def start_publisher_worker(self, agent_name: str) -> None:
         await self._start_worker(agent_name, WorkerKind.TOLD, {TYPE: "publisher"})

@@ -7,6 +7,7 @@ from app.lifecycle import UNTOLD, Briefing
 from app.livekit.interface import Probe
 from app.state.presence import ParticipantKind
 from contract.stage import HELPER_AGENT, PLAIN_AGENT, Stage, agents, identity_of_agent, jobs_shown
+from devstack.obedient_worker import CONNECT_FIRST
 
 NOBODY = "agent-without-a-worker"
 
@@ -380,6 +381,30 @@ async def test_an_agent_with_the_helper_says_that_its_session_is_open(stage: Sta
     await probed(stage, identity, Probe.OPEN)
     await stage.leave()
     await probed(stage, identity, Probe.OPEN)
+
+
+async def test_an_agent_with_the_helper_says_when_its_session_has_started(stage: Stage) -> None:
+    name = f"slow-{stage.room}"
+    await stage.start_worker_with_slow_sessions(name)
+    briefing = Briefing(metadata=CONNECT_FIRST)
+    await stage.livekit.create_dispatch(stage.room, name, "row-1", briefing)
+    identity = await identity_of_agent(stage)
+    await probed(stage, identity, Probe.STARTING)
+    (agent,) = await agents(stage)
+    assert not agent.has_session
+
+    await stage.let_sessions_start()
+
+    await probed(stage, identity, Probe.OPEN)
+
+
+async def test_a_default_agent_reports_that_its_session_has_started(stage: Stage) -> None:
+    await create(stage, PLAIN_AGENT)
+
+    async def is_reported() -> bool:
+        return [agent.has_session for agent in await agents(stage)] == [True]
+
+    await stage.until(is_reported, "the agent reports its session")
 
 
 async def test_a_default_agent_is_alive_and_in_also_when_its_session_has_closed(stage: Stage) -> None:

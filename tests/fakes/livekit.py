@@ -165,5 +165,6 @@ def _participant(participant: FakeParticipant) -> Participant:
         joined_at=participant.joined_at,
         on_behalf_of=participant.attributes.get("lk.publish_on_behalf"),
         is_preparing=agent is not None and agent.attributes.get("lk.agent.state") == "initializing",
+        has_session=agent is not None and agent.has_started and agent.worker.has_sessions,
         leaving=agent.attributes.get("agent-lifecycle.leaving") if agent else None,
     )

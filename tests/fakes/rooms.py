@@ -25,6 +25,8 @@ class FakeWorker:
     deployment: str = ""
     #: From its agents' joins until their sessions have started.
     starts_after_s: float = 0
+    #: Whether its agents have an AgentSession, which publishes that it has started.
+    has_sessions: bool = True
     #: Whether its dispatches have a job for each publisher, and none without one.
     for_publishers: bool = False
     process: Process = Process.RUNNING

@@ -36,6 +36,8 @@ async def test_a_first_call_dispatches_an_agent(app: App, world: World, server: 
         "message": "A new agent was dispatched",
         "metadataApplied": None,
         "warnings": [],
+        "ready": False,
+        "readyAfterMs": None,
     }
     await app.advance(1)
     assert [agent.agent_name for agent in world.agents("room")] == [AGENT]
@@ -134,6 +136,8 @@ async def test_an_agent_that_answers_is_reused_and_its_ttl_reset(app: App, world
         "message": "The existing agent is reused",
         "metadataApplied": None,
         "warnings": [],
+        "ready": True,
+        "readyAfterMs": None,
     }
     assert world.dispatches("room") == [dispatch_id]
 

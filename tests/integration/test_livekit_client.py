@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 from livekit.protocol.models import ParticipantInfo
-from livekit.protocol.room import ListParticipantsResponse
+from livekit.protocol.room import ListParticipantsResponse, PerformRpcResponse
 
 from app.errors import LiveKitTimeout
 from app.livekit.client import LiveKitClient
@@ -26,6 +26,8 @@ class MuteRoom:
     #: The identities of the agents and the people in the room.
     agents: list[str] = field(default_factory=list)
     people: list[str] = field(default_factory=list)
+    #: What its agent answers to a probe; None: it leaves during the call.
+    health: str | None = None
     #: The Date header of its answers.
     date: str = ""
 
@@ -34,7 +36,10 @@ class MuteRoom:
         raise AssertionError("this event is never set")
 
     async def ask(self, _request: web.Request) -> web.Response:
-        """The participant leaves during the call (livekit-server 1.13.5, seen in the chaos run)."""
+        """A participant may leave during the call (livekit-server 1.13.5, seen in the chaos run)."""
+        if self.health is not None:
+            body = PerformRpcResponse(payload=self.health).SerializeToString()
+            return web.Response(body=body, content_type="application/protobuf")
         return web.json_response({"code": "not_found", "msg": "participant does not exist"}, status=404)
 
     async def list_participants(self, _request: web.Request) -> web.Response:
@@ -92,6 +97,25 @@ async def test_an_agent_counts_as_removed_if_a_person_has_its_identity(
 
 async def test_an_agent_that_leaves_during_its_probe_is_silent(client: LiveKitClient) -> None:
     assert await client.probe("room", "agent-AJ_1") is Probe.SILENT
+
+
+@pytest.mark.parametrize(
+    ("health", "probe"),
+    [
+        ('{"session": "open", "ready": true}', Probe.OPEN),
+        ('{"session": "open", "ready": false}', Probe.STARTING),
+        ('{"session": "open"}', Probe.OPEN),  # an older helper
+        ('{"session": "closed", "ready": false}', Probe.CLOSED),
+        ('{"session": "closed"}', Probe.CLOSED),
+        ('{"session": "open", "ready": "soon"}', Probe.ALIVE),
+        ("well", Probe.ALIVE),
+    ],
+)
+async def test_an_agents_answer_to_a_probe_is_read(
+    client: LiveKitClient, room: MuteRoom, health: str, probe: Probe
+) -> None:
+    room.health = health
+    assert await client.probe("room", "agent-AJ_1") is probe
 
 
 @pytest.mark.parametrize("ahead_s", [-3_600, 0, 3_600])

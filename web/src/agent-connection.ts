@@ -236,6 +236,19 @@ export class AgentConnection {
     }
   }
 
+  async #awaitAgent(stay: Stay, signal: AbortSignal): Promise<void> {
+    try {
+      const granted = await this.#options.desk.awaitAgent(stay.credentials?.participantToken ?? "", signal);
+      // It answers for the agent of the first request, or for one that has taken its place.
+      const isAnother = granted.dispatchId !== this.#state.dispatchId;
+      if (isAnother && !signal.aborted) this.#apply({ type: "granted", ...granted });
+    } catch (error) {
+      const problem = problemOf(error);
+      // Any other problem is one of this call, and tells nothing about the agent.
+      if (!signal.aborted && problem.code === "no-agent") this.#apply({ type: "no-agent", problem });
+    }
+  }
+
   #startWatch(signal: AbortSignal): void {
     const { watchMs = 3_000, patienceMs = 20_000 } = this.#options;
     void watchForAgent({
@@ -244,6 +257,11 @@ export class AgentConnection {
       everyMs: watchMs,
       patienceMs,
       status: () => this.agentStatus(),
+      awaitAgent: () => {
+        const stay = this.#stay;
+        // One that has been here may have finished: only the person brings it back.
+        return stay && !stay.served ? this.#awaitAgent(stay, signal) : null;
+      },
       onEnded: async () => {
         const stay = this.#stay;
         if (!stay || stay.served) return false;

@@ -11,6 +11,10 @@ export interface Granted {
   readonly reused: boolean;
   /** What the service left out of the request, in plain words. */
   readonly warnings?: readonly string[];
+  /** Whether the agent is in the room and answers. */
+  readonly ready?: boolean;
+  /** How long a call that waited for it has waited; null for one that did not. */
+  readonly readyAfterMs?: number | null;
 }
 
 export interface AgentStatus {
@@ -22,12 +26,16 @@ export interface AgentStatus {
   readonly participantCount?: number;
   /** Null while people are in the room. */
   readonly ttlExpiresAt?: string | null;
+  /** Whether the agent is in the room and answers. */
+  readonly ready?: boolean;
 }
 
 /** The service's calls that a connection needs; `token` is the one from the room's credentials. */
 export interface AgentDesk {
   /** Gives the room an agent that answers: the existing one, or a new one. */
   requestAgent(token: string): Promise<Granted>;
+  /** The same, but resolves once the agent answers; rejects with `no-agent` if there will be none. */
+  awaitAgent(token: string, signal: AbortSignal): Promise<Granted>;
   status(token: string): Promise<AgentStatus>;
   /** Ends the agent now, even with people in the room. */
   endAgent(token: string): Promise<void>;
@@ -55,9 +63,13 @@ export class AgentService implements AgentDesk {
   }
 
   async requestAgent(token: string): Promise<Granted> {
-    const { roomName, agentName, timezone } = this.#options;
-    const body = { roomName, ...(agentName && { agentName }), ...(timezone && { timezone }) };
-    return (await this.#call("POST", "dispatch-agent", token, body)) as Granted;
+    return (await this.#call("POST", "dispatch-agent", token, { body: this.#request() })) as Granted;
+  }
+
+  async awaitAgent(token: string, signal: AbortSignal): Promise<Granted> {
+    const body = { ...this.#request(), wait: "ready" };
+    const waits = { body, signal, keepalive: false, timeoutMs: WAIT_TIMEOUT_MS };
+    return (await this.#call("POST", "dispatch-agent", token, waits)) as Granted;
   }
 
   async status(token: string): Promise<AgentStatus> {
@@ -72,20 +84,21 @@ export class AgentService implements AgentDesk {
     await this.#call("DELETE", `dispatch-agent?${this.#query()}&onlyIfEmpty=true`, token);
   }
 
+  #request(): object {
+    const { roomName, agentName, timezone } = this.#options;
+    return { roomName, ...(agentName && { agentName }), ...(timezone && { timezone }) };
+  }
+
   #query(): string {
     const { roomName, agentName } = this.#options;
     return new URLSearchParams({ roomName, ...(agentName && { agentName }) }).toString();
   }
 
-  #call(method: string, path: string, token: string, body?: unknown): Promise<unknown> {
+  #call(method: string, path: string, token: string, call?: Partial<Call>): Promise<unknown> {
     const headers = { Authorization: `Bearer ${token}` };
-    return callJson(`${this.#options.baseUrl ?? ""}/api/livekit/${path}`, {
-      method,
-      headers,
-      body,
-      timeoutMs: this.#options.timeoutMs,
-      fetch: this.#options.fetch,
-    });
+    const { timeoutMs, fetch } = this.#options;
+    const url = `${this.#options.baseUrl ?? ""}/api/livekit/${path}`;
+    return callJson(url, { method, headers, timeoutMs, fetch, ...call });
   }
 }
 
@@ -123,6 +136,8 @@ interface Call {
   readonly headers?: Readonly<Record<string, string>> | undefined;
   readonly body?: unknown;
   readonly signal?: AbortSignal;
+  /** Whether the request must arrive even when the page closes; default: true. */
+  readonly keepalive?: boolean;
   readonly timeoutMs?: number | undefined;
   readonly fetch?: typeof fetch | undefined;
 }
@@ -130,14 +145,16 @@ interface Call {
 /** The service itself answers within 10 s, whatever LiveKit does. */
 const TIMEOUT_MS = 12_000;
 
+/** A call that waits for the agent is answered within 45 s after that. */
+const WAIT_TIMEOUT_MS = 60_000;
+
 async function callJson(url: string, call: Call): Promise<unknown> {
   const bound = AbortSignal.timeout(call.timeoutMs ?? TIMEOUT_MS);
   const request: RequestInit = {
     method: call.method,
     headers: { ...(call.body !== undefined && { "Content-Type": "application/json" }), ...call.headers },
     signal: call.signal ? AbortSignal.any([call.signal, bound]) : bound,
-    // A request in flight must arrive even when the page closes.
-    keepalive: true,
+    keepalive: call.keepalive ?? true,
     ...(call.body !== undefined && { body: JSON.stringify(call.body) }),
   };
   let response: Response;
@@ -162,6 +179,9 @@ async function callJson(url: string, call: Call): Promise<unknown> {
   return answer;
 }
 
+/** The service's codes for a call that waited for an agent in vain. */
+const NO_AGENT = ["no_worker", "join_timeout", "crash_loop", "agent_ended", "on_hold"];
+
 interface ErrorBody {
   readonly code?: string;
   readonly message?: string;
@@ -178,6 +198,9 @@ export function problemIn(response: Response, answer: unknown): Problem {
   };
   if (status === 401 || status === 403) return { code: "not-allowed", retryable: false, ...problem };
   if (status === 429 || body.code === "busy") return { code: "service-busy", retryable: true, ...problem };
+  if (body.code && NO_AGENT.includes(body.code)) {
+    return { code: "no-agent", retryable: body.retryable ?? true, ...problem };
+  }
   if (body.code === "livekit_unavailable" || body.code === "livekit_timeout") {
     return { code: "livekit-unreachable", retryable: body.retryable ?? true, ...problem };
   }

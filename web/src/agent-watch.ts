@@ -10,6 +10,8 @@ export interface AgentWatch {
   /** After this long without an agent there is no hope, whatever the service reports. */
   readonly patienceMs: number;
   status(): Promise<AgentStatus | null>;
+  /** One call that lasts until the agent answers or cannot be expected; null if there is none to wait for. */
+  awaitAgent(): Promise<void> | null;
   /** The agent was ended before it joined; resolves to whether it was requested again. */
   onEnded(): Promise<boolean>;
   onHopeless(): void;
@@ -19,11 +21,19 @@ export interface AgentWatch {
 export async function watchForAgent(watch: AgentWatch): Promise<void> {
   const { world, signal } = watch;
   const since = world.now();
+  let waiting: Promise<void> | null = null;
+  let hasWaited = false;
   for (;;) {
     await world.sleep(watch.everyMs, signal);
     if (signal.aborted) return;
-    // A service that does not answer tells nothing about the agent.
-    const status = await watch.status().catch(() => null);
+    if (!hasWaited) {
+      hasWaited = true;
+      waiting = watch.awaitAgent();
+      void waiting?.then(() => (waiting = null));
+    }
+    // The call that waits fails with the reason: until then there is nothing to ask. A service that does not
+    // answer tells nothing about the agent.
+    const status = waiting ? null : await watch.status().catch(() => null);
     if (signal.aborted) return;
     if (status?.state === "none" && (await watch.onEnded())) continue;
     if (signal.aborted) return;

@@ -50,16 +50,58 @@ describe("in the room", () => {
     expect(link().calls).toEqual(["join token"]);
   });
 
-  it("asks again for an agent that was given back before it came, and only once", async () => {
+  it("waits for a slow agent with one call, and hangs up when the agent is here", async () => {
+    const { connection, desk, link, world } = setUp();
+    connection.connect();
+    await world.advance(15_000);
+    expect(desk.calls).toEqual(["request", "await"]);
+    link().tell(agentHere);
+    await settle();
+    expect(desk.calls).toEqual(["request", "await", "hang up"]);
+    expect(connection.getSnapshot()).toMatchObject({ phase: "ready", problem: null, reused: false });
+  });
+
+  it("says why no agent comes as soon as the service knows", async () => {
     const { connection, desk, world } = setUp();
     connection.connect();
-    await settle();
-    desk.statusAnswer = { hasAgent: false, state: "none" };
+    desk.awaited = { code: "no-agent", retryable: true, detail: "503 no_worker" };
     await world.advance(3_000);
-    expect(desk.calls).toEqual(["request", "status", "request"]);
+    expect(connection.getSnapshot()).toMatchObject({
+      phase: "waiting-for-agent",
+      problem: { code: "no-agent", detail: "503 no_worker" },
+    });
+    await world.advance(3_000);
+    expect(desk.calls).toEqual(["request", "await", "status"]);
+  });
+
+  it("does not take a failure of the call that waits for one of the agent", async () => {
+    const { connection, desk, world } = setUp();
+    connection.connect();
+    desk.awaited = { code: "misconfigured", retryable: false };
+    await world.advance(9_000);
+    expect(desk.calls).toEqual(["request", "await", "status", "status"]);
+    expect(connection.getSnapshot().problem).toBeNull();
+  });
+
+  it("gets another agent for one that was given back before it came", async () => {
+    const { connection, desk, world } = setUp();
+    connection.connect();
+    desk.awaited = { dispatchId: "AD_2", reused: false, ready: true };
+    await world.advance(3_000);
+    expect(desk.calls).toEqual(["request", "await"]);
+    expect(connection.getSnapshot()).toMatchObject({ dispatchId: "AD_2", problem: null });
+  });
+
+  it("asks again for an agent that was given back while it waited, and only once", async () => {
+    const { connection, desk, world } = setUp();
+    connection.connect();
+    desk.awaited = { code: "service-unreachable", retryable: true };
+    desk.statusAnswer = { hasAgent: false, state: "none" };
+    await world.advance(6_000);
+    expect(desk.calls).toEqual(["request", "await", "status", "request"]);
     expect(connection.getSnapshot().problem).toBeNull();
     await world.advance(3_000);
-    expect(desk.calls).toEqual(["request", "status", "request", "status"]);
+    expect(desk.calls).toEqual(["request", "await", "status", "request", "status"]);
     expect(connection.getSnapshot().problem).toMatchObject({ code: "no-agent" });
   });
 

@@ -38,6 +38,17 @@ describe("the requests", () => {
     });
   });
 
+  it("wait for an agent as long as the page does, and no longer", async () => {
+    const { fetch, seen } = answering(200, { dispatchId: "AD_1", reused: true, ready: true });
+    const page = new AbortController();
+    const service = new AgentService({ roomName: "demo", fetch });
+    expect(await service.awaitAgent("token", page.signal)).toMatchObject({ ready: true });
+    expect(JSON.parse(String(seen[0]?.init.body))).toEqual({ roomName: "demo", wait: "ready" });
+    expect(seen[0]?.init.keepalive).toBe(false);
+    page.abort();
+    expect(seen[0]?.init.signal?.aborted).toBe(true);
+  });
+
   it("name the room in the query where there is no body", async () => {
     const { fetch, seen } = answering(200, { hasAgent: false, state: "none" });
     await new AgentService({ roomName: "a&b", baseUrl: "https://x", fetch }).status("token");
@@ -75,6 +86,11 @@ describe("the problem behind an answer", () => {
     [503, { code: "livekit_unavailable", retryable: true }, "livekit-unreachable", true],
     [503, { code: "database_unavailable", retryable: true }, "service-unreachable", true],
     [504, { code: "livekit_timeout", retryable: true }, "livekit-unreachable", true],
+    [503, { code: "no_worker", retryable: true }, "no-agent", true],
+    [503, { code: "crash_loop", retryable: true }, "no-agent", true],
+    [504, { code: "join_timeout", retryable: true }, "no-agent", true],
+    [409, { code: "agent_ended", retryable: true }, "no-agent", true],
+    [409, { code: "on_hold", retryable: false }, "no-agent", false],
     [200, "<html>a captive portal</html>", "misconfigured", false],
   ])("%d %j is %s", async (status, body, code, retryable) => {
     expect(await problemFrom(status, body)).toMatchObject({ code, retryable });

@@ -49,12 +49,29 @@ export class FakeDesk implements AgentDesk {
   /** The next answers, one per call; after them always `reused: false`. */
   readonly answers: (Granted | Problem | Promise<Granted>)[] = [];
   statusAnswer: AgentStatus = { hasAgent: true, state: "starting", participantCount: 0 };
+  /** What a call that waits is answered; null: it goes on until it is given up. */
+  awaited: Granted | Problem | null = null;
 
   async requestAgent(): Promise<Granted> {
     this.calls.push("request");
     const answer = await (this.answers.shift() ?? { dispatchId: "AD_1", reused: false });
     if ("code" in answer) throw new ProblemError(answer);
     return answer;
+  }
+
+  async awaitAgent(_token: string, signal: AbortSignal): Promise<Granted> {
+    this.calls.push("await");
+    const { awaited } = this;
+    if (awaited === null) {
+      return new Promise((_resolve, reject) => {
+        signal.addEventListener("abort", () => {
+          this.calls.push("hang up");
+          reject(signal.reason as Error);
+        });
+      });
+    }
+    if ("code" in awaited) throw new ProblemError(awaited);
+    return awaited;
   }
 
   async status(): Promise<AgentStatus> {

@@ -1,4 +1,4 @@
-"""What the agent publishes about itself: its dispatch, and whether its session is open."""
+"""What the agent publishes about itself: its dispatch, and whether its session answers."""
 
 import asyncio
 import json
@@ -20,6 +20,7 @@ class Presence:
     def __init__(self, session: AgentSession[Any], ctx: JobContext) -> None:
         self._session = session
         self._ctx = ctx
+        self._ready = False
         self._closed = False
         self._introduced = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -27,6 +28,10 @@ class Presence:
     def open(self) -> None:
         self._ctx.room.on("connection_state_changed", self._on_connection)
         self._on_connection(rtc.ConnectionState.CONN_DISCONNECTED)
+
+    def ready(self) -> None:
+        """Answer that the session has started from now on."""
+        self._ready = True
 
     def close(self) -> None:
         """Answer `closed` from now on."""
@@ -44,7 +49,8 @@ class Presence:
     def _health(self, _: rtc.RpcInvocationData) -> str:
         # A session that is closing accepts no more input, although its close event has not fired yet.
         leaving = self._closed or self._session._is_closing()  # noqa: SLF001 - there is no public API for it
-        return json.dumps({"session": "closed" if leaving else "open"})
+        ready = self._ready and not leaving
+        return json.dumps({"session": "closed" if leaving else "open", "ready": ready})
 
     async def _introduce(self) -> None:
         try:

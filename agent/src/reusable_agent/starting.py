@@ -64,4 +64,5 @@ async def start(
         raise
     audience.open()
     chat.ready()
+    presence.ready()
     return result

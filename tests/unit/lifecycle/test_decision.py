@@ -552,3 +552,40 @@ def test_the_invariants_hold_over_the_full_product(event: Event, state: State) -
     _invariants(decision.dispatch)
     if decision.successor:
         _invariants(decision.successor)
+
+
+# Readiness
+
+
+def _in_the_room(dispatch: Dispatch = INTENT) -> Dispatch:
+    return _after(dispatch, Event.DISPATCHED, Signal(event=Event.AGENT_IN, agent_identity=AGENT))
+
+
+def test_the_agent_that_answers_is_ready_from_its_first_answer() -> None:
+    answer = Signal(event=Event.READY, agent_identity=AGENT)
+    ready = _after(_in_the_room(), answer, now=NOW + SECOND_US)
+    assert ready.ready_at == NOW + SECOND_US
+    assert _after(ready, answer, now=NOW + 9 * SECOND_US) == ready
+
+
+def test_the_answer_of_another_agent_changes_nothing() -> None:
+    present = _in_the_room()
+    assert _after(present, Signal(event=Event.READY, agent_identity="agent-AJ_0")) == present
+
+
+@pytest.mark.parametrize("event", [Event.AGENT_IN, Event.PUBLISHER_LEFT])
+def test_another_agent_has_to_answer_anew(event: Event) -> None:
+    ready = _after(_in_the_room(), Signal(event=Event.READY, agent_identity=AGENT))
+    decision = _decide(ready, Signal(event=event, agent_identity="agent-AJ_2"))
+    assert decision.dispatch.ready_at is None
+    assert decision.effects == ((Effect.CHECK_READY,) if event is Event.AGENT_IN else ())
+
+
+def test_a_successor_has_to_answer_anew() -> None:
+    ready = _after(_in_the_room(), Signal(event=Event.READY, agent_identity=AGENT), _people(1))
+    assert _successor(ready, Event.AGENT_LOST).ready_at is None
+
+
+def test_an_agent_that_joined_before_livekits_answer_is_checked_with_the_answer() -> None:
+    early = _after(INTENT, Signal(event=Event.AGENT_IN, agent_identity=AGENT))
+    assert _decide(early, Event.DISPATCHED).effects == (Effect.CHECK_READY,)

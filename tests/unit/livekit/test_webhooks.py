@@ -291,6 +291,7 @@ def test_an_agent_says_whether_its_session_is_ready() -> None:
     for state, is_preparing in (("initializing", True), ("listening", False), ("", False)):
         agent = participant(kind="AGENT", attributes={"lk.agent.state": state} if state else {})
         assert agent.is_preparing is is_preparing
+        assert agent.has_session is (state == "listening")
 
 
 def test_the_reason_is_read_for_a_leave_only() -> None:
