@@ -21,6 +21,7 @@ from app.control.effects import EffectRunner
 from app.control.features import Features
 from app.control.holds import Holds
 from app.control.inspector import RoomInspector
+from app.control.learning import Learning
 from app.control.liveness import Liveness
 from app.control.policies import Policies
 from app.control.policy_reload import PolicyReloader
@@ -39,8 +40,10 @@ from app.livekit.interface import LiveKit
 from app.livekit.metered import metered
 from app.logs.counts import LogCounts
 from app.logs.redaction import Redaction
+from app.metrics.collector import Families
 from app.metrics.counters import Counters, SuppressedActions
 from app.metrics.registry import Metrics
+from app.metrics.ttls import ttl_families
 from app.state.links import pseudonyms
 
 logger = logging.getLogger(__name__)
@@ -68,6 +71,7 @@ class Service:
     holds: Holds
     reconciler: Reconciler
     sweeper: Sweeper
+    learning: Learning
     liveness: Liveness
     agent_readiness: AgentReadiness
     ready_calls: ReadyCalls
@@ -80,6 +84,7 @@ class Service:
 
     async def start(self) -> None:
         self.processor.start()
+        await self.learning.refresh()
         count = await self.sweeper.restore()
         logger.info("Timers restored", extra={"action": "restore", "count": count})
         self.sweeper.start()
@@ -156,12 +161,15 @@ def build_service(
         suppressed=suppressed,
         agent_names=config.agent_names,
     )
+    learning = Learning(store.returns, policies, counters, clock)
+    processor.subscribe(learning.follow)
     sweeper = Sweeper(
         store,
         processor,
         timers,
         reconciler,
         inspector,
+        learning,
         clock,
         mode=mode,
         suppressed=suppressed,
@@ -187,11 +195,13 @@ def build_service(
         deployments=deployments.results,
         avoided=lambda: deployments.avoided,
     )
+    metrics.registry.register(Families(ttl_families(learning.ttls)))
     feed = Feed(
         store,
         clock,
         totals=lambda: read_totals(metrics.registry),
         alerts=alerts.current,
+        ttls=learning.ttls,
         problem=lambda: str(reconciler.problem) if reconciler.problem else None,
     )
     processor.subscribe(feed.follow)
@@ -208,6 +218,7 @@ def build_service(
         holds=Holds(queries, processor, effects, dispatcher, reconciler.spawn_inspection),
         reconciler=reconciler,
         sweeper=sweeper,
+        learning=learning,
         liveness=Liveness(
             livekit, store, processor, effects, reconciler, agent_readiness, clock, interval_s=liveness_s
         ),

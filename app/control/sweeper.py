@@ -7,6 +7,7 @@ from functools import partial
 
 from app.clock import Clock
 from app.control.inspector import RoomInspector
+from app.control.learning import Learning
 from app.control.processor import ChangeProcessor
 from app.control.reconciler import Reconciler
 from app.control.timers import Timers
@@ -36,6 +37,7 @@ class Sweeper:
         timers: Timers,
         reconciler: Reconciler,
         inspector: RoomInspector,
+        learning: Learning,
         clock: Clock,
         *,
         mode: Mode,
@@ -47,6 +49,7 @@ class Sweeper:
         self._timers = timers
         self._reconciler = reconciler
         self._inspector = inspector
+        self._learning = learning
         self._clock = clock
         self._mode = mode
         self._suppressed = suppressed
@@ -79,12 +82,13 @@ class Sweeper:
         self._tasks.spawn(self._act(deadline), "deadline")
 
     async def sweep(self) -> None:
-        """One round: check the database, reconcile, act on overdue deadlines, delete old rows."""
+        """One round: check the database, reconcile, act on overdue deadlines, learn TTLs, delete old rows."""
         for step in (
             self._store.file.look,
             self._processor.try_to_store,
             self._reconcile,
             self._act_on_overdue,
+            self._learning.refresh,
             self._prune,
         ):
             await _guarded(step)
@@ -144,6 +148,7 @@ class Sweeper:
 
     async def _prune(self) -> None:
         await self._store.prune(self._clock.now() - RETENTION_US)
+        await self._learning.prune()
 
     async def _sweep_shielded(self) -> None:
         await asyncio.shield(self._tasks.spawn(self.sweep(), "round"))

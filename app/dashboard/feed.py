@@ -20,6 +20,7 @@ from app.database.store import Store
 from app.errors import Busy, ServiceError
 from app.lifecycle import LIVE_STATES, Dispatch, State
 from app.state.changes import Change, Outcome
+from app.state.views import AgentTtl
 from app.tasks import BackgroundLoop, repeat
 
 MAX_PAGES = 32
@@ -39,6 +40,7 @@ class Feed:
         *,
         totals: Callable[[], Totals],
         alerts: Callable[[], Iterable[Alert]],
+        ttls: Callable[[], Iterable[AgentTtl]],
         problem: Callable[[], str | None],
     ) -> None:
         """`totals` are this process's counters; `problem` is the known problem of the service, if any."""
@@ -46,6 +48,7 @@ class Feed:
         self._clock = clock
         self._totals = totals
         self._alerts = alerts
+        self._ttls = ttls
         self._problem = problem
         self._history = MinuteHistory()
         #: The number of open pages, including those that wait for their snapshot.
@@ -180,7 +183,9 @@ class Feed:
         )
 
     def _beat(self, problem: str | None) -> messages.Beat:
-        return messages.beat(self._clock.now(), self._counts, self._alerts(), self.sample(), problem)
+        return messages.beat(
+            self._clock.now(), self._counts, self._alerts(), self.sample(), self._ttls(), problem
+        )
 
     def _now_ms(self) -> int:
         return messages.to_ms(self._clock.now())

@@ -9,9 +9,9 @@ import msgspec
 
 from app.alerts.model import Alert
 from app.dashboard.history import Minute
-from app.lifecycle import Dispatch
+from app.lifecycle import SECOND_US, Dispatch
 from app.lifecycle.descriptions import END_REASONS, STATES, describe
-from app.state.views import HistoryLine
+from app.state.views import AgentTtl, HistoryLine
 
 
 class _Message(msgspec.Struct, rename="camel", kw_only=True):
@@ -56,6 +56,17 @@ class MinuteCard(_Message):
     log_dropped: int
 
 
+class TtlCard(_Message):
+    """What the TTL of one agent name is, costs and saves; see `AgentTtl`."""
+
+    agent: str
+    ttl_s: int
+    source: str
+    kept: int
+    lost: int
+    idle_s: int
+
+
 class Beat(_Message):
     """The current state, sent even without changes: a missing beat shows the page that it is out of date."""
 
@@ -65,6 +76,7 @@ class Beat(_Message):
     alerts: list[AlertCard]
     #: The current minute.
     minute: MinuteCard
+    ttls: list[TtlCard]
     #: Why the data may be out of date; None if it is not.
     problem: str | None
 
@@ -129,8 +141,24 @@ def minute_card(minute: Minute) -> MinuteCard:
     return MinuteCard(at=to_ms(minute.at), **vars(minute.counts))
 
 
+def ttl_card(one: AgentTtl) -> TtlCard:
+    return TtlCard(
+        agent=one.agent_name,
+        ttl_s=one.ttl_us // SECOND_US,
+        source=one.source,
+        kept=one.kept,
+        lost=one.lost,
+        idle_s=one.idle_us // SECOND_US,
+    )
+
+
 def beat(
-    at: int, counts: Mapping[str, int], alerts: Iterable[Alert], minute: Minute, problem: str | None
+    at: int,
+    counts: Mapping[str, int],
+    alerts: Iterable[Alert],
+    minute: Minute,
+    ttls: Iterable[AgentTtl],
+    problem: str | None,
 ) -> Beat:
     return Beat(
         at=to_ms(at),
@@ -140,6 +168,7 @@ def beat(
             for one in alerts
         ],
         minute=minute_card(minute),
+        ttls=[ttl_card(one) for one in ttls],
         problem=problem,
     )
 

@@ -9,10 +9,11 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection
 
+from app.database.returns import return_rows
 from app.database.statements import Rows, batch_sql
 from app.database.tables import dispatches, participants
 from app.lifecycle import LIVE_STATES, Briefing, Dispatch, EndReason, State, Terms, Visitors
-from app.state.changes import Advance, Change, Due, RoomEvent, RoomEventKind, Snapshot
+from app.state.changes import Advance, Change, Due, Intent, RoomEvent, RoomEventKind, Snapshot
 from app.state.dispatch_set import final_states
 from app.state.presence import Headcount, ParticipantKind, TrackedParticipant, TrackedRoom
 from app.state.unit_of_work import UnitOfWork
@@ -80,6 +81,7 @@ def load(connection: Connection, changes: Sequence[Change], unit: UnitOfWork) ->
         unit.dispatch_set.dispatches[dispatch.id] = dispatch
     if all(isinstance(change, Advance | Due) for change in changes):
         return
+    _add_former(connection, changes, unit)
     events = [change for change in changes if isinstance(change, RoomEvent)]
     snapshots = [change for change in changes if isinstance(change, Snapshot)]
     if events:
@@ -98,6 +100,14 @@ def load(connection: Connection, changes: Sequence[Change], unit: UnitOfWork) ->
     }
     if inhabited:
         _add_participants(unit, sql.find(connection, sql.present, sorted(inhabited)))
+
+
+def _add_former(connection: Connection, changes: Sequence[Change], unit: UnitOfWork) -> None:
+    sql = batch_sql(connection)
+    names = sorted({change.room_name for change in changes if isinstance(change, Intent)})
+    for row in sql.find(connection, sql.former_dispatches, names) if names else ():
+        former = dispatch_of(row)
+        unit.dispatch_set.former[former.room_name, former.agent_name] = former
 
 
 def _is_agents_leave(event: RoomEvent) -> bool:
@@ -131,6 +141,8 @@ def save(connection: Connection, unit: UnitOfWork) -> None:
         sql.put(connection, sql.add_events, [(event_id, unit.now) for event_id in unit.new_events])
     if unit.dispatch_set.transitions:
         _save_dispatches(connection, unit)
+    if unit.dispatch_set.returns:
+        sql.put(connection, sql.add_returns, return_rows(unit.dispatch_set.returns, unit.now))
 
 
 def _save_dispatches(connection: Connection, unit: UnitOfWork) -> None:

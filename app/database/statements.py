@@ -11,9 +11,17 @@ from typing import Any
 import msgspec
 from sqlalchemy import Column, Connection, Table
 
-from app.database.tables import dispatches, history, participants, rooms, webhook_events
+from app.database.tables import dispatches, history, participants, returns, rooms, webhook_events
 
 Rows = Sequence[Sequence[Any]]
+
+
+_NEWEST_ENDED = """SELECT id FROM (
+    SELECT id, row_number() OVER (
+        PARTITION BY room_name, agent_name ORDER BY created_at DESC, ended_at DESC
+    ) AS place
+    FROM dispatches WHERE room_name {among} AND ended_at IS NOT NULL
+) AS ended WHERE place = 1"""
 
 
 class Statements(ABC):
@@ -32,6 +40,8 @@ class Statements(ABC):
         self.open_dispatches = _select(
             dispatches, f"room_name {self.among} AND ended_at IS NULL{self.lock_rows}"
         )
+        #: The newest that has ended, of each agent name in these rooms.
+        self.former_dispatches = _select(dispatches, f"id IN ({_NEWEST_ENDED.format(among=self.among)})")
         #: By pairs of room sid and participant sid.
         self.participants = _select(participants, f"(room_sid, sid) {self.among_pairs}")
         self.present = _select(participants, f"{in_room} AND left_at IS NULL")
@@ -42,6 +52,7 @@ class Statements(ABC):
         self.add_dispatches = self._insert(dispatches, dispatches.columns)
         #: Each row: all columns but the key, then the key. The unique index needs this order of rows.
         self.change_dispatches = self._update(dispatches)
+        self.add_returns = self._insert(returns, returns.columns) + _or_add(returns)
         #: Each row without its id.
         self.add_history = self._insert(history, _others(history))
 
@@ -141,6 +152,12 @@ def _select(table: Table, condition: str) -> str:
 def _or_update(table: Table) -> str:
     key = ", ".join(_names(table.primary_key))
     values = ", ".join(f"{name} = excluded.{name}" for name in _names(_others(table)))
+    return f" ON CONFLICT ({key}) DO UPDATE SET {values}"
+
+
+def _or_add(table: Table) -> str:
+    key = ", ".join(_names(table.primary_key))
+    values = ", ".join(f"{name} = {table.name}.{name} + excluded.{name}" for name in _names(_others(table)))
     return f" ON CONFLICT ({key}) DO UPDATE SET {values}"
 
 

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.database.loading import dispatch_of, load, save
 from app.database.pruning import prune
+from app.database.returns import ReturnCounts
 from app.database.sessions import end_session, ended_session
 from app.database.tables import dispatches, history, participants, rooms, webhook_events
 from app.database.transactions import TIMEOUT_S, Transactions
@@ -37,6 +38,7 @@ class Store:
         """`timeout_s`: for a transaction, with all its attempts."""
         self._transactions = Transactions(engine, timeout_s=timeout_s)
         self.file = self._transactions.file
+        self.returns = ReturnCounts(self._transactions)
 
     @property
     def engines(self) -> tuple[Engine, ...]:

@@ -76,6 +76,7 @@ class Counters:
             "cleanups", "Removals of agents, by result", "result", start=_CLEANUPS.values()
         )
         self.probes = self._counter("probes", "Probes of agents, by answer", "result")
+        self.returns = self._counter("returns", "People who came back to an agent", "agent", "result")
         self.webhooks = self._counter("webhooks", "Webhooks, including rejected ones", "event", "result")
         self.commit_failures = self._counter("commit_failures", "Commits that failed in the database")
         self.livekit_calls = self._counter("livekit_calls", "Calls to LiveKit", "method", "result")

@@ -5,6 +5,7 @@ from enum import StrEnum
 import msgspec
 
 from app.lifecycle import Dispatch, Effect, Event, Signal
+from app.lifecycle.returns import Return
 from app.state.presence import Participant, Room
 
 
@@ -102,6 +103,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     applied: bool = True
     transitions: tuple[Transition, ...] = ()
     effects: Effects = ()
+    #: The people who came back.
+    returns: tuple[Return, ...] = ()
     #: The event of a Due that the mode suppressed.
     withheld: Event | None = None
     #: Only LiveKit can say whose an agent is, or whether it is in.

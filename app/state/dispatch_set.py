@@ -19,6 +19,7 @@ from app.lifecycle import (
     met,
     open_dispatch,
 )
+from app.lifecycle.returns import Return, return_after, return_during
 from app.state.changes import Advance, Due, Outcome, Transition
 from app.state.leaves import Leave, event_of, is_brief
 from app.state.ownership import awaits, future_owner, owner
@@ -37,6 +38,10 @@ class DispatchSet:
     dispatches: dict[str, Dispatch] = field(default_factory=dict)
     transitions: list[Transition] = field(default_factory=list)
     effects: list[tuple[Effect, Dispatch]] = field(default_factory=list)
+    #: The last ended dispatch of each room and agent name of which a new one may be opened.
+    former: dict[tuple[str, str], Dispatch] = field(default_factory=dict)
+    #: The people who came back.
+    returns: list[Return] = field(default_factory=list)
 
     def live(self, room_name: str, agent_name: str) -> Dispatch | None:
         for dispatch in self.dispatches.values():
@@ -55,6 +60,7 @@ class DispatchSet:
     def open(self, dispatch: Dispatch, headcount: Headcount) -> Dispatch:
         """Add a new dispatch; one that LiveKit already holds is adopted and skips `creating`."""
         dispatch = open_dispatch(met(dispatch, *headcount), self.now, self.policy)
+        self._note_return_to(dispatch)
         dispatch = self._record(Transition(before=None, after=dispatch, event="intent"))
         if dispatch.dispatch_id:
             self.signal(dispatch, Signal(event=Event.DISPATCHED))
@@ -188,6 +194,7 @@ class DispatchSet:
             decision = decide(replaced, signal, self.now, self.policy)
         if decision.dispatch.version == dispatch.version:
             return False
+        self._note_return(dispatch, decision.dispatch)
         decided = self._record(Transition(before=dispatch, after=decision.dispatch, event=signal.event))
         self.effects.extend((effect, decided) for effect in decision.effects)
         if decision.successor and not self.live(dispatch.room_name, dispatch.agent_name):
@@ -196,6 +203,29 @@ class DispatchSet:
                 self.effects.append((Effect.CREATE, successor))
         return True
 
+    def _note_return(self, before: Dispatch, after: Dispatch) -> None:
+        came = return_during(before, after, self.now)
+        newest = self._newest(before.room_name, before.agent_name) if came else None
+        # Several may be ending at once, and a live one may be beside them: the return is to one of them.
+        if came and (came.is_kept or (newest and newest.id == before.id)):
+            self.returns.append(came)
+
+    def _note_return_to(self, fresh: Dispatch) -> None:
+        """Note the return of somebody whose agent has ended, by a call or with another program's dispatch."""
+        if fresh.dispatch_id and not fresh.participant_count:
+            return
+        former = self._newest(fresh.room_name, fresh.agent_name)
+        if former and (came := return_after(former, self.now)):
+            self.returns.append(came)
+
+    def _newest(self, room_name: str, agent_name: str) -> Dispatch | None:
+        """The live one of these names; else the one that was made last."""
+        names = (room_name, agent_name)
+        tracked = [one for one in self.dispatches.values() if (one.room_name, one.agent_name) == names]
+        former = [self.former[names]] if names in self.former else []
+        made_last = max([*former, *tracked], key=_made_at, default=None)
+        return self.live(room_name, agent_name) or made_last
+
     def _record(self, transition: Transition) -> Dispatch:
         after, before = transition.after, transition.before
         if _lease(after) and (before is None or _lease(after) != _lease(before)):
@@ -203,6 +233,10 @@ class DispatchSet:
         self.dispatches[transition.after.id] = transition.after
         self.transitions.append(transition)
         return transition.after
+
+
+def _made_at(dispatch: Dispatch) -> int:
+    return dispatch.created_at
 
 
 def _lease(dispatch: Dispatch) -> int | None:

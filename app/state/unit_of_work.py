@@ -52,6 +52,7 @@ class UnitOfWork:
 
     def apply(self, change: Change) -> Outcome:
         earlier = len(self.dispatch_set.transitions)
+        earlier_returns = len(self.dispatch_set.returns)
         self.dispatch_set.effects, self._stranger, self._disputed = [], False, False
         match change:
             case RoomEvent():
@@ -72,6 +73,7 @@ class UnitOfWork:
             outcome,
             transitions=tuple(self.dispatch_set.transitions[earlier:]),
             effects=tuple(self.dispatch_set.effects),
+            returns=tuple(self.dispatch_set.returns[earlier_returns:]),
             stranger=self._stranger,
             disputed=self._disputed,
         )

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import NamedTuple
 
 from app.lifecycle import Dispatch
@@ -83,3 +84,23 @@ class Deadline(NamedTuple):
     row_id: str
     room_name: str
     due_at: int
+
+
+class TtlSource(StrEnum):
+    FIXED = "fixed"  #: a number in the settings
+    DEFAULT = "default"  #: to be learned, but too few returns were seen
+    LEARNED = "learned"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentTtl:
+    """The TTL of an agent's new dispatches; what it has cost and saved in the last days."""
+
+    agent_name: str
+    ttl_us: int
+    source: TtlSource
+    #: The returns within the longest TTL that may be learned; of a fixed TTL, within an hour or that.
+    kept: int
+    lost: int
+    #: How long agents were alone after everybody had left.
+    idle_us: int

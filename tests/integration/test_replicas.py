@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
+from app.config.agents import AgentPolicy, LearnedTtl
 from app.lifecycle import SECOND_US, Policy
 from fakes.faults import UNREACHABLE, FailBefore
 from fakes.livekit import FakeLiveKit
 from fakes.server import FakeServer
 from fakes.store import DatabaseFaults
 from fakes.webhooks import SignedWebhook
-from integration.harness import BOUND_S, ON_POSTGRES, App, World
+from integration.harness import AGENT, BOUND_S, ON_POSTGRES, App, World
 
 pytestmark = ON_POSTGRES
 
@@ -448,3 +449,32 @@ async def test_a_replica_becomes_ready_while_another_reconciles(
     assert (await late.app.call("GET", "/readyz")).status == 200
     stuck.release()
     await sweeping
+
+
+async def test_replicas_learn_the_same_ttl_from_returns_to_either(
+    start_replica: StartReplica, world: World, server: FakeServer
+) -> None:
+    """Both add to the same counts at once; a commit of one must not lose those of the other."""
+    server.start_worker(AGENT)
+    auto = AgentPolicy(ttl_s=300, join_timeout_s=15, learned=LearnedTtl(ttl_min_s=10, ttl_max_s=900))
+    a, b = await start_replica(agents={AGENT: auto}), await start_replica(agents={AGENT: auto})
+    rooms = [f"room-{number}" for number in range(12)]
+    answers = await asyncio.gather(*(a.app.dispatch(room) for room in rooms))
+    assert {answer.status for answer in answers} == {200}
+    await a.app.advance(1)
+    for _ in range(3):
+        for room in rooms:
+            server.join(room)
+        sent = world.post.take()
+        await asyncio.gather(*((a, b)[number % 2].app.deliver(one) for number, one in enumerate(sent)))
+        for room in rooms:
+            server.leave(room)
+        await a.app.settle()
+        await a.app.advance(40)
+
+    await both_sweep(a, b)
+
+    assert sum(row["kept"] for row in world.rows("returns")) == 2 * len(rooms)
+    ttls_us = {one.app.service.policies.lifecycle.agents[AGENT].ttl_us for one in (a, b)}
+    assert ttls_us == {45_254_833}
+    assert a.app.service.learning.ttls()[0].kept == 2 * len(rooms)
