@@ -117,7 +117,7 @@ class Dashboard:
             for ago, figures in sorted(minutes.items(), reverse=True)
         ]
         await self.say("snapshot", at=at, agents=agents, minutes=hour, maxLive=10_000, maxEnded=50)
-        self._beat = {"counts": {"active": len(agents)}, "minute": minute, "problem": None}
+        self._beat = {"counts": {"active": len(agents)}, "minute": minute, "ttls": [], "problem": None}
         await self.beat()
 
     async def _has_stream(self) -> bool:
@@ -127,6 +127,11 @@ class Dashboard:
     async def beat(self, *alerts: dict[str, Any]) -> None:
         """Send the beat of the service, with these alerts."""
         await self.say("beat", at=_now_ms(), alerts=alerts, **self._beat)
+
+    async def show_ttls(self, *ttls: dict[str, Any]) -> None:
+        """Send a beat with these TTLs."""
+        self._beat["ttls"] = ttls
+        await self.beat()
 
     async def say(self, name: str, **message: Any) -> None:
         await self.page.evaluate(

@@ -191,6 +191,26 @@ async def test_an_alert_is_shown_until_it_is_resolved(dashboard: Dashboard) -> N
     await expect(dashboard.alerts).to_be_hidden()
 
 
+async def test_each_ttl_is_shown_with_what_it_costs_and_saves(dashboard: Dashboard) -> None:
+    await dashboard.open_on([])
+    learned = {"agent": "support", "ttlS": 45, "source": "learned", "kept": 19, "lost": 1, "idleS": 5_400}
+    default = {"agent": "caller", "ttlS": 300, "source": "default", "kept": 0, "lost": 0, "idleS": 0}
+    await dashboard.show_ttls(learned, default)
+    cells = dashboard.page.get_by_role("table", name="Time to live").get_by_role("cell")
+    await expect(cells).to_have_text(
+        [
+            "support",
+            "0:45learned",
+            "95 %19 of 20",
+            "90 min",
+            "caller",
+            "5:00default",
+            "\N{EN DASH}",
+            "0 min",
+        ]
+    )
+
+
 async def test_the_charts_have_one_bar_for_each_minute(dashboard: Dashboard) -> None:
     hour = {59: {"created": 1}, 30: {"created": 4, "cleanups": 3, "cleanupFailures": 1}, 90: {"created": 7}}
     await dashboard.open_on([], hour)

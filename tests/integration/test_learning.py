@@ -8,6 +8,7 @@ from app.lifecycle import SECOND_US
 from app.lifecycle.returns import FORGOTTEN_AFTER_DAYS, bucket_of, day_of
 from fakes.server import FakeServer
 from integration.conftest import StartApp
+from integration.dashboard_page import Page
 from integration.harness import AGENT, ON_BOTH, OTHER_AGENT, App, World
 
 DEFAULT_S = 300
@@ -135,6 +136,23 @@ async def test_what_was_learned_stays_while_the_database_cannot_be_read(
 
     assert ttl_s(app) == 128
     world.database_faults.down = False
+
+
+async def test_the_dashboard_has_each_ttl_with_what_it_costs_and_saves(
+    start_app: StartApp, world: World
+) -> None:
+    """Those who stayed away for longer than any learned TTL are left out."""
+    store_returns(world, 20, 100)
+    store_returns(world, 30, 20_000)
+    store_returns(world, 7, 100, days_ago=7)
+    async with Page(await start_app(agents={AGENT: AUTO})) as page:
+        await page.sign_in()
+        async with page.stream() as stream:
+            ttls = (await stream.next("beat"))["ttls"]
+
+    shown = {"agent": AGENT, "ttlS": 128, "source": "learned", "kept": 20, "lost": 0, "idleS": 0}
+    fixed = {"agent": OTHER_AGENT, "ttlS": DEFAULT_S, "source": "fixed", "kept": 0, "lost": 0, "idleS": 0}
+    assert ttls == [shown, fixed]
 
 
 @ON_BOTH

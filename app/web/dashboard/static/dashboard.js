@@ -7,6 +7,7 @@ import { Rooms } from "./rooms.js";
 import { Roster } from "./roster.js";
 import { session, signIn, signOut, Stream } from "./service.js";
 import { Timeline } from "./timeline.js";
+import { showTtls } from "./ttls.js";
 
 const VIEWS = ["sign-in", "not-configured", "board"];
 const TOAST_MS = 6000;
@@ -45,6 +46,7 @@ const stream = new Stream({
     roster.counts = message.counts;
     charts.update(message.minute);
     showAlerts(message.alerts);
+    showTtls(message.ttls);
     setText(byId("problem"), message.problem ?? "");
     byId("problem").hidden = !message.problem;
     render();
