@@ -209,7 +209,7 @@ def build_service(
         livekit=livekit,
         store=store,
         policies=policies,
-        reloader=PolicyReloader(config, store, processor, policies),
+        reloader=PolicyReloader(config, store, processor, policies, learning),
         processor=processor,
         timers=timers,
         effects=effects,

@@ -58,25 +58,19 @@ class Learning:
         now = self._clock.now()
         today = day_of(now)
         self._counts = await self._returns.since(today - FORGOTTEN_AFTER_DAYS)
-        self._set(
-            {
-                name: ttl_us
-                for name, policy in self._policies.agents.items()
-                if (ttl_us := _learned_us(policy, self._counts.get(name, ()), today)) is not None
-            }
-        )
+        self.relearn()
         if self._idle_read_at is None or now - self._idle_read_at >= _IDLE_EVERY_US:
             self._idle_us = await self._returns.idle_us(today - _SHOWN_DAYS + 1)
             self._idle_read_at = now
 
-    async def prune(self) -> None:
-        await self._returns.prune(day_of(self._clock.now()) - FORGOTTEN_AFTER_DAYS)
-
-    def ttls(self) -> Sequence[AgentTtl]:
-        """The TTL of every agent name, with its costs and savings."""
-        return [self._ttl(name, policy) for name, policy in sorted(self._policies.agents.items())]
-
-    def _set(self, ttls_us: dict[str, int]) -> None:
+    def relearn(self) -> None:
+        """Learn from the counts as they were read last: the policies may have changed since."""
+        today = day_of(self._clock.now())
+        ttls_us = {
+            name: ttl_us
+            for name, policy in self._policies.agents.items()
+            if (ttl_us := _learned_us(policy, self._counts.get(name, ()), today)) is not None
+        }
         before, self._ttls_us = self._ttls_us, ttls_us
         if ttls_us == before:
             return
@@ -87,6 +81,13 @@ class Learning:
                     "The TTL of an agent was learned from its returns",
                     extra={"action": "learn", "agent": name, "ttl_s": self._ttl_us(name) / SECOND_US},
                 )
+
+    async def prune(self) -> None:
+        await self._returns.prune(day_of(self._clock.now()) - FORGOTTEN_AFTER_DAYS)
+
+    def ttls(self) -> Sequence[AgentTtl]:
+        """The TTL of every agent name, with its costs and savings."""
+        return [self._ttl(name, policy) for name, policy in sorted(self._policies.agents.items())]
 
     def _ttl(self, name: str, policy: AgentPolicy) -> AgentTtl:
         buckets = buckets_within(_longest_us(policy))

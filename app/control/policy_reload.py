@@ -8,6 +8,7 @@ from app.config.agents import AgentPolicy
 from app.config.agents_file import AgentsFileError, Running, read_agents_file
 from app.config.policy_keys import shown, values_of
 from app.config.settings import Config
+from app.control.learning import Learning
 from app.control.policies import Policies
 from app.control.processor import ChangeProcessor, advance_of
 from app.database.store import Store
@@ -23,11 +24,19 @@ _BATCH = 100
 
 
 class PolicyReloader:
-    def __init__(self, config: Config, store: Store, processor: ChangeProcessor, policies: Policies) -> None:
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        processor: ChangeProcessor,
+        policies: Policies,
+        learning: Learning,
+    ) -> None:
         self._config = config
         self._store = store
         self._processor = processor
         self._policies = policies
+        self._learning = learning
         self._loop = BackgroundLoop("policy reload")
 
     def follow(self, requested: asyncio.Event) -> None:
@@ -65,6 +74,7 @@ class PolicyReloader:
         policies = file.policies(config.agent_names, config.default_policy)
         former = dict(self._policies.agents)
         self._policies.replace(policies)
+        self._learning.relearn()
         changes = sum(_log_changes(name, former[name], policies[name]) for name in policies)
         logger.info("AGENTS_FILE was read again", extra={"action": "reload", "changes": changes})
         if file.running is Running.UPDATE:

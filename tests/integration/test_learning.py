@@ -1,5 +1,7 @@
 """The TTL that is learned: from returns to any replica, kept over a restart, the default before."""
 
+from pathlib import Path
+
 import pytest
 
 from app.config.agents import AgentPolicy, LearnedTtl
@@ -114,6 +116,20 @@ async def test_what_was_learned_outlives_a_restart(start_app: StartApp, world: W
     second = await start_app(ready=False, agents={AGENT: AUTO})
 
     assert ttl_s(second) == learned_s == 128
+
+
+async def test_a_reload_learns_by_the_new_policy_at_once(
+    start_app: StartApp, world: World, tmp_path: Path
+) -> None:
+    """Before it sends the terms to what is running."""
+    store_returns(world, 100, 100)
+    file = tmp_path / "agents.toml"
+    app = await start_app(agents={AGENT: FIXED}, agents_file=file)
+
+    for text, expected_s in (('ttl_s = "auto"', 128), ('ttl_s = "auto"\nttl_max_s = 110', 110), ("", 300)):
+        file.write_text(f"[agents.{AGENT}]\n{text}\n", encoding="utf-8")
+        await app.service.reloader.reload()
+        assert ttl_s(app) == expected_s
 
 
 async def test_the_ttl_stays_within_its_bounds(start_app: StartApp, world: World) -> None:
