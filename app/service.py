@@ -31,6 +31,7 @@ from app.control.readiness import Readiness
 from app.control.ready_calls import ReadyCalls
 from app.control.reconciler import Reconciler
 from app.control.removal import Remover
+from app.control.session_warnings import SessionWarner
 from app.control.sweeper import Sweeper
 from app.control.timers import Timers
 from app.dashboard.feed import Feed
@@ -59,6 +60,7 @@ _COMMIT_GRACE_S = 2.0
 class Service:
     """The parts that the web server starts, stops and hands requests to."""
 
+    clock: Clock
     livekit: LiveKit
     store: Store
     policies: Policies
@@ -133,7 +135,8 @@ def build_service(
     creator = Creator(livekit, processor, counters, features, clock, policies)
     remover = Remover(livekit, store, processor, clock, mode=mode, suppressed=suppressed)
     agent_readiness = AgentReadiness(livekit, store, processor, clock)
-    effects = EffectRunner(livekit, store, processor, inspector, creator, remover, mode=mode)
+    warner = SessionWarner(livekit, store, processor, clock)
+    effects = EffectRunner(livekit, store, processor, inspector, creator, remover, warner, mode=mode)
     adopter = Adopter(processor, clock)
     dispatcher = Dispatcher(
         store,
@@ -206,6 +209,7 @@ def build_service(
     )
     processor.subscribe(feed.follow)
     return Service(
+        clock=clock,
         livekit=livekit,
         store=store,
         policies=policies,

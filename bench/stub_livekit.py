@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from app.lifecycle import Briefing
-from app.livekit.interface import ListedDispatch, Probe, RoomInfo
+from app.livekit.interface import Hearing, ListedDispatch, Probe, RoomInfo
 from app.state.presence import Participant, ParticipantKind
 from bench.seeds import Seed
 
@@ -74,6 +74,9 @@ class StubLiveKit:
     async def probe(self, room_name: str, identity: str) -> Probe:
         async with self._call():
             return Probe.OPEN
+
+    async def warn(self, room_name: str, identity: str, warning: str) -> Hearing:
+        raise NotImplementedError
 
     @asynccontextmanager
     async def _call(self) -> AsyncIterator[None]:

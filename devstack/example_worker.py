@@ -18,11 +18,16 @@ server = AgentServer(**server_options())
 async def answer(ctx: JobContext) -> None:
     await connect(ctx)
     session: AgentSession[None] = AgentSession(llm=CountingLLM())
+
+    async def say_goodbye(warning: reusable_agent.SessionWarning) -> None:
+        await session.say(f"I have to go in {warning.ends_in_s:.0f} seconds. Goodbye!")
+
     await reusable_agent.start(
         session,
         agent=Agent(instructions="Repeat what is said."),
         room=ctx.room,
         room_options=room_io.RoomOptions(audio_input=False, audio_output=False),
+        on_warning=say_goodbye,
     )
 
 

@@ -13,6 +13,7 @@ from app.control.creation import Creator
 from app.control.inspector import RoomInspector
 from app.control.processor import ChangeProcessor
 from app.control.removal import Remover
+from app.control.session_warnings import SessionWarner
 from app.database.store import Store
 from app.errors import ServiceError
 from app.lifecycle import Dispatch, Effect, Event, Signal, State
@@ -39,6 +40,7 @@ class EffectRunner:
         inspector: RoomInspector,
         creator: Creator,
         remover: Remover,
+        warner: SessionWarner,
         *,
         mode: Mode,
         concurrency: int = 64,
@@ -50,6 +52,7 @@ class EffectRunner:
         self._inspector = inspector
         self._creator = creator
         self._remover = remover
+        self._warner = warner
         self._mode = mode
         self._slots = asyncio.Semaphore(concurrency)
         self._locks = KeyedLocks[tuple[str, str]]()
@@ -128,6 +131,8 @@ class EffectRunner:
                 await self._check(current)
             case Effect.CHECK_JOB if current.state is State.STARTING:
                 await self._check_job(current)
+            case Effect.WARN if current.state in (State.ACTIVE, State.IDLE):
+                await self._warner.warn(current)
 
     async def run_now(self, effects: Effects, room: RoomInfo | None = None) -> None:
         """Run effects one after the other; see `run`."""

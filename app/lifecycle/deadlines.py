@@ -95,8 +95,13 @@ def _session_end(
     if event is Event.POLICY_CHANGED and dispatch.agent_joined_at:
         former_us = before.terms.max_session_us if before and before.terms else None
         if ends_at is None or former_us is None:
-            return dispatch.agent_joined_at + terms.max_session_us
-        return ends_at - former_us + terms.max_session_us
+            moved_to = dispatch.agent_joined_at + terms.max_session_us
+        elif former_us == terms.max_session_us:
+            return ends_at
+        else:
+            moved_to = ends_at - former_us + terms.max_session_us
+        # A new limit ends no agent that has not been warned.
+        return max(moved_to, now + terms.warn_before_us)
     if ends_at is None and (event is Event.AGENT_IN or dispatch.state in _WITH_AGENT):
         # Not from its join: an agent that was adopted, or is of a version before, may have joined long ago.
         return now + terms.max_session_us
@@ -111,17 +116,21 @@ def _warn_deadline(
     now: int,
     policy: Policy,
 ) -> int | None:
-    """Each agent is told once; until it was, the warning is repeated like any claim."""
+    """Each agent is told once; until it was, the warning is repeated."""
     warn_before_us = policy.terms_of(dispatch).warn_before_us
     if dispatch.state not in _WITH_AGENT or session_ends_at is None or not warn_before_us:
         return None
     if event is Event.WARNED:
         return None
     if event is Event.WARNING_DUE:
-        again_at = now + policy.lease_us
+        again_at = now + policy.warn_again_us
         return again_at if again_at < session_ends_at else None
     is_new = before is None or before.state not in _WITH_AGENT
-    if is_new or session_ends_at != dispatch.session_ends_at:
+    former = before.terms if before else None
+    has_moved = session_ends_at != dispatch.session_ends_at or (
+        former is not None and former.warn_before_us != warn_before_us
+    )
+    if is_new or has_moved:
         return max(now, session_ends_at - warn_before_us)
     return dispatch.warn_at
 

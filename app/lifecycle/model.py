@@ -200,6 +200,11 @@ class Dispatch:
             case _:
                 return None
 
+    def ends_soon(self, now: int) -> bool:
+        """Whether its session is in the time for which its agent is warned."""
+        warn_before_us = self.terms.warn_before_us if self.terms else 0
+        return self.session_ends_at is not None and now >= self.session_ends_at - warn_before_us
+
 
 @dataclass(frozen=True, kw_only=True)
 class Signal:

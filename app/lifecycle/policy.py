@@ -29,6 +29,8 @@ class Policy:
     longest_wait_us: int = 10 * SECOND_US
     #: How long a claim or an intent may stay unfinished before any process may retry it.
     lease_us: int = 15 * SECOND_US
+    #: How long after a warning without an answer the agent is warned again.
+    warn_again_us: int = 5 * SECOND_US
     #: How long a worker that holds the job is waited for, at most; see `holds_until`.
     longest_hold_us: int = 600 * SECOND_US
     max_attempts: int = 3

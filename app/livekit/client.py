@@ -19,6 +19,8 @@ from app.livekit.answers import ANSWER_LIMIT, NotLiveKit
 from app.livekit.interface import (
     HEALTH_METHOD,
     ROW_ID_ATTRIBUTE,
+    WARNING_METHOD,
+    Hearing,
     ListedDispatch,
     Probe,
     RoomInfo,
@@ -43,8 +45,9 @@ _REMOVE_TIMEOUT_S = 1.5
 _RUNNING = (JobStatus.JS_PENDING, JobStatus.JS_RUNNING)
 #: No room has this name: it is not one of the rooms that LiveKit has at the time.
 _NOBODYS_ROOM = "agent-lifecycle: nobody's room"
-#: RPC errors that a living process sends: unsupported method, application error.
-_ALIVE_CODES = frozenset({"1400", "1500"})
+#: RPC errors that a living process sends.
+_UNSUPPORTED_METHOD, _APPLICATION_ERROR = "1400", "1500"
+_ALIVE_CODES = frozenset({_UNSUPPORTED_METHOD, _APPLICATION_ERROR})
 _YEAR_10000_AT = 253_402_300_800 * SECOND_US
 
 
@@ -168,6 +171,21 @@ class LiveKitClient:
             # The agent left during the call. For one that was never in the room, LiveKit reports a timeout.
             return Probe.SILENT
         return _probe_of(payload)
+
+    async def warn(self, room_name: str, identity: str, warning: str) -> Hearing:
+        try:
+            async with translated():
+                await self._rooms.perform_rpc(room_name, identity, WARNING_METHOD, warning)
+        except RpcFailed as failure:
+            if failure.rpc_code == _UNSUPPORTED_METHOD:
+                return Hearing.UNKNOWN
+            # A method that raises has been called.
+            return Hearing.HEARD if failure.rpc_code == _APPLICATION_ERROR else Hearing.SILENT
+        except (NoDataChannel, Absent):
+            return Hearing.SILENT
+        except NoSuchCall:
+            return Hearing.UNSUPPORTED
+        return Hearing.HEARD
 
 
 def participant_of(info: ParticipantInfo) -> Participant:

@@ -20,6 +20,8 @@ _ON_BEHALF_ATTRIBUTE = "lk.publish_on_behalf"
 LEAVING_ATTRIBUTE = "agent-lifecycle.leaving"
 #: The RPC method that probes such an agent.
 HEALTH_METHOD = "agent-lifecycle.health"
+#: The RPC method that warns such an agent of the end of its session.
+WARNING_METHOD = "agent-lifecycle.warning"
 
 
 class Probe(StrEnum):
@@ -32,6 +34,15 @@ class Probe(StrEnum):
     SILENT = "silent"  #: no answer in time: frozen, dead, or just gone
     UNSUPPORTED = "unsupported"  #: this LiveKit cannot ask participants
     CONNECTING = "connecting"  #: in the room, but its data channel is not open yet
+
+
+class Hearing(StrEnum):
+    """The result of a warning to an agent."""
+
+    HEARD = "heard"  #: it has answered
+    UNKNOWN = "unknown"  #: its process runs, but it does not know the method
+    SILENT = "silent"  #: no answer in time: frozen, dead, just gone, or not connected yet
+    UNSUPPORTED = "unsupported"  #: this LiveKit cannot call participants
 
 
 class RoomInfo(Room, frozen=True, kw_only=True):
@@ -97,6 +108,9 @@ class LiveKit(Protocol):
 
     async def probe(self, room_name: str, identity: str) -> Probe:
         """Probe the agent. Also unavailable for a participant that is not in the room."""
+
+    async def warn(self, room_name: str, identity: str, warning: str) -> Hearing:
+        """Send the agent a warning, a JSON object. Also unavailable for one that is not in the room."""
 
 
 #: Whom a session may be linked to (livekit-agents, voice/room_io/types.py, DEFAULT_PARTICIPANT_KINDS).

@@ -123,7 +123,7 @@ class RpcRoomService(RoomService):
         super().__init__(session, client.host, keypair.key, keypair.secret)
         self._client = client
 
-    async def perform_rpc(self, room_name: str, identity: str, method: str) -> str:
+    async def perform_rpc(self, room_name: str, identity: str, method: str, payload: str = "") -> str:
         """Call a method of a participant and return its answer.
 
         Raises:
@@ -135,7 +135,7 @@ class RpcRoomService(RoomService):
             room=room_name,
             destination_identity=identity,
             method=method,
-            payload="",
+            payload=payload,
             response_timeout_ms=_PROBE_TIMEOUT_MS,
         )
         grants = api.VideoGrants(room_admin=True, room=room_name)
@@ -150,8 +150,8 @@ class RpcRoomService(RoomService):
             if code is None:
                 raise
             raise RpcFailed(code[1]) from error
-        payload: str = answer.payload
-        return payload
+        text: str = answer.payload
+        return text
 
 
 @asynccontextmanager

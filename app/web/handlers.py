@@ -70,7 +70,9 @@ async def end_agent(request: web.Request, query: schemas.EndQuery) -> schemas.En
 async def show_status(request: web.Request, query: schemas.RoomQuery) -> schemas.StatusResponse:
     request[CALLER].require_room(checks.check_room_name(query.room_name))
     agent_name = _agent_name(request, query.agent_name)
-    return presenters.status_response(await request.app[SERVICE].queries.status(query.room_name, agent_name))
+    service = request.app[SERVICE]
+    dispatch = await service.queries.status(query.room_name, agent_name)
+    return presenters.status_response(dispatch, service.clock.now())
 
 
 async def issue_token(request: web.Request, fields: schemas.TokenRequest) -> web.Response:
@@ -122,8 +124,9 @@ async def list_agents(request: web.Request, query: schemas.ListQuery) -> schemas
     )
     page = found[: query.limit]
     more = len(found) > query.limit
+    now = request.app[SERVICE].clock.now()
     return schemas.AgentList(
-        agents=[presenters.agent_item(dispatch) for dispatch in page],
+        agents=[presenters.agent_item(dispatch, now) for dispatch in page],
         next_cursor=schemas.cursor(page[-1]) if more else None,
     )
 
@@ -131,7 +134,7 @@ async def list_agents(request: web.Request, query: schemas.ListQuery) -> schemas
 async def show_agent(request: web.Request, _query: schemas.NoQuery) -> schemas.AgentHistory:
     dispatch, lines = await request.app[SERVICE].queries.history(request.match_info["dispatch_id"])
     return schemas.AgentHistory(
-        agent=presenters.agent_item(dispatch),
+        agent=presenters.agent_item(dispatch, request.app[SERVICE].clock.now()),
         metadata=dispatch.briefing.metadata,
         deployment=dispatch.briefing.deployment,
         history=[presenters.history_item(line) for line in lines],

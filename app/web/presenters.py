@@ -42,7 +42,7 @@ def end_response(ended: Dispatch | None, *, only_if_empty: bool, may_end: Member
     return EndResponse(dispatch_id=None, message=kept if only_if_empty else "The room has no agent")
 
 
-def status_response(dispatch: Dispatch | None) -> StatusResponse:
+def status_response(dispatch: Dispatch | None, now: int) -> StatusResponse:
     if dispatch is None:
         return StatusResponse(has_agent=False, state="none")
     return StatusResponse(
@@ -54,10 +54,12 @@ def status_response(dispatch: Dispatch | None) -> StatusResponse:
         participant_count=dispatch.participant_count,
         ttl_expires_at=to_iso(dispatch.ttl_expires_at),
         ready=is_ready(dispatch),
+        session_ends_at=to_iso(dispatch.session_ends_at),
+        ending_soon=dispatch.ends_soon(now),
     )
 
 
-def agent_item(dispatch: Dispatch) -> AgentItem:
+def agent_item(dispatch: Dispatch, now: int) -> AgentItem:
     return AgentItem(
         # Until LiveKit has given an id, the row's own is shown; both find the history.
         dispatch_id=dispatch.dispatch_id or dispatch.id,
@@ -68,6 +70,8 @@ def agent_item(dispatch: Dispatch) -> AgentItem:
         last_activity_at=_iso(dispatch.last_activity_at),
         participant_count=dispatch.participant_count,
         ttl_expires_at=to_iso(dispatch.ttl_expires_at),
+        session_ends_at=to_iso(dispatch.session_ends_at),
+        ending_soon=dispatch.ends_soon(now),
         agent_identity=dispatch.agent_identity,
         end_reason=dispatch.end_reason,
         deployment=dispatch.briefing.deployment,

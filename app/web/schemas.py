@@ -188,6 +188,10 @@ class StatusResponse(_Response, omit_defaults=True):
     last_activity_at: str | msgspec.UnsetType = msgspec.UNSET
     participant_count: int | msgspec.UnsetType = msgspec.UNSET
     ttl_expires_at: str | msgspec.UnsetType | None = msgspec.UNSET
+    #: Null if its session has no longest length, and before its first agent has joined.
+    session_ends_at: str | msgspec.UnsetType | None = msgspec.UNSET
+    #: Whether the session is in the time for which its agent is warned.
+    ending_soon: bool | msgspec.UnsetType = msgspec.UNSET
     #: Whether the agent is in the room and answers.
     ready: bool | msgspec.UnsetType = msgspec.UNSET
 
@@ -201,6 +205,8 @@ class AgentItem(_Response):
     last_activity_at: str
     participant_count: int
     ttl_expires_at: str | None
+    session_ends_at: str | None
+    ending_soon: bool
     agent_identity: str | None
     end_reason: str | None
     #: Which workers it is for; "": those without a deployment.

@@ -2,14 +2,16 @@
 
 import pytest
 
+from app.control.session_warnings import warning_text
 from app.errors import LiveKitTimeout, LiveKitUnavailable, LiveKitUnreachable
 from app.lifecycle import UNTOLD, Briefing
-from app.livekit.interface import Probe
+from app.livekit.interface import Hearing, Probe
 from app.state.presence import ParticipantKind
 from contract.stage import HELPER_AGENT, PLAIN_AGENT, Stage, agents, identity_of_agent, jobs_shown
 from devstack.obedient_worker import CONNECT_FIRST
 
 NOBODY = "agent-without-a-worker"
+WARNING = warning_text(ends_at=1_700_000_000_000_000, now=1_699_999_970_000_000)
 
 
 async def create(stage: Stage, agent_name: str = HELPER_AGENT, row_id: str = "row-1") -> str:
@@ -107,6 +109,8 @@ async def test_who_is_not_in_cannot_be_asked(stage: Stage) -> None:
     await stage.livekit.ensure_room(stage.room, 60)
     with pytest.raises(LiveKitUnavailable):
         await stage.livekit.probe(stage.room, "agent-nobody")
+    with pytest.raises(LiveKitUnavailable):
+        await stage.livekit.warn(stage.room, "agent-nobody", WARNING)
     assert await stage.livekit.remove_participant(stage.room, "agent-nobody") is False
 
 
@@ -444,6 +448,38 @@ async def test_a_killed_agent_outlasts_its_dispatch_until_it_is_taken_out(stage:
     assert [agent.identity for agent in await agents(stage)] == [identity]
     assert await stage.livekit.remove_participant(stage.room, identity) is True
     assert await agents(stage) == []
+
+
+async def warned(stage: Stage, identity: str, expected: Hearing) -> None:
+    """In its first moments an agent may not be reachable, or not have its method yet."""
+
+    async def is_so() -> bool:
+        return await stage.livekit.warn(stage.room, identity, WARNING) is expected
+
+    await stage.until(is_so, f"the warning is {expected}")
+
+
+@pytest.mark.parametrize(
+    ("agent_name", "hearing"), [(HELPER_AGENT, Hearing.HEARD), (PLAIN_AGENT, Hearing.UNKNOWN)]
+)
+async def test_an_agent_with_the_helper_hears_a_warning_and_a_plain_one_cannot(
+    stage: Stage, agent_name: str, hearing: Hearing
+) -> None:
+    await create(stage, agent_name)
+    identity = await identity_of_agent(stage)
+
+    await warned(stage, identity, hearing)
+
+
+async def test_a_frozen_agent_hears_no_warning(stage: Stage) -> None:
+    name = f"frozen-{stage.room}"
+    await stage.start_worker(name)
+    await create(stage, name)
+    identity = await identity_of_agent(stage)
+    await warned(stage, identity, Hearing.HEARD)
+    await stage.freeze_worker()
+
+    assert await stage.livekit.warn(stage.room, identity, WARNING) is Hearing.SILENT
 
 
 async def test_its_time_is_never_ahead_of_what_it_makes(stage: Stage) -> None:

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from app.errors import LiveKitUnavailable
 from app.lifecycle import Briefing
-from app.livekit.interface import ListedDispatch, Probe, RoomInfo
+from app.livekit.interface import Hearing, ListedDispatch, Probe, RoomInfo
 from app.state.presence import Participant
 from fakes.clock import SECOND_US, FakeClock
 from fakes.faults import Faults
@@ -117,6 +117,25 @@ class FakeLiveKit:
             return Probe.OPEN if agent.has_started else Probe.STARTING
 
         return await self._call(act, "probe", room_name, identity)
+
+    async def warn(self, room_name: str, identity: str, warning: str) -> Hearing:
+        def act() -> Hearing:
+            if not self.server.has_probe:
+                return Hearing.UNSUPPORTED
+            room = self.server.rooms.get(room_name)
+            agent = room.participants.get(identity) if room else None
+            if agent is None:
+                raise LiveKitUnavailable("LiveKit answered 503 unavailable")
+            if not isinstance(agent, FakeAgent):
+                return Hearing.UNKNOWN
+            if not (agent.connected and agent.reacts):
+                return Hearing.SILENT
+            if not agent.worker.helper:
+                return Hearing.UNKNOWN
+            agent.warnings.append(warning)
+            return Hearing.HEARD
+
+        return await self._call(act, "warn", room_name, identity, warning)
 
     async def _call(self, act: Callable[[], T], method: str, *arguments: str | int) -> T:
         self.calls.append(Call(method, arguments))

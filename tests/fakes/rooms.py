@@ -61,6 +61,8 @@ class FakeAgent(FakeParticipant):
     has_started: bool = True
     #: The only one a default session hears: the first person it met.
     linked: str | None = None
+    #: The warnings that it has got, as sent.
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def reacts(self) -> bool:

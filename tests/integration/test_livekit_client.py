@@ -14,7 +14,7 @@ from livekit.protocol.room import ListParticipantsResponse, PerformRpcResponse
 
 from app.errors import LiveKitTimeout
 from app.livekit.client import LiveKitClient
-from app.livekit.interface import Probe
+from app.livekit.interface import Hearing, Probe
 from fakes.clock import SECOND_US, START_US, FakeClock
 from integration.harness import KEYPAIR
 
@@ -116,6 +116,10 @@ async def test_an_agents_answer_to_a_probe_is_read(
 ) -> None:
     room.health = health
     assert await client.probe("room", "agent-AJ_1") is probe
+
+
+async def test_an_agent_that_leaves_during_its_warning_is_silent(client: LiveKitClient) -> None:
+    assert await client.warn("room", "agent-AJ_1", "{}") is Hearing.SILENT
 
 
 @pytest.mark.parametrize("ahead_s", [-3_600, 0, 3_600])

@@ -39,6 +39,8 @@ async def test_the_status_follows_people(app: App, server: FakeServer) -> None:
         "lastActivityAt": created_at,
         "participantCount": 0,
         "ttlExpiresAt": "2027-01-15T08:05:00.000Z",
+        "sessionEndsAt": None,
+        "endingSoon": False,
     }
     await app.advance(1)
     server.join("room")
@@ -52,6 +54,8 @@ async def test_the_status_follows_people(app: App, server: FakeServer) -> None:
         "lastActivityAt": "2027-01-15T08:00:01.000Z",
         "participantCount": 2,
         "ttlExpiresAt": None,
+        "sessionEndsAt": None,
+        "endingSoon": False,
     }
     await app.advance(9)
     server.leave("room")
@@ -246,6 +250,8 @@ async def test_the_list_has_live_agents_newest_first(app: App, world: World) -> 
         "lastActivityAt": "2027-01-15T08:00:00.000Z",
         "participantCount": 0,
         "ttlExpiresAt": "2027-01-15T08:05:00.000Z",
+        "sessionEndsAt": None,
+        "endingSoon": False,
         "agentIdentity": world.agents("a")[0].identity,
         "deployment": "",
         "endReason": None,

@@ -38,6 +38,7 @@ CALLS: dict[str, Call] = {
     "delete_room": lambda client: client.delete_room("room"),
     "can_probe": lambda client: client.can_probe(),
     "probe": lambda client: client.probe("room", "agent-AJ_1"),
+    "warn": lambda client: client.warn("room", "agent-AJ_1", "{}"),
 }
 EVERY_CALL = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 

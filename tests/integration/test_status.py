@@ -41,6 +41,8 @@ def agent(**fields: object) -> AgentItem:
         last_activity_at="2026-11-24T11:59:00Z",
         participant_count=0,
         ttl_expires_at="2026-11-24T12:04:05Z",
+        session_ends_at=None,
+        ending_soon=False,
         agent_identity=None,
         end_reason=None,
     )

@@ -4,12 +4,16 @@ from reusable_agent.farewell import LEAVING_ATTRIBUTE, Leaving
 from reusable_agent.options import UnsuitableOptionsError
 from reusable_agent.presence import DISPATCH_ATTRIBUTE, HEALTH_METHOD
 from reusable_agent.starting import start
+from reusable_agent.warnings import WARNING_METHOD, OnWarning, SessionWarning
 
 __all__ = [
     "DISPATCH_ATTRIBUTE",
     "HEALTH_METHOD",
     "LEAVING_ATTRIBUTE",
+    "WARNING_METHOD",
     "Leaving",
+    "OnWarning",
+    "SessionWarning",
     "UnsuitableOptionsError",
     "start",
 ]

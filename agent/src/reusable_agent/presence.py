@@ -8,6 +8,8 @@ from typing import Any
 from livekit import rtc
 from livekit.agents import AgentSession, JobContext
 
+from reusable_agent.warnings import Warnings
+
 HEALTH_METHOD = "agent-lifecycle.health"
 DISPATCH_ATTRIBUTE = "agent-lifecycle.dispatch"
 
@@ -15,12 +17,13 @@ _log = logging.getLogger(__name__)
 
 
 class Presence:
-    """Answers the health probe as long as the agent is in the room."""
+    """Answers the health probe, and takes warnings, as long as the agent is in the room."""
 
-    def __init__(self, session: AgentSession[Any], ctx: JobContext) -> None:
+    def __init__(self, session: AgentSession[Any], ctx: JobContext, warnings: Warnings) -> None:
         self._session = session
         self._ctx = ctx
         self._ready = False
+        self._warnings = warnings
         self._closed = False
         self._introduced = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -42,6 +45,7 @@ class Presence:
             return
         self._introduced = True
         self._ctx.room.local_participant.register_rpc_method(HEALTH_METHOD, self._health)
+        self._warnings.open(self._ctx.room)
         task = asyncio.get_running_loop().create_task(self._introduce())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -10,6 +10,7 @@ from reusable_agent.chat import Chat
 from reusable_agent.farewell import Farewell, Leaving
 from reusable_agent.options import UnsuitableOptionsError, terms_of
 from reusable_agent.presence import Presence
+from reusable_agent.warnings import OnWarning, Warnings
 
 UserdataT = TypeVar("UserdataT")
 
@@ -20,11 +21,13 @@ async def start(
     *,
     room: rtc.Room,
     room_options: NotGivenOr[room_io.RoomOptions] = NOT_GIVEN,
+    on_warning: OnWarning | None = None,
     **others: Any,
 ) -> RunResult[Any] | None:
     """Start `session` in `room` so that it answers whoever joins, as long as the room exists.
 
     Takes what `AgentSession.start` takes and returns what it returns. Call it in a job's entrypoint, once.
+    `on_warning` is called, and awaited if it is async, when the service is about to end the agent.
 
     Raises:
         UnsuitableOptionsError: the options contradict an agent that outlives its user.
@@ -42,12 +45,14 @@ async def start(
         )
     audience = Audience(session, room, terms)
     chat = Chat(session, room, terms, audience)
-    presence = Presence(session, ctx)
+    warnings = Warnings(on_warning)
+    presence = Presence(session, ctx, warnings)
 
     def close() -> None:
         presence.close()
         audience.close()
         chat.close()
+        warnings.close()
 
     farewell = Farewell(session, ctx, close)
     farewell.watch()
@@ -65,4 +70,5 @@ async def start(
     audience.open()
     chat.ready()
     presence.ready()
+    warnings.ready()
     return result

@@ -9,6 +9,7 @@ import pytest
 from livekit import rtc
 from livekit.agents import AgentSession, JobContext
 from reusable_agent.presence import HEALTH_METHOD, Presence
+from reusable_agent.warnings import Warnings
 
 
 @dataclass
@@ -54,7 +55,7 @@ def room() -> FakeRoom:
 @pytest.fixture
 async def presence(session: FakeSession, room: FakeRoom) -> Presence:
     ctx = SimpleNamespace(room=room, job=SimpleNamespace(dispatch_id="AD_1"))
-    presence = Presence(cast("AgentSession[Any]", session), cast("JobContext", ctx))
+    presence = Presence(cast("AgentSession[Any]", session), cast("JobContext", ctx), Warnings(None))
     presence.open()
     return presence
 

@@ -126,6 +126,27 @@ def test_a_removal_that_found_somebody_is_not_tried_again_at_once() -> None:
     assert (healed.state, healed.due_at) == (State.IDLE, NOW + POLICY.healed_wait_us)
 
 
+@pytest.mark.parametrize(
+    ("before_the_end_us", "soon"), [(31 * SECOND_US, False), (30 * SECOND_US, True), (-SECOND_US, True)]
+)
+def test_a_session_ends_soon_in_the_time_of_its_warning(
+    before_the_end_us: int,
+    soon: bool,  # noqa: FBT001 - a column of the table
+) -> None:
+    assert IDLE.ends_soon(NOW + SESSION - before_the_end_us) is soon
+    unlimited = after(IDLE, Signal(event=Event.POLICY_CHANGED, terms=OTHERS))
+    assert not unlimited.ends_soon(NOW + SESSION - before_the_end_us)
+
+
+def test_a_warning_is_repeated_until_it_is_heard_or_the_session_is_over() -> None:
+    due = after(IDLE, people(1), Signal(event=Event.WARNING_DUE), now=NOW + SESSION - 30 * SECOND_US)
+    assert due.warn_at == NOW + SESSION - 30 * SECOND_US + POLICY.warn_again_us
+    heard = after(due, Signal(event=Event.WARNED))
+    assert (heard.warn_at, heard.due_at) == (None, NOW + SESSION)
+    last = after(due, Signal(event=Event.WARNING_DUE), now=NOW + SESSION - POLICY.warn_again_us)
+    assert (last.warn_at, last.due_at) == (None, NOW + SESSION)
+
+
 # A policy that changes
 
 
@@ -152,6 +173,28 @@ def test_terms_for_what_runs_move_its_deadlines() -> None:
     assert (unlimited.session_ends_at, unlimited.warn_at) == (None, None)
     limited = after(unlimited, Signal(event=Event.POLICY_CHANGED, terms=TERMS), now=NOW + 9)
     assert limited.session_ends_at == NOW + SESSION
+
+
+@pytest.mark.parametrize("warns", [True, False])
+def test_a_new_limit_ends_no_agent_that_has_not_been_warned(
+    warns: bool,  # noqa: FBT001 - the parameter of the test
+) -> None:
+    short = replace(TERMS, max_session_us=60 * SECOND_US, warn_before_us=30 * SECOND_US if warns else 0)
+    for before in (TERMS, OTHERS):
+        long_in = after(replace(IDLE, session_ends_at=None, terms=before), people(1))
+        now = NOW + 500 * SECOND_US
+        limited = after(long_in, Signal(event=Event.POLICY_CHANGED, terms=short), now=now)
+        assert limited.session_ends_at == now + short.warn_before_us
+        assert limited.due_at == now
+        assert limited.ends_soon(now)
+
+
+def test_a_new_time_of_warning_is_that_of_what_runs() -> None:
+    silent = replace(TERMS, warn_before_us=0)
+    unwarned = after(IDLE, Signal(event=Event.POLICY_CHANGED, terms=silent))
+    assert unwarned.warn_at is None
+    changed = after(unwarned, Signal(event=Event.POLICY_CHANGED, terms=TERMS))
+    assert changed.warn_at == NOW + SESSION - TERMS.warn_before_us
 
 
 def test_the_same_terms_again_change_no_deadline() -> None:

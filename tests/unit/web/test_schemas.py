@@ -335,18 +335,18 @@ def test_a_time_is_iso_in_utc_with_milliseconds(at: int | None, text: str | None
 
 
 def test_the_status_of_nothing_is_two_fields() -> None:
-    assert _json(status_response(None)) == {"hasAgent": False, "state": "none"}
+    assert _json(status_response(None, AT)) == {"hasAgent": False, "state": "none"}
 
 
 @pytest.mark.parametrize("state", State)
 def test_the_status_says_whether_there_is_an_agent(state: State) -> None:
-    answer = _json(status_response(replace(DISPATCH, state=state)))
+    answer = _json(status_response(replace(DISPATCH, state=state), AT))
     without = (State.UNAVAILABLE, State.ON_HOLD, State.ENDING, State.ENDED)
     assert (answer["hasAgent"], answer["state"]) == (state not in without, state.value)
 
 
 def test_the_status_of_an_agent_has_all_its_fields() -> None:
-    assert _json(status_response(DISPATCH)) == {
+    assert _json(status_response(DISPATCH, AT)) == {
         "hasAgent": True,
         "state": "idle",
         "dispatchId": "AD_1",
@@ -354,6 +354,8 @@ def test_the_status_of_an_agent_has_all_its_fields() -> None:
         "lastActivityAt": ISO,
         "participantCount": 0,
         "ttlExpiresAt": "2023-11-14T22:18:20.123Z",
+        "sessionEndsAt": None,
+        "endingSoon": False,
     }
 
 
@@ -372,7 +374,7 @@ def test_the_answer_to_a_request() -> None:
 
 
 def test_an_item_of_the_list() -> None:
-    assert set(_json(agent_item(DISPATCH))) == {
+    assert set(_json(agent_item(DISPATCH, AT))) == {
         "dispatchId",
         "roomName",
         "agentName",
@@ -381,6 +383,8 @@ def test_an_item_of_the_list() -> None:
         "lastActivityAt",
         "participantCount",
         "ttlExpiresAt",
+        "sessionEndsAt",
+        "endingSoon",
         "agentIdentity",
         "deployment",
         "endReason",
