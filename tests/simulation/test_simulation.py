@@ -149,6 +149,18 @@ class Simulation(RuleBasedStateMachine):
         self.here.send(self.here.hold(*tracked[position % len(tracked)]))
         self._go_on(pause)
 
+    @precondition(lambda self: self.world and self.world.held)
+    @rule(position=positions, who=people, pause=pauses)
+    def somebody_refreshes_on_hold(self, position: int, who: str, pause: int | None) -> None:
+        held = sorted(self.here.held)
+        room, agent = held[position % len(held)]
+        for person in self.here.server.rooms[room].people:
+            self.here.server.leave(room, person.identity)
+        self._pass(0.1)
+        self.here.send(self.here.call(room, agent))
+        self.here.somebody_joins(room, who)
+        self._go_on(pause)
+
     @precondition(lambda self: self.world and self.world.hold_wishes)
     @rule(position=positions, pause=pauses)
     def human_hands_back(self, position: int, pause: int | None) -> None:
