@@ -76,6 +76,21 @@ class RateLimited(ServiceError):
         self.retry_after_s = retry_after_s
 
 
+class AtCapacity(ServiceError):
+    """The agent, or the caller, has as many agents as its policy allows; nothing was made."""
+
+    status, code, retryable, retry_after_s = 429, "at_capacity", True, 5
+
+    def __init__(
+        self, message: str, *, cap: str, position: int | None = None, waited_ms: int | None = None
+    ) -> None:
+        """`position`, `waited_ms`: of a call that has waited."""
+        super().__init__(message)
+        self.cap = cap
+        self.position = position
+        self.waited_ms = waited_ms
+
+
 class CallerGone(ServiceError):
     """The caller has hung up, so nobody reads this; the status is that of nginx for the same."""
 

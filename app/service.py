@@ -13,6 +13,8 @@ from app.clock import Clock
 from app.config.settings import Config
 from app.control.adoption import Adopter
 from app.control.agent_readiness import AgentReadiness
+from app.control.call_queue import CallQueue
+from app.control.capacity import Capacity
 from app.control.creation import Creator
 from app.control.deployments import Deployments
 from app.control.dispatcher import Dispatcher
@@ -69,6 +71,9 @@ class Service:
     timers: Timers
     effects: EffectRunner
     dispatcher: Dispatcher
+    call_queue: CallQueue
+    #: See `links.pseudonyms`.
+    pseudonym: Callable[[str], str]
     queries: Queries
     holds: Holds
     reconciler: Reconciler
@@ -91,6 +96,7 @@ class Service:
         logger.info("Timers restored", extra={"action": "restore", "count": count})
         self.sweeper.start()
         self.liveness.start()
+        self.call_queue.start()
         self.readiness.start()
         self.feed.start()
         await self.reloader.start()
@@ -101,6 +107,7 @@ class Service:
         await self.reloader.close()
         await self.readiness.close()
         await self.liveness.close()
+        await self.call_queue.close()
         await self.agent_readiness.close()
         loop = asyncio.get_running_loop()
         until = loop.time() + _DRAIN_GRACE_S
@@ -125,9 +132,8 @@ def build_service(
     metrics = Metrics(counters, log_counts, clock)
     livekit = metered(livekit, counters, metrics)
     timers = Timers(clock, lambda deadline: sweeper.act(deadline))  # noqa: PLW0108 - it needs the timers first
-    processor = ChangeProcessor(
-        store, timers, clock, policies, metrics, pseudonyms(config.livekit_api_secret)
-    )
+    pseudonym = pseudonyms(config.livekit_api_secret)
+    processor = ChangeProcessor(store, timers, clock, policies, metrics, pseudonym)
     deployments = Deployments(policies, clock)
     processor.subscribe(deployments.follow)
     inspector = RoomInspector(livekit, store, processor, clock)
@@ -138,6 +144,8 @@ def build_service(
     warner = SessionWarner(livekit, store, processor, clock)
     effects = EffectRunner(livekit, store, processor, inspector, creator, remover, warner, mode=mode)
     adopter = Adopter(processor, clock)
+    capacity = Capacity(store.claims, policies, processor, clock, mode=mode)
+    call_queue = CallQueue(capacity, processor, counters, clock)
     dispatcher = Dispatcher(
         store,
         processor,
@@ -146,6 +154,8 @@ def build_service(
         creator,
         remover,
         adopter,
+        capacity,
+        call_queue,
         counters,
         clock,
         mode=mode,
@@ -193,6 +203,7 @@ def build_service(
         agents=lambda: alert_monitor.agents,
         alerts=lambda: alert_monitor.active,
         queue_depth=lambda: processor.queue_depth,
+        waiting=lambda: len(call_queue),
         drift=reconciler.drift,
         withheld=suppressed.counts,
         deployments=deployments.results,
@@ -218,6 +229,8 @@ def build_service(
         timers=timers,
         effects=effects,
         dispatcher=dispatcher,
+        call_queue=call_queue,
+        pseudonym=pseudonym,
         queries=queries,
         holds=Holds(queries, processor, effects, dispatcher, reconciler.spawn_inspection),
         reconciler=reconciler,

@@ -1,28 +1,27 @@
 """The dispatcher: provides an agent for a room on request, and ends it on request."""
 
 import asyncio
-import logging
 from collections.abc import Callable
 from dataclasses import replace
 
 from app.clock import Clock
 from app.control.adoption import Adopter, row_of
+from app.control.call_queue import CallQueue
 from app.control.candidates import AssessedCandidate, Inspection, event_of_loss
+from app.control.capacity import Capacity
 from app.control.creation import Creator, dispatched
 from app.control.effects import EffectRunner
+from app.control.flights import Flights
 from app.control.inspector import RoomInspector
-from app.control.processor import ChangeProcessor
+from app.control.processor import ChangeProcessor, new_row_id
 from app.control.removal import Remover
-from app.control.requests import AgentGrant, AgentRequest
+from app.control.requests import AgentGrant, AgentRequest, log_served
 from app.database.store import Store
 from app.errors import Busy, LiveKitTimeout
 from app.lifecycle import Dispatch, Effect, Event, Signal, State
 from app.lifecycle.mode import Mode
 from app.metrics.counters import Counters, SuppressedActions
 from app.state.changes import Effects, Intent, Outcome
-from app.tasks import drain
-
-logger = logging.getLogger(__name__)
 
 #: The time limit of a request.
 _FLIGHT_TIMEOUT_S = 9
@@ -45,6 +44,8 @@ class Dispatcher:
         creator: Creator,
         remover: Remover,
         adopter: Adopter,
+        capacity: Capacity,
+        queue: CallQueue,
         counters: Counters,
         clock: Clock,
         *,
@@ -58,11 +59,13 @@ class Dispatcher:
         self._creator = creator
         self._remover = remover
         self._adopter = adopter
+        self._capacity = capacity
+        self._queue = queue
         self._counters = counters
         self._clock = clock
         self._mode = mode
         self._suppressed = suppressed
-        self._flights: dict[tuple[str, str, bool, bool], asyncio.Task[AgentGrant]] = {}
+        self._flights = Flights(self._run_flight)
 
     async def request(self, request: AgentRequest) -> AgentGrant:
         """Reuse the room's agent if it answers or is starting, else dispatch a new one.
@@ -71,9 +74,12 @@ class Dispatcher:
             LiveKitUnavailable: LiveKit cannot be asked; nothing was changed.
             LiveKitTimeout: it did not answer in time; what was begun is settled in the background.
             LiveKitRefused: LiveKit rejected the call.
+            AtCapacity: the policy of the agent allows no other; nothing was changed.
         """
+        # A caller may repeat its request, which is another dispatch then.
+        request = replace(request, id=new_row_id())
         with self._counters.request() as note:
-            grant = await self._join_flight(request)
+            grant = await self._queue.serve(request, self._flights.join)
             note(grant.result)
         return request.judge(grant)
 
@@ -89,28 +95,16 @@ class Dispatcher:
             return None if inspection.people else await self._end(inspection)
 
     async def close(self, grace_s: float) -> None:
-        await drain(self._flights.values(), grace_s)
-
-    async def _join_flight(self, request: AgentRequest) -> AgentGrant:
-        """Requests for the same room and agent name share one run, if they do the same to TTL and hold."""
-        key = (request.room_name, request.agent_name, request.extends_ttl, request.resumes)
-        flight = self._flights.get(key)
-        if flight:
-            grant = (await asyncio.shield(flight)).for_another_call()
-            if request.takes(grant.dispatch.briefing):
-                return grant
-            return await self._join_flight(request)
-        flight = asyncio.create_task(self._run_flight(request), name="dispatch request")
-        self._flights[key] = flight
-        flight.add_done_callback(lambda _: self._flights.pop(key, None))
-        # If the caller goes away, those that joined the flight still need its outcome.
-        return await asyncio.shield(flight)
+        await self._flights.close(grace_s)
 
     async def _run_flight(self, request: AgentRequest) -> AgentGrant:
         try:
-            async with asyncio.timeout(_FLIGHT_TIMEOUT_S):
-                async with self._effects.exclusive(request.room_name, request.agent_name):
-                    return await self._grant(request)
+            async with (
+                self._capacity.releasing(request),
+                asyncio.timeout(_FLIGHT_TIMEOUT_S),
+                self._effects.exclusive(request.room_name, request.agent_name),
+            ):
+                return await self._grant(request)
         except TimeoutError as error:
             raise LiveKitTimeout("LiveKit did not answer in time; retry") from error
 
@@ -139,7 +133,7 @@ class Dispatcher:
         """Bring the agent back if the request says so, and keep all others away."""
         await self._remove_untracked(inspection, keep=None)
         if not request.resumes:
-            _log("on_hold", held)
+            log_served("on_hold", held)
             return AgentGrant(dispatch=held, reused=False)
         resumed = await self._advance(held, Signal(event=Event.RESUMED, briefing=request.briefing))
         return _created(await self._creator.create(row_of(resumed)))
@@ -165,7 +159,7 @@ class Dispatcher:
             row = (await self._advance(row, dispatched(best.candidate.listed))).dispatch or row
         reused = await self._note_reuse(row, inspection, request)
         await self._remove_untracked(inspection, keep=best)
-        _log("reuse", reused)
+        log_served("reuse", reused)
         return AgentGrant(dispatch=reused, reused=True)
 
     async def _note_reuse(self, row: Dispatch, inspection: Inspection, request: AgentRequest) -> Dispatch:
@@ -185,6 +179,8 @@ class Dispatcher:
     ) -> AgentGrant:
         """Remove what cannot be reused, by the event of its row, and dispatch a new agent."""
         successor = None
+        # Before the row of an agent that is gone ends, and its place with it.
+        claim = await self._capacity.claim(request)
         if inspection.row:
             event = event_of(inspection.row, inspection) if self._mode.keeps_one else Event.MISSING
             signal = Signal(event=event, agent_identity=inspection.expected_agent())
@@ -199,10 +195,12 @@ class Dispatcher:
         assert room is not None  # noqa: S101 - one of the two is set
         intended = request.intended(room, self._clock.now())
         before = inspection.expected_agent() or (inspection.row.agent_identity if inspection.row else None)
-        intended = replace(intended, former_agent=before)
+        intended = replace(intended, id=request.id, former_agent=before, requested_by=request.requested_by)
         outcome = await self._processor.submit_one(
-            Intent(dispatch=intended, room=room, generation=inspection.generation)
+            Intent(dispatch=intended, room=room, generation=inspection.generation, claim=claim)
         )
+        if outcome.has_lost_claim:
+            raise _StaleInspection
         row = row_of(outcome)
         if outcome.applied:
             return _created(await self._creator.create_new(row, ensured))
@@ -271,18 +269,5 @@ def _superseded(_row: Dispatch, _inspection: Inspection) -> Event:
 
 
 def _created(dispatch: Dispatch) -> AgentGrant:
-    _log("dispatch", dispatch)
+    log_served("dispatch", dispatch)
     return AgentGrant(dispatch=dispatch, reused=False)
-
-
-def _log(action: str, dispatch: Dispatch) -> None:
-    logger.info(
-        "Agent request served",
-        extra={
-            "action": action,
-            "dispatch_id": dispatch.dispatch_id,
-            "room": dispatch.room_name,
-            "agent": dispatch.agent_name,
-            "state": dispatch.state,
-        },
-    )

@@ -1,7 +1,9 @@
 """Requests for agents, and their results."""
 
-from dataclasses import dataclass, replace
-from typing import Any
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -9,9 +11,22 @@ from app.control.processor import new_row_id
 from app.lifecycle import UNTOLD, Briefing, Dispatch, State
 from app.state.presence import Room
 
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patience:
+    """Of a call that waits for a place."""
+
+    wait_s: float
+    #: False once the caller has hung up.
+    is_wanted: Callable[[], bool]
+
 
 @dataclass(frozen=True, kw_only=True)
 class AgentRequest:
+    #: That of a dispatch that is made for it, and of its claim before.
+    id: str = field(default_factory=new_row_id)
     room_name: str
     agent_name: str
     timezone: str | None = None
@@ -24,6 +39,10 @@ class AgentRequest:
     extends_ttl: bool = True
     #: Whether an agent that is on hold comes back.
     resumes: bool = False
+    #: As in `Dispatch`.
+    requested_by: str | None = None
+    #: None: the call does not wait for a place.
+    patience: Patience | None = None
 
     def intended(self, room: Room, now: int) -> Dispatch:
         """The dispatch that would serve the request, in this instance of the room."""
@@ -54,6 +73,14 @@ class AgentRequest:
         return not self.replaces_if_told_otherwise or self.agrees_with(briefing)
 
 
+class QueueTicket(NamedTuple):
+    """Of a call that has waited for a place."""
+
+    #: Where it stood when it came; 1 is the next.
+    position: int
+    waited_ms: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class AgentGrant:
     #: Live; on hold there is no agent.
@@ -64,6 +91,8 @@ class AgentGrant:
     briefing_applied: bool | None = None
     #: How long the call has waited for an agent that answers; None: it did not wait.
     ready_after_ms: int | None = None
+    #: None: the call did not wait for a place.
+    queue: QueueTicket | None = None
 
     @property
     def is_ready(self) -> bool:
@@ -86,6 +115,19 @@ class AgentGrant:
 def is_ready(dispatch: Dispatch) -> bool:
     """Whether its agent is in the room and has answered."""
     return dispatch.ready_at is not None and dispatch.state in (State.ACTIVE, State.IDLE)
+
+
+def log_served(action: str, dispatch: Dispatch) -> None:
+    logger.info(
+        "Agent request served",
+        extra={
+            "action": action,
+            "dispatch_id": dispatch.dispatch_id,
+            "room": dispatch.room_name,
+            "agent": dispatch.agent_name,
+            "state": dispatch.state,
+        },
+    )
 
 
 def _meaning(metadata: str) -> Any:

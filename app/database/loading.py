@@ -82,6 +82,9 @@ def load(connection: Connection, changes: Sequence[Change], unit: UnitOfWork) ->
     if all(isinstance(change, Advance | Due) for change in changes):
         return
     _add_former(connection, changes, unit)
+    claimed = [change.claim for change in changes if isinstance(change, Intent) and change.claim]
+    if claimed:
+        unit.claims.update(row[0] for row in sql.find(connection, sql.claims, claimed))
     events = [change for change in changes if isinstance(change, RoomEvent)]
     snapshots = [change for change in changes if isinstance(change, Snapshot)]
     if events:
@@ -139,6 +142,8 @@ def save(connection: Connection, unit: UnitOfWork) -> None:
         sql.put(connection, sql.put_participants, list(map(_participant_values, changed)))
     if unit.new_events:
         sql.put(connection, sql.add_events, [(event_id, unit.now) for event_id in unit.new_events])
+    if unit.used_claims:
+        sql.put(connection, sql.drop_claims, [(claim,) for claim in unit.used_claims])
     if unit.dispatch_set.transitions:
         _save_dispatches(connection, unit)
     if unit.dispatch_set.returns:

@@ -45,6 +45,9 @@ class Statements(ABC):
         #: By pairs of room sid and participant sid.
         self.participants = _select(participants, f"(room_sid, sid) {self.among_pairs}")
         self.present = _select(participants, f"{in_room} AND left_at IS NULL")
+        #: Locked, as another replica deletes those that have expired.
+        self.claims = f"SELECT id FROM claims WHERE id {self.among}{self.lock_rows}"  # noqa: S608 - our names
+        self.drop_claims = f"DELETE FROM claims WHERE id = {self._place(1)}"  # noqa: S608 - our names
         self.events = _select(webhook_events, f"id {self.among}")
         self.put_rooms = self._insert(rooms, rooms.columns) + _or_update(rooms)
         self.put_participants = self._insert(participants, participants.columns) + _or_update(participants)

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine, Row, and_, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.database.claims import Claims
 from app.database.loading import dispatch_of, load, save
 from app.database.pruning import prune
 from app.database.returns import ReturnCounts
@@ -39,6 +40,7 @@ class Store:
         self._transactions = Transactions(engine, timeout_s=timeout_s)
         self.file = self._transactions.file
         self.returns = ReturnCounts(self._transactions)
+        self.claims = Claims(self._transactions)
 
     @property
     def engines(self) -> tuple[Engine, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from app.errors import DatabaseUnavailable, LiveKitTimeout, ServiceError
+from app.errors import AtCapacity, DatabaseUnavailable, LiveKitTimeout, ServiceError
 from app.lifecycle import Dispatch, EndReason, Event, State
 from app.lifecycle.mode import Mode
 from app.metrics.collector import ONLY, Family
@@ -44,7 +44,10 @@ class Counters:
             "dispatch_requests",
             "Requests for an agent, by result",
             "result",
-            start=("created", "reused", "on_hold", "failed"),
+            start=("created", "reused", "on_hold", "at_capacity", "failed"),
+        )
+        self.refused = self._counter(
+            "capacity_refusals", "Requests refused for a limit of the agent's policy", "agent", "cap"
         )
         self.intended = self._counter(
             "dispatches_intended",
@@ -143,6 +146,9 @@ class Counters:
         results = ["failed"]
         try:
             yield results.append
+        except AtCapacity:
+            results.append(AtCapacity.code)
+            raise
         finally:
             self.requests[results[-1]] += 1
 

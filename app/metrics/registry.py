@@ -73,6 +73,7 @@ class Metrics:
         agents: Callable[[], Mapping[str, int]],
         alerts: Callable[[], Mapping[str, int]],
         queue_depth: Callable[[], int],
+        waiting: Callable[[], int],
         drift: Mapping[str, int],
         withheld: Mapping[str, int],
         deployments: Mapping[tuple[str, str, str], int],
@@ -118,6 +119,13 @@ class Metrics:
                 "Submissions waiting for the next commit",
                 (),
                 lambda: {ONLY: queue_depth()},
+                GaugeMetricFamily,
+            ),
+            Family(
+                "capacity_waiting",
+                "Calls that wait in this replica for a place for their agent",
+                (),
+                lambda: {ONLY: waiting()},
                 GaugeMetricFamily,
             ),
         )

@@ -53,6 +53,8 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
     #: As LiveKit has just reported it, after the room's generation.
     room: Room
     generation: int
+    #: The claim that it uses up; None: its agent has no limits.
+    claim: str | None = None
 
     @property
     def room_name(self) -> str:
@@ -111,5 +113,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     stranger: bool = False
     #: An event contradicts what is known of a room: only LiveKit can say which instance exists.
     disputed: bool = False
+    #: For an Intent: its claim has expired, so that another may have the place.
+    has_lost_claim: bool = False
     #: For a Snapshot: the number of differences from LiveKit, by kind.
     drift: dict[str, int] = {}

@@ -39,10 +39,13 @@ class UnitOfWork:
     #: Of the current instance of each room, by room name.
     headcounts: defaultdict[str, Headcount] = field(default_factory=lambda: defaultdict(Headcount))
     seen_events: set[str] = field(default_factory=set)
+    #: Those of the batch's intents that are still good.
+    claims: set[str] = field(default_factory=set)
 
     new_events: list[str] = field(default_factory=list)
     changed_rooms: set[str] = field(default_factory=set)
     changed_participants: set[str] = field(default_factory=set)
+    used_claims: list[str] = field(default_factory=list)
     _stranger: bool = False
     _disputed: bool = False
 
@@ -99,6 +102,10 @@ class UnitOfWork:
         live = self.dispatch_set.live(intent.dispatch.room_name, intent.dispatch.agent_name)
         if live:
             return Outcome(dispatch=live, applied=False)
+        if intent.claim is not None:
+            if intent.claim not in self.claims:
+                return Outcome(applied=False, has_lost_claim=True)
+            self.used_claims.append(intent.claim)
         placed = replace(intent.dispatch, room_sid=room.sid)
         return Outcome(dispatch=self.dispatch_set.open(placed, self.headcounts[room.name]))
 

@@ -91,6 +91,7 @@ def create_app(
 
 async def _answer_waiting_calls(app: web.Application) -> None:
     """Before the stop waits for the requests under way."""
+    app[SERVICE].call_queue.stop()
     app[SERVICE].ready_calls.stop()
 
 

@@ -5,10 +5,18 @@ import logging
 import msgspec
 from aiohttp import web
 
-from app.errors import ServiceError, Unauthenticated
+from app.errors import AtCapacity, ServiceError, Unauthenticated
 from app.logs.context import request_id
 
 logger = logging.getLogger(__name__)
+
+
+class QueuePlace(msgspec.Struct, rename="camel", kw_only=True):
+    """Of a call that has waited for a place."""
+
+    #: 1 is the next.
+    position: int
+    waited_ms: int
 
 
 class ErrorBody(msgspec.Struct, kw_only=True):
@@ -17,6 +25,8 @@ class ErrorBody(msgspec.Struct, kw_only=True):
     retryable: bool
     request_id: str = msgspec.field(name="requestId")
     success: bool = False
+    #: Of a call that has waited for a place in vain: where it stood at last.
+    queue: QueuePlace | msgspec.UnsetType = msgspec.UNSET
 
 
 #: Codes for aiohttp's own error responses.
@@ -36,7 +46,9 @@ def render_failure(error: Exception) -> web.Response:
 
 
 def render(error: ServiceError) -> web.Response:
-    response = _response(error.code, str(error), error.status, retryable=error.retryable)
+    response = _response(
+        error.code, str(error), error.status, retryable=error.retryable, queue=_queue_of(error)
+    )
     if error.retry_after_s:
         response.headers["Retry-After"] = str(error.retry_after_s)
     if error.status == Unauthenticated.status:
@@ -44,11 +56,28 @@ def render(error: ServiceError) -> web.Response:
     return response
 
 
-def error_body(code: str, message: str, *, retryable: bool) -> bytes:
-    body = ErrorBody(code=code, message=message, retryable=retryable, request_id=request_id.get() or "")
+def _queue_of(error: ServiceError) -> QueuePlace | msgspec.UnsetType:
+    if not isinstance(error, AtCapacity) or error.position is None or error.waited_ms is None:
+        return msgspec.UNSET
+    return QueuePlace(position=error.position, waited_ms=error.waited_ms)
+
+
+def error_body(
+    code: str, message: str, *, retryable: bool, queue: QueuePlace | msgspec.UnsetType = msgspec.UNSET
+) -> bytes:
+    body = ErrorBody(
+        code=code, message=message, retryable=retryable, request_id=request_id.get() or "", queue=queue
+    )
     return msgspec.json.encode(body)
 
 
-def _response(code: str, message: str, status: int, *, retryable: bool = False) -> web.Response:
-    body = error_body(code, message, retryable=retryable)
+def _response(
+    code: str,
+    message: str,
+    status: int,
+    *,
+    retryable: bool = False,
+    queue: QueuePlace | msgspec.UnsetType = msgspec.UNSET,
+) -> web.Response:
+    body = error_body(code, message, retryable=retryable, queue=queue)
     return web.Response(body=body, status=status, content_type="application/json")

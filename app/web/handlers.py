@@ -1,11 +1,13 @@
 """Handlers: each takes checked input, calls one use case, and returns the answer."""
 
+from contextlib import nullcontext
+
 import msgspec
 from aiohttp import web
 
 from app.config.agents import MemberEnd
 from app.config.settings import SessionRoomsBy
-from app.control.requests import AgentRequest
+from app.control.requests import AgentRequest, Patience
 from app.errors import Forbidden, Invalid
 from app.lifecycle import Briefing
 from app.web import checks, presenters, schemas
@@ -28,6 +30,11 @@ async def request_agent(request: web.Request, fields: schemas.DispatchRequest) -
     caller = request[CALLER]
     caller.require_room(fields.room_name)
     warnings: list[str] = []
+    service = request.app[SERVICE]
+
+    def is_wanted() -> bool:
+        return is_connected(request)
+
     agent_request = AgentRequest(
         room_name=checks.check_room_name(fields.room_name, request.app[CONFIG].room_name_pattern),
         agent_name=_agent_name(request, fields.agent_name),
@@ -37,15 +44,16 @@ async def request_agent(request: web.Request, fields: schemas.DispatchRequest) -
         replaces_if_told_otherwise=fields.replace_if_metadata_differs,
         extends_ttl=extends_ttl(request),
         resumes=fields.resume,
+        requested_by=None if caller.is_operator else service.pseudonym(caller.identity),
+        patience=Patience(wait_s=fields.wait_s, is_wanted=is_wanted) if fields.wait_s else None,
     )
     if fields.resume:
         require_hold_right(request, agent_request.agent_name)
-    service = request.app[SERVICE]
-    if fields.wait:
-        with request.app[CALLS].waiting(request):
-            grant = await service.ready_calls.request(agent_request, lambda: is_connected(request))
-    else:
-        grant = await service.dispatcher.request(agent_request)
+    with request.app[CALLS].waiting(request) if fields.wait or fields.wait_s else nullcontext():
+        if fields.wait:
+            grant = await service.ready_calls.request(agent_request, is_wanted)
+        else:
+            grant = await service.dispatcher.request(agent_request)
     return presenters.dispatch_response(grant, warnings)
 
 
@@ -89,9 +97,15 @@ async def issue_token(request: web.Request, fields: schemas.TokenRequest) -> web
     ignored = request.app[SERVICE].counters.ignored_fields
     ignored["body"] += schemas.has_unknown_fields(await request.read(), schemas.TokenRequest)
     ignored["room_config"] += issued.ignored_fields
+    service = request.app[SERVICE]
     for agent_name, briefing in issued.agents.items():
-        agent_request = AgentRequest(room_name=issued.room_name, agent_name=agent_name, briefing=briefing)
-        await request.app[SERVICE].dispatcher.request(agent_request)
+        agent_request = AgentRequest(
+            room_name=issued.room_name,
+            agent_name=agent_name,
+            briefing=briefing,
+            requested_by=service.pseudonym(issued.identity),
+        )
+        await service.dispatcher.request(agent_request)
     answer = schemas.TokenResponse(server_url=config.browser_livekit_url, participant_token=issued.token)
     response = json_response(answer, status=201)
     if cookie:

@@ -7,6 +7,7 @@ from app.control.requests import AgentGrant, is_ready
 from app.lifecycle import Dispatch, State
 from app.lifecycle.descriptions import describe
 from app.state.views import HistoryLine
+from app.web.error_responses import QueuePlace
 from app.web.schemas import AgentItem, DispatchResponse, EndResponse, HistoryItem, StatusResponse
 
 _WITHOUT_AGENT = (State.UNAVAILABLE, State.ON_HOLD, State.ENDING, State.ENDED)
@@ -30,6 +31,7 @@ def dispatch_response(grant: AgentGrant, warnings: list[str]) -> DispatchRespons
         warnings=warnings,
         ready=grant.is_ready,
         ready_after_ms=grant.ready_after_ms,
+        queue=QueuePlace(**grant.queue._asdict()) if grant.queue else None,
     )
 
 

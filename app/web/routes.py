@@ -4,6 +4,7 @@ from app.config.settings import Config, Environment
 from app.control.readiness import Report
 from app.errors import (
     AgentEnded,
+    AtCapacity,
     Busy,
     Conflict,
     CrashLoop,
@@ -49,7 +50,7 @@ def api_endpoints(config: Config) -> tuple[AnyEndpoint, ...]:
             body_limit=schemas.DISPATCH_BODY_BYTES,
             query=schemas.NoQuery,
             answer=schemas.DispatchResponse,
-            errors=(*_LIVEKIT_ERRORS, *_READY_ERRORS),
+            errors=(*_LIVEKIT_ERRORS, *_READY_ERRORS, AtCapacity),
         ),
         Endpoint(
             method="DELETE",
@@ -80,7 +81,7 @@ def api_endpoints(config: Config) -> tuple[AnyEndpoint, ...]:
             body_if_none=b"{}",
             answer=schemas.TokenResponse,
             statuses=(201,),
-            errors=_LIVEKIT_ERRORS,
+            errors=(*_LIVEKIT_ERRORS, AtCapacity),
         ),
         Endpoint(
             method="GET",

@@ -7,6 +7,7 @@ from msgspec import Meta
 
 from app.lifecycle import Dispatch, State
 from app.web.checks import METADATA_BYTES
+from app.web.error_responses import QueuePlace
 from app.web.identities import ParticipantIdentity, ParticipantName
 
 T = TypeVar("T")
@@ -65,6 +66,11 @@ Metadata = Annotated[
 #: JSON may write each byte of it as six.
 DISPATCH_BODY_BYTES = 6 * METADATA_BYTES + 16 * 1024
 
+WaitS = Annotated[
+    float,
+    Meta(ge=0, le=30, description="Seconds to wait for a place when the agent is at capacity; 0: none."),
+]
+
 _ANY_STATE = "|".join(State)
 StateList = Annotated[
     str,
@@ -102,6 +108,8 @@ class DispatchRequest(_Request):
     resume: bool = False
     #: The answer comes once the agent answers, or says why it does not.
     wait: Literal["ready"] | None = None
+    #: How long the call may wait for a place if the agent is at capacity.
+    wait_s: WaitS = 0
 
 
 class RoomQuery(_Request):
@@ -171,6 +179,8 @@ class DispatchResponse(_Response):
     ready: bool
     #: For a call that waited for it: how long that took.
     ready_after_ms: int | None
+    #: Where the call stood when it came, and how long it waited; null if it did not wait for a place.
+    queue: QueuePlace | None
     success: bool = True
 
 

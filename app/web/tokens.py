@@ -24,6 +24,8 @@ class IssuedToken:
     """A token, and the agents that were requested with it."""
 
     room_name: str
+    #: Whose token it is.
+    identity: str
     token: str
     #: What each is to be told, by agent name; None: the caller does not say.
     agents: Mapping[str, Briefing | None]
@@ -69,9 +71,10 @@ class TokenIssuer:
         config.empty_timeout = max(config.empty_timeout, timeout_s)
         config.departure_timeout = max(config.departure_timeout, timeout_s)
         room_name = request.room_name or f"room-{secrets.token_hex(8)}"
+        identity = request.participant_identity or f"user-{secrets.token_hex(8)}"
         token = (
             api.AccessToken(self._keypair.key, self._keypair.secret)
-            .with_identity(request.participant_identity or f"user-{secrets.token_hex(8)}")
+            .with_identity(identity)
             .with_name(request.participant_name or "")
             .with_metadata(request.participant_metadata or "")
             .with_attributes(request.participant_attributes or {})
@@ -80,7 +83,11 @@ class TokenIssuer:
             .with_ttl(_TOKEN_TTL)
         )
         return IssuedToken(
-            room_name=room_name, token=token.to_jwt(), agents=agents, ignored_fields=ignored_fields
+            room_name=room_name,
+            identity=identity,
+            token=token.to_jwt(),
+            agents=agents,
+            ignored_fields=ignored_fields,
         )
 
     def _check_allowed(self, config: api.RoomConfiguration, attributes: Mapping[str, str]) -> None:

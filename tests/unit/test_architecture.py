@@ -38,7 +38,7 @@ HOMES = {
 MAKERS_OF_TASKS = {"create_task", "ensure_future", "TaskGroup", "run_coroutine_threadsafe"}
 #: Modules that make tasks themselves, each with who awaits them.
 AWAITED = {
-    "control/dispatcher.py": "every caller that joined the flight, who gets its error",
+    "control/flights.py": "every caller that joined the flight, who gets its error",
 }
 
 SOURCES = {path.relative_to(APP).as_posix(): path for path in sorted(APP.rglob("*.py"))}
