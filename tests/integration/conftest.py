@@ -18,7 +18,9 @@ from fakes.livekit import FakeLiveKit
 from fakes.post import Post
 from fakes.rooms import FakeWorker
 from fakes.server import FakeServer
+from fakes.store import DatabaseFaults
 from integration.harness import AGENT, KEYPAIR, App, World
+from integration.replicas import Replica, StartReplica
 
 
 class StartApp(Protocol):
@@ -126,6 +128,33 @@ async def start_app(world: World) -> AsyncIterator[StartApp]:
 @pytest.fixture
 async def app(start_app: StartApp) -> App:
     return await start_app()
+
+
+@pytest.fixture
+async def start_replica(world: World) -> AsyncIterator[StartReplica]:
+    started: list[Replica] = []
+
+    async def start(**settings: Any) -> Replica:
+        livekit = FakeLiveKit(world.livekit.server, world.clock)
+        own = replace(world, livekit=livekit, database_faults=DatabaseFaults())
+        replica = Replica(App(own, replace(own.config, **settings)), own)
+        started.append(replica)
+        await replica.app.start_ready()
+        return replica
+
+    yield start
+    for replica in started:
+        await replica.app.stop()
+
+
+@pytest.fixture
+async def a(start_replica: StartReplica) -> Replica:
+    return await start_replica()
+
+
+@pytest.fixture
+async def b(start_replica: StartReplica) -> Replica:
+    return await start_replica()
 
 
 @pytest.fixture

@@ -61,6 +61,7 @@ def signing_with(keypair: Keypair) -> dict[str, Any]:
 
 def member_token(
     room: str,
+    identity: str = "alice",
     *,
     keypair: Keypair = KEYPAIR,
     valid_for: dt.timedelta = dt.timedelta(hours=1),
@@ -69,7 +70,7 @@ def member_token(
     """A token with which somebody joins `room`."""
     return (
         api.AccessToken(keypair.key, keypair.secret)
-        .with_identity("alice")
+        .with_identity(identity)
         .with_ttl(valid_for)
         .with_grants(api.VideoGrants(room_join=join, room=room))
         .to_jwt()

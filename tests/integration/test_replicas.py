@@ -2,92 +2,16 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, replace
-from typing import Any
 
 import pytest
 
 from app.config.agents import AgentPolicy, LearnedTtl
-from app.lifecycle import SECOND_US, Policy
-from fakes.faults import UNREACHABLE, FailBefore
-from fakes.livekit import FakeLiveKit
 from fakes.server import FakeServer
-from fakes.store import DatabaseFaults
 from fakes.webhooks import SignedWebhook
-from integration.harness import AGENT, BOUND_S, ON_POSTGRES, App, World
+from integration.harness import AGENT, BOUND_S, ON_POSTGRES, World
+from integration.replicas import LEASE_S, Death, Replica, StartReplica
 
 pytestmark = ON_POSTGRES
-
-
-LEASE_S = Policy.lease_us // SECOND_US
-
-
-@dataclass(frozen=True)
-class Replica:
-    """One service process, with its own connections to LiveKit and to the database."""
-
-    app: App
-    world: World
-
-    @property
-    def livekit(self) -> FakeLiveKit:
-        return self.world.livekit
-
-    def die(self) -> None:
-        """As `kill -9`: nothing that it does has an effect any more."""
-        self.livekit.faults.everywhere(FailBefore(UNREACHABLE))
-        self.world.database_faults.down = True
-        self.app.service.timers.stop()
-
-
-@dataclass(frozen=True)
-class Death:
-    """The replica dies at this call; `acted`: after LiveKit has executed it."""
-
-    replica: Replica
-    acted: bool
-
-    async def before(self) -> None:
-        if not self.acted:
-            await self._die()
-
-    async def after(self) -> None:
-        await self._die()
-
-    async def _die(self) -> None:
-        self.replica.die()
-        raise UNREACHABLE
-
-
-StartReplica = Callable[..., Awaitable[Replica]]
-
-
-@pytest.fixture
-async def start_replica(world: World) -> AsyncIterator[StartReplica]:
-    started: list[Replica] = []
-
-    async def start(**settings: Any) -> Replica:
-        livekit = FakeLiveKit(world.livekit.server, world.clock)
-        own = replace(world, livekit=livekit, database_faults=DatabaseFaults())
-        replica = Replica(App(own, replace(own.config, **settings)), own)
-        started.append(replica)
-        await replica.app.start_ready()
-        return replica
-
-    yield start
-    for replica in started:
-        await replica.app.stop()
-
-
-@pytest.fixture
-async def a(start_replica: StartReplica) -> Replica:
-    return await start_replica()
-
-
-@pytest.fixture
-async def b(start_replica: StartReplica) -> Replica:
-    return await start_replica()
 
 
 def made(method: str, *replicas: Replica) -> int:
