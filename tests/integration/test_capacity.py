@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from app.config.agents import AgentPolicy
+from app.lifecycle import Restart
 from app.lifecycle.mode import Mode
+from app.state.capacity import Claim, Limits
 from fakes.faults import Hang
 from fakes.livekit import FakeLiveKit
 from fakes.server import FakeServer
@@ -200,9 +202,9 @@ async def test_an_ending_agent_counts_until_it_is_gone(
 async def test_a_room_keeps_its_place_when_its_agent_is_gone(
     start_app: StartApp, world: World, server: FakeServer, lost: str
 ) -> None:
-    """Also with others who wait for it."""
+    """Also if nothing restarts it but the next call, and with others who wait."""
     worker = server.start_worker(AGENT)
-    app = await start_app(**limited(world, max_agents=1))
+    app = await start_app(**limited(world, max_agents=1, restart=Restart.NEVER))
     await app.dispatch("a")
     await app.advance(1)
     async with waiting(app, world, "b") as call:
@@ -391,6 +393,28 @@ async def test_twenty_calls_at_once_over_two_replicas_make_five_agents(
     granted = {f"room-{number}" for number, answer in enumerate(answers) if answer.status == 200}
     assert rooms_with_agents(world) == set(world.livekit.server.rooms) == granted
     assert world.rows("claims") == []
+
+
+@ON_POSTGRES
+async def test_claims_of_many_connections_at_once_stay_within_the_limit(
+    start_replica: StartReplica, world: World
+) -> None:
+    replicas = [await start_replica() for _ in range(2)]
+    now, limits = world.clock.now(), Limits(max_agents=5)
+    claims = [
+        Claim(id=f"{number}", agent_name=AGENT, room_name=f"{number}", requested_by=None, asked_at=now)
+        for number in range(20)
+    ]
+
+    found = await asyncio.gather(
+        *(
+            replicas[number % 2].app.service.store.claims.take(claim, limits, now)
+            for number, claim in enumerate(claims)
+        )
+    )
+
+    assert [standing.blocked_by for standing in found].count(None) == 5
+    assert len(world.rows("claims")) == 5
 
 
 @ON_POSTGRES
