@@ -199,23 +199,24 @@ async def test_an_ending_agent_counts_until_it_is_gone(
 
 
 @pytest.mark.parametrize("lost", ["agent", "dispatch"])
-async def test_a_room_keeps_its_place_when_its_agent_is_gone(
+async def test_a_room_keeps_its_place_when_a_call_finds_its_agent_gone(
     start_app: StartApp, world: World, server: FakeServer, lost: str
 ) -> None:
-    """Also if nothing restarts it but the next call, and with others who wait."""
+    """Also if the agent has no successor, and others wait for the place."""
     worker = server.start_worker(AGENT)
     app = await start_app(**limited(world, max_agents=1, restart=Restart.NEVER))
     await app.dispatch("a")
-    await app.advance(1)
     async with waiting(app, world, "b") as call:
         if lost == "agent":
+            await app.advance(1)
             server.kill(worker)
         else:
             (dispatch_id,) = world.dispatches("a")
             server.delete_dispatch(server.rooms["a"], dispatch_id)
 
-        assert (await app.dispatch("a")).status == 200
+        answer = await app.dispatch("a")
 
+        assert (answer.status, answer.body["reused"]) == (200, False)
         assert rooms_with_agents(world) == {"a"}
         assert not call.done()
 
