@@ -15,6 +15,7 @@ from app.lifecycle.mode import Mode
 from app.state.capacity import Claim, Limits
 from fakes.faults import Hang
 from fakes.livekit import FakeLiveKit
+from fakes.rooms import FakeWorker
 from fakes.server import FakeServer
 from integration.conftest import StartApp
 from integration.harness import (
@@ -200,10 +201,9 @@ async def test_an_ending_agent_counts_until_it_is_gone(
 
 @pytest.mark.parametrize("lost", ["agent", "dispatch"])
 async def test_a_room_keeps_its_place_when_a_call_finds_its_agent_gone(
-    start_app: StartApp, world: World, server: FakeServer, lost: str
+    start_app: StartApp, world: World, server: FakeServer, worker: FakeWorker, lost: str
 ) -> None:
     """Also if the agent has no successor, and others wait for the place."""
-    worker = server.start_worker(AGENT)
     app = await start_app(**limited(world, max_agents=1, restart=Restart.NEVER))
     await app.dispatch("a")
     async with waiting(app, world, "b") as call:
