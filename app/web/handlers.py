@@ -8,8 +8,9 @@ from aiohttp import web
 from app.config.agents import MemberEnd
 from app.config.settings import SessionRoomsBy
 from app.control.requests import AgentRequest, Patience
-from app.errors import Forbidden, Invalid
+from app.errors import AtCapacity, Forbidden, Invalid
 from app.lifecycle import Briefing
+from app.service import Service
 from app.web import checks, presenters, schemas
 from app.web.auth import CALLER
 from app.web.bodies import is_connected, json_response
@@ -18,6 +19,7 @@ from app.web.cookies import read_cookie
 from app.web.holds import extends_ttl, require_hold_right
 from app.web.identities import check_identity, check_name
 from app.web.keys import CALLS, CONFIG, SECURE_CONNECTIONS, SERVICE, SESSION_ROOMS, TOKEN_ISSUER
+from app.web.tokens import IssuedToken
 from app.web.webhook import receive_webhook
 
 
@@ -97,7 +99,17 @@ async def issue_token(request: web.Request, fields: schemas.TokenRequest) -> web
     ignored = request.app[SERVICE].counters.ignored_fields
     ignored["body"] += schemas.has_unknown_fields(await request.read(), schemas.TokenRequest)
     ignored["room_config"] += issued.ignored_fields
-    service = request.app[SERVICE]
+    await _request_agents(request.app[SERVICE], issued)
+    answer = schemas.TokenResponse(server_url=config.browser_livekit_url, participant_token=issued.token)
+    response = json_response(answer, status=201)
+    if cookie:
+        attach_cookie(response, request, cookie, secure=request.app[SECURE_CONNECTIONS].includes(request))
+    return response
+
+
+async def _request_agents(service: Service, issued: IssuedToken) -> None:
+    """Raises: AtCapacity: there is no place for one of them; those before it were given up again."""
+    made: list[str] = []
     for agent_name, briefing in issued.agents.items():
         agent_request = AgentRequest(
             room_name=issued.room_name,
@@ -105,12 +117,14 @@ async def issue_token(request: web.Request, fields: schemas.TokenRequest) -> web
             briefing=briefing,
             requested_by=service.pseudonym(issued.identity),
         )
-        await service.dispatcher.request(agent_request)
-    answer = schemas.TokenResponse(server_url=config.browser_livekit_url, participant_token=issued.token)
-    response = json_response(answer, status=201)
-    if cookie:
-        attach_cookie(response, request, cookie, secure=request.app[SECURE_CONNECTIONS].includes(request))
-    return response
+        try:
+            grant = await service.dispatcher.request(agent_request)
+        except AtCapacity:
+            for name in made:
+                await service.dispatcher.end_if_empty(issued.room_name, name)
+            raise
+        if not grant.reused:
+            made.append(agent_name)
 
 
 async def _with_session_room(

@@ -67,7 +67,7 @@ def rooms_with_agents(world: World) -> set[str]:
 
 
 def refused(answer: Answer) -> bool:
-    return (answer.status, answer.code, answer.body["retryable"]) == (429, "at_capacity", True)
+    return (answer.status, answer.code, answer.body.get("retryable")) == (429, "at_capacity", True)
 
 
 @asynccontextmanager
@@ -152,6 +152,21 @@ async def test_the_token_endpoint_counts_for_its_participant(start_app: StartApp
     assert refused(await token("b", "alice"))
     assert refused(await ask_as(app, "alice", "c"))
     assert (await token("b", "bob")).status == 201
+
+
+async def test_a_token_without_a_place_for_all_its_agents_keeps_none(
+    start_app: StartApp, world: World, server: FakeServer
+) -> None:
+    server.start_worker(OTHER_AGENT)
+    app = await start_app(**limited(world, max_agents=1))
+    await app.dispatch("a")
+    config = {"agents": [{"agent_name": OTHER_AGENT}, {"agent_name": AGENT}]}
+
+    answer = await app.call("POST", TOKEN, json_body={"room_name": "b", "room_config": config})
+
+    assert refused(answer)
+    await app.settle()
+    assert rooms_with_agents(world) == {"a"}
 
 
 async def test_a_mode_that_only_watches_refuses_nobody(start_app: StartApp, world: World) -> None:
@@ -309,6 +324,7 @@ async def test_who_does_not_wait_does_not_overtake(start_app: StartApp, world: W
     # One that waits in a process that does not look at once.
     async with waiting(app, world, "b") as call:
         await app.service.call_queue.close()
+        world.clock.advance(0.001)
         await app.end("a")
         assert refused(await app.dispatch("c"))
         app.service.call_queue.start()

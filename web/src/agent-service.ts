@@ -197,6 +197,7 @@ export function problemIn(response: Response, answer: unknown): Problem {
     ...retryAfter(response.headers.get("Retry-After")),
   };
   if (status === 401 || status === 403) return { code: "not-allowed", retryable: false, ...problem };
+  if (body.code === "at_capacity") return { code: "at-capacity", retryable: true, ...problem };
   if (status === 429 || body.code === "busy") return { code: "service-busy", retryable: true, ...problem };
   if (body.code && NO_AGENT.includes(body.code)) {
     return { code: "no-agent", retryable: body.retryable ?? true, ...problem };

@@ -37,6 +37,10 @@ export const english: Messages = {
       sentence: "There are too many requests at the moment.",
       nextStep: "Wait a moment, then try again.",
     },
+    "at-capacity": {
+      sentence: "All agents are busy at the moment.",
+      nextStep: "Try again in a moment. If you have a conversation open elsewhere, end it there.",
+    },
     "not-allowed": {
       sentence: "You are not allowed into this room.",
       nextStep: "Sign in again, or ask for a new invitation.",

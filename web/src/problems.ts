@@ -3,6 +3,7 @@ export type ProblemCode =
   | "no-agent"
   | "service-unreachable"
   | "service-busy"
+  | "at-capacity"
   | "not-allowed"
   | "livekit-unreachable"
   | "misconfigured"

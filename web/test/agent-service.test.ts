@@ -78,6 +78,7 @@ describe("the problem behind an answer", () => {
     [404, { code: "not_found" }, "misconfigured", false],
     [422, { code: "invalid" }, "misconfigured", false],
     [429, { code: "rate_limited", retryable: true }, "service-busy", true],
+    [429, { code: "at_capacity", retryable: true }, "at-capacity", true],
     [408, { code: "too_slow", retryable: true }, "service-unreachable", true],
     [503, { code: "busy", retryable: true }, "service-busy", true],
     [500, { code: "internal", retryable: false }, "service-unreachable", false],
