@@ -103,7 +103,12 @@ _ROOM_CONFIGS = st.fixed_dictionaries(
 
 @schemathesis.hook
 def flatmap_body(_context: Any, body: Any) -> st.SearchStrategy[Any]:
-    """Put a room configuration in the place of any other object; test_bad_input.py has wrong ones."""
+    """Put a room configuration in the place of any other object; test_bad_input.py has wrong ones.
+
+    No call waits for an agent: time stands still here. test_ready_calls.py has those.
+    """
+    if isinstance(body, dict) and body.get("wait") == "ready":
+        body = {name: field for name, field in body.items() if name != "wait"}
     if isinstance(body, dict) and body.get("room_config") and isinstance(body["room_config"], dict):
         return _ROOM_CONFIGS.map(lambda config: body | {"room_config": config})
     return st.just(body)

@@ -41,6 +41,7 @@ async def test_the_status_follows_people(app: App, server: FakeServer) -> None:
         "ttlExpiresAt": "2027-01-15T08:05:00.000Z",
         "sessionEndsAt": None,
         "endingSoon": False,
+        "ready": False,
     }
     await app.advance(1)
     server.join("room")
@@ -56,6 +57,7 @@ async def test_the_status_follows_people(app: App, server: FakeServer) -> None:
         "ttlExpiresAt": None,
         "sessionEndsAt": None,
         "endingSoon": False,
+        "ready": True,
     }
     await app.advance(9)
     server.leave("room")
@@ -313,6 +315,7 @@ async def test_the_history_has_every_event(app: App, server: FakeServer) -> None
         ("intent", None, "creating"),
         ("dispatched", "creating", "starting"),
         ("agent_in", "starting", "idle"),
+        ("ready", "idle", "idle"),
         ("people_in", "idle", "active"),
         ("end_requested", "active", "ending"),
         ("removed", "ending", "ended"),

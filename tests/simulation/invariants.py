@@ -154,6 +154,7 @@ def _check_row_in_calm(world: World, room: FakeRoom, row: Row, *, has_worker: bo
         assert [agent.identity for agent in agents] == [row["agent_identity"]], f"not exactly one: {about}"
         assert listed == [row["dispatch_id"]], f"not exactly one dispatch: {about}"
         assert _answers(world, agents[0]), f"promise 5, an agent that does not answer: {about}"
+        assert row["ready_at"] is not None, f"nobody has found out that the agent answers: {about}"
     else:
         assert not has_worker, f"promise 5, there is a worker, but no agent: {about}"
         assert not agents, f"promise 5, an agent in the room is taken for none: {about}"
