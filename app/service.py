@@ -36,6 +36,7 @@ from app.control.removal import Remover
 from app.control.session_warnings import SessionWarner
 from app.control.sweeper import Sweeper
 from app.control.timers import Timers
+from app.control.usage import UsageLedger
 from app.dashboard.feed import Feed
 from app.dashboard.figures import read_totals
 from app.database.store import Store
@@ -76,6 +77,7 @@ class Service:
     pseudonym: Callable[[str], str]
     queries: Queries
     holds: Holds
+    usage: UsageLedger
     reconciler: Reconciler
     sweeper: Sweeper
     learning: Learning
@@ -176,6 +178,7 @@ def build_service(
     )
     learning = Learning(store.returns, policies, counters, clock)
     processor.subscribe(learning.follow)
+    usage = UsageLedger(store.usage, clock, keep_days=config.usage_days)
     sweeper = Sweeper(
         store,
         processor,
@@ -183,6 +186,7 @@ def build_service(
         reconciler,
         inspector,
         learning,
+        usage,
         clock,
         mode=mode,
         suppressed=suppressed,
@@ -233,6 +237,7 @@ def build_service(
         pseudonym=pseudonym,
         queries=queries,
         holds=Holds(queries, processor, effects, dispatcher, reconciler.spawn_inspection),
+        usage=usage,
         reconciler=reconciler,
         sweeper=sweeper,
         learning=learning,

@@ -135,6 +135,8 @@ class Config:
     rate_limit_per_minute: int = setting("RATE_LIMIT_PER_MINUTE", between(0, 1_000_000), default=60)
     #: False: `/metrics` needs an API key.
     metrics_public: bool = setting("METRICS_PUBLIC", boolean, default=True)
+    #: How long the usage ledger is kept.
+    usage_days: int = setting("USAGE_DAYS", between(1, 3_650), default=90)
     log_level: str = setting("LOG_LEVEL", log_level, default="INFO")
     #: Lines a second; 0: no limit.
     log_rate_limit: int = setting("LOG_RATE_LIMIT", between(0, 1_000_000), default=400)

@@ -11,6 +11,7 @@ from app.control.learning import Learning
 from app.control.processor import ChangeProcessor
 from app.control.reconciler import Reconciler
 from app.control.timers import Timers
+from app.control.usage import UsageLedger
 from app.database.store import Store
 from app.errors import ServiceError
 from app.lifecycle import SECOND_US, Dispatch, Event, Signal
@@ -38,6 +39,7 @@ class Sweeper:
         reconciler: Reconciler,
         inspector: RoomInspector,
         learning: Learning,
+        usage: UsageLedger,
         clock: Clock,
         *,
         mode: Mode,
@@ -50,6 +52,7 @@ class Sweeper:
         self._reconciler = reconciler
         self._inspector = inspector
         self._learning = learning
+        self._usage = usage
         self._clock = clock
         self._mode = mode
         self._suppressed = suppressed
@@ -90,6 +93,7 @@ class Sweeper:
             self._act_on_overdue,
             self._learning.refresh,
             self._prune,
+            self._usage.prune,
         ):
             await _guarded(step)
 

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from app.database.returns import return_rows
 from app.database.statements import Rows, batch_sql
 from app.database.tables import dispatches, participants
+from app.database.usage import usage_rows
 from app.lifecycle import LIVE_STATES, Briefing, Dispatch, EndReason, State, Terms, Visitors
 from app.state.changes import Advance, Change, Due, Intent, RoomEvent, RoomEventKind, Snapshot
 from app.state.dispatch_set import final_states
@@ -172,6 +173,8 @@ def _save_dispatches(connection: Connection, unit: UnitOfWork) -> None:
         for transition in unit.dispatch_set.transitions
     ]
     sql.put(connection, sql.add_history, lines)
+    if spent := list(usage_rows(unit.dispatch_set.transitions)):
+        sql.put(connection, sql.add_usage, spent)
 
 
 def _room_values(unit: UnitOfWork, name: str) -> tuple[Any, ...]:

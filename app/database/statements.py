@@ -9,9 +9,9 @@ from contextlib import closing
 from typing import Any
 
 import msgspec
-from sqlalchemy import Column, Connection, Table
+from sqlalchemy import Column, Connection, Integer, Table
 
-from app.database.tables import dispatches, history, participants, returns, rooms, webhook_events
+from app.database.tables import dispatches, history, participants, returns, rooms, usage, webhook_events
 
 Rows = Sequence[Sequence[Any]]
 
@@ -56,6 +56,7 @@ class Statements(ABC):
         #: Each row: all columns but the key, then the key. The unique index needs this order of rows.
         self.change_dispatches = self._update(dispatches)
         self.add_returns = self._insert(returns, returns.columns) + _or_add(returns)
+        self.add_usage = self._insert(usage, usage.columns) + _or_add(usage)
         #: Each row without its id.
         self.add_history = self._insert(history, _others(history))
 
@@ -159,8 +160,14 @@ def _or_update(table: Table) -> str:
 
 
 def _or_add(table: Table) -> str:
+    """Numbers are added to those of the row that is there; names and texts stay, unless there were none."""
     key = ", ".join(_names(table.primary_key))
-    values = ", ".join(f"{name} = {table.name}.{name} + excluded.{name}" for name in _names(_others(table)))
+    values = ", ".join(
+        f"{column.name} = {table.name}.{column.name} + excluded.{column.name}"
+        if isinstance(column.type, Integer)
+        else f"{column.name} = COALESCE({table.name}.{column.name}, excluded.{column.name})"
+        for column in _others(table)
+    )
     return f" ON CONFLICT ({key}) DO UPDATE SET {values}"
 
 

@@ -15,6 +15,7 @@ from app.database.returns import ReturnCounts
 from app.database.sessions import end_session, ended_session
 from app.database.tables import dispatches, history, participants, rooms, webhook_events
 from app.database.transactions import TIMEOUT_S, Transactions
+from app.database.usage import UsageTable
 from app.database.vacancies import vacant_rooms
 from app.database.write_outage import store_trial_rows
 from app.lifecycle import LIVE_STATES, Dispatch, Policy, State
@@ -41,6 +42,7 @@ class Store:
         self.file = self._transactions.file
         self.returns = ReturnCounts(self._transactions)
         self.claims = Claims(self._transactions)
+        self.usage = UsageTable(self._transactions)
 
     @property
     def engines(self) -> tuple[Engine, ...]:

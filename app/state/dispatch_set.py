@@ -20,6 +20,7 @@ from app.lifecycle import (
     open_dispatch,
 )
 from app.lifecycle.returns import Return, return_after, return_during
+from app.lifecycle.usage import account
 from app.state.changes import Advance, Due, Outcome, Transition
 from app.state.leaves import Leave, event_of, is_brief
 from app.state.ownership import awaits, future_owner, owner
@@ -228,8 +229,11 @@ class DispatchSet:
 
     def _record(self, transition: Transition) -> Dispatch:
         after, before = transition.after, transition.before
+        if before:
+            after = account(before, after, self.now)
         if _lease(after) and (before is None or _lease(after) != _lease(before)):
-            transition = structs.replace(transition, after=replace(after, leased_by=self.process_id))
+            after = replace(after, leased_by=self.process_id)
+        transition = structs.replace(transition, after=after)
         self.dispatches[transition.after.id] = transition.after
         self.transitions.append(transition)
         return transition.after

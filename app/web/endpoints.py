@@ -54,6 +54,8 @@ class Endpoint(Generic[Input, Answer]):
     query: type[Any] | None = None
     #: None: plain text instead of JSON.
     answer: type[Answer] | None
+    #: Media types that the answer may have instead of JSON, as text.
+    also_as: tuple[str, ...] = ()
     #: The first one is for success.
     statuses: tuple[int, ...] = (200,)
     #: In addition to those that follow from access and input.

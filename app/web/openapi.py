@@ -152,6 +152,7 @@ def _responses(endpoint: AnyEndpoint) -> dict[str, Any]:
     content: dict[str, Any] = {"text/plain": {"schema": {"type": "string"}}}
     if endpoint.answer:
         content = {_JSON: {"schema": _reference(endpoint.answer)}}
+        content |= {media: {"schema": {"type": "string"}} for media in endpoint.also_as}
     responses = {
         str(status): {"description": "Success" if status < 300 else "Not ready", "content": content}  # noqa: PLR2004 - HTTP's own
         for status in endpoint.statuses

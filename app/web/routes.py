@@ -20,6 +20,7 @@ from app.livekit.webhooks import WebhookBody
 from app.web import handlers, holds, schemas
 from app.web.endpoints import Access, AnyEndpoint, Endpoint
 from app.web.keys import READINESS_PATH, WEBHOOK_PATH
+from app.web.usage import CSV, UsageQuery, UsageResponse, show_usage
 
 _LIVEKIT_ERRORS = (LiveKitRefused, LiveKitUnavailable, LiveKitTimeout, Busy)
 #: Of calls that wait until the agent answers.
@@ -121,6 +122,16 @@ def api_endpoints(config: Config) -> tuple[AnyEndpoint, ...]:
             query=schemas.NoQuery,
             answer=schemas.DispatchResponse,
             errors=(NotFound, Conflict, *_LIVEKIT_ERRORS),
+        ),
+        Endpoint(
+            method="GET",
+            path="/api/livekit/usage",
+            access=Access.OPERATOR,
+            summary="Get what agents cost: how long they started, talked, and were alone",
+            handler=show_usage,
+            query=UsageQuery,
+            answer=UsageResponse,
+            also_as=(CSV,),
         ),
         *_operational_endpoints(Access.SCRAPER if config.metrics_public else Access.OPERATOR),
     )

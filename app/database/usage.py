@@ -1,0 +1,131 @@
+"""The usage ledger: the rows of a batch, and what is read of them."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, delete, func, select, text
+
+from app.database.tables import dispatches, usage
+from app.database.transactions import Transactions
+from app.lifecycle import State, Visitors
+from app.lifecycle.usage import TimeKind, accrued, by_day, day_of, kind_in
+from app.state.changes import Transition
+from app.state.usage import Usage, UsageBy, UsageReport
+
+#: For sums over the days of very many dispatches.
+_TIMEOUT_S = 60.0
+
+_KEYS: dict[UsageBy, Any] = {
+    UsageBy.AGENT: usage.c.agent_name,
+    UsageBy.DAY: usage.c.day,
+    UsageBy.ROOM: usage.c.room_name,
+}
+_IS_OPEN = dispatches.c.ended_at.is_(None)
+_RUNNING = [
+    dispatches.c[name]
+    for name in (
+        "id",
+        "agent_name",
+        "room_name",
+        "state",
+        "visitors",
+        "participant_count",
+        "agent_joined_at",
+        "accounted_at",
+    )
+]
+#: In the order of the table.
+_TIMES = {kind: usage.c[f"{kind}_us"] for kind in TimeKind}
+
+
+def usage_rows(transitions: Iterable[Transition]) -> Iterator[tuple[Any, ...]]:
+    """What these changes add to the ledger, in the order of the table's columns."""
+    for transition in transitions:
+        before, after = transition.before, transition.after
+        if before is None or after.accounted_at is None:
+            continue
+        kind, length_us = accrued(before, after)
+        end_at = after.accounted_at
+        parts = dict(by_day(end_at - length_us, end_at)) if kind else {}
+        reason = after.end_reason if after.state is State.ENDED else None
+        if reason:
+            parts.setdefault(day_of(end_at), 0)
+        for day, part_us in parts.items():
+            times_us = (part_us if one is kind else 0 for one in _TIMES)
+            is_last = day == day_of(end_at)
+            yield (day, after.id, after.agent_name, after.room_name, *times_us, reason if is_last else None)
+
+
+class UsageTable:
+    """Reads and deletes; every method raises `DatabaseUnavailable` during an outage of the database."""
+
+    def __init__(self, transactions: Transactions) -> None:
+        self._transactions = transactions
+
+    async def read(self, by: UsageBy, days: range, now: int, *, limit: int) -> UsageReport:
+        """The usage of these days, and of what still runs until `now`; `limit`: of stored keys."""
+
+        def work(connection: Connection) -> UsageReport:
+            if connection.dialect.name == "postgresql":
+                # One snapshot, as in SQLite: what ends between two statements would count twice.
+                connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
+            report = _stored(connection, by, days, limit)
+            _add_running(connection, report, by, days, now)
+            return report
+
+        return await self._transactions.read(work, timeout_s=_TIMEOUT_S)
+
+    async def prune(self, before_day: int) -> int:
+        """Delete the days before this one; returns the number of rows."""
+        old = delete(usage).where(usage.c.day < before_day)
+        return await self._transactions.write(
+            lambda connection: connection.execute(old).rowcount, timeout_s=_TIMEOUT_S
+        )
+
+
+def _stored(connection: Connection, by: UsageBy, days: range, limit: int) -> UsageReport:
+    key, row_id, end_reason, in_days = _KEYS[by], usage.c.dispatch_row_id, usage.c.end_reason, _within(days)
+    sums = select(key, func.count(row_id.distinct()), *map(func.sum, _TIMES.values()))
+    report = UsageReport(
+        items={}, dispatches=connection.scalar(select(func.count(row_id.distinct())).where(in_days)) or 0
+    )
+    for name, count, *times_us in connection.execute(sums.where(in_days).group_by(key).limit(limit)):
+        item = report.items[name] = Usage(dispatches=count)
+        item.times_us.update(dict(zip(_TIMES, map(int, times_us), strict=True)))
+    reasons = select(key, end_reason, func.count()).where(in_days, end_reason.is_not(None))
+    for name, reason, count in connection.execute(reasons.group_by(key, end_reason)):
+        if name in report.items:
+            report.items[name].end_reasons[reason] = count
+    return report
+
+
+def _add_running(connection: Connection, report: UsageReport, by: UsageBy, days: range, now: int) -> None:
+    """Add the time of open dispatches that is not in the ledger yet."""
+    stored = select(_KEYS[by], usage.c.dispatch_row_id).join(
+        dispatches, dispatches.c.id == usage.c.dispatch_row_id
+    )
+    counted = {(key, row_id) for key, row_id in connection.execute(stored.where(_IS_OPEN, _within(days)))}
+    counted_rows = {row_id for _, row_id in counted}
+    for row, kind, day, part_us in _running(connection, now):
+        if day in days:
+            key = {UsageBy.AGENT: row.agent_name, UsageBy.DAY: day, UsageBy.ROOM: row.room_name}[by]
+            item = report.items.setdefault(key, Usage())
+            item.times_us[kind] += part_us
+            item.dispatches += (key, row.id) not in counted
+            report.dispatches += row.id not in counted_rows
+            counted.add((key, row.id))
+            counted_rows.add(row.id)
+
+
+def _running(connection: Connection, now: int) -> Iterator[tuple[Row[Any], TimeKind, int, int]]:
+    """The open dispatches with what their time since the last entry is spent on, by day."""
+    open_ones = select(*_RUNNING).where(_IS_OPEN, dispatches.c.accounted_at.is_not(None))
+    for row in connection.execute(open_ones):
+        has_agent = row.agent_joined_at is not None
+        kind = kind_in(State(row.state), Visitors(row.visitors), row.participant_count, has_agent=has_agent)
+        if kind:
+            yield from ((row, kind, day, part_us) for day, part_us in by_day(row.accounted_at, now))
+
+
+def _within(days: range) -> Any:
+    return and_(usage.c.day >= days.start, usage.c.day < days.stop)
