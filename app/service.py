@@ -129,7 +129,8 @@ def build_service(
     config: Config, store: Store, livekit: LiveKit, clock: Clock, log_counts: LogCounts
 ) -> Service:
     """Make every part once and connect them."""
-    mode, suppressed, counters = config.mode, SuppressedActions(), Counters(mode=config.mode)
+    mode, suppressed = config.mode, SuppressedActions()
+    counters = Counters(mode=mode, agent_names=config.agent_names)
     policies = Policies(config.policies, config.lifecycle_policy)
     metrics = Metrics(counters, log_counts, clock)
     livekit = metered(livekit, counters, metrics)

@@ -4,11 +4,13 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import product
 from typing import Any
 
 from app.errors import AtCapacity, DatabaseUnavailable, LiveKitTimeout, ServiceError
-from app.lifecycle import Dispatch, EndReason, Event, State
+from app.lifecycle import SECOND_US, Dispatch, EndReason, Event, State
 from app.lifecycle.mode import Mode
+from app.lifecycle.usage import TimeKind, accrued
 from app.metrics.collector import ONLY, Family
 from app.state.changes import RoomEventKind, Transition
 
@@ -37,7 +39,7 @@ _CLEANUPS = {Event.REMOVED: "removed", Event.REMOVE_FAILED: "failed", Event.OCCU
 class Counters:
     """Each line below is a metric: a Counter by the values of its labels."""
 
-    def __init__(self, *, mode: Mode) -> None:
+    def __init__(self, *, mode: Mode, agent_names: Iterable[str] = ()) -> None:
         self.families: list[Family] = []
         self._mode = mode
         self.requests = self._counter(
@@ -77,6 +79,16 @@ class Counters:
         self.transitions = self._counter("transitions", "Changes of dispatches", "event", "to_state")
         self.cleanups = self._counter(
             "cleanups", "Removals of agents, by result", "result", start=_CLEANUPS.values()
+        )
+        #: In microseconds, so that sums are exact.
+        self._times_us = Counter[tuple[str, str]](dict.fromkeys(product(agent_names, TimeKind), 0))
+        self.families.append(
+            Family(
+                "agent_seconds",
+                "Time of dispatches, by what it was spent on",
+                ("agent", "kind"),
+                lambda: {key: time_us / SECOND_US for key, time_us in self._times_us.items()},
+            )
         )
         self.probes = self._counter("probes", "Probes of agents, by answer", "result")
         self.returns = self._counter("returns", "People who came back to an agent", "agent", "result")
@@ -130,6 +142,9 @@ class Counters:
                 self.restarts[event] += 1
 
     def _take_change(self, before: Dispatch, after: Dispatch, event: str) -> None:
+        kind, time_us = accrued(before, after)
+        if kind:
+            self._times_us[after.agent_name, kind] += time_us
         if after.state is State.CREATING and before.state is not State.CREATING:
             self.intended[_REASONS[event]] += 1
         if after.dispatch_id and not before.dispatch_id:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from aiohttp import web
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from app.errors import Invalid
 from app.lifecycle import SECOND_US, EndReason
@@ -24,17 +24,19 @@ _FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 
 
 class UsageQuery(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Unset, not None: as the text of a parameter, `null` would be read as None."""
+
     first: Annotated[
-        date | None, Meta(description="The first day, in UTC; 30 days before `to` if it is left out.")
-    ] = msgspec.field(default=None, name="from")
+        date | UnsetType, Meta(description="The first day, in UTC; if left out, 30 days before `to`.")
+    ] = msgspec.field(default=UNSET, name="from")
     to: Annotated[
-        date | None, Meta(description="The day after the last one, in UTC; tomorrow if it is left out.")
-    ] = None
+        date | UnsetType, Meta(description="The day after the last one, in UTC; if left out, tomorrow.")
+    ] = UNSET
     by: UsageBy = UsageBy.AGENT
     format: Annotated[
-        Literal["json", "csv"] | None,
-        Meta(description="JSON if it is left out, unless `Accept` has `text/csv`."),
-    ] = None
+        Literal["json", "csv"] | UnsetType,
+        Meta(description="If left out, JSON, unless `Accept` has `text/csv`."),
+    ] = UNSET
 
 
 class UsageTimes(msgspec.Struct, rename="camel", kw_only=True):
@@ -69,7 +71,7 @@ async def show_usage(request: web.Request, query: UsageQuery) -> UsageResponse |
     ledger = request.app[SERVICE].usage
     days = days_of(query, ledger.today)
     report = await ledger.report(query.by, days)
-    if query.format == "csv" or (query.format is None and _accepts_csv(request)):
+    if query.format == "csv" or (query.format is UNSET and _accepts_csv(request)):
         return web.Response(text=as_csv(report, query.by), content_type=CSV, charset="utf-8")
     return UsageResponse(
         first=iso_day(days.start),
@@ -82,8 +84,8 @@ async def show_usage(request: web.Request, query: UsageQuery) -> UsageResponse |
 
 def days_of(query: UsageQuery, today: int) -> range:
     """The days since 1970 that the query is about. Raises: Invalid: there are none."""
-    stop = today + 1 if query.to is None else _number(query.to)
-    start = max(stop - DEFAULT_DAYS, _number(date.min)) if query.first is None else _number(query.first)
+    stop = today + 1 if query.to is UNSET else _number(query.to)
+    start = max(stop - DEFAULT_DAYS, _number(date.min)) if query.first is UNSET else _number(query.first)
     if start >= stop:
         raise Invalid(f"The first day is not before {iso_day(stop)}, where the days end - at `$.from`")
     return range(start, stop)

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -100,13 +100,17 @@ class Dashboard:
         return self.page.locator("figure", has_text=title)
 
     async def open_on(
-        self, agents: list[dict[str, Any]], minutes: Mapping[int, dict[str, int]] = MappingProxyType({})
+        self,
+        agents: list[dict[str, Any]],
+        minutes: Mapping[int, dict[str, int]] = MappingProxyType({}),
+        days: Sequence[dict[str, Any]] = (),
     ) -> None:
-        """Open the page signed in, without a service: these agents, and figures by minutes ago."""
+        """Open the page signed in, without a service: these agents, figures by minutes ago, and days."""
         await self.page.add_init_script(_FAKE_STREAM)
         await self.page.route(
             "**/dashboard/session", lambda route: route.fulfill(json={"configured": True, "signedIn": True})
         )
+        await self.page.route("**/dashboard/usage", lambda route: route.fulfill(json={"days": [*days]}))
         await self.open()
         # Not wait_for_function: the page's policy forbids its polling inside the page.
         await eventually(self._has_stream, "the page has opened its stream")

@@ -52,6 +52,7 @@ DISPATCH = "/api/livekit/dispatch-agent"
 STATUS = "/api/livekit/agent-status"
 TOKEN = "/api/livekit/token"
 AGENTS = "/api/livekit/agents"
+USAGE = "/api/livekit/usage"
 
 
 def signing_with(keypair: Keypair) -> dict[str, Any]:
@@ -220,6 +221,18 @@ class App:
         headers = {"Accept": accept} | ({"Authorization": f"Bearer {auth}"} if auth else {})
         async with self._session.get("/metrics", headers=headers) as response:
             return response.status, response.headers["Content-Type"], await response.text()
+
+    async def usage(self, **params: str) -> dict[str, Any]:
+        answer = await self.call("GET", USAGE, params=params)
+        assert answer.status == 200, answer
+        return answer.body
+
+    async def usage_text(self, *, accept: str = "*/*", **params: str) -> tuple[str, str]:
+        """What the usage endpoint answers as it is: content type and text."""
+        assert self._session is not None
+        headers = {"Accept": accept, "Authorization": f"Bearer {API_KEY}"}
+        async with self._session.get(USAGE, params=params, headers=headers) as response:
+            return response.headers["Content-Type"], await response.text()
 
     async def dispatch(self, room: str = "room", **fields: Any) -> Answer:
         return await self.call("POST", DISPATCH, json_body={"roomName": room, **fields})

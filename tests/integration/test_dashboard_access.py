@@ -29,7 +29,12 @@ async def page(app: App) -> AsyncIterator[Page]:
 async def test_without_a_sign_in_only_the_empty_page_is_served(page: Page) -> None:
     assert (await page.call("GET", "")).status == 200
     assert (await page.call("GET", "/session")).body == {"configured": True, "signedIn": False}
-    for method, path in [("GET", "/stream"), ("GET", "/agents/AD_1"), ("POST", "/agents/end")]:
+    for method, path in [
+        ("GET", "/stream"),
+        ("GET", "/agents/AD_1"),
+        ("GET", "/usage"),
+        ("POST", "/agents/end"),
+    ]:
         answer = await page.call(method, path, {"roomName": "room", "agentName": "agent"})
         assert (answer.status, answer.body["code"]) == (401, "unauthenticated"), path
 

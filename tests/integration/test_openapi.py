@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -172,9 +173,16 @@ _settings = hypothesis.settings(
 )
 
 
+def _put_days_in_order(query: dict[str, Any]) -> None:
+    """No schema can say that `from` is before `to`; test_usage.py has others."""
+    days = [name for name in ("from", "to") if re.fullmatch(r"\d{4}-\d\d-\d\d", str(query.get(name)))]
+    query |= {name: {"from": "2020-01-01", "to": "2020-02-01"}[name] for name in days}
+
+
 @_SCHEMA.parametrize()
 @_settings
 def test_any_request_is_answered_as_documented(case: schemathesis.Case[Any], base_url: str) -> None:
+    _put_days_in_order(case.query)
     case.call_and_validate(base_url=base_url, headers={"Authorization": f"Bearer {API_KEY}"})
 
 

@@ -11,8 +11,10 @@ from app.clock import Clock
 from app.config.settings import Config
 from app.dashboard import messages
 from app.dashboard.subscriber import Subscriber
+from app.dashboard.usage import DAYS, usage_days
 from app.errors import DatabaseUnavailable
 from app.lifecycle import SECOND_US
+from app.state.usage import UsageBy
 from app.web.bodies import json_response, parse_body, read_body
 from app.web.calls import CallLimiter
 from app.web.dashboard import page
@@ -48,6 +50,7 @@ def mount_dashboard(app: web.Application, config: Config, clock: Clock, calls: C
             web.delete(f"{PATH}/session", dashboard.sign_out),
             web.get(f"{PATH}/stream", dashboard.stream, allow_head=False),
             web.get(f"{PATH}/agents/{{dispatch_id}}", dashboard.show_timeline),
+            web.get(f"{PATH}/usage", dashboard.show_usage),
             web.post(f"{PATH}/agents/end", dashboard.end_agent),
         ]
     )
@@ -80,6 +83,12 @@ class _Dashboard:
         await self._access.require_session(request)
         queries = request.app[SERVICE].queries
         return json_response(messages.timeline(*await queries.history(request.match_info["dispatch_id"])))
+
+    async def show_usage(self, request: web.Request) -> web.Response:
+        await self._access.require_session(request)
+        ledger = request.app[SERVICE].usage
+        days = range(ledger.today - DAYS + 1, ledger.today + 1)
+        return json_response(usage_days(await ledger.report(UsageBy.DAY, days), days))
 
     async def end_agent(self, request: web.Request) -> web.Response:
         """Do the same as a DELETE of the agent with an API key."""

@@ -93,6 +93,7 @@ SETTINGS: list[tuple[str, str, Any, dict[str, Any]]] = [
         {"10.0.0.0/8, ::1": (ip_network("10.0.0.0/8"), ip_network("::1"))},
     ),
     ("METRICS_PUBLIC", "metrics_public", True, {"false": False}),
+    ("USAGE_DAYS", "usage_days", 90, {"1": 1, "3650": 3_650}),
     (
         "ALERT_WEBHOOK_URL",
         "alert_webhook_url",

@@ -8,6 +8,7 @@ import { Roster } from "./roster.js";
 import { session, signIn, signOut, Stream } from "./service.js";
 import { Timeline } from "./timeline.js";
 import { showTtls } from "./ttls.js";
+import { UsageChart } from "./usage.js";
 
 const VIEWS = ["sign-in", "not-configured", "board"];
 const TOAST_MS = 6000;
@@ -27,6 +28,7 @@ const rooms = new Rooms(roster, {
   end: (agent) => confirm.ask(agent),
 });
 const charts = new Charts();
+const usageChart = new UsageChart();
 const tiles = new Map(TILES.map(([name, label]) => [name, tile(name, label)]));
 
 const stream = new Stream({
@@ -118,10 +120,12 @@ function showBoard() {
   show("board");
   showConnection("opening", "Connecting");
   stream.start();
+  usageChart.start();
 }
 
 function showSignIn(problem = "") {
   stream.stop();
+  usageChart.stop();
   for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
   showConnection("closed", "");
   setText(byId("sign-in-problem"), problem);

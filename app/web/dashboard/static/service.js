@@ -29,6 +29,7 @@ export const session = () => call("GET", "session");
 export const signIn = (apiKey) => call("POST", "session", { apiKey });
 export const signOut = () => call("DELETE", "session");
 export const timeline = (id) => call("GET", `agents/${encodeURIComponent(id)}`);
+export const usage = () => call("GET", "usage");
 export const endAgent = (roomName, agentName) => call("POST", "agents/end", { roomName, agentName });
 
 /** The service sends a beat every two seconds: after this time without one, the view is out of date. */
