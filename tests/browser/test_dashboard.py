@@ -233,6 +233,41 @@ async def test_the_charts_have_one_bar_for_each_minute(dashboard: Dashboard) -> 
     await expect(cleanups.locator(".readout")).to_have_text(re.compile(r": 4, 1 failed$"))
 
 
+async def test_what_agents_cost_is_drawn_by_day_and_written_out(dashboard: Dashboard) -> None:
+    days = [
+        {"day": f"2027-01-{number:02}", "talkedS": 0, "idleS": 0, "unvisitedS": 0} for number in range(1, 31)
+    ]
+    days[0] |= {"talkedS": 3_600, "idleS": 1_800, "unvisitedS": 1_800}
+    days[29] |= {"talkedS": 5_400, "idleS": 1_800}
+    await dashboard.open_on([], days=days)
+
+    name = "What agents cost in the last 30 days: talked 2.5 h, idle 1 h, unvisited 30 min"
+    drawing = dashboard.page.get_by_role("img", name=name)
+    await expect(drawing).to_be_visible()
+    await expect(dashboard.page.locator(".legend li")).to_have_text(
+        ["Talked 2.5 h", "Idle 1 h", "Unvisited 30 min"]
+    )
+    figure = dashboard.page.locator("#usage figure")
+    assert await _heights(figure, "spent-talked") == {0: 20, 29: 30}
+    assert await _heights(figure, "spent-idle") == {0: 10, 29: 10}
+    assert await _heights(figure, "spent-unvisited") == {0: 10}
+    fills = await figure.evaluate(
+        "figure => [...figure.querySelectorAll('rect')].slice(0, 3).map((r) => getComputedStyle(r).fill)"
+    )
+    assert len(set(fills)) == 3
+
+    # By keyboard, and without colours: the days with any usage, the newest first.
+    await figure.locator("summary").focus()
+    await dashboard.page.keyboard.press("Enter")
+    await expect(figure.locator("ol li")).to_have_text(
+        [
+            re.compile(r"30.*: talked 1.5 h, idle 30 min, unvisited 0 s"),
+            re.compile(r"1.*: talked 1 h, idle 30 min, unvisited 30 min"),
+        ]
+    )
+    assert await violations(dashboard.page) == []
+
+
 async def test_ten_thousand_agents_do_not_freeze_the_page(dashboard: Dashboard) -> None:
     await dashboard.open_on([agent(number) for number in range(10_000)])
     shown = dashboard.page.locator("#shown")
