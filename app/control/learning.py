@@ -8,12 +8,12 @@ from app.config.agents import AgentPolicy, LearnedTtl
 from app.control.policies import Policies
 from app.database.returns import ReturnCounts
 from app.lifecycle import SECOND_US
+from app.lifecycle.days import day_of
 from app.lifecycle.returns import (
     FORGOTTEN_AFTER_DAYS,
     HALF_LIFE_DAYS,
     DayCount,
     buckets_within,
-    day_of,
     decayed,
     learn,
 )

@@ -3,7 +3,7 @@
 from app.clock import Clock
 from app.database.usage import UsageTable
 from app.errors import Invalid
-from app.lifecycle.usage import day_of
+from app.lifecycle.days import day_of
 from app.state.usage import UsageBy, UsageReport
 
 #: Of one report: rooms may each have a name of their own.

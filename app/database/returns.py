@@ -8,7 +8,8 @@ from sqlalchemy import Connection, delete, func, select
 
 from app.database.tables import returns, usage
 from app.database.transactions import Transactions
-from app.lifecycle.returns import DayCount, Return, day_of
+from app.lifecycle.days import day_of
+from app.lifecycle.returns import DayCount, Return
 
 
 def return_rows(came: Iterable[Return], now: int) -> Sequence[tuple[Any, ...]]:

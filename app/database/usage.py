@@ -8,7 +8,8 @@ from sqlalchemy import Connection, Row, and_, delete, func, select, text
 from app.database.tables import dispatches, usage
 from app.database.transactions import Transactions
 from app.lifecycle import State, Visitors
-from app.lifecycle.usage import TimeKind, accrued, by_day, day_of, kind_in
+from app.lifecycle.days import by_day, day_of
+from app.lifecycle.usage import TimeKind, accrued, kind_in
 from app.state.changes import Transition
 from app.state.usage import Usage, UsageBy, UsageReport
 

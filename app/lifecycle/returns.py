@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import TypeAlias
 
+from app.lifecycle.days import DAY_US
 from app.lifecycle.model import LIVE_STATES, Dispatch, EndReason, State, Visitors
 from app.lifecycle.terms import SECOND_US
-
-DAY_US = 86_400 * SECOND_US
 
 #: A return counts half as much after this time. A week has working days and weekends in their proportion.
 HALF_LIFE_DAYS = 7
@@ -57,10 +56,6 @@ class DayCount:
     bucket: int
     kept: int
     lost: int
-
-
-def day_of(at: int) -> int:
-    return at // DAY_US
 
 
 def bucket_of(absence_us: int) -> int | None:

@@ -4,14 +4,10 @@
 at the end: other changes cost no write. It never goes back, whatever the clocks of the processes say.
 """
 
-from collections.abc import Iterator
 from dataclasses import replace
 from enum import StrEnum
 
 from app.lifecycle.model import Dispatch, State, Visitors
-from app.lifecycle.terms import SECOND_US
-
-DAY_US = 86_400 * SECOND_US
 
 
 class TimeKind(StrEnum):
@@ -53,17 +49,3 @@ def accrued(before: Dispatch, after: Dispatch) -> tuple[TimeKind | None, int]:
     if before.accounted_at is None or after.accounted_at is None:
         return None, 0
     return kind_of(before), after.accounted_at - before.accounted_at
-
-
-def by_day(start_at: int, end_at: int) -> Iterator[tuple[int, int]]:
-    """The days of a stretch of time, each with its microseconds; none if it has no length."""
-    while start_at < end_at:
-        day = day_of(start_at)
-        midnight_at = (day + 1) * DAY_US
-        yield day, min(midnight_at, end_at) - start_at
-        start_at = midnight_at
-
-
-def day_of(at: int) -> int:
-    """Days since 1970, in UTC."""
-    return at // DAY_US

@@ -7,7 +7,8 @@ import pytest
 from app.config.agents import AgentPolicy, LearnedTtl
 from app.errors import DatabaseUnavailable
 from app.lifecycle import SECOND_US
-from app.lifecycle.returns import FORGOTTEN_AFTER_DAYS, bucket_of, day_of
+from app.lifecycle.days import day_of
+from app.lifecycle.returns import FORGOTTEN_AFTER_DAYS, bucket_of
 from fakes.server import FakeServer
 from integration.conftest import StartApp
 from integration.dashboard_page import Page

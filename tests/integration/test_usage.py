@@ -15,7 +15,7 @@ from fakes.clock import SECOND_US, START_US, FakeClock
 from fakes.server import FakeServer
 from integration.conftest import StartApp
 from integration.dashboard_page import Page
-from integration.harness import AGENT, ON_BOTH, ON_POSTGRES, OTHER_AGENT, USAGE, App, World
+from integration.harness import AGENT, AGENTS, ON_BOTH, ON_POSTGRES, OTHER_AGENT, USAGE, App, World
 
 START = datetime.fromtimestamp(START_US / SECOND_US, UTC)
 TODAY, TOMORROW = START.date().isoformat(), (START + timedelta(days=1)).date().isoformat()
@@ -122,6 +122,25 @@ async def test_an_unavailable_dispatch_costs_nothing(app: App) -> None:
 
     assert await app.usage() == before
     assert times(before["totals"]) == (18, 0, 0, 0)
+
+
+async def test_an_agent_on_hold_costs_nothing(app: App, world: World, server: FakeServer) -> None:
+    dispatch_id = (await app.dispatch()).body["dispatchId"]
+    await app.advance(2)
+    server.join("room")
+    await app.settle()
+    await app.advance(60)
+    await app.call("POST", f"{AGENTS}/{dispatch_id}/hold")
+    await app.settle()
+
+    await app.advance(1_000)
+    await app.call("POST", f"{AGENTS}/{dispatch_id}/resume")
+    await app.settle()
+    await app.advance(2)
+    await app.advance(30)
+
+    assert times((await app.usage())["totals"]) == (4, 90, 0, 0)
+    assert [row["state"] for row in world.rows("dispatches") if row["state"] != "ended"] == ["active"]
 
 
 @ON_BOTH

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from app.database.usage import usage_rows
 from app.lifecycle import SECOND_US, Dispatch, Event, Policy, Signal, State, Terms
-from app.lifecycle.usage import DAY_US, TimeKind, by_day, kind_of
+from app.lifecycle.days import DAY_US, by_day
+from app.lifecycle.usage import TimeKind, kind_of
 from app.state.dispatch_set import DispatchSet
 from app.state.presence import Headcount
 
@@ -42,6 +43,8 @@ class Rows:
     dispatches: dict[str, Dispatch] = field(default_factory=dict)
     #: By day and row, in the order of the table's columns.
     ledger: defaultdict[tuple[int, str], Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    #: Until a resume, `created_at` is the same.
+    opened_at: dict[str, int] = field(default_factory=dict)
     reasons: Counter[str] = field(default_factory=Counter)
     ids: Iterator[int] = field(default_factory=count)
     #: What a watch would have measured that looks before every change.
@@ -100,6 +103,8 @@ class Rows:
             self._add(day, row_id, times_us)
             self.reasons.update([reason] if reason else [])
         self.dispatches |= dispatch_set.dispatches
+        for row_id in dispatch_set.dispatches:
+            self.opened_at.setdefault(row_id, dispatch_set.now)
 
     def _add(self, day: int, row_id: str, times_us: Sequence[Any]) -> None:
         assert all(part_us >= 0 for part_us in times_us)
@@ -150,8 +155,8 @@ def test_the_sums_are_exact(taken: list[Step]) -> None:
         free_us = watched.pop(None, 0)
         assert +spent == +watched
         until_at = row.ended_at or rows.watched_at
-        assert spent.total() + free_us == until_at - row.created_at
-        parts = [part_us for _, part_us in by_day(row.created_at, until_at)]
+        assert spent.total() + free_us == until_at - rows.opened_at[row.id]
+        parts = [part_us for _, part_us in by_day(rows.opened_at[row.id], until_at)]
         assert len([of for _, of in rows.ledger if of == row.id]) <= len(parts) + 1
     assert rows.reasons.total() == sum(row.state is State.ENDED for row in rows.dispatches.values())
 
@@ -168,8 +173,7 @@ def test_no_clock_counts_a_moment_twice(taken: list[Step]) -> None:
         assert row.ended_at is None or row.ended_at <= row.accounted_at
     for (_, row_id), times_us in rows.ledger.items():
         assert times_us.total() <= DAY_US
-        opened_at = rows.dispatches[row_id].created_at
-        assert rows.spent(row_id).total() <= max(0, last_at - opened_at)
+        assert rows.spent(row_id).total() <= max(0, last_at - rows.opened_at[row_id])
 
 
 @settings(max_examples=60)

@@ -8,9 +8,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from app.lifecycle import SECOND_US
+from app.lifecycle.days import DAY_US
 from app.lifecycle.returns import (
     BOUNDS_US,
-    DAY_US,
     HALF_LIFE_DAYS,
     LEAST_WEIGHT,
     DayCount,

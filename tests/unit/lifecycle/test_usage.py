@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.lifecycle import Dispatch, State, Visitors
-from app.lifecycle.usage import DAY_US, TimeKind, account, accrued, by_day, kind_of
+from app.lifecycle.days import DAY_US, by_day
+from app.lifecycle.usage import TimeKind, account, accrued, kind_of
 
 NOW = 1_700_000_000_000_000
 ACTIVE = Dispatch(
