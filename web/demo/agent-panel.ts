@@ -108,6 +108,8 @@ export class AgentPanel {
 
   #ttlText(leftMs: number | null): string {
     if (leftMs !== null) return minutes(leftMs);
+    const sessionEnds = this.#status?.sessionEndsAt;
+    if (sessionEnds) return `session ends in ${minutes(Math.max(Date.parse(sessionEnds) - Date.now(), 0))}`;
     return this.#status?.hasAgent ? "starts when you leave" : "–";
   }
 }

@@ -1,8 +1,10 @@
 import type { AgentDesk, AgentStatus, Credentials } from "./agent-service.js";
 import { watchForAgent } from "./agent-watch.js";
 import { defaultBackoff, delayAfter, type Backoff } from "./backoff.js";
+import { Ongoing } from "./ongoing.js";
 import { problemOf } from "./problems.js";
 import type { RoomLink, RoomLinkFactory, RoomNews, Utterance } from "./room-link.js";
+import { watchSession } from "./session-watch.js";
 import { initialState, isAtRest, reduce, type ConnectionEvent, type ConnectionState } from "./state.js";
 import { Stay } from "./stay.js";
 import { realSurroundings, type Surroundings } from "./surroundings.js";
@@ -19,6 +21,8 @@ export interface AgentConnectionOptions {
   readonly patienceMs?: number;
   readonly surroundings?: Surroundings;
 }
+
+const WATCH_MS = 3_000;
 
 /**
  * Keeps one person in one room with one agent: requests the agent from the service, joins, waits for it,
@@ -38,8 +42,8 @@ export class AgentConnection {
   #undoing: Promise<void> = Promise.resolve();
   #lastToken: string | null = null;
   #microphoneWanted: boolean;
-  /** Runs while this connection waits for an agent. */
-  #watch: AbortController | null = null;
+  readonly #wait = new Ongoing((signal) => this.#watchForAgent(signal));
+  readonly #session = new Ongoing((signal) => this.#watchSession(signal));
 
   constructor(options: AgentConnectionOptions) {
     this.#options = options;
@@ -249,8 +253,8 @@ export class AgentConnection {
     }
   }
 
-  #startWatch(signal: AbortSignal): void {
-    const { watchMs = 3_000, patienceMs = 20_000 } = this.#options;
+  #watchForAgent(signal: AbortSignal): void {
+    const { watchMs = WATCH_MS, patienceMs = 20_000 } = this.#options;
     void watchForAgent({
       world: this.#world,
       signal,
@@ -270,10 +274,24 @@ export class AgentConnection {
         await this.#askAgain(stay);
         return true;
       },
-      onHopeless: () => {
-        if (this.#state.problem) return;
-        this.#apply({ type: "no-agent", problem: { code: "no-agent", retryable: true } });
+      onHopeless: (state) => {
+        const { problem, endingSoon, sessionEndsAt } = this.#state;
+        if (problem) return;
+        const isOver = endingSoon || (sessionEndsAt !== null && this.#world.now() >= sessionEndsAt);
+        const code = isOver && state === "none" ? "session-over" : "no-agent";
+        this.#apply({ type: "no-agent", problem: { code, retryable: true } });
       },
+    });
+  }
+
+  #watchSession(signal: AbortSignal): void {
+    void watchSession({
+      world: this.#world,
+      signal,
+      everyMs: this.#options.watchMs ?? WATCH_MS,
+      status: () => this.agentStatus(),
+      onEnd: (sessionEndsAt, endingSoon) =>
+        this.#apply({ type: "noticed", facts: { sessionEndsAt, endingSoon } }),
     });
   }
 
@@ -301,14 +319,8 @@ export class AgentConnection {
     const before = this.#state;
     this.#state = events.reduce(reduce, before);
     if (this.#state === before) return;
-    const waiting = this.#state.phase === "waiting-for-agent";
-    if (waiting && !this.#watch) {
-      this.#watch = new AbortController();
-      this.#startWatch(this.#watch.signal);
-    } else if (!waiting) {
-      this.#watch?.abort();
-      this.#watch = null;
-    }
+    this.#wait.while(this.#state.phase === "waiting-for-agent");
+    this.#session.while(this.#state.phase === "ready");
     for (const listener of [...this.#listeners]) listener();
   }
 

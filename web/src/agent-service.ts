@@ -26,6 +26,10 @@ export interface AgentStatus {
   readonly participantCount?: number;
   /** Null while people are in the room. */
   readonly ttlExpiresAt?: string | null;
+  /** When the agent is ended, also with people in; null if its session has no longest length. */
+  readonly sessionEndsAt?: string | null;
+  /** Whether the agent has been warned of that end. */
+  readonly endingSoon?: boolean;
   /** Whether the agent is in the room and answers. */
   readonly ready?: boolean;
 }

@@ -14,7 +14,8 @@ export interface AgentWatch {
   awaitAgent(): Promise<void> | null;
   /** The agent was ended before it joined; resolves to whether it was requested again. */
   onEnded(): Promise<boolean>;
-  onHopeless(): void;
+  /** `state`: what the service says about the agent, if it has answered. */
+  onHopeless(state: string | undefined): void;
 }
 
 /** While there is no agent, finds out whether one can be expected. */
@@ -37,6 +38,7 @@ export async function watchForAgent(watch: AgentWatch): Promise<void> {
     if (signal.aborted) return;
     if (status?.state === "none" && (await watch.onEnded())) continue;
     if (signal.aborted) return;
-    if (status?.hasAgent === false || world.now() - since >= watch.patienceMs) watch.onHopeless();
+    if (status?.hasAgent === false || world.now() - since >= watch.patienceMs)
+      watch.onHopeless(status?.state);
   }
 }

@@ -29,6 +29,10 @@ export const english: Messages = {
       sentence: "No agent is available right now.",
       nextStep: "Stay here: an agent joins as soon as one is free. You can also try again now.",
     },
+    "session-over": {
+      sentence: "The conversation has reached its longest time.",
+      nextStep: "Try again to begin a new one.",
+    },
     "service-unreachable": {
       sentence: "The agent service cannot be reached.",
       nextStep: "Check your internet connection, then try again.",

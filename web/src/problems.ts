@@ -1,6 +1,7 @@
 /** The kinds of problem, as far as they differ for the person in front of the page. */
 export type ProblemCode =
   | "no-agent"
+  | "session-over"
   | "service-unreachable"
   | "service-busy"
   | "at-capacity"

@@ -34,6 +34,10 @@ export interface Facts {
   readonly agentState: string | null;
   /** The browser needs a click before it plays the agent's voice. */
   readonly audioBlocked: boolean;
+  /** When the agent's session ends, in milliseconds since the epoch; null if it has no longest length. */
+  readonly sessionEndsAt: number | null;
+  /** Whether the agent has been warned of that end; it stays so until there is another agent. */
+  readonly endingSoon: boolean;
 }
 
 export interface ConnectionState extends Facts {
@@ -109,7 +113,12 @@ export const initialState: ConnectionState = {
   microphone: "off",
   agentState: null,
   audioBlocked: false,
+  sessionEndsAt: null,
+  endingSoon: false,
 };
+
+/** Of an agent whose session has no end, as far as is known. */
+const unlimited = { sessionEndsAt: null, endingSoon: false } as const;
 
 /** Whether the person is in the room in this phase, or returning to it. */
 export function isInRoom(phase: Phase): boolean {
@@ -132,8 +141,12 @@ export function reduce(state: ConnectionState, event: ConnectionEvent): Connecti
     problem: "problem" in event ? event.problem : problemKept(state, event),
     retryAt: event.type === "retrying" ? event.retryAt : null,
   };
-  if (event.type === "granted") return { ...next, dispatchId: event.dispatchId, reused: event.reused };
-  if (isAtRest(phase)) return { ...next, microphone: "off", agentState: null, audioBlocked: false };
+  if (event.type === "granted") {
+    const session = event.dispatchId === state.dispatchId ? {} : unlimited;
+    return { ...next, ...session, dispatchId: event.dispatchId, reused: event.reused };
+  }
+  if (isAtRest(phase))
+    return { ...next, ...unlimited, microphone: "off", agentState: null, audioBlocked: false };
   return next;
 }
 

@@ -14,6 +14,7 @@ describe("going in", () => {
     expect(desk.calls).toEqual(["request"]);
     expect(link().calls).toEqual(["join token"]);
     link().tell(agentHere);
+    desk.statusAnswer = { hasAgent: true, state: "active", participantCount: 1, sessionEndsAt: null };
     await world.advance(60_000);
     expect(phases).toEqual(["requesting", "connecting", "waiting-for-agent", "ready"]);
     expect(connection.getSnapshot()).toMatchObject({
@@ -21,7 +22,7 @@ describe("going in", () => {
       reused: false,
       agentState: "listening",
     });
-    expect(desk.calls).toEqual(["request"]);
+    expect(desk.calls).toEqual(["request", "status"]);
   });
 
   it("does nothing on a second connect", async () => {

@@ -24,8 +24,12 @@ export class FakeWorld implements Surroundings {
     this.slept.push(ms);
     return new Promise((resolve) => {
       if (signal.aborted) return resolve();
-      this.#sleepers.push({ due: this.#now + ms, wake: resolve });
-      signal.addEventListener("abort", () => resolve());
+      const wake = () => {
+        signal.removeEventListener("abort", wake);
+        resolve();
+      };
+      this.#sleepers.push({ due: this.#now + ms, wake });
+      signal.addEventListener("abort", wake);
     });
   }
 

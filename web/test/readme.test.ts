@@ -30,6 +30,8 @@ const returns: Record<keyof Omit<Livekit, "audio"> | `audio.${keyof LivekitAudio
   agentState: true,
   dispatchId: true,
   reused: true,
+  sessionEndsAt: true,
+  endingSoon: true,
   "audio.microphone": true,
   "audio.setMicrophone": true,
   "audio.blocked": true,

@@ -22,6 +22,10 @@ export interface Livekit {
   readonly dispatchId: string | null;
   /** Whether the agent was there before this page requested it. */
   readonly reused: boolean | null;
+  /** When the agent is ended, in ms since the epoch; null if its session has no longest length. */
+  readonly sessionEndsAt: number | null;
+  /** Whether that is soon: the agent has been warned. */
+  readonly endingSoon: boolean;
   readonly audio: LivekitAudio;
   /** What was said and written since the component was mounted; empty if LiveKit's components handle it. */
   readonly conversation: readonly Utterance[];
@@ -65,6 +69,8 @@ export function livekitOf(
     agentState: state.agentState,
     dispatchId: state.dispatchId,
     reused: state.reused,
+    sessionEndsAt: state.sessionEndsAt,
+    endingSoon: state.endingSoon,
     audio: {
       microphone: state.microphone,
       setMicrophone: (on) => connection.setMicrophone(on),

@@ -101,6 +101,7 @@ describe("a person", () => {
     act(() => now().connect());
     await inRoom(now);
     expect(now()).toMatchObject({ agentState: "listening", dispatchId: "AD_1", reused: false });
+    expect(now()).toMatchObject({ sessionEndsAt: null, endingSoon: false });
     await act(() => now().disconnect());
     expect(now().state).toBe("ended");
   });
