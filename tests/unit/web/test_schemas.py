@@ -356,6 +356,7 @@ def test_the_status_of_an_agent_has_all_its_fields() -> None:
         "ttlExpiresAt": "2023-11-14T22:18:20.123Z",
         "sessionEndsAt": None,
         "endingSoon": False,
+        "ready": False,
     }
 
 
@@ -370,6 +371,9 @@ def test_the_answer_to_a_request() -> None:
         "ttlExpiresAt": "2023-11-14T22:18:20.123Z",
         "metadataApplied": None,
         "warnings": [],
+        "ready": False,
+        "readyAfterMs": None,
+        "queue": None,
     }
 
 
