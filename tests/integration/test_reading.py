@@ -320,7 +320,7 @@ async def test_the_history_has_every_event(app: App, server: FakeServer) -> None
         ("end_requested", "active", "ending"),
         ("removed", "ending", "ended"),
     ]
-    assert [line["participantCount"] for line in answer.body["history"]] == [0, 0, 0, 1, 1, 1]
+    assert [line["participantCount"] for line in answer.body["history"]] == [0, 0, 0, 0, 1, 1, 1]
 
 
 # Pages of other origins
