@@ -374,9 +374,6 @@ def test_the_answer_to_a_request() -> None:
         "readyAfterMs": None,
         "queue": None,
         "warnings": [],
-        "ready": False,
-        "readyAfterMs": None,
-        "queue": None,
     }
 
 
