@@ -2,7 +2,15 @@
 
 from sqlalchemy import Connection, delete, select
 
-from app.database.tables import dispatches, ended_sessions, history, participants, rooms, webhook_events
+from app.database.tables import (
+    claims,
+    dispatches,
+    ended_sessions,
+    history,
+    participants,
+    rooms,
+    webhook_events,
+)
 
 
 def prune(connection: Connection, before: int) -> int:
@@ -16,6 +24,8 @@ def prune(connection: Connection, before: int) -> int:
         delete(participants).where(participants.c.left_at < before),
         delete(participants).where(participants.c.room_sid.in_(finished)),
         delete(rooms).where(rooms.c.finished_at < before),
+        # Of an agent name that is not in use any more; others are deleted by the next call.
+        delete(claims).where(claims.c.expires_at < before),
         delete(ended_sessions).where(ended_sessions.c.expires_at < before),
     ]
     return sum(connection.execute(statement).rowcount for statement in statements)

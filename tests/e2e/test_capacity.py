@@ -35,8 +35,12 @@ async def callers(
     """One of each of two services whose agent is limited."""
     file = tmp_path / "agents.toml"
     file.write_text(f"[defaults]\nmax_agents = {MOST}\n")
-    settings = {"DATABASE_URL": database.url, "AGENTS_FILE": str(file)}
-    services = [await start_service(agent_name=reusable_worker.agent_name, **settings) for _ in range(2)]
+    services = [
+        await start_service(
+            agent_name=reusable_worker.agent_name, DATABASE_URL=database.url, AGENTS_FILE=str(file)
+        )
+        for _ in range(2)
+    ]
     async with Caller(services[0].base_url) as first, Caller(services[1].base_url) as second:
         yield first, second
     await asyncio.gather(*(asyncio.to_thread(service.stop) for service in services))
