@@ -4,7 +4,8 @@ from typing import Any
 
 from app.lifecycle import LIVE_STATES, EndReason, Restart, State
 from fakes.rooms import FakeAgent, FakeRoom
-from simulation.world import AGENT_NAMES, INTERVAL_S, Want, World
+from integration.harness import OTHER_AGENT
+from simulation.world import AGENT_NAMES, INTERVAL_S, MAX_AGENTS, Want, World
 
 Row = dict[str, Any]
 
@@ -29,6 +30,7 @@ def check_always(world: World) -> None:
         _check_row(row, rooms, people.get(row["room_sid"], 0))
     _check_terms(world, rows)
     _check_answered(world)
+    _check_limit(world, rows)
 
 
 def _check_row(row: Row, rooms: dict[str, Row], people: int) -> None:
@@ -72,6 +74,13 @@ def _check_answered(world: World) -> None:
     stored = {row["id"] for row in world.database.rows("SELECT id FROM webhook_events")}
     missing = [letter for id_, letter in world.post.answered.items() if id_ not in stored]
     assert not missing, f"answered with 200, and forgotten: {missing}"
+
+
+def _check_limit(world: World, rows: list[Row]) -> None:
+    """Agents that are adopted are not refused; after that there may be more."""
+    world.is_capped &= not any(process.service.counters.adopted.total() for process in world.processes)
+    rooms = {row["room_name"] for row in rows if row["agent_name"] == OTHER_AGENT}
+    assert not world.is_capped or len(rooms) <= MAX_AGENTS, f"more agents than allowed: {rows}"
 
 
 def check_timers(world: World) -> None:

@@ -8,7 +8,7 @@ from enum import StrEnum, auto
 from typing import Any, TypeVar
 
 from app.config.settings import Config
-from app.control.requests import AgentGrant, AgentRequest
+from app.control.requests import AgentGrant, AgentRequest, Patience
 from app.errors import ServiceError
 from app.lifecycle import Dispatch
 from app.logs.counts import LogCounts
@@ -193,8 +193,13 @@ class Process:
         """What the handler does with a webhook; raises ServiceError for another status than 200."""
         return await self.begin(self.service.processor.submit_one(event))
 
-    def request(self, room_name: str, agent_name: str) -> asyncio.Task[AgentGrant]:
-        wanted = AgentRequest(room_name=room_name, agent_name=agent_name, timezone="Europe/Berlin")
+    def request(self, room_name: str, agent_name: str, *, wait_s: float = 0) -> asyncio.Task[AgentGrant]:
+        wanted = AgentRequest(
+            room_name=room_name,
+            agent_name=agent_name,
+            timezone="Europe/Berlin",
+            patience=Patience(wait_s=wait_s, is_wanted=lambda: True) if wait_s else None,
+        )
         return self.begin(self.service.dispatcher.request(wanted))
 
     def hold(self, room_name: str, agent_name: str) -> asyncio.Task[AgentGrant]:

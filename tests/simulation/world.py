@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from contextvars import Context
 from dataclasses import dataclass
 from enum import StrEnum, auto
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from app.config.agents import AgentPolicy
 from app.config.settings import Config
 from app.control.drift import ROLLING_ROUNDS
 from app.control.requests import AgentGrant
-from app.errors import ServiceError
+from app.errors import AtCapacity, ServiceError
 from app.lifecycle import Restart, Share, State
 from app.lifecycle.mode import Mode
 from app.state.changes import Outcome, RoomEvent
@@ -34,6 +35,8 @@ AGENT_NAMES = (AGENT, OTHER_AGENT)
 TTL_S, INTERVAL_S, LIVENESS_S, JOIN_TIMEOUT_S = 60, 20, 10, 15
 #: Of the second agent, where it has limits.
 UNVISITED_TTL_S, PHONE_TTL_S, MAX_SESSION_S, WARN_BEFORE_S = 30, 0, 150, 20
+#: Rooms with the second agent at once, where it has limits, and how long some calls wait for their turn.
+MAX_AGENTS, QUEUE_S = 1, 10
 #: After this long in quiet nothing is left to be done: what is found out at the end of an interval has its
 #: TTL from then on, and another interval is for what did not succeed at once.
 CALM_S = TTL_S + 3 * INTERVAL_S
@@ -113,6 +116,8 @@ class World:
         self.replicas = setting.replicas
         #: Whether the policy says so now; what was dispatched before keeps its own.
         self.limits_in_force = setting.has_limits
+        #: Whether no room has got the second agent past its limit: by others, or while it had none.
+        self.is_capped = setting.has_limits and setting.mode.keeps_one
         #: The terms that each row had when it was last looked at; None while a reload may change them.
         self.terms: dict[str, str] | None = {}
         self._updates_under_way = 0
@@ -182,6 +187,7 @@ class World:
             phone_ttl_s=PHONE_TTL_S,
             max_session_s=MAX_SESSION_S,
             warn_before_s=WARN_BEFORE_S,
+            max_agents=MAX_AGENTS,
             join_timeout_s=JOIN_TIMEOUT_S,
             restart=self.setting.restart,
             closes_with_user=self.setting.closes_with_user,
@@ -245,7 +251,8 @@ class World:
 
     async def call(self, room_name: str, agent_name: str) -> None:
         """A caller asks for an agent, and looks at what it was told."""
-        await self._ask(room_name, agent_name, Process.request)
+        waits = self.is_limited(agent_name) and self.random.random() < 0.5
+        await self._ask(room_name, agent_name, partial(Process.request, wait_s=QUEUE_S if waits else 0))
 
     async def resume(self, room_name: str, agent_name: str) -> None:
         """The human who had taken over wants the agent back."""
@@ -311,6 +318,8 @@ class World:
             self.journal.note(f"  granted {granted.dispatch.dispatch_id} reused={granted.reused}")
         except ServiceError as error:
             self.journal.note(f"  not granted: {error}")
+            if isinstance(error, AtCapacity):
+                self._forget(key)
         except asyncio.CancelledError:
             if not process.dead:
                 raise
@@ -362,6 +371,7 @@ class World:
     def reload(self, *, limits: bool, update: bool) -> None:
         """Every process reads a changed file."""
         self.limits_in_force = limits
+        self.is_capped &= limits
         for process in self.up:
             process.service.policies.replace(self.config.policies)
             if update:
