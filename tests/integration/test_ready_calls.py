@@ -198,13 +198,22 @@ async def test_a_call_that_a_stop_has_cut_off_may_be_made_again(
     assert (cut_off.result().status, cut_off.result().code) == (503, "busy")
     assert cut_off.result().headers["Retry-After"]
 
-    app = await start_app()
+    app = await start_app(liveness_interval_s=0)
     async with call(app) as again:
         await app.advance(5)
 
     assert (again.result().status, again.result().body["ready"]) == (200, True)
     assert again.result().body["reused"] is True
     assert len(world.agents("room")) == 1
+
+
+async def test_a_stop_answers_who_waits_before_it_gives_up_calls(app: App, server: FakeServer) -> None:
+    server.start_worker(AGENT, starts_after_s=300)
+    async with call(app) as waits:
+        # Without the listener's part of a stop, which gives up the calls under way.
+        await app.runner.cleanup()
+    assert (waits.result().status, waits.result().code) == (503, "busy")
+    await app.stop()
 
 
 @pytest.mark.usefixtures("worker")
