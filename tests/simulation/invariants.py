@@ -1,5 +1,7 @@
 """The promises of design.md, section 2, as they can be seen from outside: at any moment, and after a calm."""
 
+from collections import defaultdict
+from itertools import pairwise
 from typing import Any
 
 from app.lifecycle import LIVE_STATES, EndReason, Restart, State
@@ -99,6 +101,27 @@ def check_timers(world: World) -> None:
             continue
         assert timers.due_at(row["id"]) == row["due_at"], f"no timer at its deadline: {row}"
     assert len(timers) <= len(rows), "a timer without a row"
+
+
+def check_ledger(world: World) -> None:
+    """What a dispatch has cost is its life, without the times in which it cost nothing."""
+    spent = {
+        row["dispatch_row_id"]: row["spent_us"]
+        for row in world.database.rows(
+            "SELECT dispatch_row_id, sum(starting_us + talked_us + idle_us + unvisited_us) AS spent_us"
+            " FROM usage GROUP BY dispatch_row_id"
+        )
+    }
+    lines: defaultdict[str, list[tuple[int, str]]] = defaultdict(list)
+    for line in world.database.rows("SELECT dispatch_row_id, at, to_state FROM history ORDER BY id"):
+        lines[line["dispatch_row_id"]].append((line["at"], line["to_state"]))
+    for row in world.database.rows("SELECT * FROM dispatches"):
+        until_at, own = row["accounted_at"], lines[row["id"]]
+        assert row["ended_at"] in (None, until_at), f"not accounted to its end: {row}"
+        stretches = pairwise([*own, (until_at, row["state"])])
+        free = (State.UNAVAILABLE, State.ON_HOLD)
+        free_us = sum(max(0, min(end, until_at) - at) for (at, state), (end, _) in stretches if state in free)
+        assert spent.get(row["id"], 0) == until_at - own[0][0] - free_us, f"its costs do not add up: {row}"
 
 
 def check_calm(world: World, *, has_worker: dict[str, bool]) -> None:

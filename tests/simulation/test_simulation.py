@@ -345,6 +345,7 @@ class Simulation(RuleBasedStateMachine):
         has_worker = self.here.calm(lost=lost, worker=worker, long=long)
         invariants.check_always(self.here)
         invariants.check_timers(self.here)
+        invariants.check_ledger(self.here)
         invariants.check_calm(self.here, has_worker=has_worker)
         if long:
             invariants.check_long_calm(self.here)
