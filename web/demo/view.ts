@@ -102,6 +102,8 @@ function detail(state: ConnectionState, conversationEmpty: boolean): string {
       return "You are not in the room.";
     case "waiting-for-agent":
       return state.problem ? "You are in the room." : "This takes a second or two.";
+    case "on-hold":
+      return "The agent comes back when it is resumed.";
     case "reconnecting":
       return "The agent waits for you; you need not do anything.";
     case "ready":

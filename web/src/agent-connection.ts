@@ -5,8 +5,10 @@ import { Ongoing } from "./ongoing.js";
 import { problemOf } from "./problems.js";
 import type { RoomLink, RoomLinkFactory, RoomNews, Utterance } from "./room-link.js";
 import { watchSession } from "./session-watch.js";
-import { initialState, isAtRest, reduce, type ConnectionEvent, type ConnectionState } from "./state.js";
-import { Stay } from "./stay.js";
+import { initialState, isAtRest, isWithoutAgent, reduce } from "./state.js";
+import type { ConnectionEvent, ConnectionState } from "./state.js";
+import { holdOf, Stay } from "./stay.js";
+import { Subscribers } from "./subscribers.js";
 import { realSurroundings, type Surroundings } from "./surroundings.js";
 
 export interface AgentConnectionOptions {
@@ -34,14 +36,15 @@ export class AgentConnection {
   readonly #options: AgentConnectionOptions;
   readonly #backoff: Backoff;
   readonly #world: Surroundings;
-  readonly #listeners = new Set<() => void>();
-  readonly #hearers = new Set<(utterance: Utterance) => void>();
+  readonly #listeners = new Subscribers<void>();
+  readonly #hearers = new Subscribers<Utterance>();
   #state: ConnectionState = initialState;
   #stay: Stay | null = null;
   /** The cleanup of an earlier stay; the next stay begins after it. */
   #undoing: Promise<void> = Promise.resolve();
   #lastToken: string | null = null;
   #microphoneWanted: boolean;
+  /** Runs while this connection is in the room without an agent; begins anew with and after a hold. */
   readonly #wait = new Ongoing((signal) => this.#watchForAgent(signal));
   readonly #session = new Ongoing((signal) => this.#watchSession(signal));
 
@@ -52,18 +55,12 @@ export class AgentConnection {
     this.#microphoneWanted = options.microphone ?? false;
   }
 
-  readonly subscribe = (listener: () => void): (() => void) => {
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
-  };
+  readonly subscribe = (listener: () => void): (() => void) => this.#listeners.add(listener);
 
   readonly getSnapshot = (): ConnectionState => this.#state;
 
   /** Subscribe to what is said in the room; returns the function that unsubscribes. */
-  readonly onUtterance = (hearer: (utterance: Utterance) => void): (() => void) => {
-    this.#hearers.add(hearer);
-    return () => this.#hearers.delete(hearer);
-  };
+  readonly onUtterance = (hearer: (utterance: Utterance) => void): (() => void) => this.#hearers.add(hearer);
 
   /** Connect; while connecting, retry at once; while waiting for an agent, request it again. */
   connect(): void {
@@ -157,9 +154,10 @@ export class AgentConnection {
     if (signal.aborted) return;
     stay.credentials = credentials;
     this.#lastToken = credentials.participantToken;
-    // Never aborted: without the answer, the dispatch could not be given back.
+    // Never aborted: without the answer, the dispatch could not be given back. On hold there is none.
     const granted = await this.#options.desk.requestAgent(credentials.participantToken);
-    stay.owesAgent ||= !granted.reused;
+    stay.hold = holdOf(granted.state);
+    stay.owesAgent ||= !granted.reused && stay.hold === "released";
     if (signal.aborted) return;
     this.#apply({ type: "granted", dispatchId: granted.dispatchId, reused: granted.reused });
     const link = this.#options.createLink((news) => {
@@ -179,7 +177,7 @@ export class AgentConnection {
     switch (news.type) {
       case "joined":
         stay.owesAgent = false;
-        this.#apply({ type: "joined" });
+        this.#apply({ type: "joined" }, { type: stay.hold });
         if (this.#microphoneWanted) void this.#switchMicrophone(link, true);
         break;
       case "agent":
@@ -234,7 +232,8 @@ export class AgentConnection {
       stay.credentials = credentials;
       this.#lastToken = credentials.participantToken;
       const granted = await this.#options.desk.requestAgent(credentials.participantToken);
-      if (this.#stay === stay) this.#apply({ type: "granted", ...granted });
+      stay.hold = holdOf(granted.state);
+      if (this.#stay === stay) this.#apply({ type: "granted", ...granted }, { type: stay.hold });
     } catch (error) {
       if (this.#stay === stay) this.#apply({ type: "no-agent", problem: problemOf(error) });
     }
@@ -263,8 +262,8 @@ export class AgentConnection {
       status: () => this.agentStatus(),
       awaitAgent: () => {
         const stay = this.#stay;
-        // One that has been here may have finished: only the person brings it back.
-        return stay && !stay.served ? this.#awaitAgent(stay, signal) : null;
+        // One that has been here may have finished: only the person brings it back. On hold nobody comes.
+        return stay && !stay.served && stay.hold === "released" ? this.#awaitAgent(stay, signal) : null;
       },
       onEnded: async () => {
         const stay = this.#stay;
@@ -280,6 +279,10 @@ export class AgentConnection {
         const isOver = endingSoon || (sessionEndsAt !== null && this.#world.now() >= sessionEndsAt);
         const code = isOver && state === "none" ? "session-over" : "no-agent";
         this.#apply({ type: "no-agent", problem: { code, retryable: true } });
+      },
+      onHold: (hold) => {
+        if (this.#stay) this.#stay.hold = hold;
+        this.#apply({ type: hold });
       },
     });
   }
@@ -319,12 +322,14 @@ export class AgentConnection {
     const before = this.#state;
     this.#state = events.reduce(reduce, before);
     if (this.#state === before) return;
-    this.#wait.while(this.#state.phase === "waiting-for-agent");
-    this.#session.while(this.#state.phase === "ready");
-    for (const listener of [...this.#listeners]) listener();
+    const { phase } = this.#state;
+    if (phase !== before.phase) this.#wait.while(false);
+    this.#wait.while(isWithoutAgent(phase));
+    this.#session.while(phase === "ready");
+    this.#listeners.tell();
   }
 
   #hear(utterance: Utterance): void {
-    for (const hearer of [...this.#hearers]) hearer(utterance);
+    this.#hearers.tell(utterance);
   }
 }

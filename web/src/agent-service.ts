@@ -9,6 +9,8 @@ export interface Credentials {
 export interface Granted {
   readonly dispatchId: string | null;
   readonly reused: boolean;
+  /** `on_hold`: a human has taken over, and there is no agent. */
+  readonly state?: string;
   /** What the service left out of the request, in plain words. */
   readonly warnings?: readonly string[];
   /** Whether the agent is in the room and answers. */

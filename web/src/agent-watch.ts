@@ -1,4 +1,5 @@
 import type { AgentStatus } from "./agent-service.js";
+import { holdOf, type Hold } from "./stay.js";
 import type { Surroundings } from "./surroundings.js";
 
 export interface AgentWatch {
@@ -16,6 +17,8 @@ export interface AgentWatch {
   onEnded(): Promise<boolean>;
   /** `state`: what the service says about the agent, if it has answered. */
   onHopeless(state: string | undefined): void;
+  /** What the service says of a hold, each time. */
+  onHold(hold: Hold): void;
 }
 
 /** While there is no agent, finds out whether one can be expected. */
@@ -35,6 +38,8 @@ export async function watchForAgent(watch: AgentWatch): Promise<void> {
     // The call that waits fails with the reason: until then there is nothing to ask. A service that does not
     // answer tells nothing about the agent.
     const status = waiting ? null : await watch.status().catch(() => null);
+    if (signal.aborted) return;
+    if (status) watch.onHold(holdOf(status.state));
     if (signal.aborted) return;
     if (status?.state === "none" && (await watch.onEnded())) continue;
     if (signal.aborted) return;

@@ -19,6 +19,7 @@ export const english: Messages = {
     requesting: "Requesting the agent…",
     connecting: "Joining the room…",
     "waiting-for-agent": "Waiting for the agent…",
+    "on-hold": "A person has taken over from the agent",
     ready: "The agent is here",
     reconnecting: "Connection lost, reconnecting…",
     ended: "You have left",

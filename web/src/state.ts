@@ -1,7 +1,15 @@
 import type { Problem } from "./problems.js";
 
 export type Phase =
-  "idle" | "requesting" | "connecting" | "waiting-for-agent" | "ready" | "reconnecting" | "ended" | "failed";
+  | "idle"
+  | "requesting"
+  | "connecting"
+  | "waiting-for-agent"
+  | "on-hold"
+  | "ready"
+  | "reconnecting"
+  | "ended"
+  | "failed";
 
 export type Microphone = "off" | "starting" | "on" | "refused" | "missing";
 
@@ -14,6 +22,9 @@ export type ConnectionEvent =
   | { readonly type: "joined" }
   | { readonly type: "agent-ready" }
   | { readonly type: "agent-gone" }
+  /** A human has taken over: no agent comes until the service releases it. */
+  | { readonly type: "held" }
+  | { readonly type: "released" }
   /** No agent joins, although the person waits. */
   | { readonly type: "no-agent"; readonly problem: Problem }
   /** The network to the room was lost; the connection returns by itself. */
@@ -77,6 +88,14 @@ export const TABLE: Readonly<Record<Phase, Readonly<Partial<Record<Move, Phase>>
     granted: "waiting-for-agent",
     "agent-ready": "ready",
     "no-agent": "waiting-for-agent",
+    held: "on-hold",
+    interrupted: "reconnecting",
+    dismissed: "ended",
+    leave: "ended",
+  },
+  "on-hold": {
+    "agent-ready": "ready",
+    released: "waiting-for-agent",
     interrupted: "reconnecting",
     dismissed: "ended",
     leave: "ended",
@@ -122,7 +141,12 @@ const unlimited = { sessionEndsAt: null, endingSoon: false } as const;
 
 /** Whether the person is in the room in this phase, or returning to it. */
 export function isInRoom(phase: Phase): boolean {
-  return phase === "waiting-for-agent" || phase === "ready" || phase === "reconnecting";
+  return isWithoutAgent(phase) || phase === "ready" || phase === "reconnecting";
+}
+
+/** Whether the person is in the room, and no agent is. */
+export function isWithoutAgent(phase: Phase): boolean {
+  return phase === "waiting-for-agent" || phase === "on-hold";
 }
 
 /** Whether nothing runs in this phase; `connect` then starts again. */

@@ -1,6 +1,12 @@
 import type { Credentials } from "./agent-service.js";
 import type { RoomLink } from "./room-link.js";
 
+/** Whether a human has taken over from the agent, as the event that says so. */
+export type Hold = "held" | "released";
+
+/** By the state of the agent in an answer of the service. */
+export const holdOf = (state: string | undefined): Hold => (state === "on_hold" ? "held" : "released");
+
 /** One stay in the room, from `connect` to its end. */
 export class Stay {
   readonly abort = new AbortController();
@@ -12,6 +18,7 @@ export class Stay {
   owesAgent = false;
   /** The requested agent has been here, or was requested again because it had ended before. */
   served = false;
+  hold: Hold = "released";
   /** Ends the wait for the next try. */
   hurry: AbortController | null = null;
 }

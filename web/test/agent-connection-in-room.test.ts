@@ -1,5 +1,5 @@
 import { describe, expect, it, vi } from "vitest";
-import { settle, setUp } from "./fakes";
+import { FakeLink, settle, setUp } from "./fakes";
 
 const livekitDown = { code: "livekit-unreachable", retryable: true } as const;
 const agentHere = { type: "agent", ready: true, state: "listening" } as const;
@@ -115,6 +115,54 @@ describe("in the room", () => {
     await world.advance(10_000);
     expect(desk.calls.filter((call) => call === "request")).toHaveLength(1);
     expect(connection.getSnapshot().problem).toMatchObject({ code: "no-agent" });
+  });
+
+  it("is on hold while a human has taken over, and ready when the agent is back", async () => {
+    const { connection, desk, link, world, phases } = setUp();
+    connection.connect();
+    await settle();
+    link().tell(agentHere);
+    link().tell(agentAway);
+    desk.statusAnswer = { hasAgent: false, state: "on_hold" };
+    await world.advance(24_000);
+    expect(connection.getSnapshot()).toMatchObject({ phase: "on-hold", problem: null });
+    desk.statusAnswer = { hasAgent: true, state: "starting" };
+    await world.advance(3_000);
+    expect(connection.getSnapshot()).toMatchObject({ phase: "waiting-for-agent", problem: null });
+    // The patience for the agent begins with its return.
+    await world.advance(9_000);
+    expect(connection.getSnapshot().problem).toBeNull();
+    link().tell(agentHere);
+    expect(phases.slice(-5)).toEqual(["ready", "waiting-for-agent", "on-hold", "waiting-for-agent", "ready"]);
+    expect(desk.calls.filter((call) => call === "request")).toHaveLength(1);
+  });
+
+  it("joins a room on hold at once, also again, and gives nothing back there", async () => {
+    const { connection, desk, link, world } = setUp();
+    const held = { dispatchId: null, reused: false, state: "on_hold" };
+    desk.answers.push(held, held);
+    desk.statusAnswer = { hasAgent: false, state: "on_hold" };
+    connection.connect();
+    await settle();
+    expect(connection.getSnapshot()).toMatchObject({ phase: "on-hold", dispatchId: null });
+    link().tell({ type: "closed", problem: livekitDown });
+    await world.advance(500);
+    expect(connection.getSnapshot().phase).toBe("on-hold");
+    link().tell({ type: "interrupted" });
+    link().tell({ type: "joined" });
+    expect(connection.getSnapshot().phase).toBe("on-hold");
+    await connection.disconnect();
+    expect(desk.calls).not.toContain("give back");
+  });
+
+  it("gives back no hold when the join fails", async () => {
+    const { connection, desk } = setUp();
+    FakeLink.hanging = true;
+    desk.answers.push({ dispatchId: null, reused: false, state: "on_hold" });
+    connection.connect();
+    await settle();
+    await connection.disconnect();
+    expect(desk.calls).toEqual(["request"]);
   });
 
   it("has left when another part of the page has left the room", async () => {

@@ -11,6 +11,8 @@ const events: ConnectionEvent[] = [
   { type: "joined" },
   { type: "agent-ready" },
   { type: "agent-gone" },
+  { type: "held" },
+  { type: "released" },
   { type: "no-agent", problem },
   { type: "interrupted" },
   { type: "retrying", problem, retryAt: 5 },
