@@ -1,6 +1,7 @@
 import type { AgentDesk, AgentStatus, Credentials } from "./agent-service.js";
 import { watchForAgent } from "./agent-watch.js";
 import { defaultBackoff, delayAfter, type Backoff } from "./backoff.js";
+import { switchMicrophone } from "./microphone.js";
 import { Ongoing } from "./ongoing.js";
 import { problemOf } from "./problems.js";
 import type { RoomLink, RoomLinkFactory, RoomNews, Utterance } from "./room-link.js";
@@ -214,15 +215,10 @@ export class AgentConnection {
     }
   }
 
-  async #switchMicrophone(link: RoomLink, on: boolean): Promise<void> {
-    if (on) this.#apply({ type: "noticed", facts: { microphone: "starting" } });
-    let microphone: ConnectionState["microphone"] = on ? "on" : "off";
-    try {
-      await link.setMicrophone(on);
-    } catch (error) {
-      microphone = problemOf(error).code === "microphone-refused" ? "refused" : "missing";
-    }
-    if (this.#stay?.link === link) this.#apply({ type: "noticed", facts: { microphone } });
+  #switchMicrophone(link: RoomLink, on: boolean): Promise<void> {
+    return switchMicrophone(link, on, (microphone) => {
+      if (this.#stay?.link === link) this.#apply({ type: "noticed", facts: { microphone } });
+    });
   }
 
   /** The service retries by itself; a person's request makes it retry at once. */
