@@ -89,10 +89,14 @@ class Dispatcher:
             return await self._end(await self._inspector.inspect(room_name, agent_name))
 
     async def end_if_empty(self, room_name: str, agent_name: str) -> Dispatch | None:
-        """End the agent unless people are in; None if it stays, or there was none. Raises as `request`."""
+        """End the agent unless people are in; None if it stays, or there was none. Raises as `request`.
+
+        A hold stays: there is no agent to give back.
+        """
         async with self._effects.exclusive(room_name, agent_name):
             inspection = await self._inspector.inspect(room_name, agent_name)
-            return None if inspection.people else await self._end(inspection)
+            keeps = inspection.people or inspection.is_on_hold
+            return None if keeps else await self._end(inspection)
 
     async def close(self, grace_s: float) -> None:
         await self._flights.close(grace_s)
@@ -249,9 +253,10 @@ class Dispatcher:
                 await self._remover.remove_candidate(inspection.room.name, assessed.candidate)
 
     async def _advance(self, dispatch: Dispatch, signal: Signal) -> Outcome:
-        """Apply the conclusion of an inspection, unless the row has changed since then."""
+        """Apply the conclusion of an inspection, unless the row has changed or ended since then."""
         outcome = await self._processor.advance(dispatch, signal, dispatch.version)
-        if not outcome.applied and outcome.dispatch and outcome.dispatch.version != dispatch.version:
+        found = outcome.dispatch
+        if not outcome.applied and (found is None or found.version != dispatch.version):
             raise _StaleInspection
         return outcome
 

@@ -71,6 +71,10 @@ class Holds:
             raise Conflict("There is nothing to resume: the room has no agent of that name, nor a hold")
         return await self._dispatcher.request(replace(request, resumes=True))
 
+    async def is_on_hold(self, room_name: str, agent_name: str) -> bool:
+        row = await self._queries.status(room_name, agent_name)
+        return row is not None and row.state is State.ON_HOLD
+
 
 def _held(outcome: Outcome) -> Dispatch | None:
     """The dispatch that the signal has put on hold, if it has."""

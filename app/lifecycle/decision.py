@@ -112,10 +112,13 @@ def _observe(dispatch: Dispatch, signal: Signal, now: int, policy: Policy) -> Di
 
 def _resumed(held: Dispatch, signal: Signal, now: int, policy: Policy) -> Dispatch:
     """As new: failures from before the hold do not count, nor does its time."""
+    fresh = replace(held, created_at=now, attempt=1, restarts=0, restarts_since=None)
     told = signal.briefing or held.briefing
-    told = replace(told, deployment=told.deployment or held.briefing.deployment)
-    fresh = replace(held, briefing=told, created_at=now, attempt=1, restarts=0, restarts_since=None)
-    return leave_failing(fresh, now, policy)
+    if signal.briefing and told.deployment:
+        given = replace(policy.terms_of(held), deployments=None)
+        return replace(fresh, briefing=told, terms=given)
+    told = replace(told, deployment=held.briefing.deployment)
+    return leave_failing(replace(fresh, briefing=told), now, policy)
 
 
 def _target(to: State | Goal, before: Dispatch, dispatch: Dispatch) -> State:

@@ -16,7 +16,7 @@ from app.web.auth import CALLER
 from app.web.bodies import is_connected, json_response
 from app.web.browser_sessions import COOKIE_NAME, attach_cookie, may_have_cookie
 from app.web.cookies import read_cookie
-from app.web.holds import extends_ttl, require_hold_right
+from app.web.holds import extends_ttl, keeps_hold, require_hold_right
 from app.web.identities import check_identity, check_name
 from app.web.keys import CALLS, CONFIG, SECURE_CONNECTIONS, SERVICE, SESSION_ROOMS, TOKEN_ISSUER
 from app.web.tokens import IssuedToken
@@ -71,6 +71,8 @@ async def end_agent(request: web.Request, query: schemas.EndQuery) -> schemas.En
             " (MEMBER_END, or members_may_end in AGENTS_FILE)"
         )
     only_if_empty = query.only_if_empty or may_end is MemberEnd.IF_EMPTY
+    if not only_if_empty and await keeps_hold(request, query.room_name, agent_name):
+        raise Forbidden("The agent is on hold; to end a hold requires an API key (members_may_hold)")
     dispatcher = request.app[SERVICE].dispatcher
     end = dispatcher.end_if_empty if only_if_empty else dispatcher.end
     ended = await end(query.room_name, agent_name)

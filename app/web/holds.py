@@ -27,9 +27,19 @@ async def resume_agent(request: web.Request, _query: schemas.NoQuery) -> schemas
 
 def require_hold_right(request: web.Request, agent_name: str) -> None:
     """Raises: Forbidden: the caller is a participant, and the policy does not let it hold or resume."""
-    policy = request.app[SERVICE].policies.agents.get(agent_name)
-    if not request[CALLER].is_operator and not (policy and policy.members_may_hold):
+    if not _may_hold(request, agent_name):
         raise Forbidden("To hold or resume an agent requires an API key (members_may_hold)")
+
+
+async def keeps_hold(request: web.Request, room_name: str, agent_name: str) -> bool:
+    """Whether there is a hold that the caller may not end: not by DELETE either."""
+    is_on_hold = request.app[SERVICE].holds.is_on_hold
+    return not _may_hold(request, agent_name) and await is_on_hold(room_name, agent_name)
+
+
+def _may_hold(request: web.Request, agent_name: str) -> bool:
+    policy = request.app[SERVICE].policies.agents.get(agent_name)
+    return request[CALLER].is_operator or (policy is not None and policy.members_may_hold)
 
 
 def extends_ttl(request: web.Request) -> bool:

@@ -539,6 +539,17 @@ async def test_delete_ends_the_hold(app: App, server: FakeServer) -> None:
     assert (await app.dispatch()).body["state"] == "starting"
 
 
+@pytest.mark.usefixtures("worker")
+async def test_to_give_back_an_agent_ends_no_hold(app: App, server: FakeServer) -> None:
+    """Somebody who could not join does so, while nobody is in."""
+    await talk_and_hold(app, server)
+    server.leave("room")
+    await app.settle()
+    answer = await app.end(onlyIfEmpty="true")
+    assert (answer.status, answer.body["dispatchId"]) == (200, None)
+    assert await app.state() == "on_hold"
+
+
 # Who may
 
 
@@ -552,6 +563,8 @@ async def test_a_participant_may_not_hold_or_resume(app: App, world: World, serv
     asked = await app.call("POST", DISPATCH, auth=member, json_body={"roomName": "room", "resume": True})
     assert (asked.status, asked.code) == (403, "forbidden")
     assert "members_may_hold" in asked.body["message"]
+    ended = await app.call("DELETE", DISPATCH, auth=member, params={"roomName": "room"})
+    assert (ended.status, ended.code) == (403, "forbidden")
     assert states(world) == ["on_hold"]
 
 
@@ -574,3 +587,6 @@ async def test_where_the_policy_says_so_a_participant_holds_the_agent_of_its_own
     await hold(app, dispatch_id, member)
     answer = await app.call("POST", DISPATCH, auth=member, json_body={"roomName": "room", "resume": True})
     assert (answer.status, answer.body["state"]) == (200, "starting")
+    await hold(app, answer.body["dispatchId"], member)
+    ended = await app.call("DELETE", DISPATCH, auth=member, params={"roomName": "room"})
+    assert (ended.status, await app.state()) == (200, "none")

@@ -8,7 +8,7 @@ import pytest
 from app.config.agents import AgentPolicy, LearnedTtl
 from fakes.server import FakeServer
 from fakes.webhooks import SignedWebhook
-from integration.harness import AGENT, BOUND_S, ON_POSTGRES, World
+from integration.harness import AGENT, AGENTS, BOUND_S, ON_POSTGRES, Answer, World
 from integration.replicas import LEASE_S, Death, Replica, StartReplica
 
 pytestmark = ON_POSTGRES
@@ -236,6 +236,101 @@ async def test_an_agent_that_dies_after_its_replica_is_replaced_by_the_other(
 
     assert len(world.agents("room")) == 1
     assert await b.app.state() == "active"
+
+
+# Holds
+
+
+async def hold(replica: Replica) -> Answer:
+    """Of the room's one dispatch that has not ended."""
+    [row] = [row for row in replica.world.rows("dispatches") if row["state"] != "ended"]
+    return await replica.app.call("POST", f"{AGENTS}/{row['id']}/hold")
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize("foreign", [False, True], ids=["its own", "a foreign one"])
+async def test_a_call_that_inspected_before_another_replicas_hold_obeys_it(
+    a: Replica, b: Replica, world: World, server: FakeServer, *, foreign: bool
+) -> None:
+    server.join("room")
+    if foreign:
+        server.create_dispatch("room", AGENT)
+        world.clock.advance(1)
+        world.post.take()
+    else:
+        await a.app.dispatch()
+        await a.app.advance(6)
+    asking = a.livekit.faults.hang("probe", acted=True)
+    call = asyncio.create_task(a.app.dispatch())
+    await asking.reached.wait()
+    await b.app.dispatch()
+    assert (await hold(b)).body["state"] == "on_hold"
+    asking.release()
+
+    answer = await call
+
+    assert (answer.status, answer.body["state"], answer.body["reused"]) == (200, "on_hold", False)
+    await b.app.advance(6)
+    assert world.agents("room") == []
+    assert await a.app.state() == "on_hold"
+
+
+@pytest.mark.usefixtures("worker")
+async def test_what_a_replica_creates_during_another_ones_hold_is_deleted(
+    a: Replica, b: Replica, world: World, server: FakeServer
+) -> None:
+    server.join("room")
+    stuck = a.livekit.faults.hang("create_dispatch")
+    call = asyncio.create_task(a.app.dispatch())
+    await stuck.reached.wait()
+    assert (await hold(b)).body["state"] == "on_hold"
+    stuck.release()
+
+    answer = await call
+
+    assert (answer.status, answer.body["retryable"]) == (503, True)
+    await b.app.advance(6)
+    assert world.dispatches("room") == []
+    assert world.agents("room") == []
+    assert (await a.app.dispatch()).body["state"] == "on_hold"
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize("acted", [False, True])
+async def test_a_hold_that_dies_with_its_replica_is_carried_out_by_the_other(
+    a: Replica, b: Replica, world: World, server: FakeServer, *, acted: bool
+) -> None:
+    server.join("room")
+    await a.app.dispatch()
+    await a.app.advance(6)
+    a.livekit.faults.script("delete_dispatch", Death(a, acted))
+    assert (await hold(a)).body["state"] == "on_hold"
+
+    for _ in range(3):
+        await b.app.pass_time(60)
+
+    assert world.dispatches("room") == []
+    assert world.agents("room") == []
+    assert await b.app.state() == "on_hold"
+
+
+@pytest.mark.usefixtures("worker")
+async def test_two_replicas_that_resume_at_once_make_one_dispatch(
+    a: Replica, b: Replica, world: World, server: FakeServer
+) -> None:
+    server.join("room")
+    await a.app.dispatch()
+    await a.app.advance(6)
+    await hold(a)
+    await a.app.settle()
+    before = made("create_dispatch", a, b)
+
+    answers = await asyncio.gather(*(replica.app.dispatch(resume=True) for replica in (a, b) * 3))
+
+    assert {answer.status for answer in answers} == {200}
+    assert made("create_dispatch", a, b) == before + 1
+    await b.app.advance(6)
+    assert len(world.agents("room")) == 1
 
 
 # Webhooks on both
