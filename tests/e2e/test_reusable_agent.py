@@ -156,7 +156,7 @@ async def test_the_health_probe_tells_an_open_session(
     answer = await alice.room.local_participant.perform_rpc(
         destination_identity=agent.identity, method=HEALTH_METHOD, payload=""
     )
-    assert json.loads(answer) == {"session": "open"}
+    assert json.loads(answer) == {"session": "open", "ready": True}
     assert agent.attributes[DISPATCH_ATTRIBUTE] == made.id
 
 

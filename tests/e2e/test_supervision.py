@@ -322,6 +322,10 @@ async def test_an_agent_that_another_tool_dispatched_is_adopted(
     await eventually(truth.has_none, "its TTL ends it, too")
 
 
+async def is_ready(caller: Caller, room_name: str) -> bool:
+    return bool((await caller.status(room_name))["ready"])
+
+
 async def test_late_events_of_an_old_room_do_not_touch_the_new_one(
     reusable_worker: Worker,
     start_service: StartService,
@@ -341,6 +345,8 @@ async def test_late_events_of_an_old_room_do_not_touch_the_new_one(
     assert late
     await person.leave()
     again = await join_room_anew(caller, join_room, truth)
+    # Until the new agent has been seen to answer, its status changes by itself.
+    await eventually(lambda: is_ready(caller, truth.name), "the new agent answers")
     before = await caller.status(truth.name)
 
     for seen in late:
