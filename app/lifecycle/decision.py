@@ -112,7 +112,7 @@ def _observe(dispatch: Dispatch, signal: Signal, now: int, policy: Policy) -> Di
 
 def _resumed(held: Dispatch, signal: Signal, now: int, policy: Policy) -> Dispatch:
     """As new: failures from before the hold do not count, nor does its time."""
-    fresh = replace(held, created_at=now, attempt=1, restarts=0, restarts_since=None)
+    fresh = replace(held, created_at=now, vacated_at=None, attempt=1, restarts=0, restarts_since=None)
     told = signal.briefing or held.briefing
     if signal.briefing and told.deployment:
         given = replace(policy.terms_of(held), deployments=None)

@@ -85,9 +85,11 @@ def test_the_attempts_from_before_a_hold_do_not_count() -> None:
 
 
 def test_the_ttl_runs_from_the_resume_where_nobody_is_in() -> None:
-    empty = _decide(HELD, Event.PEOPLE_OUT, NOW).dispatch
-    resumed = decide(empty, Signal(event=Event.RESUMED, people=0), LATER, POLICY).dispatch
+    empty = decide(HELD, Signal(event=Event.PEOPLE_OUT, people=0), NOW, POLICY).dispatch
+    resumed = _decide(empty, Event.RESUMED, LATER).dispatch
     assert resumed.ttl_expires_at == LATER + TERMS.ttl_us
+    # Who comes now returns to no agent: nothing is learned from how long the hold lasted.
+    assert (empty.vacated_at, resumed.vacated_at) == (NOW, None)
 
 
 @pytest.mark.parametrize(
