@@ -80,7 +80,7 @@ def _check_answered(world: World) -> None:
 
 def _check_limit(world: World, rows: list[Row]) -> None:
     """Agents that are adopted are not refused; after that there may be more."""
-    world.is_capped &= not any(process.service.counters.adopted.total() for process in world.processes)
+    world.is_capped &= not any(OTHER_AGENT in process.adopted for process in world.processes)
     rooms = {row["room_name"] for row in rows if row["agent_name"] == OTHER_AGENT}
     assert not world.is_capped or len(rooms) <= MAX_AGENTS, f"more agents than allowed: {rows}"
 

@@ -13,7 +13,7 @@ from app.errors import ServiceError
 from app.lifecycle import Dispatch
 from app.logs.counts import LogCounts
 from app.service import build_service
-from app.state.changes import Outcome, RoomEvent
+from app.state.changes import Change, Intent, Outcome, RoomEvent
 from app.state.presence import Participant, ParticipantKind
 from fakes.clock import FakeClock
 from fakes.faults import REFUSED, TIMEOUT, UNAVAILABLE, UNREACHABLE
@@ -137,6 +137,13 @@ class Process:
         self.livekit.faults.everywhere(self.weather)
         store = SharedStore(database, self.seam, replicas=replicas)
         self.service = build_service(config, store, self.livekit, clock, LogCounts())
+        #: The names of agents that it has adopted.
+        self.adopted: set[str] = set()
+        self.service.processor.subscribe(self._follow)
+
+    def _follow(self, change: Change, outcome: Outcome) -> None:
+        if isinstance(change, Intent) and change.dispatch.dispatch_id and outcome.applied:
+            self.adopted.add(change.dispatch.agent_name)
 
     async def seam(self) -> None:
         """A point at which others go on, and at which this process can be killed."""

@@ -131,6 +131,13 @@ class Simulation(RuleBasedStateMachine):
             self.here.send(self.here.call(room, agent))
         self._go_on(pause)
 
+    @precondition(lambda self: self.world and self.world.setting.has_limits)
+    @rule(pause=pauses)
+    def limited_agent_is_asked_for_everywhere(self, pause: int | None) -> None:
+        for room in ROOMS:
+            self.here.send(self.here.call(room, AGENT_NAMES[1]))
+        self._go_on(pause)
+
     @rule(room=rooms, who=people, agent=mostly_default, pause=pauses)
     def somebody_comes_for_an_agent(self, room: str, who: str, agent: str, pause: int | None) -> None:
         self.here.send(self.here.call(room, agent))
