@@ -70,7 +70,8 @@ class Setting:
     closes_with_user: bool = True
     #: False: as before livekit-server 1.13.2, in which no dispatch carries its row's id.
     keeps_attributes: bool = True
-    #: Whether the second agent has, or may get, TTLs of its own and a longest session.
+    #: Whether the second agent has, or may get, TTLs of its own and a longest session, and the first
+    #: one deployments.
     has_limits: bool = False
 
 
@@ -176,7 +177,7 @@ class World:
             mode=self.setting.mode,
             restart=self.setting.restart,
             agent_closes_with_user=self.setting.closes_with_user,
-            agents={OTHER_AGENT: self._limits} if self.limits_in_force else {},
+            agents={AGENT: self._split, OTHER_AGENT: self._limits} if self.limits_in_force else {},
         )
 
     @property
@@ -191,7 +192,16 @@ class World:
             join_timeout_s=JOIN_TIMEOUT_S,
             restart=self.setting.restart,
             closes_with_user=self.setting.closes_with_user,
-            # No worker has the first one: rooms that it gets fall back to the other.
+        )
+
+    @property
+    def _split(self) -> AgentPolicy:
+        """One room has a deployment without workers, and falls back to the other."""
+        return AgentPolicy(
+            ttl_s=TTL_S,
+            join_timeout_s=JOIN_TIMEOUT_S,
+            restart=self.setting.restart,
+            closes_with_user=self.setting.closes_with_user,
             deployment=(Share(deployment="v2", weight=50), Share(deployment="", weight=50)),
         )
 
