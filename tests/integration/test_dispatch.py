@@ -38,6 +38,7 @@ async def test_a_first_call_dispatches_an_agent(app: App, world: World, server: 
         "warnings": [],
         "ready": False,
         "readyAfterMs": None,
+        "queue": None,
     }
     await app.advance(1)
     assert [agent.agent_name for agent in world.agents("room")] == [AGENT]
@@ -138,6 +139,7 @@ async def test_an_agent_that_answers_is_reused_and_its_ttl_reset(app: App, world
         "warnings": [],
         "ready": True,
         "readyAfterMs": None,
+        "queue": None,
     }
     assert world.dispatches("room") == [dispatch_id]
 
