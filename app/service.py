@@ -177,7 +177,7 @@ def build_service(
         suppressed=suppressed,
         agent_names=config.agent_names,
     )
-    learning = Learning(store.returns, policies, counters, clock)
+    learning = Learning(store.returns, store.usage, policies, counters, clock)
     processor.subscribe(learning.follow)
     usage = UsageLedger(store.usage, clock, keep_days=config.usage_days)
     sweeper = Sweeper(

@@ -7,6 +7,7 @@ from app.clock import Clock
 from app.config.agents import AgentPolicy, LearnedTtl
 from app.control.policies import Policies
 from app.database.returns import ReturnCounts
+from app.database.usage import UsageTable
 from app.lifecycle import SECOND_US
 from app.lifecycle.days import day_of
 from app.lifecycle.returns import (
@@ -32,8 +33,11 @@ _IDLE_EVERY_US = 600 * SECOND_US
 class Learning:
     """Every process reads the same counts and so learns the same."""
 
-    def __init__(self, returns: ReturnCounts, policies: Policies, counters: Counters, clock: Clock) -> None:
+    def __init__(
+        self, returns: ReturnCounts, usage: UsageTable, policies: Policies, counters: Counters, clock: Clock
+    ) -> None:
         self._returns = returns
+        self._usage = usage
         self._policies = policies
         self._counters = counters
         self._clock = clock
@@ -60,7 +64,7 @@ class Learning:
         self._counts = await self._returns.since(today - FORGOTTEN_AFTER_DAYS)
         self.relearn()
         if self._idle_read_at is None or now - self._idle_read_at >= _IDLE_EVERY_US:
-            self._idle_us = await self._returns.idle_us(today - _SHOWN_DAYS + 1)
+            self._idle_us = await self._usage.idle_us(today - _SHOWN_DAYS + 1)
             self._idle_read_at = now
 
     def relearn(self) -> None:

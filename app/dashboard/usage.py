@@ -1,12 +1,10 @@
 """What agents cost, by day, as JSON for the page."""
 
-from datetime import UTC, datetime, timedelta
-
 import msgspec
 
 from app.lifecycle import SECOND_US
 from app.lifecycle.usage import TimeKind
-from app.state.usage import UsageReport
+from app.state.usage import UsageReport, iso_day
 
 DAYS = 30
 
@@ -36,5 +34,4 @@ def _card(report: UsageReport, day: int) -> DayCard:
         item.times_us[kind] / SECOND_US if item else 0.0
         for kind in (TimeKind.TALKED, TimeKind.IDLE, TimeKind.UNVISITED)
     )
-    date = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=day)
-    return DayCard(day=date.date().isoformat(), talked_s=talked_s, idle_s=idle_s, unvisited_s=unvisited_s)
+    return DayCard(day=iso_day(day), talked_s=talked_s, idle_s=idle_s, unvisited_s=unvisited_s)

@@ -1,12 +1,12 @@
 """The counts of returns: their rows for a batch, and what is read of them."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import Connection, delete, select
 
-from app.database.tables import returns, usage
+from app.database.tables import returns
 from app.database.transactions import Transactions
 from app.lifecycle.days import day_of
 from app.lifecycle.returns import DayCount, Return
@@ -37,17 +37,6 @@ class ReturnCounts:
             for name, of_day, bucket, kept, lost in connection.execute(query):
                 counts[name].append(DayCount(day=of_day, bucket=bucket, kept=kept, lost=lost))
             return dict(counts)
-
-        return await self._transactions.read(work)
-
-    async def idle_us(self, day: int) -> Mapping[str, int]:
-        """How long the agents of each name were alone after a visit, from this day on."""
-        query = select(usage.c.agent_name, func.sum(usage.c.idle_us)).where(usage.c.day >= day)
-
-        def work(connection: Connection) -> dict[str, int]:
-            return {
-                name: int(sum_us) for name, sum_us in connection.execute(query.group_by(usage.c.agent_name))
-            }
 
         return await self._transactions.read(work)
 

@@ -76,6 +76,16 @@ class UsageTable:
 
         return await self._transactions.read(work, timeout_s=_TIMEOUT_S)
 
+    async def idle_us(self, day: int) -> dict[str, int]:
+        """How long the agents of each name were alone after a visit, from this day on, without what runs."""
+        sums = select(usage.c.agent_name, func.sum(usage.c.idle_us)).where(usage.c.day >= day)
+
+        def work(connection: Connection) -> dict[str, int]:
+            found = connection.execute(sums.group_by(usage.c.agent_name))
+            return {name: int(sum_us) for name, sum_us in found}
+
+        return await self._transactions.read(work)
+
     async def prune(self, before_day: int) -> int:
         """Delete the days before this one; returns the number of rows."""
         old = delete(usage).where(usage.c.day < before_day)

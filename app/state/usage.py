@@ -2,9 +2,12 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import date
 from enum import StrEnum
 
 from app.lifecycle.usage import TimeKind
+
+DAY_0 = date(1970, 1, 1)
 
 
 class UsageBy(StrEnum):
@@ -41,3 +44,8 @@ class UsageReport:
             total.times_us.update(item.times_us)
             total.end_reasons.update(item.end_reasons)
         return total
+
+
+def iso_day(day: int) -> str:
+    """The date of a day since 1970."""
+    return date.fromordinal(day + DAY_0.toordinal()).isoformat()

@@ -12,13 +12,12 @@ from msgspec import UNSET, Meta, UnsetType
 from app.errors import Invalid
 from app.lifecycle import SECOND_US, EndReason
 from app.lifecycle.usage import TimeKind
-from app.state.usage import Usage, UsageBy, UsageKey, UsageReport
+from app.state.usage import DAY_0, Usage, UsageBy, UsageKey, UsageReport, iso_day
 from app.web.keys import SERVICE
 
 CSV = "text/csv"
 DEFAULT_DAYS = 30
 
-_DAY_0 = date(1970, 1, 1)
 #: Spreadsheets take a text that begins so for a formula, and a stranger may choose the name of a room.
 _FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 
@@ -103,12 +102,8 @@ def as_csv(report: UsageReport, by: UsageBy) -> str:
     return file.getvalue()
 
 
-def iso_day(day: int) -> str:
-    return date.fromordinal(day + _DAY_0.toordinal()).isoformat()
-
-
 def _number(day: date) -> int:
-    return (day - _DAY_0).days
+    return (day - DAY_0).days
 
 
 def _name(key: UsageKey) -> str:
