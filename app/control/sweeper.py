@@ -93,6 +93,7 @@ class Sweeper:
             self._act_on_overdue,
             self._learning.refresh,
             self._prune,
+            self._learning.prune,
             self._usage.prune,
         ):
             await _guarded(step)
@@ -152,7 +153,6 @@ class Sweeper:
 
     async def _prune(self) -> None:
         await self._store.prune(self._clock.now() - RETENTION_US)
-        await self._learning.prune()
 
     async def _sweep_shielded(self) -> None:
         await asyncio.shield(self._tasks.spawn(self.sweep(), "round"))
