@@ -38,7 +38,8 @@ def render_failure(error: Exception) -> web.Response:
     if isinstance(error, ServiceError):
         return render(error)
     if isinstance(error, web.HTTPException):
-        response = _response(_HTTP_CODES.get(error.status, "http_error"), error.reason, error.status)
+        code = _HTTP_CODES.get(error.status, "http_error")
+        response = _response(error_body(code, error.reason, retryable=False), error.status)
         response.headers.update({name: error.headers[name] for name in ("Allow",) if name in error.headers})
         return response
     logger.error("Unexpected error while answering a request", exc_info=error, extra={"action": "request"})
@@ -46,9 +47,8 @@ def render_failure(error: Exception) -> web.Response:
 
 
 def render(error: ServiceError) -> web.Response:
-    response = _response(
-        error.code, str(error), error.status, retryable=error.retryable, queue=_queue_of(error)
-    )
+    body = error_body(error.code, str(error), retryable=error.retryable, queue=_queue_of(error))
+    response = _response(body, error.status)
     if error.retry_after_s:
         response.headers["Retry-After"] = str(error.retry_after_s)
     if error.status == Unauthenticated.status:
@@ -71,13 +71,5 @@ def error_body(
     return msgspec.json.encode(body)
 
 
-def _response(
-    code: str,
-    message: str,
-    status: int,
-    *,
-    retryable: bool = False,
-    queue: QueuePlace | msgspec.UnsetType = msgspec.UNSET,
-) -> web.Response:
-    body = error_body(code, message, retryable=retryable, queue=queue)
+def _response(body: bytes, status: int) -> web.Response:
     return web.Response(body=body, status=status, content_type="application/json")
