@@ -56,9 +56,9 @@ class AgentPolicy:
 
     def terms(self, learned_ttl_us: int | None = None) -> Terms:
         """The terms of a new dispatch; `learned_ttl_us` None: nothing was learned."""
-        has_learned = self.learned is not None and learned_ttl_us is not None
+        given_us = self.ttl_s * SECOND_US
         return Terms(
-            ttl_us=learned_ttl_us if has_learned and learned_ttl_us else self.ttl_s * SECOND_US,
+            ttl_us=given_us if self.learned is None or learned_ttl_us is None else learned_ttl_us,
             join_timeout_us=self.join_timeout_s * SECOND_US,
             unvisited_ttl_us=_us(self.unvisited_ttl_s),
             phone_ttl_us=_us(self.phone_ttl_s),

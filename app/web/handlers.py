@@ -1,6 +1,7 @@
 """Handlers: each takes checked input, calls one use case, and returns the answer."""
 
 from contextlib import nullcontext
+from functools import partial
 
 import msgspec
 from aiohttp import web
@@ -32,11 +33,7 @@ async def request_agent(request: web.Request, fields: schemas.DispatchRequest) -
     caller = request[CALLER]
     caller.require_room(fields.room_name)
     warnings: list[str] = []
-    service = request.app[SERVICE]
-
-    def is_wanted() -> bool:
-        return is_connected(request)
-
+    service, is_wanted = request.app[SERVICE], partial(is_connected, request)
     agent_request = AgentRequest(
         room_name=checks.check_room_name(fields.room_name, request.app[CONFIG].room_name_pattern),
         agent_name=_agent_name(request, fields.agent_name),
