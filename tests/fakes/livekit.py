@@ -99,10 +99,7 @@ class FakeLiveKit:
         def act() -> Probe:
             if not self.server.has_probe:
                 return Probe.UNSUPPORTED
-            room = self.server.rooms.get(room_name)
-            agent = room.participants.get(identity) if room else None
-            if agent is None:
-                raise LiveKitUnavailable("LiveKit answered 503 unavailable")
+            agent = self._present(room_name, identity)
             if not isinstance(agent, FakeAgent):
                 # Every client answers that it does not know the method.
                 return Probe.ALIVE
@@ -118,14 +115,18 @@ class FakeLiveKit:
 
         return await self._call(act, "probe", room_name, identity)
 
+    def _present(self, room_name: str, identity: str) -> FakeParticipant:
+        room = self.server.rooms.get(room_name)
+        participant = room.participants.get(identity) if room else None
+        if participant is None:
+            raise LiveKitUnavailable("LiveKit answered 503 unavailable")
+        return participant
+
     async def warn(self, room_name: str, identity: str, warning: str) -> Hearing:
         def act() -> Hearing:
             if not self.server.has_probe:
                 return Hearing.UNSUPPORTED
-            room = self.server.rooms.get(room_name)
-            agent = room.participants.get(identity) if room else None
-            if agent is None:
-                raise LiveKitUnavailable("LiveKit answered 503 unavailable")
+            agent = self._present(room_name, identity)
             if not isinstance(agent, FakeAgent):
                 return Hearing.UNKNOWN
             if not (agent.connected and agent.reacts):

@@ -25,21 +25,11 @@ from app.lifecycle import (
     due_event,
     open_dispatch,
 )
+from fakes.dispatches import INTENT, NOW
 
-NOW = 1_700_000_000_000_000
 TTL, JOIN, INTERVAL = 300 * SECOND_US, 15 * SECOND_US, 60 * SECOND_US
 POLICY = Policy(default=Terms(ttl_us=TTL, join_timeout_us=JOIN), interval_us=INTERVAL)
 AGENT = "agent-AJ_1"
-
-INTENT = Dispatch(
-    id="row",
-    room_name="room",
-    room_sid="RM_1",
-    agent_name="agent",
-    state=State.CREATING,
-    created_at=NOW,
-    last_activity_at=NOW,
-)
 
 
 def _after(dispatch: Dispatch, *signals: Signal | Event, now: int = NOW, policy: Policy = POLICY) -> Dispatch:

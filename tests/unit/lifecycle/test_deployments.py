@@ -25,22 +25,13 @@ from app.lifecycle import (
     open_dispatch,
 )
 from app.lifecycle.terms import WHOLE, order_for_room
+from fakes.dispatches import INTENT, NOW
 
-NOW = 1_700_000_000_000_000
 TERMS = Terms(ttl_us=300 * SECOND_US, join_timeout_us=15 * SECOND_US, restart=Restart.ON_FAILURE)
 CANARY = (Share(deployment="v2", weight=10), Share(deployment="v1", weight=90))
 BARE = Policy(default=TERMS, interval_us=60 * SECOND_US)
 POLICY = replace(BARE, shares={"agent": CANARY})
-INTENT = Dispatch(
-    id="row",
-    room_name="room",
-    room_sid="RM_1",
-    agent_name="agent",
-    state=State.CREATING,
-    created_at=NOW,
-    last_activity_at=NOW,
-    participant_count=1,
-)
+WANTED = replace(INTENT, participant_count=1)
 LOST, UNTAKEN = Signal(event=Event.AGENT_LOST), Signal(event=Event.UNTAKEN)
 AGENT_IN = Signal(event=Event.AGENT_IN, agent_identity="agent-AJ_1")
 DISPATCHED = Signal(event=Event.DISPATCHED, dispatch_id="AD_1", dispatched_at=NOW)
@@ -144,7 +135,7 @@ def test_a_room_name_that_is_no_utf_8_has_a_place_too() -> None:
 def test_a_new_dispatch_is_for_the_deployment_of_its_room() -> None:
     for number in range(50):
         room = f"room-{number}"
-        opened = open_dispatch(replace(INTENT, room_name=room), NOW, POLICY)
+        opened = open_dispatch(replace(WANTED, room_name=room), NOW, POLICY)
         assert opened.terms is not None
         order = order_for_room(room, CANARY)
         assert (opened.briefing.deployment, opened.terms.deployments) == (order[0], order)
@@ -153,10 +144,10 @@ def test_a_new_dispatch_is_for_the_deployment_of_its_room() -> None:
 @pytest.mark.parametrize(("now", "chosen"), [(NOW, "v1"), (NOW + 1, "v2")])
 def test_a_failing_deployment_is_passed_over_until_its_time_is_over(now: int, chosen: str) -> None:
     policy = replace(of(("v2", "v1")), failing=failing("v2"))
-    assert open_dispatch(INTENT, now, policy).briefing.deployment == chosen
+    assert open_dispatch(WANTED, now, policy).briefing.deployment == chosen
     assert (
         successor_of(
-            arrived(open_dispatch(INTENT, NOW, of(("v2", "v1"))), policy), LOST, policy, now
+            arrived(open_dispatch(WANTED, NOW, of(("v2", "v1"))), policy), LOST, policy, now
         ).briefing.deployment
         == chosen
     )
@@ -164,11 +155,11 @@ def test_a_failing_deployment_is_passed_over_until_its_time_is_over(now: int, ch
 
 def test_where_all_fail_a_room_has_its_own() -> None:
     policy = replace(of(("v2", "v1")), failing=failing("v1", "v2"))
-    assert open_dispatch(INTENT, NOW, policy).briefing.deployment == "v2"
+    assert open_dispatch(WANTED, NOW, policy).briefing.deployment == "v2"
 
 
 def test_an_agent_without_deployments_is_dispatched_to_workers_without_one() -> None:
-    opened = open_dispatch(INTENT, NOW, replace(BARE, failing=failing("")))
+    opened = open_dispatch(WANTED, NOW, replace(BARE, failing=failing("")))
     assert opened.briefing == UNTOLD
     assert untaken(opened, BARE).briefing == UNTOLD
 
@@ -182,7 +173,7 @@ def test_as_long_as_nobody_takes_it_every_deployment_that_works_is_tried_in_turn
 ) -> None:
     policy = replace(of(order), failing=failing(*is_failing))
     working = [one for one in order if one not in is_failing] or order
-    dispatch, tried = open_dispatch(INTENT, NOW, policy), []
+    dispatch, tried = open_dispatch(WANTED, NOW, policy), []
     for _ in working:
         tried.append(dispatch.briefing.deployment)
         dispatch = untaken(dispatch, policy)
@@ -191,14 +182,14 @@ def test_as_long_as_nobody_takes_it_every_deployment_that_works_is_tried_in_turn
 
 def test_a_successor_has_the_deployment_of_its_predecessor_not_the_first_one() -> None:
     policy = of(("v2", "v1"))
-    fallen_back = untaken(open_dispatch(INTENT, NOW, policy), policy)
+    fallen_back = untaken(open_dispatch(WANTED, NOW, policy), policy)
     assert fallen_back.briefing.deployment == "v1"
     assert successor_of(arrived(fallen_back, policy), LOST, policy).briefing.deployment == "v1"
 
 
 def test_after_a_crash_loop_the_next_deployment_takes_over() -> None:
     policy = of(("v2", "v1"))
-    dispatch, used = open_dispatch(INTENT, NOW, policy), []
+    dispatch, used = open_dispatch(WANTED, NOW, policy), []
     for _ in range(policy.max_restarts + 2):
         used.append(dispatch.briefing.deployment)
         dispatch = successor_of(arrived(dispatch, policy), LOST, policy)
@@ -208,7 +199,7 @@ def test_after_a_crash_loop_the_next_deployment_takes_over() -> None:
 
 def test_after_a_crash_loop_no_deployment_that_fails_takes_over() -> None:
     policy = replace(of(("v2", "v1")), failing=failing("v1"))
-    dispatch = open_dispatch(INTENT, NOW, policy)
+    dispatch = open_dispatch(WANTED, NOW, policy)
     for _ in range(policy.max_restarts + 1):
         dispatch = successor_of(arrived(dispatch, policy), LOST, policy)
     assert (dispatch.state, dispatch.briefing.deployment) == (State.UNAVAILABLE, "v2")
@@ -218,7 +209,7 @@ def test_after_a_crash_loop_no_deployment_that_fails_takes_over() -> None:
 def test_where_all_crash_no_two_deployments_throw_a_room_to_each_other(order: list[str]) -> None:
     """Without any knowledge of which fail, as when another replica saw it: the row alone bounds it."""
     policy = of(order)
-    dispatch, used = open_dispatch(INTENT, NOW, policy), []
+    dispatch, used = open_dispatch(WANTED, NOW, policy), []
     while dispatch.state is State.CREATING:
         used.append(dispatch.briefing.deployment)
         assert len(used) <= 1 + policy.max_restarts * len(order)
@@ -251,7 +242,7 @@ def test_where_all_crash_no_two_deployments_throw_a_room_to_each_other(order: li
 )
 def test_a_deployment_that_was_given_stays(event: Event, by: str, deployment: str) -> None:
     policy = replace(of(("v2", "v1", "")), failing=failing("v2", "blue", ""))
-    given_one = replace(INTENT, briefing=Briefing(metadata="m", deployment=deployment))
+    given_one = replace(WANTED, briefing=Briefing(metadata="m", deployment=deployment))
     if by == "another program":
         given_one = replace(given_one, dispatch_id="AD_0")
     dispatch = given_one if by == "a former version" else open_dispatch(given_one, NOW, policy)
@@ -270,9 +261,9 @@ def test_a_deployment_that_was_given_stays(event: Event, by: str, deployment: st
 
 def test_a_reload_changes_nothing_for_what_runs() -> None:
     rolled_back = replace(POLICY, shares={"agent": (Share(deployment="v1", weight=100),)})
-    running = arrived(open_dispatch(INTENT, NOW, of(("v2", "v1"))), rolled_back)
+    running = arrived(open_dispatch(WANTED, NOW, of(("v2", "v1"))), rolled_back)
     assert successor_of(running, LOST, rolled_back).briefing.deployment == "v2"
-    assert open_dispatch(INTENT, NOW, rolled_back).briefing.deployment == "v1"
+    assert open_dispatch(WANTED, NOW, rolled_back).briefing.deployment == "v1"
 
 
 @pytest.mark.parametrize(
@@ -289,7 +280,7 @@ def test_terms_for_what_runs_move_it_off_what_is_no_longer_listed(
     former: tuple[str, ...], latter: tuple[str, ...], successors: str
 ) -> None:
     policy, changed = of(former), of(latter)
-    running = arrived(open_dispatch(INTENT, NOW, policy), policy)
+    running = arrived(open_dispatch(WANTED, NOW, policy), policy)
     terms = changed.terms_for("agent", "room")
     told = decide(running, Signal(event=Event.POLICY_CHANGED, terms=terms), NOW, changed).dispatch
     assert told.briefing == running.briefing

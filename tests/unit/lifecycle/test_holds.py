@@ -18,8 +18,8 @@ from app.lifecycle import (
     decide,
     due_event,
 )
+from fakes.dispatches import INTENT, NOW
 
-NOW = 1_700_000_000_000_000
 LATER = NOW + 3_600 * SECOND_US
 TERMS = Terms(
     ttl_us=300 * SECOND_US,
@@ -28,15 +28,10 @@ TERMS = Terms(
     deployments=("v2", "v1"),
 )
 POLICY = Policy(default=TERMS, interval_us=60 * SECOND_US)
-ACTIVE = Dispatch(
-    id="row",
+ACTIVE = replace(
+    INTENT,
     dispatch_id="AD_1",
-    room_name="room",
-    room_sid="RM_1",
-    agent_name="agent",
     state=State.ACTIVE,
-    created_at=NOW,
-    last_activity_at=NOW,
     participant_count=1,
     agent_identity="agent-AJ_1",
     agent_joined_at=NOW,

@@ -21,8 +21,8 @@ from app.lifecycle import (
     due_event,
     open_dispatch,
 )
+from fakes.dispatches import INTENT, NOW
 
-NOW = 1_700_000_000_000_000
 POLICY = Policy(
     default=Terms(
         ttl_us=3_600 * SECOND_US,
@@ -49,15 +49,7 @@ class Life:
     stays: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        intent = Dispatch(
-            id="row-0",
-            room_name="room",
-            room_sid="RM_1",
-            agent_name="agent",
-            state=State.CREATING,
-            created_at=self.now,
-            last_activity_at=self.now,
-        )
+        intent = replace(INTENT, id="row-0", created_at=self.now, last_activity_at=self.now)
         self.row = open_dispatch(intent, self.now, POLICY)
         self._create()
 

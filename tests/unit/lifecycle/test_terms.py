@@ -20,8 +20,8 @@ from app.lifecycle import (
     decide,
     open_dispatch,
 )
+from fakes.dispatches import INTENT, NOW
 
-NOW = 1_700_000_000_000_000
 TTL, UNVISITED, PHONE, SESSION = 300 * SECOND_US, 40 * SECOND_US, 5 * SECOND_US, 600 * SECOND_US
 TERMS = Terms(
     ttl_us=TTL,
@@ -33,15 +33,6 @@ TERMS = Terms(
 )
 OTHERS = Terms(ttl_us=20 * SECOND_US, join_timeout_us=15 * SECOND_US, restart=Restart.ALWAYS)
 POLICY = Policy(default=OTHERS, agents={"agent": TERMS}, interval_us=60 * SECOND_US)
-INTENT = Dispatch(
-    id="row",
-    room_name="room",
-    room_sid="RM_1",
-    agent_name="agent",
-    state=State.CREATING,
-    created_at=NOW,
-    last_activity_at=NOW,
-)
 
 
 def after(dispatch: Dispatch, *signals: Signal, now: int = NOW, policy: Policy = POLICY) -> Dispatch:

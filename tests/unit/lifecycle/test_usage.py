@@ -6,19 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.lifecycle import Dispatch, State, Visitors
+from app.lifecycle import State, Visitors
 from app.lifecycle.days import DAY_US, by_day
 from app.lifecycle.usage import TimeKind, account, accrued, kind_of
+from fakes.dispatches import INTENT, NOW
 
-NOW = 1_700_000_000_000_000
-ACTIVE = Dispatch(
-    id="row",
-    room_name="room",
-    room_sid="RM_1",
-    agent_name="agent",
+ACTIVE = replace(
+    INTENT,
     state=State.ACTIVE,
-    created_at=NOW,
-    last_activity_at=NOW,
     participant_count=1,
     visitors=Visitors.OTHERS,
     agent_joined_at=NOW,
