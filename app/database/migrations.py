@@ -22,6 +22,8 @@ from app.errors import DatabaseUnavailable
 
 #: An arbitrary constant: processes that migrate the same database wait for each other.
 _LOCK_ID = 7_310_114
+#: How long the others wait for a process that hangs while it migrates.
+_IDLE_LIMIT_S = 120
 
 
 class MigrationError(Exception):
@@ -112,6 +114,8 @@ def _upgrade(connection: Connection) -> None:
         # Another process may be migrating now, and may take long.
         connection.execute(text("SET LOCAL lock_timeout = 0"))
         connection.execute(text("SET LOCAL statement_timeout = 0"))
+        # Between two statements Alembic loads its scripts: on a slow or halted machine that takes long.
+        connection.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = '{_IDLE_LIMIT_S}s'"))
         connection.execute(text("SELECT pg_advisory_xact_lock(:id)"), {"id": _LOCK_ID})
     command.upgrade(alembic_config(connection), "head")
 

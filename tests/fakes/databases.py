@@ -107,6 +107,7 @@ class PostgresDatabase:
     def patient_url(self) -> str:
         limits = {
             "connect_timeout": PATIENCE_S,
+            "idle_in_transaction_session_timeout": f"{PATIENCE_S}s",
             "lock_timeout": f"{PATIENCE_S}s",
             "statement_timeout": f"{PATIENCE_S}s",
         }

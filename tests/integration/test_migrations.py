@@ -3,12 +3,14 @@
 import asyncio
 import re
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from alembic import command
+from alembic.config import Config
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -163,6 +165,25 @@ async def test_a_second_migrating_process_waits_for_the_first(bare: Database) ->
 
     assert [await starter.wait() for starter in starters] == [0, 0]
     assert len(bare.query("SELECT * FROM alembic_version")) == 1
+
+
+async def test_a_machine_that_halts_in_the_middle_does_not_end_a_migration(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For longer than other transactions may be idle."""
+    upgrade = command.upgrade
+
+    def halt_and_upgrade(config: Config, revision: str) -> None:
+        time.sleep(0.5)
+        upgrade(config, revision)
+
+    monkeypatch.setattr(command, "upgrade", halt_and_upgrade)
+    with closing(postgres.create()) as database:
+        engine = create_engine(f"{database.url}&idle_in_transaction_session_timeout=100ms")
+        await migrations.upgrade(engine)
+        await engine.dispose()
+
+        assert len(database.query("SELECT * FROM alembic_version")) == 1
 
 
 async def test_the_folder_of_the_database_is_created(
