@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 
 from alembic import command
@@ -110,6 +111,8 @@ def alembic_config(connection: Connection | None = None) -> AlembicConfig:
 
 
 def _upgrade(connection: Connection) -> None:
+    if _standing(connection) is Standing.CURRENT:
+        return
     if connection.dialect.name == "postgresql":
         # Another process may be migrating now, and may take long.
         connection.execute(text("SET LOCAL lock_timeout = 0"))
@@ -124,9 +127,14 @@ def _standing(connection: Connection) -> Standing:
     revision = MigrationContext.configure(connection).get_current_revision()
     if revision is None:
         return Standing.EMPTY
-    heads = ScriptDirectory.from_config(alembic_config()).get_heads()
     # An unknown revision counts as behind: the upgrade rejects it with its name.
-    return Standing.CURRENT if revision in heads else Standing.BEHIND
+    return Standing.CURRENT if revision == _newest() else Standing.BEHIND
+
+
+@cache
+def _newest() -> str | None:
+    """The newest revision; to find it, Alembic loads every script."""
+    return ScriptDirectory.from_config(alembic_config()).get_current_head()
 
 
 def _inspect(file: Path) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from functools import cache
 from importlib.metadata import distribution
 from pathlib import Path
 
@@ -33,10 +34,14 @@ _HEADERS = {
 
 
 def docs_routes(endpoints: Sequence[AnyEndpoint]) -> list[web.RouteDef]:
-    document = msgspec.json.encode(build_document(endpoints))
-    tag = hashlib.sha256(document).hexdigest()[:32]
+    # When somebody asks: most processes never build it.
+    @cache
+    def document_and_tag() -> tuple[bytes, str]:
+        document = msgspec.json.encode(build_document(endpoints))
+        return document, hashlib.sha256(document).hexdigest()[:32]
 
     async def show_document(request: web.Request) -> web.Response:
+        document, tag = document_and_tag()
         if any(known.value == tag for known in request.if_none_match or ()):
             response = web.Response(status=304, headers=_HEADERS)
         else:
