@@ -6,18 +6,22 @@ the others with the real ones, each on a stack of its own. Tests that are named 
 
 from collections import deque
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 
 import pytest
 from xdist.workermanage import WorkerController
 
-PROCESSES = 3
+#: More than a small machine has processors: each one waits for half of its time.
+PROCESSES = 4
 #: On the real stack; and the others. The dearest first, so that what is left for the end is short.
 REAL = ("tests/e2e/", "tests/browser/", "tests/contract/", "tests/chaos/")
 OTHERS = ("tests/simulation/", "tests/integration/", "tests/web/", "")
 #: Collecting these takes many seconds of a processor: only the process that computes does it.
 DEAR_TO_COLLECT = ("test_openapi.py",)
 _COMPUTES = "computes"
+#: The tests of a file go together, for what they share; but a process with many would be the last by minutes.
+_TOGETHER = 20
 #: A process begins a test only when it knows the next one, whose fixtures it keeps.
 _AHEAD = 2
 
@@ -55,7 +59,7 @@ def _place(test: str) -> int:
 
 
 class Scheduler:
-    """Hands out real tests one by one, and the others file by file; implements xdist's `Scheduling`."""
+    """Hands out real tests one by one, the others by parts of files; implements xdist's `Scheduling`."""
 
     def __init__(self, processes: int) -> None:
         self._processes = processes
@@ -132,11 +136,10 @@ class Scheduler:
             if unknown := tests.keys() - every.keys():
                 raise pytest.UsageError(f"only {node.gateway.id} has collected {sorted(unknown)}")
         self._real.extend([test] for folder in REAL for test in every if test.startswith(folder))
-        files: dict[str, list[str]] = {}
-        for test in every:
-            if not test.startswith(REAL):
-                files.setdefault(test.partition("::")[0], []).append(test)
-        self._others.extend(sorted(files.values(), key=lambda tests: _place(tests[0])))
+        others = sorted((test for test in every if not test.startswith(REAL)), key=_place)
+        for _, group in groupby(others, key=lambda test: test.partition("::")[0]):
+            file = list(group)
+            self._others.extend(file[i : i + _TOGETHER] for i in range(0, len(file), _TOGETHER))
 
     def _give(self, node: WorkerController) -> None:
         while not node.shutting_down and len(self._given[node]) < _AHEAD:

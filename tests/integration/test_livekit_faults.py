@@ -9,8 +9,6 @@ from fakes.faults import REFUSED, TIMEOUT, UNAVAILABLE, UNREACHABLE, FailAfter, 
 from fakes.livekit import FakeLiveKit
 from integration.harness import ON_BOTH, App, World
 
-pytestmark = ON_BOTH
-
 READS = ["find_room", "list_dispatches", "list_participants", "probe"]
 
 
@@ -91,6 +89,7 @@ async def test_a_creation_that_fails_once_still_creates_one_agent(
     assert len([call for call in livekit.calls if call.method == "create_dispatch"]) <= 2
 
 
+@ON_BOTH
 @pytest.mark.usefixtures("worker")
 @pytest.mark.parametrize(
     "fault", [FailBefore(UNAVAILABLE), FailAfter(UNAVAILABLE), FailAfter(TIMEOUT)], ids=repr
