@@ -86,7 +86,7 @@ class RoomInspector:
         return RoomReading(
             room=room,
             listed=listed,
-            participants=participants,
+            participants=tuple(one for one in participants if one.sid not in outcome.departed),
             rows=after.dispatches,
             generation=after.generation,
             outcome=outcome,

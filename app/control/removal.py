@@ -17,7 +17,7 @@ from app.livekit.interface import LiveKit, RoomInfo
 from app.metrics.counters import SuppressedActions
 from app.state.changes import Effects, Snapshot
 from app.state.ownership import agents_to_remove, avatars_of
-from app.state.presence import ParticipantKind
+from app.state.presence import Participant, ParticipantKind
 
 logger = logging.getLogger(__name__)
 
@@ -100,8 +100,7 @@ class Remover:
             await self._call(self._livekit.delete_dispatch, room_name, candidate.listed.id)
         if candidate.identities:
             # A person may have joined under such an identity since.
-            participants = await self._call(self._livekit.list_participants, room_name)
-            others = {one.identity for one in participants if one.kind is not ParticipantKind.PERSON}
+            others = {one.identity for one in await self._list_others(room_name)}
             for identity in candidate.identities:
                 if identity in others:
                     await self._call(self._livekit.remove_participant, room_name, identity)
@@ -149,19 +148,29 @@ class Remover:
 
     async def _agents_of(self, dispatch: Dispatch) -> list[str]:
         """The identities of what is in the room for the dispatch: its agent, and the avatar of its agent."""
-        participants = await self._call(self._livekit.list_participants, dispatch.room_name)
-        agents = [one for one in participants if one.kind is ParticipantKind.AGENT]
+        others = await self._list_others(dispatch.room_name)
+        agents = [one for one in others if one.kind is ParticipantKind.AGENT]
         owners: list[str | None] = []
         if agents:
             rows = (await self._store.room(dispatch.room_name)).dispatches
             owners += agents_to_remove(dispatch, rows, agents)
         if all(agent.identity != dispatch.agent_identity for agent in agents):
             # It has left without its avatar.
-            orphans = avatars_of([dispatch.agent_identity], participants)
+            orphans = avatars_of([dispatch.agent_identity], others)
         else:
             orphans = []
         own = [identity for identity in owners if identity]
-        return own + avatars_of(own, participants) + orphans
+        return own + avatars_of(own, others) + orphans
+
+    async def _list_others(self, room_name: str) -> list[Participant]:
+        """Who is in the room and is no person.
+
+        LiveKit may list one whose leave it has reported until the room closes, and no call removes that one.
+        """
+        listed = await self._call(self._livekit.list_participants, room_name)
+        others = [one for one in listed if one.kind is not ParticipantKind.PERSON]
+        departed = await self._store.departed([one.sid for one in others]) if others else ()
+        return [one for one in others if one.sid not in departed]
 
     async def _call(self, call: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         async with self._calls:

@@ -1,7 +1,7 @@
 """The store: one transaction for a batch of changes, and all reads; the same code for SQLite and Postgres."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
 
@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Engine, Row, and_, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.database.claims import Claims
+from app.database.departures import departed
 from app.database.loading import dispatch_of, load, save
 from app.database.pruning import prune
 from app.database.returns import ReturnCounts
@@ -247,6 +248,10 @@ class Store:
                 Visit(*row[: len(Visit._fields)]) for row in rows if row.kind == ParticipantKind.PERSON
             ),
         )
+
+    async def departed(self, sids: Collection[str]) -> frozenset[str]:
+        """Those of these participants whose leave LiveKit has reported."""
+        return frozenset(row.sid for row in await self._rows(departed(sids)))
 
     async def end_session(self, session_id: str, expires_at: int) -> None:
         """Sign out a session of the dashboard."""

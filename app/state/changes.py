@@ -115,5 +115,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     disputed: bool = False
     #: For an Intent: its claim has expired, so that another may have the place.
     has_lost_claim: bool = False
+    #: For a Snapshot: the sids of listed agents and avatars whose leave LiveKit has reported.
+    departed: frozenset[str] = frozenset()
     #: For a Snapshot: the number of differences from LiveKit, by kind.
     drift: dict[str, int] = {}

@@ -95,6 +95,11 @@ class TrackedParticipant(Participant, frozen=True, kw_only=True):
     def is_in(self) -> bool:
         return self.left_at is None
 
+    @property
+    def has_departed(self) -> bool:
+        """Whether LiveKit has reported the leave of this agent or avatar; of people its lists say more."""
+        return not (self.is_in or self.leave_reason == MISSED or self.kind is ParticipantKind.PERSON)
+
 
 def track(
     participant: Participant,

@@ -136,7 +136,10 @@ class UnitOfWork:
             room.sid, agents, identities, self.headcounts[room.name]
         )
         drift = {"missed_join": joins, "missed_leave": leaves}
-        return Outcome(drift={kind: count for kind, count in drift.items() if count})
+        return Outcome(
+            drift={kind: count for kind, count in drift.items() if count},
+            departed=frozenset(sid for sid in listed if self.participants[sid].has_departed),
+        )
 
     # Rooms
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from livekit import api
 
@@ -18,9 +18,18 @@ _ANSWER_S = 20.0
 
 
 class Checker:
-    def __init__(self, options: Options, client: api.LiveKitAPI, tables: Tables, report: Report) -> None:
+    def __init__(
+        self,
+        options: Options,
+        client: api.LiveKitAPI,
+        departed: Collection[str],
+        tables: Tables,
+        report: Report,
+    ) -> None:
+        """`departed`: the sids of those whose leave LiveKit has reported, also later on."""
         self._options = options
         self._client = client
+        self._departed = departed
         self._tables = tables
         self._report = report
 
@@ -29,7 +38,9 @@ class Checker:
         wanted = {visit.room for visit in visits if visit.granted}
 
         async def look() -> list[Difference]:
-            return differences(await read_rooms(self._client), await self._tables.open_dispatches(), wanted)
+            return differences(
+                await read_rooms(self._client, self._departed), await self._tables.open_dispatches(), wanted
+            )
 
         await self._wait_until_clean("settled", look, self._options.settle_s)
         await asyncio.gather(*(self._ask(visit) for visit in visits if visit.granted))
@@ -38,7 +49,9 @@ class Checker:
         """Everybody has left: every dispatch must end."""
 
         async def look() -> list[Difference]:
-            return leftovers(await read_rooms(self._client), await self._tables.open_dispatches())
+            return leftovers(
+                await read_rooms(self._client, self._departed), await self._tables.open_dispatches()
+            )
 
         await self._wait_until_clean("ended", look, self._options.end_s)
 

@@ -28,13 +28,14 @@ class Difference:
     detail: str
 
 
-async def read_rooms(client: api.LiveKitAPI) -> list[RoomState]:
+async def read_rooms(client: api.LiveKitAPI, departed: Collection[str]) -> list[RoomState]:
+    """The rooms without `departed`, by sid: LiveKit may list those who have left until their room closes."""
     listed = await client.room.list_rooms(api.ListRoomsRequest())
-    found = await asyncio.gather(*(_read_room(client, room.name) for room in listed.rooms))
+    found = await asyncio.gather(*(_read_room(client, room.name, departed) for room in listed.rooms))
     return [room for room in found if room]
 
 
-async def _read_room(client: api.LiveKitAPI, room: str) -> RoomState | None:
+async def _read_room(client: api.LiveKitAPI, room: str, departed: Collection[str]) -> RoomState | None:
     try:
         dispatches, listed = await asyncio.gather(
             client.agent_dispatch.list_dispatch(room),
@@ -47,7 +48,9 @@ async def _read_room(client: api.LiveKitAPI, room: str) -> RoomState | None:
     return RoomState(
         name=room,
         dispatches=tuple(dispatch.id for dispatch in dispatches if dispatch.agent_name),
-        agents=tuple(person.identity for person in listed.participants if person.kind == agent),
+        agents=tuple(
+            one.identity for one in listed.participants if one.kind == agent and one.sid not in departed
+        ),
     )
 
 

@@ -47,7 +47,7 @@ class _Run:
             [options.rng(f"person {number}") for number in range(options.people)],
         )
         self._killer = Killer(environment.services, self._load, self._report, options.rng("kills"))
-        self._checker = Checker(options, environment.api, tables, self._report)
+        self._checker = Checker(options, environment.api, environment.relay.departed, tables, self._report)
 
     async def run(self) -> Report:
         options, report = self._options, self._report

@@ -41,6 +41,8 @@ class LossyRelay:
         #: Ids of the events that a service answered 200 since the last `take_acknowledged`.
         self.acknowledged: list[str] = []
         self.refused = 0
+        #: The sids of the participants whose leave LiveKit has reported.
+        self.departed: set[str] = set()
         self._port = port
         self._targets = targets
         self._rng = rng
@@ -68,12 +70,14 @@ class LossyRelay:
 
     async def _take(self, request: web.Request) -> web.Response:
         body = await request.read()
+        event = json.loads(body)
+        if event.get("event") == "participant_left":
+            self.departed.add(event["participant"]["sid"])
         if self._rng.random() < self._lost:
             return web.Response()
         headers = {name: request.headers[name] for name in _HEADERS if name in request.headers}
         status = await self._forward(body, headers)
         if status == web.HTTPOk.status_code:
-            event = json.loads(body)
             if event.get("event") in _KEPT:
                 self.acknowledged.append(stored_id(int(event.get("createdAt", 0)), event["id"]))
         else:

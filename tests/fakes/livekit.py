@@ -61,7 +61,7 @@ class FakeLiveKit:
     async def list_participants(self, room_name: str) -> tuple[Participant, ...]:
         def act() -> tuple[Participant, ...]:
             room = self.server.rooms.get(room_name)
-            return tuple(map(_participant, room.participants.values())) if room else ()
+            return tuple(map(_participant, (room.ghosts | room.participants).values())) if room else ()
 
         return await self._call(act, "list_participants", room_name)
 
@@ -88,6 +88,9 @@ class FakeLiveKit:
 
     async def remove_participant(self, room_name: str, identity: str) -> bool:
         def act() -> bool:
+            room = self.server.rooms.get(room_name)
+            if room and identity in room.ghosts:
+                raise LiveKitUnavailable("no response from servers")
             return self.server.remove_participant(room_name, identity)
 
         return await self._call(act, "remove_participant", room_name, identity)

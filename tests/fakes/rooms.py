@@ -105,6 +105,8 @@ class FakeRoom:
     departure_timeout_s: int
     participants: dict[str, FakeParticipant] = field(default_factory=dict)
     dispatches: dict[str, FakeDispatch] = field(default_factory=dict)
+    #: Agents that have left and are listed still; see `FakeServer.keeps_ghosts`.
+    ghosts: dict[str, FakeParticipant] = field(default_factory=dict)
     #: Grows with every coming of a person, so that a closing planned before it is called off.
     comings: int = 0
 

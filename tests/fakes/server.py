@@ -53,6 +53,10 @@ class FakeServer:
         self.has_probe = True
         #: False: as before livekit-server 1.13.2. Such a server drops what it does not know.
         self.keeps_attributes = True
+        #: True: it lists agents that have left, until their room closes. Seen under load on 1.13.5, where a
+        #: change of a participant can be stored after its leave (pkg/service/roommanager.go). Nobody answers
+        #: a call to such a participant.
+        self.keeps_ghosts = False
         #: The identity that workers give all their agents; None: that of the job.
         self.fixed_identity: str | None = None
         self.ahead_us = ahead_us
@@ -142,6 +146,8 @@ class FakeServer:
             return
         del room.participants[participant.identity]
         self._emit("participant_left", room, participant, reason)
+        if self.keeps_ghosts and participant.kind is not ParticipantKind.PERSON:
+            room.ghosts[participant.identity] = participant
         if participant.kind is not ParticipantKind.PERSON:
             return
         for agent in room.agents:
