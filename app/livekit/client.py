@@ -197,7 +197,7 @@ def participant_of(info: ParticipantInfo) -> Participant:
         info.identity,
         kind,
         info.attributes,
-        _checked_time(info.joined_at_ms * 1_000) // 1_000,
+        _checked_time(info.joined_at_ms * 1_000 or info.joined_at * SECOND_US) // 1_000,
         info.permission,
     )
 

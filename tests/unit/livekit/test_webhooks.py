@@ -228,6 +228,11 @@ def test_the_time_of_a_join_is_in_milliseconds_if_the_server_sends_them() -> Non
     assert participant(joinedAt=0).joined_at is None
 
 
+def test_a_list_that_has_a_join_in_seconds_alone_is_read_as_a_webhook_is() -> None:
+    info = ParticipantInfo(sid="PA_1", joined_at=1_795_471_082)
+    assert participant_of(info).joined_at == participant().joined_at
+
+
 @pytest.mark.parametrize(
     ("fields", "kind"),
     [
