@@ -100,7 +100,8 @@ class Remover:
             await self._call(self._livekit.delete_dispatch, room_name, candidate.listed.id)
         if candidate.identities:
             # A person may have joined under such an identity since.
-            others = {one.identity for one in await self._list_others(room_name)}
+            participants = await self._call(self._livekit.list_participants, room_name)
+            others = {one.identity for one in participants if one.kind is not ParticipantKind.PERSON}
             for identity in candidate.identities:
                 if identity in others:
                     await self._call(self._livekit.remove_participant, room_name, identity)
@@ -148,7 +149,7 @@ class Remover:
 
     async def _agents_of(self, dispatch: Dispatch) -> list[str]:
         """The identities of what is in the room for the dispatch: its agent, and the avatar of its agent."""
-        others = await self._list_others(dispatch.room_name)
+        others = await self._list_others(dispatch)
         agents = [one for one in others if one.kind is ParticipantKind.AGENT]
         owners: list[str | None] = []
         if agents:
@@ -162,14 +163,15 @@ class Remover:
         own = [identity for identity in owners if identity]
         return own + avatars_of(own, others) + orphans
 
-    async def _list_others(self, room_name: str) -> list[Participant]:
-        """Who is in the room and is no person.
+    async def _list_others(self, dispatch: Dispatch) -> list[Participant]:
+        """Who is in the room of the dispatch and is no person.
 
         LiveKit may list one whose leave it has reported until the room closes, and no call removes that one.
         """
-        listed = await self._call(self._livekit.list_participants, room_name)
+        listed = await self._call(self._livekit.list_participants, dispatch.room_name)
         others = [one for one in listed if one.kind is not ParticipantKind.PERSON]
-        departed = await self._store.departed([one.sid for one in others]) if others else ()
+        sids = [one.sid for one in others]
+        departed = await self._store.departed(dispatch.room_sid, sids) if sids else ()
         return [one for one in others if one.sid not in departed]
 
     async def _call(self, call: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -30,6 +30,15 @@ _PARTICIPANT_COLUMNS = tuple(column.name for column in participants.columns)
 _participant_values = attrgetter(*_PARTICIPANT_COLUMNS)
 
 
+def participant_of(row: Sequence[Any]) -> TrackedParticipant:
+    """Build a participant from a row with all columns of the table, in table order."""
+    values = dict(zip(_PARTICIPANT_COLUMNS, row, strict=True))
+    values["kind"] = ParticipantKind(values["kind"])
+    values["is_phone"] = bool(values["is_phone"])
+    values["is_announced"] = bool(values["is_announced"])
+    return TrackedParticipant(**values)
+
+
 def dispatch_of(row: Sequence[Any]) -> Dispatch:
     """Build a dispatch from a row with all columns of the table, in table order."""
     values = dict(zip(_DISPATCH_COLUMNS, row, strict=True))
@@ -126,12 +135,8 @@ def _takes_identity(event: RoomEvent, held: Collection[str | None]) -> bool:
 
 
 def _add_participants(unit: UnitOfWork, rows: Rows) -> None:
-    for row in rows:
-        values = dict(zip(_PARTICIPANT_COLUMNS, row, strict=True))
-        values["kind"] = ParticipantKind(values["kind"])
-        values["is_phone"] = bool(values["is_phone"])
-        values["is_announced"] = bool(values["is_announced"])
-        unit.participants[values["sid"]] = TrackedParticipant(**values)
+    for participant in map(participant_of, rows):
+        unit.participants[participant.sid] = participant
 
 
 def save(connection: Connection, unit: UnitOfWork) -> None:

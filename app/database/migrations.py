@@ -60,9 +60,7 @@ async def standing(engine: AsyncEngine) -> Standing:
         MigrationError, DatabaseUnavailable: as `upgrade` would.
     """
     async with _explained(sqlite_file(engine)), _writer(engine).connect() as connection:
-        before = await connection.run_sync(_standing)
-        if before is not Standing.CURRENT:
-            await connection.run_sync(_upgrade)
+        before = await connection.run_sync(_upgrade)
         await connection.rollback()
     return before
 
@@ -110,9 +108,11 @@ def alembic_config(connection: Connection | None = None) -> AlembicConfig:
     return config
 
 
-def _upgrade(connection: Connection) -> None:
-    if _standing(connection) is Standing.CURRENT:
-        return
+def _upgrade(connection: Connection) -> Standing:
+    """Upgrade a schema that is not current; returns its state before."""
+    before = _standing(connection)
+    if before is Standing.CURRENT:
+        return before
     if connection.dialect.name == "postgresql":
         # Another process may be migrating now, and may take long.
         connection.execute(text("SET LOCAL lock_timeout = 0"))
@@ -121,6 +121,7 @@ def _upgrade(connection: Connection) -> None:
         connection.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = '{_IDLE_LIMIT_S}s'"))
         connection.execute(text("SELECT pg_advisory_xact_lock(:id)"), {"id": _LOCK_ID})
     command.upgrade(alembic_config(connection), "head")
+    return before
 
 
 def _standing(connection: Connection) -> Standing:

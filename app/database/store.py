@@ -9,8 +9,7 @@ from sqlalchemy import Connection, Engine, Row, and_, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.database.claims import Claims
-from app.database.departures import departed
-from app.database.loading import dispatch_of, load, save
+from app.database.loading import dispatch_of, load, participant_of, save
 from app.database.pruning import prune
 from app.database.returns import ReturnCounts
 from app.database.sessions import end_session, ended_session
@@ -249,9 +248,10 @@ class Store:
             ),
         )
 
-    async def departed(self, sids: Collection[str]) -> frozenset[str]:
-        """Those of these participants whose leave LiveKit has reported."""
-        return frozenset(row.sid for row in await self._rows(departed(sids)))
+    async def departed(self, room_sid: str, sids: Collection[str]) -> frozenset[str]:
+        """Those of these agents and avatars whose leave LiveKit has reported."""
+        known = select(participants).where(participants.c.room_sid == room_sid, participants.c.sid.in_(sids))
+        return frozenset(one.sid for one in map(participant_of, await self._rows(known)) if one.has_departed)
 
     async def end_session(self, session_id: str, expires_at: int) -> None:
         """Sign out a session of the dashboard."""
