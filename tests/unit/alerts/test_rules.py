@@ -21,6 +21,7 @@ from app.alerts.rules import (
 from app.config.settings import Config
 from app.lifecycle import SECOND_US, Dispatch, State, Terms
 from app.state.views import AlertFacts
+from fakes.dispatches import INTENT
 
 START_US = 1_800_000_000 * SECOND_US
 CONFIG = Config(
@@ -74,15 +75,7 @@ def desk() -> Desk:
 
 
 def row(**fields: Any) -> Dispatch:
-    dispatch = Dispatch(
-        id="row",
-        room_name="room",
-        room_sid="RM_1",
-        agent_name="agent",
-        state=State.IDLE,
-        created_at=START_US,
-        last_activity_at=START_US,
-    )
+    dispatch = replace(INTENT, state=State.IDLE, created_at=START_US, last_activity_at=START_US)
     return replace(dispatch, **fields)
 
 

@@ -10,6 +10,7 @@ from app.control.candidates import AgentHealth, AssessedCandidate, Candidate, In
 from app.lifecycle import SECOND_US, Dispatch, State
 from app.livekit.interface import ListedDispatch
 from app.state.presence import Participant, ParticipantKind
+from fakes.dispatches import INTENT
 
 AT = 1_700_000_000_000_000
 
@@ -36,12 +37,10 @@ def agent(number: int, after_s: float = 0.5) -> Participant:
 
 
 def row(number: int, *, dispatch_id: str | None = None, identity: str | None = None) -> Dispatch:
-    return Dispatch(
+    return replace(
+        INTENT,
         id=f"row-{number}",
         dispatch_id=dispatch_id,
-        room_name="room",
-        room_sid="RM_1",
-        agent_name="agent",
         state=State.STARTING,
         created_at=AT,
         last_activity_at=AT,

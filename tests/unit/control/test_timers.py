@@ -1,13 +1,14 @@
 """Timers: a cache of the deadlines in the rows, on the real event loop."""
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
 from app.control.timers import Timers
 from app.lifecycle import SECOND_US, Dispatch, State
 from app.state.views import Deadline
+from fakes.dispatches import INTENT
 
 START = 1_700_000_000_000_000
 HOUR = 3_600 * SECOND_US
@@ -47,16 +48,8 @@ def deadline(due_at: int, row_id: str = "row") -> Deadline:
 
 
 def dispatch(**deadlines: int | None) -> Dispatch:
-    return Dispatch(
-        id="row",
-        room_name="room",
-        room_sid="RM_1",
-        agent_name="agent",
-        state=State.IDLE,
-        created_at=START,
-        last_activity_at=START,
-        **deadlines,  # type: ignore[arg-type]
-    )
+    idle = replace(INTENT, state=State.IDLE, created_at=START, last_activity_at=START)
+    return replace(idle, **deadlines)  # type: ignore[arg-type]
 
 
 async def test_an_overdue_deadline_fires_at_once_and_once(bench: Bench) -> None:

@@ -15,6 +15,7 @@ from app.lifecycle.days import DAY_US, by_day
 from app.lifecycle.usage import TimeKind, kind_of
 from app.state.dispatch_set import DispatchSet
 from app.state.presence import Headcount
+from fakes.dispatches import INTENT
 
 NOW = 1_700_000_000_000_000
 POLICY = Policy(
@@ -53,15 +54,7 @@ class Rows:
 
     def call(self, now: int) -> None:
         """Open a dispatch if there is none."""
-        fresh = Dispatch(
-            id=f"called-{next(self.ids)}",
-            room_name="room",
-            room_sid="RM_1",
-            agent_name="agent",
-            state=State.CREATING,
-            created_at=now,
-            last_activity_at=now,
-        )
+        fresh = replace(INTENT, id=f"called-{next(self.ids)}", created_at=now, last_activity_at=now)
         dispatch_set = self._process(now)
         if not dispatch_set.dispatches:
             dispatch_set.open(fresh, Headcount())

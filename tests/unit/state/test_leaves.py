@@ -6,23 +6,16 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from app.lifecycle import SECOND_US, Dispatch, Event, Policy, State, Terms
+from app.lifecycle import SECOND_US, Event, Policy, State, Terms
 from app.state.leaves import Leave, event_of, has_reconnected, is_displaced, leave_of
 from app.state.presence import Participant, ParticipantKind, TrackedRoom, track
+from fakes.dispatches import INTENT
 
 AT = 1_800_000_000_000_000
 POLICY = Policy(
     default=Terms(ttl_us=300 * SECOND_US, join_timeout_us=15 * SECOND_US), interval_us=60 * SECOND_US
 )
-DISPATCH = Dispatch(
-    id="row",
-    room_name="room",
-    room_sid="RM_1",
-    agent_name="agent",
-    state=State.ACTIVE,
-    created_at=AT,
-    last_activity_at=AT,
-)
+DISPATCH = replace(INTENT, state=State.ACTIVE, created_at=AT, last_activity_at=AT)
 AGENT = Participant(
     sid="PA_agent", kind=ParticipantKind.AGENT, identity="agent-AJ_1", agent_name="agent", joined_at=AT
 )

@@ -10,7 +10,7 @@ import pytest
 
 from app.control.requests import AgentGrant
 from app.errors import Invalid, Malformed, ServiceError
-from app.lifecycle import Dispatch, State
+from app.lifecycle import State
 from app.state.views import HistoryLine
 from app.web.bodies import parse_body, parse_query
 from app.web.checks import check_metadata, check_room_name, check_timezone, check_timezone_offset
@@ -22,15 +22,14 @@ from app.web.schemas import (
     RoomQuery,
     TokenRequest,
 )
+from fakes.dispatches import INTENT
 
 AT = 1_700_000_000_123_456
 ISO = "2023-11-14T22:13:20.123Z"
-DISPATCH = Dispatch(
+DISPATCH = replace(
+    INTENT,
     id="0123456789abcdef",
     dispatch_id="AD_1",
-    room_name="room",
-    room_sid="RM_1",
-    agent_name="agent",
     state=State.IDLE,
     created_at=AT,
     last_activity_at=AT,
