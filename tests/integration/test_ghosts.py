@@ -66,6 +66,20 @@ async def test_the_next_agent_comes_at_once_and_stays(
     assert livekit.count("create_dispatch") == 2
 
 
+async def test_an_avatar_that_is_listed_still_keeps_no_dispatch(
+    app: App, livekit: FakeLiveKit, server: FakeServer
+) -> None:
+    agent = await with_alice(app, server)
+    avatar = server.join_avatar("room", server.rooms["room"].agents[0])
+    await app.settle()
+
+    await app.end()
+    await app.pass_time(60)
+
+    assert set(await ghosts(livekit)) == {agent, avatar.identity}
+    assert await app.listed() == []
+
+
 async def test_nobody_is_asked_to_remove_it_again_and_again(
     app: App, livekit: FakeLiveKit, server: FakeServer
 ) -> None:
@@ -89,4 +103,41 @@ async def test_a_ttl_ends_the_dispatch(app: App, livekit: FakeLiveKit, server: F
     await app.pass_time(60)
 
     assert await ghosts(livekit) == [agent]
+    assert await app.listed() == []
+
+
+async def test_a_successor_of_the_same_identity_is_no_ghost(
+    app: App, world: World, server: FakeServer
+) -> None:
+    """Of a worker that gives all its agents one identity."""
+    server.fixed_identity = "assistant"
+    former = await with_alice(app, server)
+    server.leave("room", former, "CONNECTION_TIMEOUT")
+    await app.settle()
+    await app.dispatch()
+    await app.pass_time(60)
+
+    [agent] = world.agents("room")
+    assert agent.identity == former
+    assert agent.answers("alice")
+    assert await app.state() == "active"
+    await app.end()
+    await app.pass_time(60)
+    assert world.agents("room") == []
+    assert await app.listed() == []
+
+
+async def test_where_the_webhook_is_lost_too_the_dispatch_ends_with_the_room(
+    app: App, world: World, livekit: FakeLiveKit, server: FakeServer
+) -> None:
+    agent = await with_alice(app, server)
+    world.post.lossy = True
+    await app.end()
+    world.post.lossy = False
+    await app.pass_time(60)
+
+    assert await ghosts(livekit) == [agent]
+    assert [one["state"] for one in await app.listed()] == ["ending"]
+    server.delete_room("room")
+    await app.pass_time(60)
     assert await app.listed() == []
