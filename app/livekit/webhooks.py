@@ -6,6 +6,7 @@ import hmac
 from collections.abc import Mapping
 from datetime import timedelta
 from types import MappingProxyType
+from typing import Any
 
 import msgspec
 from livekit import api
@@ -106,7 +107,15 @@ def signed_digest(authorization: str | None, keys: Secrets) -> bytes:
         raise Unauthenticated("The Authorization header with LiveKit's signature is missing")
     # LiveKit sends the bare token; some proxies and tools add the scheme.
     token = authorization.removeprefix("Bearer ").strip()
-    claims = verify_jwt(token, keys)
+    return digest_of(verify_jwt(token, keys))
+
+
+def digest_of(claims: Mapping[str, Any]) -> bytes:
+    """The SHA-256 of the body that a token signs.
+
+    Raises:
+        Unauthenticated: it signs none.
+    """
     try:
         return base64.b64decode(claims["sha256"], validate=True)
     except (KeyError, TypeError, ValueError) as error:

@@ -9,8 +9,9 @@ from aiohttp import web
 from app.clock import Clock
 from app.config.environment import Network
 from app.errors import Forbidden, RateLimited, Unauthenticated
+from app.livekit.webhooks import check_digest
 from app.web.auth import CALLER, Authenticator
-from app.web.bodies import invite_body, json_response, leave_to_handler, read_input
+from app.web.bodies import invite_body, json_response, leave_to_handler, read_body, read_input
 from app.web.calls import CallLimiter
 from app.web.client_address import address_of, neighbourhood
 from app.web.endpoints import Access, AnyEndpoint
@@ -57,6 +58,8 @@ class Admission:
 
         async def handle(request: web.Request) -> web.StreamResponse:
             await invite_body(request)
+            if endpoint.access is Access.WORKER:
+                await self._admit_worker(request, endpoint.body_limit)
             self._admit(request, endpoint.access)
             if not endpoint.access.is_call:
                 return await answer(request)
@@ -72,6 +75,15 @@ class Admission:
         if endpoint.method == "GET":
             return web.get(endpoint.path, handle, expect_handler=leave_to_handler)  # HEAD too
         return web.route(endpoint.method, endpoint.path, handle, expect_handler=leave_to_handler)
+
+    async def _admit_worker(self, request: web.Request, body_limit: int) -> None:
+        """Raises: Unauthenticated, Forbidden: no worker has signed the body."""
+        try:
+            digest = self._authenticator.worker_digest(request.headers.get("Authorization"))
+            check_digest(await read_body(request, body_limit), digest)
+        except (Unauthenticated, Forbidden):
+            self._count(request, _Kind.FAILURES, self._neighbourhood(request), self._limit)
+            raise
 
     def _admit(self, request: web.Request, access: Access) -> None:
         """Authenticate the caller and count the call.

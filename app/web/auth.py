@@ -12,6 +12,7 @@ from aiohttp import web
 from app.config.settings import Secrets
 from app.errors import Forbidden, Unauthenticated
 from app.livekit.jwt import LEEWAY_S, verify_jwt
+from app.livekit.webhooks import digest_of
 
 #: Kinds of participants that are programs. LiveKit takes a kind that it does not know for a standard one.
 _PROGRAMS = frozenset({"AGENT", "BRIDGE", "EGRESS", "INGRESS"})
@@ -90,6 +91,25 @@ class Authenticator:
         identity = _person(claims, grants)
         self._check_lifetime(claims)
         return Caller(room_name=room, identity=identity)
+
+    def worker_digest(self, authorization: str | None) -> bytes:
+        """The SHA-256 of the body that a worker has signed, by the Authorization header.
+
+        The token is the one with which a worker registers with LiveKit, and signs a body as LiveKit does.
+
+        Raises:
+            Unauthenticated: the signature is missing or invalid.
+            Forbidden: it is not a worker's.
+        """
+        scheme, _, token = (authorization or "").partition(" ")
+        if scheme.lower() != "bearer":
+            raise Unauthenticated("Send Authorization: Bearer <token of a worker that signs the body>")
+        claims = verify_jwt(token.strip(), self._keys)
+        grants = claims.get("video")
+        # The token of an agent in a room has the grant as well.
+        if not isinstance(grants, dict) or grants.get("agent") is not True or grants.get("roomJoin"):
+            raise Forbidden("The token is not a worker's: it must grant agent, and not roomJoin")
+        return digest_of(claims)
 
     def _check_lifetime(self, claims: Mapping[str, Any]) -> None:
         """Raises: Forbidden: the token is valid for longer than a participant's may be."""

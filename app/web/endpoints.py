@@ -22,12 +22,18 @@ class Access(Enum):
     SCRAPER = "everyone; rate limited by address, on its own"
     ANYBODY = "everyone; rate limited by address"
     LIVEKIT = "LiveKit, which signs the body; not rate limited"
+    WORKER = "a worker, which signs the body with LiveKit's key; not rate limited"
     MEMBER = "a participant for its own room; an API key for any room"
     OPERATOR = "an API key"
 
     @property
     def is_identified(self) -> bool:
         return self in (Access.MEMBER, Access.OPERATOR)
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether the credentials are a signature of the body."""
+        return self in (Access.LIVEKIT, Access.WORKER)
 
     @property
     def is_call(self) -> bool:

@@ -46,12 +46,19 @@ _SECURITY_SCHEMES = {
         "name": "Authorization",
         "description": "LiveKit's JWT without `Bearer`; its claim `sha256` is the digest of the body.",
     },
+    "worker": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": "A JWT of LiveKit's key that grants `agent`; `sha256` is the digest of the body.",
+    },
 }
 _SECURITY: dict[Access, list[dict[str, list[str]]]] = {
     Access.PROBE: [],
     Access.SCRAPER: [],
     Access.ANYBODY: [],
     Access.LIVEKIT: [{"livekit": []}],
+    Access.WORKER: [{"worker": []}],
     Access.MEMBER: [{"participant": []}, {"apiKey": []}],
     Access.OPERATOR: [{"apiKey": []}],
 }
@@ -86,9 +93,9 @@ def build_document(endpoints: Sequence[AnyEndpoint]) -> dict[str, Any]:
 def errors_of(endpoint: AnyEndpoint) -> list[type[ServiceError]]:
     """All errors of an endpoint, sorted by status."""
     found: list[type[ServiceError]] = [ServiceError, *endpoint.errors]
-    if endpoint.access.is_identified or endpoint.access is Access.LIVEKIT:
+    if endpoint.access.is_identified or endpoint.access.is_signed:
         found.append(Unauthenticated)
-    if endpoint.access.is_identified:
+    if endpoint.access.is_identified or endpoint.access is Access.WORKER:
         found.append(Forbidden)
     if endpoint.access not in (Access.PROBE, Access.LIVEKIT):
         found.append(RateLimited)

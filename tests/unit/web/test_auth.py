@@ -1,16 +1,20 @@
 """Authentication: participants by their tokens, operators by API keys."""
 
 import base64
+import hashlib
 import json
 import time
 from datetime import timedelta
+from typing import Any
 
 import jwt
 import pytest
 from livekit import api
 
+from app.config.settings import Keypair
 from app.errors import Forbidden, Unauthenticated
 from app.livekit.jwt import LEEWAY_S, verify_jwt
+from app.livekit.webhooks import sign
 from app.web.auth import Authenticator, Caller
 
 KEY, SECRET = "devkey", "a-secret-of-at-least-thirty-two-characters"
@@ -217,3 +221,57 @@ def test_nothing_of_a_token_is_in_the_error() -> None:
     with pytest.raises(Unauthenticated) as error:
         AUTHENTICATOR.identify(f"Bearer {token}")
     assert not any(part in str(error.value) for part in (*token.split("."), SECRET, API_KEY))
+
+
+def worker_token(body: bytes = b"{}", *, secret: str = SECRET, **grants: Any) -> str:
+    digest = base64.b64encode(hashlib.sha256(body).digest()).decode()
+    return signed({"video": {"agent": True} | grants, "sha256": digest}, secret=secret)
+
+
+def test_a_workers_token_signs_a_body() -> None:
+    digest = AUTHENTICATOR.worker_digest(f"Bearer {worker_token(b'a body')}")
+    assert digest == hashlib.sha256(b"a body").digest()
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "",
+        API_KEY,
+        worker_token(secret=OLD_SECRET),
+        signed({"video": {"agent": True}}),
+        signed({"video": {"agent": True}, "sha256": 5}),
+        signed({"video": {"agent": True}, "sha256": "=="}),
+    ],
+)
+def test_what_signs_no_body_is_no_workers(token: str) -> None:
+    for header in (f"Bearer {token}", token, f"Basic {token}"):
+        with pytest.raises(Unauthenticated):
+            AUTHENTICATOR.worker_digest(header)
+    with pytest.raises(Unauthenticated):
+        AUTHENTICATOR.worker_digest(None)
+
+
+@pytest.mark.parametrize(
+    "grants",
+    [
+        # Of an agent in a room, of LiveKit's webhooks, of a person.
+        {"roomJoin": True, "room": "room"},
+        {"agent": False},
+        {"agent": "true"},
+        {"agent": None, "roomJoin": True},
+    ],
+)
+def test_only_a_workers_grants_sign(grants: dict[str, Any]) -> None:
+    with pytest.raises(Forbidden):
+        AUTHENTICATOR.worker_digest(f"Bearer {worker_token(**grants)}")
+
+
+def test_a_webhooks_signature_is_no_workers() -> None:
+    with pytest.raises(Forbidden):
+        AUTHENTICATOR.worker_digest("Bearer " + sign(b"{}", Keypair(key=KEY, secret=SECRET)))
+
+
+def test_a_worker_is_no_caller_of_other_endpoints() -> None:
+    with pytest.raises(Forbidden):
+        AUTHENTICATOR.identify(f"Bearer {worker_token()}")

@@ -15,6 +15,7 @@ README = (Path(__file__).parents[3] / "README.md").read_text()
 PAGES = {"/dashboard", "/demo"}
 WHO = {
     Access.LIVEKIT: "LiveKit, signed",
+    Access.WORKER: "worker, signed",
     Access.MEMBER: "member, key",
     Access.OPERATOR: "key",
     Access.PROBE: "anyone",
