@@ -32,6 +32,7 @@ from app.control.queries import Queries
 from app.control.readiness import Readiness
 from app.control.ready_calls import ReadyCalls
 from app.control.reconciler import Reconciler
+from app.control.relief import Reliever
 from app.control.removal import Remover
 from app.control.session_warnings import SessionWarner
 from app.control.sweeper import Sweeper
@@ -79,6 +80,7 @@ class Service:
     holds: Holds
     usage: UsageLedger
     reconciler: Reconciler
+    reliever: Reliever
     sweeper: Sweeper
     learning: Learning
     liveness: Liveness
@@ -240,6 +242,7 @@ def build_service(
         holds=Holds(queries, processor, effects, dispatcher, reconciler.spawn_inspection),
         usage=usage,
         reconciler=reconciler,
+        reliever=Reliever(livekit, store, processor, effects, features),
         sweeper=sweeper,
         learning=learning,
         liveness=Liveness(

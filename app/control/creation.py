@@ -12,7 +12,8 @@ from app.control.policies import Policies
 from app.control.processor import ChangeProcessor, new_row_id
 from app.errors import LiveKitRefused, LiveKitUnavailable, LiveKitUnreachable
 from app.lifecycle import LIVE_STATES, SECOND_US, Briefing, Dispatch, Event, Signal
-from app.livekit.interface import ListedDispatch, LiveKit, RoomInfo
+from app.lifecycle.relief import is_relief
+from app.livekit.interface import RELIEVES_ATTRIBUTE, ListedDispatch, LiveKit, RoomInfo
 from app.metrics.counters import Counters
 from app.state.changes import RoomEvent, RoomEventKind
 
@@ -104,7 +105,7 @@ class Creator:
 
     async def _create_once(self, dispatch: Dispatch) -> ListedDispatch:
         made = await self._livekit.create_dispatch(
-            dispatch.room_name, dispatch.agent_name, dispatch.id, briefing(dispatch)
+            dispatch.room_name, dispatch.agent_name, dispatch.id, _for_job(dispatch)
         )
         if made.row_id is None:
             self._features.note_missing(Feature.ATTRIBUTES)
@@ -141,6 +142,15 @@ async def find_in_livekit(livekit: LiveKit, dispatch: Dispatch, clock: Clock) ->
 
     own = next((found for found in listed if found.row_id == dispatch.id), None)
     return own or next(filter(is_alike, listed), None)
+
+
+def _for_job(dispatch: Dispatch) -> Briefing:
+    """What LiveKit is given; an agent that takes over learns from whom."""
+    told = briefing(dispatch)
+    if not is_relief(dispatch) or not dispatch.former_agent:
+        return told
+    attributes = json.loads(told.attributes or "{}") | {RELIEVES_ATTRIBUTE: dispatch.former_agent}
+    return replace(told, attributes=json.dumps(attributes))
 
 
 def briefing(dispatch: Dispatch) -> Briefing:

@@ -13,7 +13,7 @@ from app.lifecycle import Dispatch, EndReason, Event, Policy, State
 from app.lifecycle.descriptions import END_REASONS
 
 #: Ends after which another dispatch of the same agent name takes over.
-_TAKEN_OVER = (EndReason.REPLACED, EndReason.DUPLICATE, EndReason.ON_HOLD)
+_TAKEN_OVER = (EndReason.REPLACED, EndReason.DUPLICATE, EndReason.ON_HOLD, EndReason.DRAINED)
 
 
 def failure_of(row: Dispatch, policy: Policy, losses: int) -> ServiceError | None:

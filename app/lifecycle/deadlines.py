@@ -7,6 +7,8 @@ from app.lifecycle.policy import Policy
 from app.lifecycle.terms import Terms
 
 _WITH_AGENT = (State.ACTIVE, State.IDLE)
+#: What begins a lease anew.
+_LEASING = (Event.RETRY_DUE, Event.RELIEF_AWAITED, Event.RELIEVED)
 
 
 def due_event(dispatch: Dispatch, now: int) -> Event | None:
@@ -150,7 +152,7 @@ def _retry_deadline(
 ) -> int | None:
     failed = event is Event.REMOVE_FAILED
     match dispatch.state:
-        case State.CREATING | State.ENDING if entered or event is Event.RETRY_DUE:
+        case State.CREATING | State.ENDING if entered or event in _LEASING:
             return now + policy.lease_us
         case State.CREATING | State.ENDING:
             return now + policy.interval_us if failed else dispatch.retry_at

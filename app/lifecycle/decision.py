@@ -33,7 +33,7 @@ def decide(dispatch: Dispatch, signal: Signal, now: int, policy: Policy) -> Deci
     if to in LIVE_STATES:
         moved = replace(moved, end_reason=None)
     timed = set_deadlines(dispatch, moved, signal.event, now, policy)
-    fresh = make_successor(rule.successor, timed, signal.successor_id, now, policy)
+    fresh = make_successor(rule.successor, timed, signal, now, policy)
     successor = set_deadlines(None, replace(fresh, cause=signal.event), None, now, policy) if fresh else None
     effects = _effects(rule, timed)
     if successor and _needs_alert(dispatch, successor, policy):
@@ -125,6 +125,7 @@ def _target(to: State | Goal, before: Dispatch, dispatch: Dispatch) -> State:
     occupancy = State.ACTIVE if dispatch.participant_count else State.IDLE
     arrived = occupancy if dispatch.agent_identity else State.STARTING
     expired = dispatch.end_reason is EndReason.EXPIRED
+    drained = dispatch.end_reason is EndReason.DRAINED
     match to:
         case Goal.KEEP:
             return dispatch.state
@@ -136,6 +137,8 @@ def _target(to: State | Goal, before: Dispatch, dispatch: Dispatch) -> State:
             return arrived if expired else dispatch.state
         case Goal.RETURNED:
             return occupancy if expired and dispatch.agent_identity else dispatch.state
+        case Goal.RESTORED:
+            return occupancy if drained else dispatch.state
         case Goal.ATTEMPT:
             return State.CREATING if dispatch.participant_count else dispatch.state
         case Goal.NEWCOMER:

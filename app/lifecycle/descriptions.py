@@ -25,6 +25,10 @@ EVENTS: Mapping[str, str] = {
     Event.READY: "The agent answers",
     Event.HOLD_REQUESTED: "A hold was requested: a human takes over",
     Event.RESUMED: "The agent was requested back after a hold",
+    Event.DRAINED: "Its worker is being emptied: another agent takes over",
+    Event.RELIEF_AWAITED: "The agent that takes over does not answer yet",
+    Event.RELIEF_FAILED: "The agent that was to take over did not come: this one goes on",
+    Event.RELIEVED: "Another agent has taken over, or none is wanted any more",
     Event.POLICY_CHANGED: "The policy file has new terms for this agent",
     Event.WARNING_DUE: "The longest session ends soon: the agent is told",
     Event.WARNED: "The agent was told that its session ends soon",
@@ -64,6 +68,7 @@ END_REASONS: Mapping[str, str] = {
     EndReason.DUPLICATE: "another dispatch of this agent name was better",
     EndReason.MAX_SESSION: "its longest session had passed",
     EndReason.ON_HOLD: "a human took over",
+    EndReason.DRAINED: "its worker was emptied",
     EndReason.GONE: "LiveKit no longer had the dispatch",
 }
 

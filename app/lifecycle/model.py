@@ -40,6 +40,7 @@ class EndReason(StrEnum):
     GONE = "gone"
     MAX_SESSION = "max_session"
     ON_HOLD = "on_hold"
+    DRAINED = "drained"
 
 
 class Visitors(StrEnum):
@@ -67,6 +68,10 @@ class Event(StrEnum):
     SUPERSEDED = "superseded"  #: a caller wants an agent that is told something else
     HOLD_REQUESTED = "hold_requested"  #: a human takes over
     RESUMED = "resumed"  #: a caller wants the agent back after a hold
+    DRAINED = "drained"  #: its worker is being emptied: another one's agent takes over
+    RELIEF_AWAITED = "relief_awaited"  #: the agent that takes over does not answer yet
+    RELIEF_FAILED = "relief_failed"  #: the agent that was to take over did not come
+    RELIEVED = "relieved"  #: another agent has taken over, or none is wanted any more
     POLICY_CHANGED = "policy_changed"  #: the policy file has new terms for what is running
     REFUTED = "refuted"  #: its agent does not respond: it is frozen, or its session is closed
     MISSING = "missing"  #: LiveKit does not list it
@@ -219,7 +224,7 @@ class Signal:
     dispatched_at: int | None = None
     #: For POLICY_CHANGED.
     terms: Terms | None = None
-    #: For RESUMED: what the next agent is told; None: the same as the one before.
+    #: For RESUMED and DRAINED: what the next agent is told; None: the same as the one before.
     briefing: Briefing | None = None
     #: The id for a possible successor: ids are made outside, so that this package stays pure.
     successor_id: str = ""

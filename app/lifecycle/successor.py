@@ -3,19 +3,19 @@
 from dataclasses import replace
 
 from app.lifecycle.deployments import leave_failing, next_deployment
-from app.lifecycle.model import Dispatch, EndReason, State
+from app.lifecycle.model import Dispatch, EndReason, Signal, State
 from app.lifecycle.policy import Policy
 from app.lifecycle.table import Successor
 from app.lifecycle.terms import Restart
 
 
 def make_successor(
-    kind: Successor, ended: Dispatch, successor_id: str, now: int, policy: Policy
+    kind: Successor, ended: Dispatch, signal: Signal, now: int, policy: Policy
 ) -> Dispatch | None:
     """The dispatch that takes over from `ended`; None if none is needed."""
     people = ended.participant_count > 0
     fresh = Dispatch(
-        id=successor_id,
+        id=signal.successor_id,
         room_name=ended.room_name,
         room_sid=ended.room_sid,
         agent_name=ended.agent_name,
@@ -50,6 +50,10 @@ def make_successor(
             fresh = _restarted(fresh, now, policy)
         case Successor.REPLACEMENT:
             pass
+        case Successor.RELIEF:
+            return replace(fresh, briefing=signal.briefing or ended.briefing)
+        case Successor.DORMANT:
+            fresh = replace(fresh, state=State.UNAVAILABLE)
         case Successor.ON_HOLD:
             return replace(fresh, state=State.ON_HOLD)
         case Successor.COMEBACK if people and ended.end_reason is EndReason.EXPIRED:

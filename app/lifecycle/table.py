@@ -17,6 +17,7 @@ class Goal(StrEnum):
     RETURNED = "idle if expired"  #: the same, but only with an agent: without one there is nothing to reuse
     ATTEMPT = "creating if people"  #: creating when people wait, else the same state
     NEWCOMER = "creating for a newcomer"  #: creating when the room was empty until now, else the same state
+    RESTORED = "active/idle if drained"  #: OCCUPANCY for one that was to be relieved; any other claim stands
     DORMANT = "unavailable if ours"  #: a dispatch that no caller requested waits until a person joins
 
 
@@ -29,6 +30,8 @@ class Successor(StrEnum):
     RESTART_ALWAYS = "restart if always"  #: the same, for AGENT_RESTART `always` only
     REPLACEMENT = "replacement"  #: creating, even in an empty room: a caller or a person wants an agent
     LATER = "later if ours"  #: unavailable, when no caller waits for the result
+    RELIEF = "relief"  #: creating: it takes over while the one before still answers
+    DORMANT = "dormant"  #: unavailable until a person joins
     ON_HOLD = "on hold"  #: on hold: no agent comes until it is resumed
     COMEBACK = "comeback if people"  #: creating, when people joined while a TTL claim was carried out
 
@@ -128,6 +131,14 @@ TABLE: Mapping[Event, Mapping[State, Rule]] = {
         _E: Rule(Goal.KEEP, successor=Successor.ON_HOLD),
     },
     Event.RESUMED: {_H: Rule(_C, _CREATE)},
+    Event.DRAINED: {
+        # Its agent answers until the relief does.
+        _A: Rule(_E, (), EndReason.DRAINED, Successor.RELIEF),
+        _I: _ending(EndReason.DRAINED, Successor.DORMANT),
+    },
+    Event.RELIEF_AWAITED: {_E: _KEEP},
+    Event.RELIEF_FAILED: {_E: Rule(Goal.RESTORED)},
+    Event.RELIEVED: {_E: Rule(Goal.KEEP, _REMOVE)},
     Event.POLICY_CHANGED: dict.fromkeys(LIVE_STATES, _KEEP),
     Event.REFUTED: dict.fromkeys((_S, _A, _I), _ending(EndReason.REPLACED, Successor.REPLACEMENT)),
     Event.MISSING: {

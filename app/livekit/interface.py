@@ -12,6 +12,9 @@ from app.state.presence import Participant, ParticipantKind, Room
 
 #: The row's id on a dispatch in LiveKit: it finds the dispatch again after a lost answer.
 ROW_ID_ATTRIBUTE = "agent-lifecycle.id"
+#: On the dispatch of an agent that takes over from one that still answers: the identity of that one.
+RELIEVES_ATTRIBUTE = "agent-lifecycle.relieves"
+_OWN_ATTRIBUTES = (ROW_ID_ATTRIBUTE, RELIEVES_ATTRIBUTE)
 #: The state of an agent's session (livekit-agents, types.py, ATTRIBUTE_AGENT_STATE).
 _STATE_ATTRIBUTE = "lk.agent.state"
 #: Whose avatar a participant is (livekit-agents, types.py, ATTRIBUTE_PUBLISH_ON_BEHALF).
@@ -173,8 +176,8 @@ class Told(Protocol):
 
 
 def briefing_of(message: Told) -> Briefing:
-    """What a dispatch of LiveKit's tells its job, without this service's own attribute."""
-    attributes = {name: text for name, text in message.attributes.items() if name != ROW_ID_ATTRIBUTE}
+    """What a dispatch of LiveKit's tells its job, without this service's own attributes."""
+    attributes = {name: text for name, text in message.attributes.items() if name not in _OWN_ATTRIBUTES}
     return Briefing(
         metadata=message.metadata,
         attributes=msgspec.json.encode(attributes).decode() if attributes else "",

@@ -26,6 +26,7 @@ _REASONS = {
     Event.UNTAKEN: "retry",
     Event.JOIN_OVERDUE: "retry",
     Event.RETRY_DUE: "retry",
+    Event.DRAINED: "relief",
     Event.PEOPLE_IN: "arrival",
     Event.REMOVED: "comeback",
 }

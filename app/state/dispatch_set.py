@@ -19,6 +19,7 @@ from app.lifecycle import (
     met,
     open_dispatch,
 )
+from app.lifecycle.relief import awaits_relief, outcome_of_relief
 from app.lifecycle.returns import Return, return_after, return_during
 from app.lifecycle.usage import account
 from app.state.changes import Advance, Due, Outcome, Transition
@@ -84,6 +85,8 @@ class DispatchSet:
         """Apply the deadline of a dispatch that has passed, if any has."""
         dispatch = self.dispatches.get(due.row_id)
         event = due_event(dispatch, self.now) if dispatch else None
+        if dispatch and event is Event.RETRY_DUE and awaits_relief(dispatch, self.dispatches.values()):
+            event = Event.RELIEF_AWAITED
         if dispatch is None or event is None:
             return Outcome(dispatch=dispatch, applied=False)
         if event in due.withhold and dispatch.state in LIVE_STATES:
@@ -127,7 +130,10 @@ class DispatchSet:
         if own is None and not seen:
             self._assign_unseen(room_sid, agent)
         for dispatch in self._owned(room_sid, agent):
-            self.signal(dispatch, Signal(event=event_of(leave, dispatch, agent, self.policy)))
+            if awaits_relief(dispatch, self.dispatches.values()):
+                self.signal(dispatch, Signal(event=Event.RELIEVED))
+            else:
+                self.signal(dispatch, Signal(event=event_of(leave, dispatch, agent, self.policy)))
         return True
 
     def displace(self, room_sid: str, holder: Participant, present: Sequence[Participant]) -> bool:
@@ -198,11 +204,19 @@ class DispatchSet:
         self._note_return(dispatch, decision.dispatch)
         decided = self._record(Transition(before=dispatch, after=decision.dispatch, event=signal.event))
         self.effects.extend((effect, decided) for effect in decision.effects)
+        self._settle_relief(dispatch, decided, signal.event)
         if decision.successor and not self.live(dispatch.room_name, dispatch.agent_name):
             successor = self._record(Transition(before=None, after=decision.successor, event=signal.event))
             if successor.state is State.CREATING:
                 self.effects.append((Effect.CREATE, successor))
         return True
+
+    def _settle_relief(self, before: Dispatch, after: Dispatch, event: Event) -> None:
+        """If this one was to take over from another, decide about that one, which still answers."""
+        relieved = self.dispatches.get(after.succeeds or "")
+        outcome = outcome_of_relief(before, after, event)
+        if relieved and outcome and relieved.end_reason is EndReason.DRAINED:
+            self.signal(relieved, Signal(event=outcome))
 
     def _note_return(self, before: Dispatch, after: Dispatch) -> None:
         came = return_during(before, after, self.now)

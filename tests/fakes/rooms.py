@@ -81,6 +81,8 @@ class FakeDispatch:
     created_at: int
     row_id: str | None
     briefing: Briefing = UNTOLD
+    #: The identity of the agent from which its agent takes over.
+    relieves: str | None = None
     job_shown_at: int
     #: The identity of the agent of its one job; None without a worker.
     job: str | None = None

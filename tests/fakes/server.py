@@ -5,12 +5,14 @@ does a moment later happens here when the clock is advanced past that moment.
 """
 
 import itertools
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
 from app.config.settings import Keypair
 from app.lifecycle import UNTOLD, Briefing
+from app.livekit.interface import RELIEVES_ATTRIBUTE
 from app.state.presence import CLOSING_LEAVES, ParticipantKind
 from fakes import webhooks
 from fakes.clock import SECOND_US, FakeClock
@@ -29,6 +31,8 @@ _JOB_ENDS_S = 0.35
 #: How long a worker waits for an entrypoint whose job was ended, before it cancels it.
 _CANCELLED_AFTER_S = 15
 _AGENT_JOINS_S = 0.4
+#: An agent with the helper that takes over from another asks it to stop, and that one leaves.
+_ASKS_AFTER_S, _LEAVES_AFTER_S = 0.1, 1.0
 _EMPTY_TIMEOUT_S, _DEPARTURE_TIMEOUT_S = 300, 20
 
 
@@ -213,12 +217,16 @@ class FakeServer:
         if not self.keeps_attributes:
             row_id, briefing = None, Briefing(metadata=briefing.metadata)
         room = self.open_room(room_name)
+        attributes = json.loads(briefing.attributes or "{}")
+        relieves = attributes.pop(RELIEVES_ATTRIBUTE, None)
+        briefing = replace(briefing, attributes=json.dumps(attributes) if attributes else "")
         dispatch = FakeDispatch(
             id=self._new_id("AD"),
             agent_name=agent_name,
             created_at=self.now(),
             row_id=row_id,
             briefing=briefing,
+            relieves=relieves,
             job_shown_at=self._clock.now() + round(self._enquire(agent_name) * SECOND_US),
         )
         room.dispatches[dispatch.id] = dispatch
@@ -274,9 +282,29 @@ class FakeServer:
         if present := room.participants.get(dispatch.job or ""):
             self._take_out(room, present, "DUPLICATE_IDENTITY")
         agent = self._put_agent_in(room, worker, dispatch.job or "")
+        if worker.helper and dispatch.relieves in room.participants:
+            self._take_over(room, agent, dispatch.relieves)
         if ended_at is not None:
             # It has loaded in the meantime, connects, and learns that its job is over.
             self._clock.call_later(0.1, lambda: self._take_out(room, agent, "CLIENT_INITIATED"))
+
+    def _take_over(self, room: FakeRoom, agent: FakeAgent, former_identity: str) -> None:
+        """Once loaded, the agent asks the one before to stop, and begins to answer."""
+        agent.has_started = False
+
+        def ask() -> None:
+            former = room.participants.get(former_identity)
+            if room.participants.get(agent.identity) is not agent or not agent.reacts:
+                return
+            if isinstance(former, FakeAgent) and former.reacts:
+                former.session_open = False
+                former.attributes["agent-lifecycle.leaving"] = "worker_shutdown"
+                self._clock.call_later(
+                    _LEAVES_AFTER_S, lambda: self._take_out(room, former, "CLIENT_INITIATED")
+                )
+            agent.has_started = True
+
+        self._clock.call_later(max(_ASKS_AFTER_S, agent.worker.starts_after_s), ask)
 
     def _serve_publisher(self, room: FakeRoom, dispatch: FakeDispatch) -> None:
         worker = dispatch.publisher_worker

@@ -1,6 +1,7 @@
 """Keeps an AgentSession answering when its user leaves and comes back: `start` replaces `session.start`."""
 
 from reusable_agent.farewell import LEAVING_ATTRIBUTE, Leaving
+from reusable_agent.handover import HAND_OVER_METHOD, RELIEVES_ATTRIBUTE
 from reusable_agent.options import UnsuitableOptionsError
 from reusable_agent.presence import DISPATCH_ATTRIBUTE, HEALTH_METHOD
 from reusable_agent.starting import start
@@ -8,8 +9,10 @@ from reusable_agent.warnings import WARNING_METHOD, OnWarning, SessionWarning
 
 __all__ = [
     "DISPATCH_ATTRIBUTE",
+    "HAND_OVER_METHOD",
     "HEALTH_METHOD",
     "LEAVING_ATTRIBUTE",
+    "RELIEVES_ATTRIBUTE",
     "WARNING_METHOD",
     "Leaving",
     "OnWarning",

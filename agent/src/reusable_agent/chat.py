@@ -1,9 +1,11 @@
 """Chat input: answers what anybody in the room writes on `lk.chat`."""
 
 import asyncio
+import collections
 import contextlib
 import inspect
 import logging
+from collections.abc import Collection
 from typing import Any
 
 from livekit import rtc
@@ -15,6 +17,8 @@ from reusable_agent.options import Terms
 
 # LiveKit announces a participant who publishes nothing in batches, up to 3 s late.
 _ANNOUNCE_TIMEOUT_S = 6.0
+#: How many texts an agent that hands over may have taken while its successor was in the room.
+_REMEMBERED = 200
 
 _log = logging.getLogger(__name__)
 
@@ -29,6 +33,8 @@ class Chat:
         self._audience = audience
         self._started = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._taken: collections.deque[str] = collections.deque(maxlen=_REMEMBERED)
+        self._skipped: Collection[str] = ()
 
     def open(self) -> None:
         """Accept texts from now on; early ones are kept until `ready`, so that none is lost."""
@@ -41,13 +47,27 @@ class Chat:
         """Begin to answer: the session has started."""
         self._started.set()
 
-    def close(self) -> None:
+    def skip(self, taken: Collection[str]) -> None:
+        """Leave these texts alone: another agent has answered them."""
+        self._skipped = taken
+
+    def stop(self) -> list[str]:
+        """Accept no more texts; returns the ids of the last ones that were."""
         with contextlib.suppress(ValueError):
             self._room.unregister_text_stream_handler(TOPIC_CHAT)
+        return list(self._taken)
+
+    async def finish(self) -> None:
+        """Wait until every accepted text is handed to the session, which may not have answered it yet."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def close(self) -> None:
+        self.stop()
         for task in self._tasks:
             task.cancel()
 
     def _on_stream(self, reader: rtc.TextStreamReader, identity: str) -> None:
+        self._taken.append(reader.info.stream_id)
         task = asyncio.get_running_loop().create_task(self._take(reader, identity))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -56,6 +76,8 @@ class Chat:
         try:
             text = await reader.read_all()
             await self._started.wait()
+            if reader.info.stream_id in self._skipped:
+                return
             sender = await self._sender(identity)
             if self._audience.is_person(sender):
                 await self._answer(room_io.TextInputEvent(text=text, info=reader.info, participant=sender))

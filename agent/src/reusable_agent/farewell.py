@@ -41,6 +41,7 @@ class Farewell:
         self._shutdown_session = session.shutdown
         self._close_session = session.aclose
         self._own_decision = False
+        self._hands_over = False
         self._entrypoint = asyncio.current_task()
         self._leaving: asyncio.Task[None] | None = None
 
@@ -51,6 +52,11 @@ class Farewell:
         self._ctx.shutdown = self._on_shutdown  # type: ignore[method-assign]
         self._session.shutdown = self._on_session_shutdown  # type: ignore[method-assign]
         self._session.aclose = self._on_session_aclose  # type: ignore[method-assign]
+
+    def hand_over(self) -> None:
+        """Leave now: another agent has taken over, since this one's worker is emptied."""
+        self._hands_over = True
+        self._shutdown_session(drain=False)
 
     async def announce(self, why: Leaving) -> None:
         """Publish the reason as an attribute, which participant_left then carries."""
@@ -88,7 +94,7 @@ class Farewell:
     def _reason(self, event: CloseEvent) -> Leaving:
         if event.reason is CloseReason.ERROR or self._entrypoint_failed():
             return Leaving.FAILED
-        if event.reason is CloseReason.JOB_SHUTDOWN:
+        if event.reason is CloseReason.JOB_SHUTDOWN or self._hands_over:
             return Leaving.WORKER_SHUTDOWN
         if event.reason is CloseReason.USER_INITIATED and not self._own_decision:
             return Leaving.WORKER_SHUTDOWN

@@ -8,11 +8,16 @@ from livekit.agents import NOT_GIVEN, Agent, AgentSession, NotGivenOr, RunResult
 from reusable_agent.audience import Audience
 from reusable_agent.chat import Chat
 from reusable_agent.farewell import Farewell, Leaving
+from reusable_agent.handover import RELIEVES_ATTRIBUTE, HandOver, take_over
 from reusable_agent.options import UnsuitableOptionsError, terms_of
 from reusable_agent.presence import Presence
 from reusable_agent.warnings import OnWarning, Warnings
 
 UserdataT = TypeVar("UserdataT")
+
+
+async def nothing() -> None:
+    """Until memory."""
 
 
 async def start(
@@ -59,6 +64,9 @@ async def start(
     presence.open()
     if terms.chat:
         chat.open()
+    if RELIEVES_ATTRIBUTE in ctx.job.attributes:
+        await ctx.connect()
+        chat.skip(await take_over(ctx, room))
     try:
         result: RunResult[Any] | None = await session.start(
             agent, room=room, room_options=terms.room_options, **others
@@ -69,6 +77,7 @@ async def start(
         raise
     audience.open()
     chat.ready()
+    HandOver(session, room, chat, farewell, nothing).open()
     presence.ready()
     warnings.ready()
     return result

@@ -46,6 +46,10 @@ end_requested   Er   Er   Er   Er   X    X    X    E    .
 superseded      Er   Er   Er   Er   X    X    .    .    .
 hold_requested  Er>H Er>H Er>H Er>H H    H    .    E>H  .
 resumed         .    .    .    .    .    .    Cc   .    .
+drained         .    .    E>C  Er>U .    .    .    .    .
+relief_awaited  .    .    .    .    .    .    .    E    .
+relief_failed   .    .    .    .    .    .    .    E    .
+relieved        .    .    .    .    .    .    .    Ee   .
 policy_changed  C    S    A    I    U    U    H    .    .
 refuted         .    Er>C Er>C Er>C .    .    .    .    .
 missing         .    X>U  X>C  X>U  .    .    .    X    .
@@ -73,6 +77,7 @@ REASONS = {
     Event.END_REQUESTED: EndReason.REQUESTED,
     Event.SUPERSEDED: EndReason.REPLACED,
     Event.HOLD_REQUESTED: EndReason.ON_HOLD,
+    Event.DRAINED: EndReason.DRAINED,
     Event.REFUTED: EndReason.REPLACED,
     Event.MISSING: EndReason.GONE,
     Event.DUPLICATE: EndReason.DUPLICATE,

@@ -1,0 +1,108 @@
+"""The hand-over of a conversation from an agent whose worker is emptied to the agent that takes over."""
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections.abc import Awaitable, Callable, Collection
+from typing import Any
+
+from livekit import rtc
+from livekit.agents import AgentSession, JobContext
+
+from reusable_agent.chat import Chat
+from reusable_agent.farewell import Farewell
+
+HAND_OVER_METHOD = "agent-lifecycle.hand_over"
+#: On the dispatch of an agent that takes over: the identity of the one that still answers.
+RELIEVES_ATTRIBUTE = "agent-lifecycle.relieves"
+
+#: What is being said is finished within this time, or cut off.
+_FINISHES_WITHIN_S = 10.0
+_ANSWERS_WITHIN_S = 15.0
+#: From the answer until the agent leaves, so that the answer is out before.
+_LEAVES_AFTER_S = 1.0
+#: A single call can be lost.
+_TRIES = 2
+_GONE = (
+    rtc.RpcError.ErrorCode.RECIPIENT_NOT_FOUND,
+    rtc.RpcError.ErrorCode.RECIPIENT_DISCONNECTED,
+    rtc.RpcError.ErrorCode.UNSUPPORTED_METHOD,
+)
+_NOT_ALLOWED = 403
+
+_log = logging.getLogger(__name__)
+
+
+class HandOver:
+    """Lets another agent of the same name take over: this one finishes its sentence, and answers no more."""
+
+    def __init__(
+        self,
+        session: AgentSession[Any],
+        room: rtc.Room,
+        chat: Chat,
+        farewell: Farewell,
+        before_answer: Callable[[], Awaitable[None]],
+    ) -> None:
+        """`before_answer` is awaited once nothing more will be said."""
+        self._session = session
+        self._room = room
+        self._chat = chat
+        self._farewell = farewell
+        self._before_answer = before_answer
+        self._giving: asyncio.Task[str] | None = None
+
+    def open(self) -> None:
+        """Accept the call of a successor from now on: the session has started."""
+        self._room.local_participant.register_rpc_method(HAND_OVER_METHOD, self._take)
+
+    async def _take(self, data: rtc.RpcInvocationData) -> str:
+        caller = self._room.remote_participants.get(data.caller_identity)
+        # Only LiveKit's server, and whoever has its key, can make a participant an agent.
+        if caller is None or caller.kind != rtc.ParticipantKind.PARTICIPANT_KIND_AGENT:
+            raise rtc.RpcError(_NOT_ALLOWED, "only another agent takes over")
+        # A successor whose answer was lost asks again.
+        self._giving = self._giving or asyncio.get_running_loop().create_task(self._give())
+        return await asyncio.shield(self._giving)
+
+    async def _give(self) -> str:
+        taken = self._chat.stop()
+        self._session.input.set_audio_enabled(False)
+        try:
+            async with asyncio.timeout(_FINISHES_WITHIN_S):
+                await self._chat.finish()
+                await self._session.drain()
+        except TimeoutError:
+            with contextlib.suppress(RuntimeError):
+                self._session.interrupt(force=True)
+        except RuntimeError:
+            _log.debug("the session is closed already")
+        await self._before_answer()
+        _log.info("another agent takes over; this one leaves")
+        asyncio.get_running_loop().call_later(_LEAVES_AFTER_S, self._farewell.hand_over)
+        return json.dumps({"taken": taken})
+
+
+async def take_over(ctx: JobContext, room: rtc.Room) -> Collection[str]:
+    """If this agent takes over from another one, wait until that one answers no more.
+
+    Returns the ids of the texts that the other one has answered.
+    """
+    former = ctx.job.attributes.get(RELIEVES_ATTRIBUTE)
+    if not former:
+        return ()
+    for _ in range(_TRIES):
+        try:
+            answer = await room.local_participant.perform_rpc(
+                destination_identity=former,
+                method=HAND_OVER_METHOD,
+                payload="{}",
+                response_timeout=_ANSWERS_WITHIN_S,
+            )
+            return frozenset(json.loads(answer)["taken"])
+        except rtc.RpcError as error:
+            if error.code in _GONE:
+                break
+            _log.warning("the agent before did not hand over: %s", error)
+    return ()

@@ -1,0 +1,79 @@
+"""Relief: takes agents from workers that are emptied, without a moment in which nobody answers."""
+
+import logging
+from dataclasses import replace
+from enum import StrEnum
+
+from app.control.effects import EffectRunner
+from app.control.features import Feature, Features
+from app.control.processor import ChangeProcessor
+from app.database.store import Store
+from app.lifecycle import Dispatch, Event, Signal, State
+from app.livekit.interface import LiveKit, Probe
+
+logger = logging.getLogger(__name__)
+
+
+class Relief(StrEnum):
+    """What became of an agent whose worker is emptied."""
+
+    ENDED = "ended"  #: nobody was with it; one comes when a person does
+    UNDER_WAY = "under_way"  #: another agent takes over
+    NOT_POSSIBLE = "not_possible"  #: it goes on until its people leave
+
+
+class Reliever:
+    def __init__(
+        self,
+        livekit: LiveKit,
+        store: Store,
+        processor: ChangeProcessor,
+        effects: EffectRunner,
+        features: Features,
+    ) -> None:
+        self._livekit = livekit
+        self._store = store
+        self._processor = processor
+        self._effects = effects
+        self._features = features
+
+    async def relieve(self, row_id: str, deployment: str | None) -> Relief:
+        """End the agent if nobody is with it; else have another one take over, in `deployment`.
+
+        `deployment` None: no other worker can take it, or its conversation would begin again.
+
+        Raises:
+            LiveKitUnavailable, DatabaseUnavailable: nothing has changed.
+        """
+        row = await self._store.dispatch(row_id)
+        if row is None:
+            return Relief.NOT_POSSIBLE
+        async with self._effects.exclusive(row.room_name, row.agent_name):
+            row = await self._store.dispatch(row_id)
+            if row is None or row.state not in (State.ACTIVE, State.IDLE):
+                return Relief.NOT_POSSIBLE
+            if row.state is State.ACTIVE and (deployment is None or not await self._can_hand_over(row)):
+                return Relief.NOT_POSSIBLE
+            told = None if deployment is None else replace(row.briefing, deployment=deployment)
+            signal = Signal(event=Event.DRAINED, briefing=told)
+            outcome = await self._processor.advance(row, signal, row.version)
+        self._effects.spawn(outcome.effects)
+        if not outcome.applied:
+            return Relief.NOT_POSSIBLE
+        is_idle = row.state is State.IDLE
+        logger.info(
+            "An agent of a worker that is emptied was ended" if is_idle else "Another agent takes over",
+            extra={
+                "action": "relief",
+                "dispatch_id": row.dispatch_id,
+                "room": row.room_name,
+                "agent": row.agent_name,
+            },
+        )
+        return Relief.ENDED if is_idle else Relief.UNDER_WAY
+
+    async def _can_hand_over(self, row: Dispatch) -> bool:
+        """Whether the agent knows how to, and its successor would learn from whom it takes over."""
+        if Feature.ATTRIBUTES in self._features.missing or row.agent_identity is None:
+            return False
+        return await self._livekit.probe(row.room_name, row.agent_identity) is Probe.OPEN
