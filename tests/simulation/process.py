@@ -8,6 +8,7 @@ from enum import StrEnum, auto
 from typing import Any, TypeVar
 
 from app.config.settings import Config
+from app.control.relief import Relief
 from app.control.requests import AgentGrant, AgentRequest, Patience
 from app.errors import ServiceError
 from app.lifecycle import Dispatch
@@ -215,6 +216,9 @@ class Process:
     def resume(self, room_name: str, agent_name: str) -> asyncio.Task[AgentGrant]:
         wanted = AgentRequest(room_name=room_name, agent_name=agent_name)
         return self.begin(self.service.holds.resume(wanted))
+
+    def relieve(self, row_id: str, deployment: str | None) -> asyncio.Task[Relief]:
+        return self.begin(self.service.reliever.relieve(row_id, deployment))
 
     def end(self, room_name: str, agent_name: str) -> asyncio.Task[Dispatch | None]:
         return self.begin(self.service.dispatcher.end(room_name, agent_name))

@@ -230,6 +230,12 @@ class Simulation(RuleBasedStateMachine):
             self.here.server.freeze(worker)
         self._go_on(pause)
 
+    @rule(agent=agents, pause=pauses)
+    def worker_is_emptied(self, agent: str, pause: int | None) -> None:
+        for worker in self.here.workers(agent)[:1]:
+            self.here.drain(worker)
+        self._go_on(pause)
+
     @rule(pause=pauses)
     def frozen_workers_thaw(self, pause: int | None) -> None:
         for worker in self.here.server.workers:

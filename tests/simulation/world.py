@@ -378,6 +378,29 @@ class World:
         if before == (self.epochs[key], self.calls_over[key]) and self.calls_under_way[key] == 0:
             self.wants[key] = Want.NO
 
+    def drain(self, worker: FakeWorker) -> None:
+        """A worker is emptied: another one takes its agents over, if there is one."""
+        worker.draining = True
+        others = (one for one in self.workers(worker.agent_name) if one.takes_jobs)
+        deployment = next((one.deployment for one in others), None)
+        for _, agent in self.server.agents_of(worker):
+            query = "SELECT id FROM dispatches WHERE agent_identity = ? AND ended_at IS NULL"
+            for row in self.database.rows(query, agent.identity):
+                self.send(self._relieve(row["id"], deployment))
+
+    async def _relieve(self, row_id: str, deployment: str | None) -> None:
+        process = self._choose()
+        if process is None:
+            return
+        try:
+            relief = await process.relieve(row_id, deployment)
+            self.journal.note(f"  relief of {row_id}: {relief}")
+        except ServiceError as error:
+            self.journal.note(f"  not relieved: {error}")
+        except asyncio.CancelledError:
+            if not process.dead:
+                raise
+
     def reload(self, *, limits: bool, update: bool) -> None:
         """Every process reads a changed file."""
         self.limits_in_force = limits
@@ -423,6 +446,9 @@ class World:
         """Those that run, or stand still."""
         workers = [worker for worker in self.server.workers if worker.agent_name == agent_name]
         return [worker for worker in workers if worker.process is not WorkerProcess.KILLED]
+
+    def has_worker(self, agent_name: str) -> bool:
+        return any(worker.takes_jobs for worker in self.workers(agent_name))
 
     def agents(self, room_name: str, agent_name: str) -> list[FakeAgent]:
         room = self.server.rooms.get(room_name)
@@ -490,7 +516,7 @@ class World:
             if stopped.process is WorkerProcess.FROZEN:
                 self.server.kill(stopped)
         for agent_name in AGENT_NAMES if worker else ():
-            if not self.workers(agent_name):
+            if not self.has_worker(agent_name):
                 self.server.start_worker(agent_name, helper=self.random.random() < 0.5)
         letters, self.post.held, self.post.service = self.post.held, [], Service.PROMPT
         for process in self.processes:
@@ -505,7 +531,7 @@ class World:
         self.clock.advance(LONG_CALM_S if long else CALM_S)
         self.go_on(None)
         assert not self.errands, f"these have never been answered: {self.errands}"
-        return {agent_name: bool(self.workers(agent_name)) for agent_name in AGENT_NAMES}
+        return {agent_name: self.has_worker(agent_name) for agent_name in AGENT_NAMES}
 
     # What is judged at the moment it happens
 
@@ -537,6 +563,8 @@ class World:
         if self._is_wished_away(removal) or self._has_better(removal):
             return
         if not agent.worker.helper and self._may_be_deaf(room, agent):
+            return
+        if agent.worker.draining and self._was_drained_alone(agent):
             return
         if self.is_limited(removal.agent_name) and self._had_its_session(agent):
             self._forget((room.name, removal.agent_name))
@@ -578,6 +606,14 @@ class World:
         )
         began_at = self.database.rows(query, agent.identity)[0]["at"]
         return began_at is not None and self.clock.now() >= began_at + MAX_SESSION_S * SECOND_US
+
+    def _was_drained_alone(self, agent: FakeAgent) -> bool:
+        """Whether its worker is emptied, and nobody was with it when that was decided."""
+        query = (
+            "SELECT h.people FROM history AS h JOIN dispatches AS d ON d.id = h.dispatch_row_id"
+            " WHERE d.agent_identity = ? AND h.event = 'drained' AND h.from_state = 'idle'"
+        )
+        return any(row["people"] == 0 for row in self.database.rows(query, agent.identity))
 
     def _is_wished_away(self, removal: Removal) -> bool:
         made_at = self.server.by_our_clock(removal.dispatch.created_at) if removal.dispatch else 0

@@ -20,6 +20,8 @@ RELIEVES_ATTRIBUTE = "agent-lifecycle.relieves"
 #: What is being said is finished within this time, or cut off.
 _FINISHES_WITHIN_S = 10.0
 _ANSWERS_WITHIN_S = 15.0
+#: A process that has died is in the room for a while.
+_REACHED_WITHIN_S = 2.0
 #: From the answer until the agent leaves, so that the answer is out before.
 _LEAVES_AFTER_S = 1.0
 #: A single call can be lost.
@@ -90,15 +92,17 @@ async def take_over(ctx: JobContext, room: rtc.Room) -> Collection[str]:
     Returns the ids of the texts that the other one has answered.
     """
     former = ctx.job.attributes.get(RELIEVES_ATTRIBUTE)
-    if not former:
-        return ()
     for _ in range(_TRIES):
+        # LiveKit reports an agent that is not there only as one that does not answer.
+        if former is None or former not in room.remote_participants:
+            break
         try:
             answer = await room.local_participant.perform_rpc(
                 destination_identity=former,
                 method=HAND_OVER_METHOD,
                 payload="{}",
                 response_timeout=_ANSWERS_WITHIN_S,
+                max_round_trip_latency=_REACHED_WITHIN_S,
             )
             return frozenset(json.loads(answer)["taken"])
         except rtc.RpcError as error:
