@@ -21,7 +21,7 @@ RELIEVES_ATTRIBUTE = "agent-lifecycle.relieves"
 _FINISHES_WITHIN_S = 10.0
 _ANSWERS_WITHIN_S = 15.0
 #: A process that has died is in the room for a while.
-_REACHED_WITHIN_S = 2.0
+_REACHED_WITHIN_S = 5.0
 #: From the answer until the agent leaves, so that the answer is out before.
 _LEAVES_AFTER_S = 1.0
 #: A single call can be lost.
@@ -104,9 +104,17 @@ async def take_over(ctx: JobContext, room: rtc.Room) -> Collection[str]:
                 response_timeout=_ANSWERS_WITHIN_S,
                 max_round_trip_latency=_REACHED_WITHIN_S,
             )
-            return frozenset(json.loads(answer)["taken"])
+            return _taken_of(answer)
         except rtc.RpcError as error:
             if error.code in _GONE:
                 break
             _log.warning("the agent before did not hand over: %s", error)
     return ()
+
+
+def _taken_of(answer: str) -> Collection[str]:
+    try:
+        return frozenset(json.loads(answer)["taken"])
+    except (ValueError, TypeError, KeyError):
+        _log.warning("the agent before has answered in a way that this version does not know")
+        return ()
