@@ -1,10 +1,12 @@
 """Queries: read dispatches and their history from the database, without LiveKit."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from app.database.store import Store
 from app.errors import NotFound
 from app.lifecycle import Dispatch, State
+from app.lifecycle.relief import awaits_relief
 from app.state.views import HistoryLine
 
 
@@ -13,9 +15,14 @@ class Queries:
         self._store = store
 
     async def status(self, room_name: str, agent_name: str) -> Dispatch | None:
-        """The live dispatch, else the one in `ending`; None without either."""
+        """The live dispatch, else the one in `ending`; None without either.
+
+        While another agent takes over, it is the one that still answers, as if it were to stay.
+        """
         rows = (await self._store.room(room_name)).dispatches
         named = [row for row in rows if row.agent_name == agent_name]
+        if answers := next((row for row in named if awaits_relief(row, named)), None):
+            return replace(answers, state=State.ACTIVE)
         live = [row for row in named if row.state is not State.ENDING]
         return next(iter(live or named), None)
 

@@ -204,3 +204,24 @@ async def test_the_agent_before_that_dies_in_the_middle_is_not_waited_for(
     assert len(answering(world)) == 1
     await app.pass_time(30)
     assert len(world.agents("room")) == 1
+
+
+async def test_callers_see_an_active_agent_all_the_time(
+    app: App, server: FakeServer, worker: FakeWorker
+) -> None:
+    await talk(app, server)
+    worker.draining = True
+    server.start_worker(AGENT, joins_after_s=3)
+    before = (await app.status())["dispatchId"]
+    await relieve(app)
+
+    seen = []
+    for _ in range(50):
+        await app.advance(0.1)
+        status = await app.status()
+        seen.append((status["state"], status["hasAgent"], status["ready"], status["participantCount"]))
+        again = await app.dispatch()
+        assert (again.status, again.body["reused"]) == (200, True)
+
+    assert set(seen) == {("active", True, True, 1)}
+    assert (await app.status())["dispatchId"] != before
