@@ -1,7 +1,7 @@
 """The settings: one frozen object that is read from the environment at start."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from enum import StrEnum
 from pathlib import Path
@@ -29,16 +29,12 @@ from app.config.environment import (
     unknown,
     web_url,
 )
+from app.config.short_secrets import short_secrets
 from app.lifecycle import Policy, Restart
 from app.lifecycle.mode import Mode
 
 #: The secrets of each key that may sign for this LiveKit, the likeliest first.
 Secrets: TypeAlias = Mapping[str, tuple[str, ...]]
-
-#: A shorter secret can be guessed from any token, without asking anybody.
-_LEAST_SECRET = 16
-#: That of `livekit-server --dev` is `secret`.
-_LEAST_SECRET_IN_DEV = 6
 
 #: A container's server is for its outside, and some platforms reach it by IPv6 only.
 ANY_HOST = "::"
@@ -218,7 +214,15 @@ class Config:
         """What must never be logged. The path of an alert webhook lets anybody post to it."""
         password = urlsplit(self.database_url).password or ""
         alerts = urlsplit(self.alert_webhook_url or "")
-        return (*self.livekit_secrets, *self.api_keys, password, unquote(password), alerts.path, alerts.query)
+        return (
+            *self.livekit_secrets,
+            *self.memory_keys,
+            *self.api_keys,
+            password,
+            unquote(password),
+            alerts.path,
+            alerts.query,
+        )
 
 
 def load_config(environ: Mapping[str, str]) -> Config:
@@ -244,7 +248,7 @@ def load_config(environ: Mapping[str, str]) -> Config:
                 values[field_name] = entry.metadata["dev"]
         except ValueError as problem:
             problems.append(f"{name} {problem}")
-    problems.extend(_short_secrets(values, _LEAST_SECRET_IN_DEV if is_dev else _LEAST_SECRET))
+    problems.extend(short_secrets(values, is_dev=is_dev))
     agent_names = values.get("agent_names", ())
     if agent_names and not set(values.get("publisher_agents", ())) <= set(agent_names):
         problems.append("PUBLISHER_AGENTS has a name that is not one of AGENT_NAME")
@@ -264,18 +268,6 @@ def load_config(environ: Mapping[str, str]) -> Config:
         policy_sources=file.sources(agent_names, [name for name in known if environ.get(name, "").strip()]),
         running=file.running,
     )
-
-
-def _short_secrets(values: Mapping[str, Any], least: int) -> Iterator[str]:
-    """A problem for each of LiveKit's secrets that is shorter than `least`."""
-    why = f"shorter than {least} characters, which can be guessed"
-    if least > _LEAST_SECRET_IN_DEV:
-        why += f" (LIFECYCLE_ENV=dev allows {_LEAST_SECRET_IN_DEV}, for `livekit-server --dev`)"
-    if "livekit_api_secret" in values and len(values["livekit_api_secret"]) < least:
-        yield f"LIVEKIT_API_SECRET is {why}"
-    for number, pair in enumerate(values.get("webhook_keys", ()), start=1):
-        if len(pair.secret) < least:
-            yield f"LIVEKIT_WEBHOOK_KEYS has in pair {number} a secret {why}"
 
 
 def database_url(environ: Mapping[str, str]) -> str:
