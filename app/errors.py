@@ -32,6 +32,24 @@ class NotFound(ServiceError):
     status, code = 404, "not_found"
 
 
+class MemoryOff(ServiceError):
+    """This service keeps no memories of conversations."""
+
+    status, code = 404, "memory_off"
+
+
+class MemoryForgotten(ServiceError):
+    """The conversation is over, or was forgotten: nothing more of it is kept."""
+
+    status, code = 409, "memory_forgotten"
+
+
+class MemoryTaken(ServiceError):
+    """Another agent has taken over the conversation."""
+
+    status, code = 409, "memory_taken"
+
+
 class OnHold(ServiceError):
     """A human has taken over: no agent comes until the room is resumed."""
 

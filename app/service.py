@@ -25,6 +25,7 @@ from app.control.holds import Holds
 from app.control.inspector import RoomInspector
 from app.control.learning import Learning
 from app.control.liveness import Liveness
+from app.control.memory import ConversationMemory
 from app.control.policies import Policies
 from app.control.policy_reload import PolicyReloader
 from app.control.processor import ChangeProcessor
@@ -79,6 +80,7 @@ class Service:
     queries: Queries
     holds: Holds
     usage: UsageLedger
+    memory: ConversationMemory
     reconciler: Reconciler
     reliever: Reliever
     sweeper: Sweeper
@@ -182,6 +184,14 @@ def build_service(
     learning = Learning(store.returns, store.usage, policies, counters, clock)
     processor.subscribe(learning.follow)
     usage = UsageLedger(store.usage, clock, keep_days=config.usage_days)
+    memory = ConversationMemory(
+        store.memories,
+        clock,
+        counters,
+        config.memory_keys or config.livekit_secrets,
+        is_on=config.conversation_memory,
+        ttl_s=config.memory_ttl_s,
+    )
     sweeper = Sweeper(
         store,
         processor,
@@ -190,6 +200,7 @@ def build_service(
         inspector,
         learning,
         usage,
+        memory,
         clock,
         mode=mode,
         suppressed=suppressed,
@@ -241,6 +252,7 @@ def build_service(
         queries=queries,
         holds=Holds(queries, processor, effects, dispatcher, reconciler.spawn_inspection),
         usage=usage,
+        memory=memory,
         reconciler=reconciler,
         reliever=Reliever(livekit, store, processor, effects, features),
         sweeper=sweeper,

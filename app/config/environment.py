@@ -107,6 +107,13 @@ def api_keys(text: str) -> tuple[str, ...]:
     return keys
 
 
+def memory_keys(text: str) -> tuple[str, ...]:
+    keys = tuple(key.strip() for key in text.split(",") if key.strip())
+    if any(len(key) < 32 for key in keys):  # noqa: PLR2004 - as in the message
+        raise ValueError("has a key shorter than 32 characters, such as `openssl rand -hex 32` makes")
+    return keys
+
+
 def pattern(text: str) -> re.Pattern[str]:
     try:
         return re.compile(text)

@@ -18,6 +18,7 @@ from app.config.environment import (
     boolean,
     log_level,
     member,
+    memory_keys,
     names,
     origins,
     parse_database_url,
@@ -133,6 +134,12 @@ class Config:
     metrics_public: bool = setting("METRICS_PUBLIC", boolean, default=True)
     #: How long the usage ledger is kept.
     usage_days: int = setting("USAGE_DAYS", between(1, 3_650), default=90)
+    #: Whether what agents remember of conversations is kept for the agents that follow them.
+    conversation_memory: bool = setting("CONVERSATION_MEMORY", boolean, default=False)
+    #: What it is encrypted with: the first encrypts, all decrypt; none: LiveKit's secrets.
+    memory_keys: tuple[str, ...] = setting("MEMORY_KEY", memory_keys, default=(), secret=True)
+    #: How long it is kept after the last turn.
+    memory_ttl_s: int = setting("MEMORY_TTL_SECONDS", between(60, 30 * 86_400), default=86_400)
     log_level: str = setting("LOG_LEVEL", log_level, default="INFO")
     #: Lines a second; 0: no limit.
     log_rate_limit: int = setting("LOG_RATE_LIMIT", between(0, 1_000_000), default=400)

@@ -86,7 +86,10 @@ class Dispatcher:
     async def end(self, room_name: str, agent_name: str) -> Dispatch | None:
         """End the agent now, even with people in; None if there was none. Raises as `request`."""
         async with self._effects.exclusive(room_name, agent_name):
-            return await self._end(await self._inspector.inspect(room_name, agent_name))
+            ended = await self._end(await self._inspector.inspect(room_name, agent_name))
+            # Also what outlived an agent that has ended before, such as after a longest session.
+            await self._store.memories.forget_room(room_name, agent_name)
+            return ended
 
     async def end_if_empty(self, room_name: str, agent_name: str) -> Dispatch | None:
         """End the agent unless people are in; None if it stays, or there was none. Raises as `request`.

@@ -8,6 +8,7 @@ from functools import partial
 from app.clock import Clock
 from app.control.inspector import RoomInspector
 from app.control.learning import Learning
+from app.control.memory import ConversationMemory
 from app.control.processor import ChangeProcessor
 from app.control.reconciler import Reconciler
 from app.control.timers import Timers
@@ -40,6 +41,7 @@ class Sweeper:
         inspector: RoomInspector,
         learning: Learning,
         usage: UsageLedger,
+        memory: ConversationMemory,
         clock: Clock,
         *,
         mode: Mode,
@@ -53,6 +55,7 @@ class Sweeper:
         self._inspector = inspector
         self._learning = learning
         self._usage = usage
+        self._memory = memory
         self._clock = clock
         self._mode = mode
         self._suppressed = suppressed
@@ -95,6 +98,7 @@ class Sweeper:
             self._prune,
             self._learning.prune,
             self._usage.prune,
+            self._memory.prune,
         ):
             await _guarded(step)
 

@@ -15,7 +15,7 @@ class BackupRefused(Exception):
 
 
 def back_up(database: Path, target: Path) -> int:
-    """Copy everything that is committed at one moment into one file; returns its size in bytes.
+    """Copy what is committed at one moment into one file, but no memories; returns its size in bytes.
 
     Raises:
         BackupRefused: the database does not exist, or the target does.
@@ -84,8 +84,17 @@ def _copy(source: Path, target: Path) -> None:
     with closing(_open_existing(source)) as reading, closing(sqlite3.connect(target)) as writing:
         # All pages in one step: later commits are not included and do not restart the copy.
         reading.backup(writing, pages=-1)
+        _forget_memories(writing)
         # In WAL mode the backup would be two files, and the second one is easily forgotten.
         writing.execute("PRAGMA journal_mode=DELETE")
+
+
+def _forget_memories(connection: sqlite3.Connection) -> None:
+    """A backup would keep them for longer than they may be kept."""
+    if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'memories'").fetchone():
+        connection.execute("PRAGMA secure_delete=ON")
+        connection.execute("DELETE FROM memories")
+        connection.commit()
 
 
 def _check(file: Path) -> None:

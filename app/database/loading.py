@@ -154,6 +154,11 @@ def save(connection: Connection, unit: UnitOfWork) -> None:
         _save_dispatches(connection, unit)
     if unit.dispatch_set.returns:
         sql.put(connection, sql.add_returns, return_rows(unit.dispatch_set.returns, unit.now))
+    # In one order: two replicas never deadlock.
+    if ended := sorted(unit.dispatch_set.ended_conversations):
+        sql.put(connection, sql.forget_conversations, ended)
+    if finished := sorted(unit.dispatch_set.finished_rooms):
+        sql.put(connection, sql.forget_rooms, [(sid,) for sid in finished])
 
 
 def _save_dispatches(connection: Connection, unit: UnitOfWork) -> None:

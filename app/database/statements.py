@@ -48,6 +48,9 @@ class Statements(ABC):
         #: Locked, as another replica deletes those that have expired.
         self.claims = f"SELECT id FROM claims WHERE id {self.among}{self.lock_rows}"  # noqa: S608 - our names
         self.drop_claims = f"DELETE FROM claims WHERE id = {self._place(1)}"  # noqa: S608 - our names
+        self.forget_rooms = f"DELETE FROM memories WHERE room_sid = {self._place(1)}"  # noqa: S608 - our names
+        #: Each row: the room's sid and the agent name.
+        self.forget_conversations = f"{self.forget_rooms} AND agent_name = {self._place(2)}"
         self.events = _select(webhook_events, f"id {self.among}")
         self.put_rooms = self._insert(rooms, rooms.columns) + _or_update(rooms)
         self.put_participants = self._insert(participants, participants.columns) + _or_update(participants)

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.database.claims import Claims
 from app.database.loading import dispatch_of, load, participant_of, save
+from app.database.memories import Memories
 from app.database.pruning import prune
 from app.database.returns import ReturnCounts
 from app.database.sessions import end_session, ended_session
@@ -43,6 +44,7 @@ class Store:
         self.returns = ReturnCounts(self._transactions)
         self.claims = Claims(self._transactions)
         self.usage = UsageTable(self._transactions)
+        self.memories = Memories(self._transactions)
 
     @property
     def engines(self) -> tuple[Engine, ...]:

@@ -11,6 +11,7 @@ from sqlalchemy import (
     Column,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     PrimaryKeyConstraint,
     String,
@@ -231,4 +232,25 @@ claims = Table(
     # Whose process is gone does not renew it.
     Column("expires_at", BigInteger, nullable=False),
     Index("ix_claims_agent_name_asked_at", "agent_name", "asked_at"),
+)
+
+#: What agents remember of conversations, encrypted: a row from the first load on, so that only the agent
+#: that has loaded last can save.
+memories = Table(
+    "memories",
+    metadata,
+    # The instance of the room: a later one of that name knows nothing of it.
+    Column("room_sid", String(64), nullable=False),
+    Column("agent_name", String(256), nullable=False),
+    Column("room_name", String(256), nullable=False, index=True),
+    # The job that has loaded last.
+    Column("job_id", String(64), nullable=False),
+    # Of its last save: an older one may still arrive.
+    Column("number", BigInteger, nullable=False),
+    Column("key_id", String(16)),
+    # Null: nothing is saved yet, or it has expired.
+    Column("ciphertext", LargeBinary),
+    Column("saved_at", BigInteger),
+    Column("expires_at", BigInteger, nullable=False, index=True),
+    PrimaryKeyConstraint("room_sid", "agent_name"),
 )

@@ -111,6 +111,12 @@ class Counters:
             "place",
             start=("body", "room_config"),
         )
+        self.memory_operations = self._counter(
+            "memory_operations",
+            "What was asked of memories of conversations, by result",
+            "operation",
+            "result",
+        )
         self.alert_posts = self._counter(
             "alert_posts", "Posts to ALERT_WEBHOOK_URL", "result", start=("sent", "failed", "dropped")
         )

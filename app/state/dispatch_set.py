@@ -19,6 +19,7 @@ from app.lifecycle import (
     met,
     open_dispatch,
 )
+from app.lifecycle.conversation import ends_conversation
 from app.lifecycle.relief import awaits_relief, outcome_of_relief
 from app.lifecycle.returns import Return, return_after, return_during
 from app.lifecycle.usage import account
@@ -44,6 +45,10 @@ class DispatchSet:
     former: dict[tuple[str, str], Dispatch] = field(default_factory=dict)
     #: The people who came back.
     returns: list[Return] = field(default_factory=list)
+    #: The conversations that are over: by the room's sid and the agent name.
+    ended_conversations: set[tuple[str, str]] = field(default_factory=set)
+    #: The sids of rooms that are over, with all their conversations.
+    finished_rooms: set[str] = field(default_factory=set)
 
     def live(self, room_name: str, agent_name: str) -> Dispatch | None:
         for dispatch in self.dispatches.values():
@@ -98,6 +103,8 @@ class DispatchSet:
         return Outcome(dispatch=self.dispatches[dispatch.id], applied=applied)
 
     def signal_room(self, room_sid: str, signal: Signal) -> None:
+        if signal.event is Event.ROOM_FINISHED:
+            self.finished_rooms.add(room_sid)
         for dispatch in self.of_room(room_sid):
             self.signal(dispatch, signal)
 
@@ -209,6 +216,7 @@ class DispatchSet:
             successor = self._record(Transition(before=None, after=decision.successor, event=signal.event))
             if successor.state is State.CREATING:
                 self.effects.append((Effect.CREATE, successor))
+        self._note_conversation(dispatch, decided, signal.event)
         return True
 
     def _settle_relief(self, before: Dispatch, after: Dispatch, event: Event) -> None:
@@ -217,6 +225,12 @@ class DispatchSet:
         outcome = outcome_of_relief(before, after, event)
         if relieved and outcome and relieved.end_reason is EndReason.DRAINED:
             self.signal(relieved, Signal(event=outcome))
+
+    def _note_conversation(self, before: Dispatch, after: Dispatch, event: Event) -> None:
+        is_asked_for = event is Event.END_REQUESTED
+        has_heir = self.live(after.room_name, after.agent_name) is not None
+        if ends_conversation(before, after, event) and (is_asked_for or not has_heir):
+            self.ended_conversations.add((after.room_sid, after.agent_name))
 
     def _note_return(self, before: Dispatch, after: Dispatch) -> None:
         came = return_during(before, after, self.now)

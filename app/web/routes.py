@@ -20,6 +20,7 @@ from app.livekit.webhooks import WebhookBody
 from app.web import handlers, holds, schemas
 from app.web.endpoints import Access, AnyEndpoint, Endpoint
 from app.web.keys import READINESS_PATH, WEBHOOK_PATH
+from app.web.memory import MEMORY_ENDPOINTS
 from app.web.usage import CSV, UsageQuery, UsageResponse, show_usage
 
 _LIVEKIT_ERRORS = (LiveKitRefused, LiveKitUnavailable, LiveKitTimeout, Busy)
@@ -133,6 +134,7 @@ def api_endpoints(config: Config) -> tuple[AnyEndpoint, ...]:
             answer=UsageResponse,
             also_as=(CSV,),
         ),
+        *MEMORY_ENDPOINTS,
         *_operational_endpoints(Access.SCRAPER if config.metrics_public else Access.OPERATOR),
     )
 

@@ -131,7 +131,8 @@ class PostgresDatabase:
         self._run(tell())
 
     def stored(self) -> bytes:
-        return json.dumps([self.query(f"SELECT * FROM {table}") for table in TABLES]).encode()  # noqa: S608 - our own names
+        rows = [self.query(f"SELECT * FROM {table}") for table in TABLES]  # noqa: S608 - our own names
+        return json.dumps(rows, default=lambda blob: bytes(blob).decode("latin-1")).encode()
 
     def migrate(self) -> None:
         self._run(migrations.upgrade(self._engine))

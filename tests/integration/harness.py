@@ -1,7 +1,9 @@
 """The real app on a real socket and a real database, with LiveKit and time in the test's hands."""
 
 import asyncio
+import base64
 import datetime as dt
+import hashlib
 import io
 import json
 from collections.abc import AsyncIterable, Mapping
@@ -76,6 +78,13 @@ def member_token(
         .with_grants(api.VideoGrants(room_join=join, room=room))
         .to_jwt()
     )
+
+
+def worker_token(body: bytes, keypair: Keypair = KEYPAIR) -> str:
+    """A token with which a worker signs a body."""
+    digest = base64.b64encode(hashlib.sha256(body).digest()).decode()
+    grants = api.VideoGrants(agent=True)
+    return api.AccessToken(keypair.key, keypair.secret).with_grants(grants).with_sha256(digest).to_jwt()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,6 +267,15 @@ class App:
         """Post a webhook as LiveKit does: the token bare, without a scheme."""
         headers = {"Authorization": webhook.authorization, "Content-Type": "application/webhook+json"}
         return await self.call("POST", WEBHOOK, data=webhook.body, headers=headers, auth=None)
+
+    async def call_as_worker(
+        self, path: str, content: Mapping[str, Any], *, keypair: Keypair = KEYPAIR
+    ) -> Answer:
+        """Call an endpoint for workers, with the body signed as the helper signs it."""
+        body = json.dumps(content, ensure_ascii=False).encode()
+        return await self.call(
+            "POST", f"/api/livekit/worker/{path}", auth=worker_token(body, keypair), data=body
+        )
 
     # Time and quiet
 

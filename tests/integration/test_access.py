@@ -50,6 +50,10 @@ ABOUT: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/api/livekit/agents/{dispatch_id}/hold"): {},
     ("POST", "/api/livekit/agents/{dispatch_id}/resume"): {},
     ("GET", "/api/livekit/usage"): {},
+    ("POST", "/api/livekit/worker/memory/load"): {"data": b"{}"},
+    ("POST", "/api/livekit/worker/memory/save"): {"data": b"{}"},
+    ("POST", "/api/livekit/worker/memory/forget"): {"data": b"{}"},
+    ("DELETE", "/api/livekit/memory"): {"params": {"roomName": "b"}},
     ("GET", "/healthz"): {},
     ("GET", "/readyz"): {},
     ("GET", "/metrics"): {},
@@ -305,5 +309,6 @@ async def test_without_https_there_is_no_hsts(app: App) -> None:
 def test_every_endpoint_documents_its_errors(world: World) -> None:
     for endpoint in all_endpoints(world):
         statuses = {error.status for error in errors_of(endpoint)}
-        assert ({401, 403, 429} <= statuses) is endpoint.access.is_identified, endpoint.path
+        knows_callers = endpoint.access.is_identified or endpoint.access is Access.WORKER
+        assert ({401, 403, 429} <= statuses) is knows_callers, endpoint.path
         assert (429 in statuses) <= (endpoint.access is not Access.LIVEKIT)

@@ -49,6 +49,22 @@ def contents(file: Path) -> dict[str, list[dict[str, Any]]]:
     return {table: database.query(f"SELECT * FROM {table} ORDER BY 1") for table in TABLES}  # noqa: S608 - our own names
 
 
+@pytest.mark.usefixtures("app")
+async def test_a_backup_has_no_memories_of_conversations(file: Path, tmp_path: Path) -> None:
+    """It may be kept for years, and they for a day."""
+    sealed = b"what was said".hex()
+    SqliteDatabase(file).execute(
+        f"INSERT INTO memories VALUES ('RM_1', 'agent', 'room', 'AJ_1', 1, 'key', x'{sealed}', 1, 2)"  # noqa: S608 - a test's
+    )
+    backup = tmp_path / "backup.db"
+
+    back_up(file, backup)
+
+    assert len(contents(file)["memories"]) == 1
+    assert contents(backup)["memories"] == []
+    assert b"what was said" not in backup.read_bytes()
+
+
 async def test_a_backup_under_writes_is_consistent(
     app: App, server: FakeServer, file: Path, tmp_path: Path
 ) -> None:

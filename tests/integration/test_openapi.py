@@ -42,6 +42,7 @@ _CONFIG = Config(
     liveness_interval_s=0,
     api_keys=(API_KEY,),
     rate_limit_per_minute=1_000_000,
+    conversation_memory=True,
 )
 DOCUMENT = build_document(api_endpoints(_CONFIG))
 #: 413 also answers a valid body that is too long; no schema of a field can express that.

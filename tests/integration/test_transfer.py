@@ -48,6 +48,10 @@ async def idle(app: App, server: FakeServer) -> App:
     app.world.database.execute(
         "INSERT INTO usage VALUES (20000, 'row', 'agent', 'room', 1, 2, 3, 4, 'expired')"
     )
+    # What was said stays readable on the new database.
+    app.world.database.execute(
+        "INSERT INTO memories VALUES ('RM_1', 'agent', 'room', 'AJ_1', 1, 'key', x'00ff', 1, 2)"
+    )
     return app
 
 

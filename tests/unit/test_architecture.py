@@ -27,6 +27,7 @@ HOMES = {
     "livekit": {"livekit", "web/tokens.py", "cli/doctor"},
     "google.protobuf": {"livekit", "web/tokens.py"},
     "jwt": {"livekit"},
+    "cryptography": {"control/memory_cipher.py"},
     "itsdangerous": {"web"},
     "aiohttp.web": {"web", "__main__.py"},
     "aiohttp_sse": {"web"},
