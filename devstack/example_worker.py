@@ -28,6 +28,7 @@ async def answer(ctx: JobContext) -> None:
         room=ctx.room,
         room_options=room_io.RoomOptions(audio_input=False, audio_output=False),
         on_warning=say_goodbye,
+        memory=reusable_agent.service_memory(),
     )
 
 

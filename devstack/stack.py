@@ -13,7 +13,7 @@ from devstack.service import Service
 from devstack.workers import Worker
 
 # High enough for a developer who keeps reloading the page, but not for a runaway loop.
-_DEV_ENV = {"LIFECYCLE_ENV": "dev", "RATE_LIMIT_PER_MINUTE": "600"}
+_DEV_ENV = {"LIFECYCLE_ENV": "dev", "RATE_LIMIT_PER_MINUTE": "600", "CONVERSATION_MEMORY": "on"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,13 @@ class Stack:
         )
         # The service may have several agent names; the example worker has the default one.
         example_agent = options.agent_name.partition(",")[0]
-        self.worker = Worker(self.server, options.folder, agent_name=example_agent)
+        self.worker = Worker(
+            self.server,
+            options.folder,
+            agent_name=example_agent,
+            # It remembers conversations in the service.
+            env={"AGENT_LIFECYCLE_URL": self.service.base_url},
+        )
         self._report = report
         self._undisturbed = undisturbed
 

@@ -2,6 +2,15 @@
 
 from reusable_agent.farewell import LEAVING_ATTRIBUTE, Leaving
 from reusable_agent.handover import HAND_OVER_METHOD, RELIEVES_ATTRIBUTE
+from reusable_agent.memory import (
+    Conversation,
+    Memory,
+    MemoryClosedError,
+    OnResume,
+    Resumed,
+    conversation_of,
+    service_memory,
+)
 from reusable_agent.options import UnsuitableOptionsError
 from reusable_agent.presence import DISPATCH_ATTRIBUTE, HEALTH_METHOD
 from reusable_agent.starting import start
@@ -14,9 +23,16 @@ __all__ = [
     "LEAVING_ATTRIBUTE",
     "RELIEVES_ATTRIBUTE",
     "WARNING_METHOD",
+    "Conversation",
     "Leaving",
+    "Memory",
+    "MemoryClosedError",
+    "OnResume",
     "OnWarning",
+    "Resumed",
     "SessionWarning",
     "UnsuitableOptionsError",
+    "conversation_of",
+    "service_memory",
     "start",
 ]

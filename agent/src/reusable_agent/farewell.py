@@ -10,6 +10,8 @@ from typing import Any
 
 from livekit.agents import AgentSession, CloseEvent, CloseReason, JobContext
 
+from reusable_agent.recorder import Recorder
+
 LEAVING_ATTRIBUTE = "agent-lifecycle.leaving"
 _ANNOUNCE_TIMEOUT_S = 2.0
 
@@ -33,10 +35,17 @@ class Farewell:
     An agent with a closed session that stays in the room is the worst case: present, but deaf forever.
     """
 
-    def __init__(self, session: AgentSession[Any], ctx: JobContext, on_close: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        session: AgentSession[Any],
+        ctx: JobContext,
+        on_close: Callable[[], None],
+        recorder: Recorder | None = None,
+    ) -> None:
         self._session = session
         self._ctx = ctx
         self._on_close = on_close
+        self._recorder = recorder
         self._shutdown = ctx.shutdown
         self._shutdown_session = session.shutdown
         self._close_session = session.aclose
@@ -47,6 +56,8 @@ class Farewell:
 
     def watch(self) -> None:
         self._session.on("close", self._on_session_close)
+        if self._recorder:
+            self._ctx.add_shutdown_callback(self._wait_until_saved)
         # livekit-agents does not tell, before the agent leaves the room, whether the agent or the worker ends
         # the job. The agent's own request passes through here, from whichever task and callback.
         self._ctx.shutdown = self._on_shutdown  # type: ignore[method-assign]
@@ -89,7 +100,9 @@ class Farewell:
         why = self._reason(event)
         if self._ctx.room.isconnected():
             _log.info("the agent session closed (%s); the agent leaves: %s", event.reason.value, why)
-        self._leaving = asyncio.get_running_loop().create_task(self._leave(why))
+        # An agent that was taken out of its room has not ended its conversation.
+        is_over = why is Leaving.FINISHED and self._ctx.room.isconnected()
+        self._leaving = asyncio.get_running_loop().create_task(self._leave(why, is_over=is_over))
 
     def _reason(self, event: CloseEvent) -> Leaving:
         if event.reason is CloseReason.ERROR or self._entrypoint_failed():
@@ -104,7 +117,16 @@ class Farewell:
         task = self._entrypoint
         return task is not None and task.done() and not task.cancelled() and task.exception() is not None
 
-    async def _leave(self, why: Leaving) -> None:
-        await self.announce(why)
+    async def _leave(self, why: Leaving, *, is_over: bool) -> None:
+        await asyncio.gather(self.announce(why), self._record(is_over=is_over))
         with contextlib.suppress(asyncio.InvalidStateError):
             self._shutdown(f"agent session closed: {why}")
+
+    async def _record(self, *, is_over: bool) -> None:
+        """The last thing that a memory is told: before another agent can come."""
+        if self._recorder:
+            await (self._recorder.forget() if is_over else self._recorder.hand_over())
+
+    async def _wait_until_saved(self) -> None:
+        if self._leaving:
+            await asyncio.wait([self._leaving])

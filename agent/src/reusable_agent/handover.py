@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Collection
 from typing import Any
 
 from livekit import rtc
@@ -12,6 +12,7 @@ from livekit.agents import AgentSession, JobContext
 
 from reusable_agent.chat import Chat
 from reusable_agent.farewell import Farewell
+from reusable_agent.recorder import Recorder
 
 HAND_OVER_METHOD = "agent-lifecycle.hand_over"
 #: On the dispatch of an agent that takes over: the identity of the one that still answers.
@@ -45,14 +46,13 @@ class HandOver:
         room: rtc.Room,
         chat: Chat,
         farewell: Farewell,
-        before_answer: Callable[[], Awaitable[None]],
+        recorder: Recorder | None,
     ) -> None:
-        """`before_answer` is awaited once nothing more will be said."""
         self._session = session
         self._room = room
         self._chat = chat
         self._farewell = farewell
-        self._before_answer = before_answer
+        self._recorder = recorder
         self._giving: asyncio.Task[str] | None = None
 
     def open(self) -> None:
@@ -80,7 +80,8 @@ class HandOver:
                 self._session.interrupt(force=True)
         except RuntimeError:
             _log.debug("the session is closed already")
-        await self._before_answer()
+        if self._recorder:
+            await self._recorder.hand_over()
         _log.info("another agent takes over; this one leaves")
         asyncio.get_running_loop().call_later(_LEAVES_AFTER_S, self._farewell.hand_over)
         return json.dumps({"taken": taken})

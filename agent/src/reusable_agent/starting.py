@@ -9,15 +9,13 @@ from reusable_agent.audience import Audience
 from reusable_agent.chat import Chat
 from reusable_agent.farewell import Farewell, Leaving
 from reusable_agent.handover import RELIEVES_ATTRIBUTE, HandOver, take_over
+from reusable_agent.memory import Memory, OnResume
 from reusable_agent.options import UnsuitableOptionsError, terms_of
 from reusable_agent.presence import Presence
+from reusable_agent.recorder import recorder_of
 from reusable_agent.warnings import OnWarning, Warnings
 
 UserdataT = TypeVar("UserdataT")
-
-
-async def nothing() -> None:
-    """Until memory."""
 
 
 async def start(
@@ -27,12 +25,16 @@ async def start(
     room: rtc.Room,
     room_options: NotGivenOr[room_io.RoomOptions] = NOT_GIVEN,
     on_warning: OnWarning | None = None,
+    memory: Memory | None = None,
+    on_resume: OnResume | None = None,
     **others: Any,
 ) -> RunResult[Any] | None:
     """Start `session` in `room` so that it answers whoever joins, as long as the room exists.
 
     Takes what `AgentSession.start` takes and returns what it returns. Call it in a job's entrypoint, once.
     `on_warning` is called, and awaited if it is async, when the service is about to end the agent.
+    `memory` keeps what was said for the agent that goes on if this one is lost; `on_resume` is called, and
+    awaited if it is async, when this one goes on with a conversation.
 
     Raises:
         UnsuitableOptionsError: the options contradict an agent that outlives its user.
@@ -59,7 +61,8 @@ async def start(
         chat.close()
         warnings.close()
 
-    farewell = Farewell(session, ctx, close)
+    recorder = await recorder_of(memory, on_resume, ctx, room)
+    farewell = Farewell(session, ctx, close, recorder)
     farewell.watch()
     presence.open()
     if terms.chat:
@@ -67,6 +70,9 @@ async def start(
     if RELIEVES_ATTRIBUTE in ctx.job.attributes:
         await ctx.connect()
         chat.skip(await take_over(ctx, room))
+    if recorder:
+        await recorder.recall(agent)
+        recorder.watch(session)
     try:
         result: RunResult[Any] | None = await session.start(
             agent, room=room, room_options=terms.room_options, **others
@@ -77,7 +83,9 @@ async def start(
         raise
     audience.open()
     chat.ready()
-    HandOver(session, room, chat, farewell, nothing).open()
+    HandOver(session, room, chat, farewell, recorder).open()
     presence.ready()
     warnings.ready()
+    if recorder:
+        await recorder.tell()
     return result

@@ -13,6 +13,7 @@ from reusable_agent import HAND_OVER_METHOD, RELIEVES_ATTRIBUTE, handover
 from reusable_agent.chat import Chat
 from reusable_agent.farewell import Farewell
 from reusable_agent.handover import HandOver, take_over
+from reusable_agent.recorder import Recorder
 
 AGENT = rtc.ParticipantKind.PARTICIPANT_KIND_AGENT
 PERSON = rtc.ParticipantKind.PARTICIPANT_KIND_STANDARD
@@ -46,11 +47,11 @@ class FakeHelper:
     def interrupt(self, *, force: bool) -> None:
         self.steps.append(f"interrupt {force}")
 
+    def leave(self) -> None:
+        self.steps.append("leave")
+
     async def save(self) -> None:
         self.steps.append("save")
-
-    def hand_over(self) -> None:
-        self.steps.append("leave")
 
 
 @dataclass
@@ -100,8 +101,8 @@ def room(helper: FakeHelper, monkeypatch: pytest.MonkeyPatch) -> FakeRoom:
         cast("AgentSession[Any]", helper),
         cast("rtc.Room", room),
         cast("Chat", helper),
-        cast("Farewell", helper),
-        helper.save,
+        cast("Farewell", SimpleNamespace(hand_over=helper.leave)),
+        cast("Recorder", SimpleNamespace(hand_over=helper.save)),
     ).open()
     return room
 
