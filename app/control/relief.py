@@ -1,6 +1,7 @@
 """Relief: takes agents from workers that are emptied, without a moment in which nobody answers."""
 
 import logging
+from collections.abc import Iterable
 from dataclasses import replace
 from enum import StrEnum
 
@@ -10,6 +11,7 @@ from app.control.processor import ChangeProcessor
 from app.database.store import Store
 from app.lifecycle import Dispatch, Event, Signal, State
 from app.livekit.interface import LiveKit, Probe
+from app.state.presence import Participant, ParticipantKind
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +42,7 @@ class Reliever:
     async def relieve(self, row_id: str, deployment: str | None) -> Relief:
         """End the agent if nobody is with it; else have another one take over, in `deployment`.
 
-        `deployment` None: no other worker can take it, or its conversation would begin again.
+        `deployment` None: no other worker can take it.
 
         Raises:
             LiveKitUnavailable, DatabaseUnavailable: nothing has changed.
@@ -52,7 +54,13 @@ class Reliever:
             row = await self._store.dispatch(row_id)
             if row is None or row.state not in (State.ACTIVE, State.IDLE):
                 return Relief.NOT_POSSIBLE
-            if row.state is State.ACTIVE and (deployment is None or not await self._can_hand_over(row)):
+            participants = await self._livekit.list_participants(row.room_name)
+            if row.state is State.ACTIVE:
+                is_possible = deployment is not None and await self._can_hand_over(row, participants)
+            else:
+                # The webhook of a join may be on its way.
+                is_possible = all(one.kind is not ParticipantKind.PERSON for one in participants)
+            if not is_possible:
                 return Relief.NOT_POSSIBLE
             told = None if deployment is None else replace(row.briefing, deployment=deployment)
             signal = Signal(event=Event.DRAINED, briefing=told)
@@ -72,8 +80,9 @@ class Reliever:
         )
         return Relief.ENDED if is_idle else Relief.UNDER_WAY
 
-    async def _can_hand_over(self, row: Dispatch) -> bool:
-        """Whether the agent knows how to, and its successor would learn from whom it takes over."""
-        if Feature.ATTRIBUTES in self._features.missing or row.agent_identity is None:
+    async def _can_hand_over(self, row: Dispatch, participants: Iterable[Participant]) -> bool:
+        """Whether its successor would go on with the conversation, and learn from whom it takes over."""
+        agent = next((one for one in participants if one.identity == row.agent_identity), None)
+        if Feature.ATTRIBUTES in self._features.missing or agent is None or row.agent_identity is None:
             return False
-        return await self._livekit.probe(row.room_name, row.agent_identity) is Probe.OPEN
+        return agent.remembers and await self._livekit.probe(row.room_name, row.agent_identity) is Probe.OPEN

@@ -21,6 +21,8 @@ _STATE_ATTRIBUTE = "lk.agent.state"
 _ON_BEHALF_ATTRIBUTE = "lk.publish_on_behalf"
 #: Why an agent with the `reusable_agent` helper leaves.
 LEAVING_ATTRIBUTE = "agent-lifecycle.leaving"
+#: `on`: what is said to an agent with the helper outlives it.
+MEMORY_ATTRIBUTE = "agent-lifecycle.memory"
 #: The RPC method that probes such an agent.
 HEALTH_METHOD = "agent-lifecycle.health"
 #: The RPC method that warns such an agent of the end of its session.
@@ -153,6 +155,7 @@ def make_participant(
             is_preparing=state == "initializing",
             has_session=state not in (None, "", "initializing"),
             leaving=attributes.get(LEAVING_ATTRIBUTE),
+            remembers=attributes.get(MEMORY_ATTRIBUTE) == "on",
         )
     is_dependent = kind == "EGRESS" or permission.recorder
     other = ParticipantKind.DEPENDENT if is_dependent else ParticipantKind.PERSON

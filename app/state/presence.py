@@ -73,6 +73,8 @@ class Participant(msgspec.Struct, frozen=True, kw_only=True):
     has_session: bool = False
     #: The agent's own report of why it leaves, see `reusable_agent`; None without one.
     leaving: str | None = None
+    #: Whether another agent would go on with its conversation.
+    remembers: bool = False
 
     def is_newer_than(self, other: "Participant") -> bool:
         """By LiveKit's clock; False if it did not report when they joined."""

@@ -190,4 +190,5 @@ def _participant(participant: FakeParticipant) -> Participant:
         is_preparing=agent is not None and agent.attributes.get("lk.agent.state") == "initializing",
         has_session=agent is not None and agent.has_started and agent.worker.has_sessions,
         leaving=agent.attributes.get("agent-lifecycle.leaving") if agent else None,
+        remembers=agent is not None and agent.attributes.get("agent-lifecycle.memory") == "on",
     )

@@ -27,6 +27,8 @@ class FakeWorker:
     starts_after_s: float = 0
     #: Whether its agents have an AgentSession, which publishes that it has started.
     has_sessions: bool = True
+    #: Whether its agents have a memory that outlives them.
+    remembers: bool = False
     #: Whether its dispatches have a job for each publisher, and none without one.
     for_publishers: bool = False
     process: Process = Process.RUNNING

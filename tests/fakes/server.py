@@ -172,6 +172,7 @@ class FakeServer:
         starts_after_s: float = 0,
         for_publishers: bool = False,
         deployment: str = "",
+        remembers: bool = False,
     ) -> FakeWorker:
         worker = FakeWorker(
             agent_name=agent_name,
@@ -180,6 +181,7 @@ class FakeServer:
             deployment=deployment,
             starts_after_s=starts_after_s,
             for_publishers=for_publishers,
+            remembers=remembers,
         )
         self.workers.append(worker)
         return worker
@@ -347,7 +349,8 @@ class FakeServer:
             sid=self._new_id("PA"),
             identity=identity,
             joined_at=self._now_ms(),
-            attributes={"lk.agent_name": worker.agent_name, "lk.agent.name": worker.agent_name},
+            attributes={"lk.agent_name": worker.agent_name, "lk.agent.name": worker.agent_name}
+            | ({"agent-lifecycle.memory": "on"} if worker.remembers else {}),
             agent_name=worker.agent_name,
             worker=worker,
             linked=first.identity if first else None,

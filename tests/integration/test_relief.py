@@ -12,6 +12,11 @@ from integration.conftest import StartApp
 from integration.harness import AGENT, ON_BOTH, App, World
 
 
+@pytest.fixture
+def worker(server: FakeServer) -> FakeWorker:
+    return server.start_worker(AGENT, remembers=True)
+
+
 async def talk(app: App, server: FakeServer) -> FakeAgent:
     """Alice is in with her agent, which answers."""
     assert (await app.dispatch()).status == 200
@@ -48,7 +53,7 @@ async def test_exactly_one_agent_answers_in_every_moment_of_a_relief(
 ) -> None:
     old = await talk(app, server)
     worker.draining = True
-    server.start_worker(AGENT)
+    server.start_worker(AGENT, remembers=True)
 
     assert await relieve(app) is Relief.UNDER_WAY
     seen = await watch(app, 3)
@@ -68,7 +73,7 @@ async def test_a_new_agent_that_loads_for_long_is_waited_for(
 ) -> None:
     await talk(app, server)
     worker.draining = True
-    server.start_worker(AGENT, joins_after_s=12, starts_after_s=10)
+    server.start_worker(AGENT, remembers=True, joins_after_s=12, starts_after_s=10)
 
     assert await relieve(app) is Relief.UNDER_WAY
     for _ in range(24):
@@ -97,7 +102,7 @@ async def test_where_no_worker_takes_over_the_agent_goes_on(
 async def test_where_livekit_creates_no_dispatch_the_agent_goes_on(
     app: App, world: World, livekit: FakeLiveKit, server: FakeServer, fault: ServiceError
 ) -> None:
-    server.start_worker(AGENT)
+    server.start_worker(AGENT, remembers=True)
     old = await talk(app, server)
     livekit.faults.always("create_dispatch", FailBefore(fault))
     await relieve(app)
@@ -116,7 +121,7 @@ async def test_an_idle_agent_leaves_and_one_comes_with_the_next_person(
     server.leave("room")
     await app.settle()
     worker.draining = True
-    server.start_worker(AGENT)
+    server.start_worker(AGENT, remembers=True)
 
     assert await relieve(app, deployment=None) is Relief.ENDED
     await app.advance(1)
@@ -139,7 +144,7 @@ async def test_without_another_worker_a_conversation_is_left_alone(
 
 async def test_a_plain_agent_is_left_alone(app: App, world: World, server: FakeServer) -> None:
     """It could not hand over: both would answer, or none."""
-    server.start_worker(AGENT, helper=False)
+    server.start_worker(AGENT, helper=False, remembers=True)
     old = await talk(app, server)
     assert await relieve(app) is Relief.NOT_POSSIBLE
     assert answering(world) == [old.identity]
@@ -149,7 +154,7 @@ async def test_an_older_livekit_tells_no_agent_whom_it_relieves(
     app: App, world: World, server: FakeServer
 ) -> None:
     server.keeps_attributes = False
-    server.start_worker(AGENT)
+    server.start_worker(AGENT, remembers=True)
     old = await talk(app, server)
     assert await relieve(app) is Relief.NOT_POSSIBLE
     assert answering(world) == [old.identity]
@@ -160,7 +165,7 @@ async def test_a_delete_in_the_middle_ends_both(
 ) -> None:
     await talk(app, server)
     worker.draining = True
-    server.start_worker(AGENT, joins_after_s=5)
+    server.start_worker(AGENT, remembers=True, joins_after_s=5)
     await relieve(app)
     await app.advance(1)
 
@@ -177,7 +182,7 @@ async def test_a_restart_of_the_service_in_the_middle_changes_nothing(
     app = await start_app()
     old = await talk(app, server)
     worker.draining = True
-    server.start_worker(AGENT, joins_after_s=20)
+    server.start_worker(AGENT, remembers=True, joins_after_s=20)
     await relieve(app)
     await app.stop()
     world.clock.advance(5)
@@ -196,7 +201,7 @@ async def test_the_agent_before_that_dies_in_the_middle_is_not_waited_for(
 ) -> None:
     await talk(app, server)
     worker.draining = True
-    server.start_worker(AGENT, joins_after_s=3)
+    server.start_worker(AGENT, remembers=True, joins_after_s=3)
     await relieve(app)
     server.kill(worker)
     await app.pass_time(4)
@@ -211,7 +216,7 @@ async def test_callers_see_an_active_agent_all_the_time(
 ) -> None:
     await talk(app, server)
     worker.draining = True
-    server.start_worker(AGENT, joins_after_s=3)
+    server.start_worker(AGENT, remembers=True, joins_after_s=3)
     before = (await app.status())["dispatchId"]
     await relieve(app)
 
@@ -225,3 +230,26 @@ async def test_callers_see_an_active_agent_all_the_time(
 
     assert set(seen) == {("active", True, True, 1)}
     assert (await app.status())["dispatchId"] != before
+
+
+async def test_a_conversation_that_would_begin_again_is_left_alone(
+    app: App, world: World, server: FakeServer
+) -> None:
+    server.start_worker(AGENT)
+    old = await talk(app, server)
+    assert await relieve(app) is Relief.NOT_POSSIBLE
+    assert answering(world) == [old.identity]
+
+
+@pytest.mark.usefixtures("worker")
+async def test_an_agent_is_not_taken_from_somebody_whose_webhook_is_late(
+    app: App, world: World, server: FakeServer
+) -> None:
+    old = await talk(app, server)
+    server.leave("room")
+    await app.settle()
+    world.post.lossy = True
+    server.join("room")
+
+    assert await relieve(app, deployment=None) is Relief.NOT_POSSIBLE
+    assert answering(world) == [old.identity]

@@ -215,7 +215,9 @@ class Simulation(RuleBasedStateMachine):
     @rule(agent=agents, helper=st.booleans(), slow=st.booleans())
     def worker_starts(self, agent: str, helper: bool, slow: bool) -> None:  # noqa: FBT001 - as above
         if len(self.here.workers(agent)) < 3:
-            self.here.server.start_worker(agent, helper=helper, joins_after_s=4.0 if slow else 0.4)
+            self.here.server.start_worker(
+                agent, helper=helper, joins_after_s=4.0 if slow else 0.4, remembers=helper
+            )
 
     @rule(agent=agents, pause=pauses)
     def worker_is_killed(self, agent: str, pause: int | None) -> None:

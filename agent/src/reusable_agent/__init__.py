@@ -12,7 +12,7 @@ from reusable_agent.memory import (
     service_memory,
 )
 from reusable_agent.options import UnsuitableOptionsError
-from reusable_agent.presence import DISPATCH_ATTRIBUTE, HEALTH_METHOD
+from reusable_agent.presence import DISPATCH_ATTRIBUTE, HEALTH_METHOD, MEMORY_ATTRIBUTE
 from reusable_agent.starting import start
 from reusable_agent.warnings import WARNING_METHOD, OnWarning, SessionWarning
 
@@ -21,6 +21,7 @@ __all__ = [
     "HAND_OVER_METHOD",
     "HEALTH_METHOD",
     "LEAVING_ATTRIBUTE",
+    "MEMORY_ATTRIBUTE",
     "RELIEVES_ATTRIBUTE",
     "WARNING_METHOD",
     "Conversation",

@@ -1,11 +1,14 @@
 """Room options of the caller, adapted for a session that outlives its user."""
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from livekit import rtc
 from livekit.agents import NOT_GIVEN, NotGivenOr, room_io
 from livekit.agents.job import DEFAULT_PARTICIPANT_KINDS
+
+_DEPRECATED = ("room_input_options", "room_output_options")
 
 
 class UnsuitableOptionsError(ValueError):
@@ -29,6 +32,13 @@ class Terms:
     on_text: room_io.types.TextInputCallback | None
     kinds: frozenset[rtc.ParticipantKind.ValueType]
     only_identity: str | None
+
+
+def reject_deprecated(names: Iterable[str]) -> None:
+    """Raises: UnsuitableOptionsError: one of these arguments of `session.start` is not supported."""
+    for name in names:
+        if name in _DEPRECATED:
+            raise UnsuitableOptionsError(f"{name} is deprecated and not supported here; use room_options")
 
 
 def terms_of(given: NotGivenOr[room_io.RoomOptions]) -> Terms:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+from collections.abc import Coroutine
 from typing import Any
 
 from livekit import rtc
@@ -12,6 +13,8 @@ from reusable_agent.warnings import Warnings
 
 HEALTH_METHOD = "agent-lifecycle.health"
 DISPATCH_ATTRIBUTE = "agent-lifecycle.dispatch"
+#: `on`: another agent would go on with the conversation.
+MEMORY_ATTRIBUTE = "agent-lifecycle.memory"
 
 _log = logging.getLogger(__name__)
 
@@ -36,6 +39,10 @@ class Presence:
         """Answer that the session has started from now on."""
         self._ready = True
 
+    def remember(self) -> None:
+        """Publish that this conversation would outlive the agent."""
+        self._spawn(self._publish({MEMORY_ATTRIBUTE: "on"}))
+
     def close(self) -> None:
         """Answer `closed` from now on."""
         self._closed = True
@@ -46,7 +53,10 @@ class Presence:
         self._introduced = True
         self._ctx.room.local_participant.register_rpc_method(HEALTH_METHOD, self._health)
         self._warnings.open(self._ctx.room)
-        task = asyncio.get_running_loop().create_task(self._introduce())
+        self._spawn(self._publish({DISPATCH_ATTRIBUTE: self._ctx.job.dispatch_id}))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -56,10 +66,8 @@ class Presence:
         ready = self._ready and not leaving
         return json.dumps({"session": "closed" if leaving else "open", "ready": ready})
 
-    async def _introduce(self) -> None:
+    async def _publish(self, attributes: dict[str, str]) -> None:
         try:
-            await self._ctx.room.local_participant.set_attributes(
-                {DISPATCH_ATTRIBUTE: self._ctx.job.dispatch_id}
-            )
+            await self._ctx.room.local_participant.set_attributes(attributes)
         except Exception:  # noqa: BLE001 - an agent without it still answers
-            _log.warning("could not set the attribute %s", DISPATCH_ATTRIBUTE, exc_info=True)
+            _log.warning("could not set the attributes %s", ", ".join(attributes), exc_info=True)

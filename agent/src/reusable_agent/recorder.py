@@ -49,6 +49,11 @@ class Recorder:
         self._is_closed = False
         self._saving: asyncio.Task[None] | None = None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether what is said will be saved, as far as is known."""
+        return not self._is_closed
+
     async def recall(self, agent: Agent) -> None:
         """Load what is remembered into the agent's chat context, before its session starts."""
         try:

@@ -10,7 +10,7 @@ from reusable_agent.chat import Chat
 from reusable_agent.farewell import Farewell, Leaving
 from reusable_agent.handover import RELIEVES_ATTRIBUTE, HandOver, take_over
 from reusable_agent.memory import Memory, OnResume
-from reusable_agent.options import UnsuitableOptionsError, terms_of
+from reusable_agent.options import reject_deprecated, terms_of
 from reusable_agent.presence import Presence
 from reusable_agent.recorder import recorder_of
 from reusable_agent.warnings import OnWarning, Warnings
@@ -39,9 +39,7 @@ async def start(
     Raises:
         UnsuitableOptionsError: the options contradict an agent that outlives its user.
     """
-    for name in ("room_input_options", "room_output_options"):
-        if name in others:
-            raise UnsuitableOptionsError(f"{name} is deprecated and not supported here; use room_options")
+    reject_deprecated(others)
     terms = terms_of(room_options)
     ctx = get_job_context()
     if ctx.is_fake_job():
@@ -87,5 +85,7 @@ async def start(
     presence.ready()
     warnings.ready()
     if recorder:
+        if recorder.is_open:
+            presence.remember()
         await recorder.tell()
     return result
