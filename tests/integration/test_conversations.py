@@ -109,6 +109,18 @@ async def test_it_is_forgotten_when_the_claim_is_stored_not_when_the_agent_is_go
     assert world.rows("memories") == []
 
 
+@ON_BOTH
+@pytest.mark.usefixtures("worker")
+async def test_however_a_load_and_the_end_meet_nothing_is_left(
+    memory_app: App, world: World, server: FakeServer
+) -> None:
+    names = await talk(memory_app, server)
+    loads = (load(memory_app, f"AJ_{number}", **names) for number in range(20))
+    _, *answers = await asyncio.gather(memory_app.end(), *loads)
+    assert {answer.code for answer in answers if answer.status != 200} <= {"memory_forgotten"}
+    assert world.rows("memories") == []
+
+
 async def test_a_dead_agent_that_is_not_restarted_is_the_end(
     start_app: StartApp, world: World, server: FakeServer, worker: FakeWorker
 ) -> None:

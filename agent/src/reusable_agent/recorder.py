@@ -60,7 +60,8 @@ class Recorder:
             async with asyncio.timeout(_RECALL_TIMEOUT_S):
                 await self._load_patiently()
             history = parse(self._earlier or [])
-            if history.items:
+            # A session begins with the handoff to its first agent, before anything is said.
+            if history.messages():
                 await agent.update_chat_ctx(resumed_context(agent.chat_ctx, history))
                 self._resumed = history
         except MemoryClosedError as error:

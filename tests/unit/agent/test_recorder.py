@@ -161,7 +161,13 @@ async def test_the_agent_goes_on_with_what_is_remembered(scene: Scene) -> None:
     assert scene.memory.texts == ["one", "two", "three"]
 
 
-async def test_nobody_is_told_of_a_conversation_that_begins(scene: Scene) -> None:
+@pytest.mark.parametrize(
+    "kept", [None, {"items": []}, {"items": [{"type": "agent_handoff", "new_agent_id": "a"}]}]
+)
+async def test_nobody_is_told_of_a_conversation_in_which_nothing_was_said(
+    scene: Scene, kept: dict[str, Any] | None
+) -> None:
+    scene.memory.kept = kept
     await scene.begin()
     await scene.recorder.tell()
     assert scene.resumed == []
