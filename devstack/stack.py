@@ -10,7 +10,7 @@ from devstack.livekit_server import LiveKitServer
 from devstack.ports import LOOPBACK, free_port
 from devstack.processes import Child
 from devstack.service import Service
-from devstack.workers import Worker
+from devstack.workers import LIFECYCLE_URL, Worker
 
 # High enough for a developer who keeps reloading the page, but not for a runaway loop.
 _DEV_ENV = {"LIFECYCLE_ENV": "dev", "RATE_LIMIT_PER_MINUTE": "600", "CONVERSATION_MEMORY": "on"}
@@ -55,13 +55,9 @@ class Stack:
         )
         # The service may have several agent names; the example worker has the default one.
         example_agent = options.agent_name.partition(",")[0]
-        self.worker = Worker(
-            self.server,
-            options.folder,
-            agent_name=example_agent,
-            # It remembers conversations in the service.
-            env={"AGENT_LIFECYCLE_URL": self.service.base_url},
-        )
+        # Its worker reports to the service, and remembers conversations there.
+        told = {LIFECYCLE_URL: self.service.base_url}
+        self.worker = Worker(self.server, options.folder, agent_name=example_agent, env=told)
         self._report = report
         self._undisturbed = undisturbed
 

@@ -9,6 +9,9 @@ from livekit.agents import JobExecutorType
 
 from devstack.ports import LOOPBACK
 
+#: Variable of the workers that are reported.
+MAX_JOBS = "WORKER_MAX_JOBS"
+
 
 class WorkerOptions(TypedDict):
     """The AgentServer arguments that differ from a deployment."""
@@ -24,6 +27,12 @@ class WorkerOptions(TypedDict):
 
 def agent_name() -> str:
     return os.environ.get("AGENT_NAME", "example-agent")
+
+
+def max_jobs() -> int | None:
+    """How many jobs the worker takes at once; None: as many as LiveKit gives it."""
+    text = os.environ.get(MAX_JOBS, "")
+    return int(text) if text else None
 
 
 def server_options() -> WorkerOptions:

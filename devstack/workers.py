@@ -18,6 +18,8 @@ TYPE, IDENTITY, WAITS_S = "WORKER_TYPE", "WORKER_IDENTITY", "WORKER_WAITS_S"
 
 #: livekit-agents reads it: LiveKit gives such a worker only the dispatches for that deployment.
 DEPLOYMENT = "LIVEKIT_AGENT_DEPLOYMENT"
+#: The helper reports the worker to the service there.
+LIFECYCLE_URL = "AGENT_LIFECYCLE_URL"
 #: Variable of the worker that obeys: its sessions start once this file exists.
 STARTS_WITH = "WORKER_STARTS_WITH"
 

@@ -13,6 +13,7 @@ from reusable_agent.memory import (
 )
 from reusable_agent.options import UnsuitableOptionsError
 from reusable_agent.presence import DISPATCH_ATTRIBUTE, HEALTH_METHOD, MEMORY_ATTRIBUTE
+from reusable_agent.reports import attach
 from reusable_agent.starting import start
 from reusable_agent.warnings import WARNING_METHOD, OnWarning, SessionWarning
 
@@ -33,6 +34,7 @@ __all__ = [
     "Resumed",
     "SessionWarning",
     "UnsuitableOptionsError",
+    "attach",
     "conversation_of",
     "service_memory",
     "start",
