@@ -19,8 +19,11 @@ from app.control.creation import Creator
 from app.control.deployments import Deployments
 from app.control.dispatcher import Dispatcher
 from app.control.disputes import Disputes
+from app.control.drains import Drains
 from app.control.effects import EffectRunner
 from app.control.features import Features
+from app.control.fleet import Fleet
+from app.control.fleet_watch import FleetWatch
 from app.control.holds import Holds
 from app.control.inspector import RoomInspector
 from app.control.learning import Learning
@@ -39,6 +42,8 @@ from app.control.session_warnings import SessionWarner
 from app.control.sweeper import Sweeper
 from app.control.timers import Timers
 from app.control.usage import UsageLedger
+from app.control.worker_reports import WorkerReports
+from app.control.workers import Workers
 from app.dashboard.feed import Feed
 from app.dashboard.figures import read_totals
 from app.database.store import Store
@@ -50,6 +55,7 @@ from app.metrics.collector import Families
 from app.metrics.counters import Counters, SuppressedActions
 from app.metrics.registry import Metrics
 from app.metrics.ttls import ttl_families
+from app.metrics.workers import worker_families
 from app.state.links import pseudonyms
 
 logger = logging.getLogger(__name__)
@@ -88,6 +94,9 @@ class Service:
     liveness: Liveness
     agent_readiness: AgentReadiness
     ready_calls: ReadyCalls
+    fleet_watch: FleetWatch
+    worker_reports: WorkerReports
+    workers: Workers
     readiness: Readiness
     metrics: Metrics
     counters: Counters
@@ -102,6 +111,7 @@ class Service:
         logger.info("Timers restored", extra={"action": "restore", "count": count})
         self.sweeper.start()
         self.liveness.start()
+        self.fleet_watch.start()
         self.call_queue.start()
         self.readiness.start()
         self.feed.start()
@@ -112,6 +122,7 @@ class Service:
         await self.feed.close()
         await self.reloader.close()
         await self.readiness.close()
+        await self.fleet_watch.close()
         await self.liveness.close()
         await self.call_queue.close()
         await self.agent_readiness.close()
@@ -151,7 +162,10 @@ def build_service(
     warner = SessionWarner(livekit, store, processor, clock)
     effects = EffectRunner(livekit, store, processor, inspector, creator, remover, warner, mode=mode)
     adopter = Adopter(processor, clock)
-    capacity = Capacity(store.claims, policies, processor, clock, mode=mode)
+    fleet = Fleet(
+        store.workers, policies, clock, admits=mode.keeps_one, spare_slots=config.worker_spare_slots
+    )
+    capacity = Capacity(store.claims, policies, fleet, processor, clock, mode=mode)
     call_queue = CallQueue(capacity, processor, counters, clock)
     dispatcher = Dispatcher(
         store,
@@ -209,12 +223,17 @@ def build_service(
     queries = Queries(store)
     # In `observe` nothing acts on the result of a probe.
     liveness_s = config.liveness_interval_s if mode.keeps_one else 0
+    liveness = Liveness(
+        livekit, store, processor, effects, reconciler, agent_readiness, clock, interval_s=liveness_s
+    )
+    reliever = Reliever(livekit, store, processor, effects, features)
+    drains = Drains(store, fleet, reliever, clock, mode=mode)
     alerts = Alerts(rules_for(config, started_at=clock.now()))
     alert_notifier = AlertNotifier(
         config.alert_webhook_url, processor.process_id[:8], counters, _room_name_filter(config)
     )
     alert_monitor = AlertMonitor(
-        alerts, store, processor.outage, counters, log_counts, clock, alert_notifier.send
+        alerts, store, processor.outage, counters, log_counts, clock, alert_notifier.send, fleet.figures
     )
     processor.subscribe(alert_monitor.take)
     metrics.watch(
@@ -228,12 +247,14 @@ def build_service(
         avoided=lambda: deployments.avoided,
     )
     metrics.registry.register(Families(ttl_families(learning.ttls)))
+    metrics.registry.register(Families(worker_families(fleet.figures)))
     feed = Feed(
         store,
         clock,
         totals=lambda: read_totals(metrics.registry),
         alerts=alerts.current,
         ttls=learning.ttls,
+        workers=fleet.states,
         problem=lambda: str(reconciler.problem) if reconciler.problem else None,
     )
     processor.subscribe(feed.follow)
@@ -254,14 +275,15 @@ def build_service(
         usage=usage,
         memory=memory,
         reconciler=reconciler,
-        reliever=Reliever(livekit, store, processor, effects, features),
+        reliever=reliever,
         sweeper=sweeper,
         learning=learning,
-        liveness=Liveness(
-            livekit, store, processor, effects, reconciler, agent_readiness, clock, interval_s=liveness_s
-        ),
+        liveness=liveness,
         agent_readiness=agent_readiness,
         ready_calls=ReadyCalls(store, processor, dispatcher, agent_readiness, clock),
+        fleet_watch=FleetWatch(fleet, store.workers, liveness, drains, clock, probes=liveness_s > 0),
+        worker_reports=WorkerReports(store.workers, fleet, clock),
+        workers=Workers(store.workers, fleet, clock),
         readiness=Readiness(livekit, store, processor.outage, reconciler, features),
         metrics=metrics,
         counters=counters,

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from app.lifecycle import SECOND_US
 from app.state.views import AlertFacts
+from app.state.workers import AgentFleet
 
 #: An alert is resolved after it has been good for this long, so that it does not flap.
 QUIET_US = 60 * SECOND_US
@@ -53,6 +54,8 @@ class Figures:
     failed_creations_in_a_row: int
     #: The newest join of a person in LiveKit's own lists, by LiveKit's clock.
     newest_join_at: int | None
+    #: The workers that report themselves.
+    fleet: Sequence[AgentFleet] = ()
 
 
 class Level(Enum):

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from app.alerts.model import AlertChange, Alerts, Figures
 from app.alerts.rules import STUCK_AFTER
@@ -16,6 +16,7 @@ from app.metrics.counters import Counters
 from app.state.changes import Change, Outcome, Snapshot
 from app.state.presence import ParticipantKind
 from app.state.views import AlertFacts
+from app.state.workers import AgentFleet
 from app.tasks import BackgroundLoop
 
 logger = logging.getLogger(__name__)
@@ -35,8 +36,10 @@ class AlertMonitor:
         log_counts: LogCounts,
         clock: Clock,
         notify: Callable[[AlertChange], None],
+        fleet: Callable[[], Sequence[AgentFleet]],
     ) -> None:
         """`notify` gets each change once; it must neither block nor raise."""
+        self._fleet = fleet
         self._alerts = alerts
         self._store = store
         self._outage = outage
@@ -106,6 +109,7 @@ class AlertMonitor:
             log_drops=dropped.total(),
             failed_creations_in_a_row=self._counters.failed_creations_in_a_row,
             newest_join_at=self._newest_join_at,
+            fleet=self._fleet(),
         )
 
     async def _run(self) -> None:

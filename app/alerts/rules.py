@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 
 from app.alerts.model import GOOD, UNSURE, Figures, Level, Rule, RuleResult
+from app.alerts.worker_rules import CapacityLow, counted, fleet_in_words
 from app.config.settings import Config
 from app.lifecycle import SECOND_US, Dispatch, Event, State
 
@@ -31,6 +32,7 @@ def rules_for(config: Config, started_at: int) -> list[Rule]:
         DatabaseFailing(),
         NoWebhooks(config, started_at),
         NoWorker(),
+        CapacityLow(config.alert_free_slots_percent),
         CreationFailing(config.alert_create_failures),
         CleanupStuck(),
         CleanupFailures(config.alert_cleanup_failure_percent),
@@ -143,9 +145,11 @@ class NoWorker:
         unserved = figures.facts.unserved
         if not unserved:
             return GOOD
-        rooms = _counted(len({dispatch.room_name for dispatch in unserved}), "room")
+        rooms = counted(len({dispatch.room_name for dispatch in unserved}), "room")
         causes = {_cause(dispatch) for dispatch in unserved}
         summary = f"People are waiting for an agent in {rooms}: {'; '.join(sorted(causes))}."
+        names = {dispatch.agent_name for dispatch in unserved}
+        summary += fleet_in_words([one for one in figures.fleet if one.agent_name in names])
         return RuleResult(level=Level.BAD, summary=summary, rooms=_rooms(unserved))
 
 
@@ -170,7 +174,7 @@ class CreationFailing:
             return GOOD
         if failures < self._limit:
             return UNSURE
-        summary = f"The last {_counted(failures, 'dispatch creation')} failed."
+        summary = f"The last {counted(failures, 'dispatch creation')} failed."
         return RuleResult(level=Level.BAD, summary=summary)
 
 
@@ -188,7 +192,7 @@ class CleanupStuck:
         stuck = figures.facts.stuck
         if not stuck:
             return GOOD
-        summary = f"{_counted(len(stuck), 'agent')} could not be removed in {STUCK_AFTER} or more attempts."
+        summary = f"{counted(len(stuck), 'agent')} could not be removed in {STUCK_AFTER} or more attempts."
         return RuleResult(level=Level.BAD, summary=summary, rooms=_rooms(stuck))
 
 
@@ -266,10 +270,6 @@ class _Share:
         if total >= self._least and bad * 100 > self._limit_percent * total:
             return Level.BAD
         return Level.GOOD if bad * 200 <= self._limit_percent * total else Level.UNSURE
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _rooms(dispatches: Iterable[Dispatch]) -> tuple[str, ...]:

@@ -150,8 +150,12 @@ class Config:
     alert_webhook_url: str | None = setting("ALERT_WEBHOOK_URL", alert_url, default=None, secret=True)
     alert_max_agents: int = setting("ALERT_MAX_AGENTS", between(1, 1_000_000), default=20)
     alert_cleanup_failure_percent: int = setting("ALERT_CLEANUP_FAILURE_PERCENT", between(1, 100), default=10)
+    #: Of the slots of an agent's workers; 0: no alert.
+    alert_free_slots_percent: int = setting("ALERT_FREE_SLOTS_PERCENT", between(0, 100), default=10)
     alert_log_drop_percent: int = setting("ALERT_LOG_DROP_PERCENT", between(1, 100), default=5)
     alert_create_failures: int = setting("ALERT_CREATE_FAILURES", between(1, 1_000), default=3)
+    #: For the metric of desired workers.
+    worker_spare_slots: int = setting("WORKER_SPARE_SLOTS", between(0, 10_000), default=1)
     #: Where LiveKit reaches this service; None: not known.
     public_url: str | None = setting("PUBLIC_URL", web_url, default=None)
     #: TOML with a policy for each agent; None: the variables alone.

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from app.clock import Clock
+from app.control.fleet import Fleet
 from app.control.policies import Policies
 from app.control.processor import ChangeProcessor
 from app.control.requests import AgentRequest
@@ -19,15 +20,24 @@ logger = logging.getLogger(__name__)
 
 _MESSAGES = {
     Cap.AGENTS: "All places for this agent are taken (max_agents); retry",
+    Cap.WORKERS: "All workers of this agent are full, or take no more jobs; retry",
     Cap.PER_IDENTITY: "The caller has as many agents as it may have (max_agents_per_identity); retry",
 }
 
 
 class Capacity:
     def __init__(
-        self, claims: Claims, policies: Policies, processor: ChangeProcessor, clock: Clock, *, mode: Mode
+        self,
+        claims: Claims,
+        policies: Policies,
+        fleet: Fleet,
+        processor: ChangeProcessor,
+        clock: Clock,
+        *,
+        mode: Mode,
     ) -> None:
         self._claims = claims
+        self._fleet = fleet
         self._policies = policies
         self._clock = clock
         self._mode = mode
@@ -48,15 +58,20 @@ class Capacity:
             AtCapacity: there is none, or others wait for it.
         """
         limits = self._limits(request.agent_name)
-        if not limits.exist:
+        pool = self._fleet.pool(request.agent_name, request.briefing.deployment if request.briefing else "")
+        if not limits.exist and pool is None:
             return None
         # Before: a transaction that is cut off may have been committed.
         self._held.add(request.id)
         async with self.turn(request.agent_name):
             now = self._clock.now()
-            standing = await self._claims.take(claim_of(request, now), limits, now)
+            standing = await self._claims.take(claim_of(request, now), limits, now, pool)
+        if standing.blocked_by is not Cap.WORKERS:
+            self._fleet.note_room(request.agent_name)
         if standing.blocked_by:
             self._held.discard(request.id)
+            if standing.blocked_by is Cap.WORKERS and self._fleet.may_try(request.agent_name):
+                return None
             raise refusal(standing.blocked_by)
         return request.id
 
@@ -73,7 +88,8 @@ class Capacity:
 
     async def renew(self, agent_name: str, waiting: Sequence[Claim]) -> dict[str, Standing]:
         """See `Claims.renew`; the caller has the turn."""
-        return await self._claims.renew(agent_name, waiting, self._limits(agent_name), self._clock.now())
+        limits, pool = self._limits(agent_name), self._fleet.pool(agent_name)
+        return await self._claims.renew(agent_name, waiting, limits, self._clock.now(), pool)
 
     async def release(self, claim_id: str) -> None:
         """Release a claim; the caller has the turn. If the database fails, the claim expires."""

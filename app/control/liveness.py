@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from app.clock import Clock
@@ -21,6 +22,10 @@ logger = logging.getLogger(__name__)
 
 #: Probes of which the session may be closed all the same.
 _MUTE = (Probe.ALIVE, Probe.UNSUPPORTED)
+#: Between the two questions to an agent whose worker is late.
+_ASKS_AGAIN_S = 0.5
+#: Most of them do not answer, and each is waited for.
+_SUSPECTS_AT_ONCE = 48
 
 
 class Liveness:
@@ -47,6 +52,7 @@ class Liveness:
         self._clock = clock
         self._interval_s = interval_s
         self._slots = asyncio.Semaphore(concurrency)
+        self._suspect_slots = asyncio.Semaphore(_SUSPECTS_AT_ONCE)
         self._loop = BackgroundLoop("liveness")
 
     def start(self) -> None:
@@ -71,8 +77,28 @@ class Liveness:
                 known = [dispatch for dispatch in to_probe if dispatch.room_name not in vacant]
                 for dispatch in known:
                     self._readiness.check(dispatch)
-                active = [dispatch for dispatch in known if dispatch.state is State.ACTIVE]
-                await asyncio.gather(*(self._probe(dispatch) for dispatch in active))
+                probe = partial(self._probe, answers=self._answers_in_time, slots=self._slots)
+                await asyncio.gather(*(probe(one) for one in known if one.state is State.ACTIVE))
+
+    async def probe_suspects(self, dispatches: Sequence[Dispatch]) -> None:
+        """Probe the agents of a worker that has not reported in time, and replace those that do not answer.
+
+        Both questions are asked almost at once: the report that did not come was one before them, so such an
+        agent has been silent for as long as one that a usual round replaces.
+        """
+        try:
+            vacant = await self._store.vacant_rooms()
+        except ServiceError as error:
+            logger.warning(
+                "Agents could not be probed; the next round retries",
+                extra={"action": "liveness", "code": error.code},
+            )
+            return
+        for dispatch in dispatches:
+            if dispatch.room_name in vacant:
+                self._reconciler.spawn_inspection(dispatch.room_name)
+        asked = [one for one in dispatches if one.state is State.ACTIVE and one.room_name not in vacant]
+        await asyncio.gather(*(self._probe(one, self._answers_soon, self._suspect_slots) for one in asked))
 
     async def _probe_guarded(self) -> None:
         try:
@@ -85,21 +111,33 @@ class Liveness:
         except Exception:
             logger.exception("Unexpected error in a round of probes", extra={"action": "liveness"})
 
-    async def _probe(self, dispatch: Dispatch) -> None:
+    async def _probe(
+        self, dispatch: Dispatch, answers: Callable[[Dispatch], Awaitable[bool]], slots: asyncio.Semaphore
+    ) -> None:
         if dispatch.agent_identity is None:
             return
-        async with self._slots:
+        async with slots:
             try:
-                if await self._answers(dispatch):
-                    return
-                await asyncio.sleep(SECOND_PROBE_DELAY_S)
-                if await self._answers(dispatch):
+                if await answers(dispatch):
                     return
             except ServiceError:
                 # LiveKit is unavailable or the agent has left: an inspection finds out which.
                 self._reconciler.spawn_inspection(dispatch.room_name)
                 return
         await self._effects.replace_unresponsive(dispatch)
+
+    async def _answers_in_time(self, dispatch: Dispatch) -> bool:
+        if await self._answers(dispatch):
+            return True
+        await asyncio.sleep(SECOND_PROBE_DELAY_S)
+        return await self._answers(dispatch)
+
+    async def _answers_soon(self, dispatch: Dispatch) -> bool:
+        async def ask_again() -> bool:
+            await asyncio.sleep(_ASKS_AGAIN_S)
+            return await self._answers(dispatch)
+
+        return any(await asyncio.gather(self._answers(dispatch), ask_again()))
 
     async def _answers(self, dispatch: Dispatch) -> bool:
         probe = await self._livekit.probe(dispatch.room_name, dispatch.agent_identity or "")

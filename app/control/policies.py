@@ -14,6 +14,9 @@ class Policies:
         """`lifecycle`: with everything that does not depend on the agent."""
         self._agents = dict(agents)
         self._learned_ttl_us: dict[str, int] = {}
+        #: Deployments that fail and those that are drained, and until when others are chosen.
+        self._failing: Mapping[tuple[str, str], int] = {}
+        self._closed: Mapping[str, int] = {}
         self._lifecycle = lifecycle
         self._rebuild()
 
@@ -45,7 +48,23 @@ class Policies:
 
     def avoid(self, failing: Mapping[tuple[str, str], int]) -> None:
         """Take the agent names with deployments that fail, and until when others are chosen."""
-        self._lifecycle = replace(self._lifecycle, failing=dict(failing))
+        self._failing = dict(failing)
+        self._pass_over()
+
+    def close_deployments(self, until: Mapping[str, int]) -> None:
+        """Take the deployments that take no more agents, and until when others are chosen."""
+        if until or self._closed:
+            self._closed = dict(until)
+            self._pass_over()
+
+    def _pass_over(self) -> None:
+        closed = {
+            (name, share.deployment): self._closed[share.deployment]
+            for name, shares in self._lifecycle.shares.items()
+            for share in shares
+            if share.deployment in self._closed
+        }
+        self._lifecycle = replace(self._lifecycle, failing={**self._failing, **closed})
 
     def _rebuild(self) -> None:
         self._lifecycle = replace(

@@ -21,6 +21,7 @@ from app.errors import Busy, ServiceError
 from app.lifecycle import LIVE_STATES, Dispatch, State
 from app.state.changes import Change, Outcome
 from app.state.views import AgentTtl
+from app.state.workers import Worker, WorkerState
 from app.tasks import BackgroundLoop, repeat
 
 MAX_PAGES = 32
@@ -41,6 +42,7 @@ class Feed:
         totals: Callable[[], Totals],
         alerts: Callable[[], Iterable[Alert]],
         ttls: Callable[[], Iterable[AgentTtl]],
+        workers: Callable[[], Iterable[tuple[Worker, WorkerState]]],
         problem: Callable[[], str | None],
     ) -> None:
         """`totals` are this process's counters; `problem` is the known problem of the service, if any."""
@@ -49,6 +51,7 @@ class Feed:
         self._totals = totals
         self._alerts = alerts
         self._ttls = ttls
+        self._workers = workers
         self._problem = problem
         self._history = MinuteHistory()
         #: The number of open pages, including those that wait for their snapshot.
@@ -184,7 +187,13 @@ class Feed:
 
     def _beat(self, problem: str | None) -> messages.Beat:
         return messages.beat(
-            self._clock.now(), self._counts, self._alerts(), self.sample(), self._ttls(), problem
+            self._clock.now(),
+            self._counts,
+            self._alerts(),
+            self.sample(),
+            self._ttls(),
+            self._workers(),
+            problem,
         )
 
     def _now_ms(self) -> int:

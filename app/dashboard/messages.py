@@ -12,6 +12,7 @@ from app.dashboard.history import Minute
 from app.lifecycle import SECOND_US, Dispatch
 from app.lifecycle.descriptions import END_REASONS, STATES, describe
 from app.state.views import AgentTtl, HistoryLine
+from app.state.workers import Worker, WorkerState
 
 
 class _Message(msgspec.Struct, rename="camel", kw_only=True):
@@ -67,6 +68,19 @@ class TtlCard(_Message):
     idle_s: int
 
 
+class WorkerCard(_Message):
+    """A worker that reports itself; see `Worker`."""
+
+    id: str
+    agents: list[str]
+    deployment: str
+    version: str
+    state: str
+    active: int
+    slots: int | None
+    load: float
+
+
 class Beat(_Message):
     """The current state, sent even without changes: a missing beat shows the page that it is out of date."""
 
@@ -77,6 +91,7 @@ class Beat(_Message):
     #: The current minute.
     minute: MinuteCard
     ttls: list[TtlCard]
+    workers: list[WorkerCard]
     #: Why the data may be out of date; None if it is not.
     problem: str | None
 
@@ -152,12 +167,26 @@ def ttl_card(one: AgentTtl) -> TtlCard:
     )
 
 
+def worker_card(worker: Worker, state: WorkerState) -> WorkerCard:
+    return WorkerCard(
+        id=worker.id,
+        agents=list(worker.agent_names),
+        deployment=worker.deployment,
+        version=worker.version,
+        state=state,
+        active=worker.active,
+        slots=worker.slots,
+        load=worker.load,
+    )
+
+
 def beat(
     at: int,
     counts: Mapping[str, int],
     alerts: Iterable[Alert],
     minute: Minute,
     ttls: Iterable[AgentTtl],
+    workers: Iterable[tuple[Worker, WorkerState]],
     problem: str | None,
 ) -> Beat:
     return Beat(
@@ -169,6 +198,7 @@ def beat(
         ],
         minute=minute_card(minute),
         ttls=[ttl_card(one) for one in ttls],
+        workers=[worker_card(worker, state) for worker, state in workers],
         problem=problem,
     )
 

@@ -1,13 +1,16 @@
 """Claims: places for agents, counted and taken in one transaction, one agent name at a time."""
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 
 from sqlalchemy import Connection, delete, insert, select, text
 
 from app.database.tables import claims, dispatches
 from app.database.transactions import Transactions
+from app.database.workers import read_workers
 from app.lifecycle import SECOND_US, Policy
 from app.state.capacity import Claim, Limits, Place, Standing, standings
+from app.state.workers import Need, Pool, free_slots
 
 #: How long a granted place is kept for a dispatch that is not stored yet.
 _GRANTED_US = Policy.lease_us
@@ -31,13 +34,17 @@ class Claims:
     def __init__(self, transactions: Transactions) -> None:
         self._transactions = transactions
 
-    async def take(self, claim: Claim, limits: Limits, now: int) -> Standing:
-        """Grant the claim if there is a place for it, and nobody waits before it; else store nothing."""
+    async def take(self, claim: Claim, limits: Limits, now: int, pool: Pool | None = None) -> Standing:
+        """Grant the claim if there is a place for it, and nobody waits before it; else store nothing.
+
+        `pool`: the workers that are to take its agent; None: they are no limit.
+        """
 
         def work(connection: Connection) -> Standing:
             _begin(connection, claim.agent_name, now)
             others = [one for one in _waiting(connection, claim.agent_name) if one.id != claim.id]
-            found = standings([*others, claim], _places(connection, claim.agent_name), limits)[claim.id]
+            places = _places(connection, claim.agent_name)
+            found = standings([*others, claim], places, _with_slots(limits, connection, pool, now))[claim.id]
             if found.blocked_by is None:
                 _put(connection, granted=[claim], waiting=[], now=now)
             return found
@@ -45,7 +52,7 @@ class Claims:
         return await self._transactions.write(work)
 
     async def renew(
-        self, agent_name: str, own: Sequence[Claim], limits: Limits, now: int
+        self, agent_name: str, own: Sequence[Claim], limits: Limits, now: int, pool: Pool | None = None
     ) -> dict[str, Standing]:
         """Grant those of this process's waiting claims that may have a place, and keep the others waiting."""
         ids = {claim.id for claim in own}
@@ -53,7 +60,8 @@ class Claims:
         def work(connection: Connection) -> dict[str, Standing]:
             _begin(connection, agent_name, now)
             others = [one for one in _waiting(connection, agent_name) if one.id not in ids]
-            found = standings([*others, *own], _places(connection, agent_name), limits)
+            places = _places(connection, agent_name)
+            found = standings([*others, *own], places, _with_slots(limits, connection, pool, now))
             granted = [claim for claim in own if found[claim.id].blocked_by is None]
             _put(connection, granted, [claim for claim in own if claim not in granted], now)
             return {claim.id: found[claim.id] for claim in own}
@@ -71,6 +79,24 @@ def _begin(connection: Connection, agent_name: str, now: int) -> None:
         connection.execute(_LOCK, {"agent_name": agent_name})
     expired = (claims.c.agent_name == agent_name) & (claims.c.expires_at <= now)
     connection.execute(delete(claims).where(expired))
+
+
+def _with_slots(limits: Limits, connection: Connection, pool: Pool | None, now: int) -> Limits:
+    if pool is None:
+        return limits
+    open_ones = select(*(dispatches.c[name] for name in Need._fields)).where(
+        dispatches.c.agent_name == pool.agent_name, dispatches.c.ended_at.is_(None)
+    )
+    needs = [Need(*row) for row in connection.execute(open_ones)]
+    free = free_slots(pool, read_workers(connection), needs, now)
+    if free is not None:
+        # Whoever was granted a place is about to get an agent.
+        rooms = {need.room_name for need in needs}
+        granted = select(claims.c.room_name).where(
+            claims.c.agent_name == pool.agent_name, claims.c.granted_at.is_not(None)
+        )
+        free = max(0, free - len(set(connection.scalars(granted)) - rooms))
+    return replace(limits, free_slots=free)
 
 
 def _places(connection: Connection, agent_name: str) -> list[Place]:

@@ -13,11 +13,12 @@ from app.database.loading import dispatch_of, load, participant_of, save
 from app.database.memories import Memories
 from app.database.pruning import prune
 from app.database.returns import ReturnCounts
-from app.database.sessions import end_session, ended_session
+from app.database.sessions import EndedSessions
 from app.database.tables import dispatches, history, participants, rooms, webhook_events
 from app.database.transactions import TIMEOUT_S, Transactions
 from app.database.usage import UsageTable
 from app.database.vacancies import vacant_rooms
+from app.database.workers import WorkersTable
 from app.database.write_outage import store_trial_rows
 from app.lifecycle import LIVE_STATES, Dispatch, Policy, State
 from app.state.changes import Change, Outcome
@@ -44,7 +45,9 @@ class Store:
         self.returns = ReturnCounts(self._transactions)
         self.claims = Claims(self._transactions)
         self.usage = UsageTable(self._transactions)
+        self.sessions = EndedSessions(self._transactions)
         self.memories = Memories(self._transactions)
+        self.workers = WorkersTable(self._transactions)
 
     @property
     def engines(self) -> tuple[Engine, ...]:
@@ -254,13 +257,6 @@ class Store:
         """Those of these agents and avatars whose leave LiveKit has reported."""
         known = select(participants).where(participants.c.room_sid == room_sid, participants.c.sid.in_(sids))
         return frozenset(one.sid for one in map(participant_of, await self._rows(known)) if one.has_departed)
-
-    async def end_session(self, session_id: str, expires_at: int) -> None:
-        """Sign out a session of the dashboard."""
-        await self._transactions.write(lambda connection: end_session(connection, session_id, expires_at))
-
-    async def has_ended_session(self, session_id: str) -> bool:
-        return bool(await self._rows(ended_session(session_id)))
 
     async def prune(self, before: int) -> int:
         """Delete rows that ended, left or were received before `before`; returns their number."""

@@ -9,6 +9,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Double,
     Index,
     Integer,
     LargeBinary,
@@ -253,4 +254,43 @@ memories = Table(
     Column("saved_at", BigInteger),
     Column("expires_at", BigInteger, nullable=False, index=True),
     PrimaryKeyConstraint("room_sid", "agent_name"),
+)
+
+#: The last report of each worker process that has the helper; see state.workers.Report.
+workers = Table(
+    "workers",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("livekit_id", String(64), nullable=False),
+    Column("number", BigInteger, nullable=False),
+    # As JSON.
+    Column("agent_names", Text, nullable=False),
+    Column("deployment", Text, nullable=False),
+    Column("version", String(128), nullable=False),
+    Column("helper", String(64), nullable=False),
+    Column("slots", Integer),
+    # As JSON: the dispatch and the room of each.
+    Column("jobs", Text, nullable=False),
+    Column("active", Integer, nullable=False),
+    Column("warm", Integer, nullable=False),
+    Column("load", Double, nullable=False),
+    Column("accepting", Boolean, nullable=False),
+    Column("draining", Boolean, nullable=False),
+    Column("first_seen_at", BigInteger, nullable=False),
+    Column("seen_at", BigInteger, nullable=False),
+    # The report after which one was late: one process probes its agents then.
+    Column("suspected_number", BigInteger),
+    Column("left_at", BigInteger),
+    sqlite_with_rowid=False,
+)
+
+#: Workers and deployments that are to take no more jobs, until that is cancelled.
+drains = Table(
+    "drains",
+    metadata,
+    Column("kind", String(16), nullable=False),
+    Column("name", String(256), nullable=False),
+    Column("requested_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("kind", "name"),
+    sqlite_with_rowid=False,
 )

@@ -9,6 +9,7 @@ from typing import NamedTuple
 class Cap(StrEnum):
     AGENTS = "max_agents"
     PER_IDENTITY = "max_agents_per_identity"
+    WORKERS = "workers"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +18,8 @@ class Limits:
 
     max_agents: int | None = None
     max_agents_per_identity: int | None = None
+    #: How many more agents its workers take; see `state.workers.free_slots`.
+    free_slots: int | None = None
 
     @property
     def exist(self) -> bool:
@@ -60,10 +63,11 @@ def standings(claims: Iterable[Claim], taken: Iterable[Place], limits: Limits) -
     """
     places = set(taken)
     rooms = {place.room_name for place in places}
+    before = len(rooms)
     waiting: list[str] = []
     found: dict[str, Standing] = {}
     for claim in sorted(claims, key=lambda claim: (claim.asked_at, claim.id)):
-        blocked_by = _blocked_by(claim, places, rooms, limits)
+        blocked_by = _blocked_by(claim, places, rooms, limits, len(rooms) - before)
         ahead = waiting.index(claim.room_name) if claim.room_name in waiting else len(waiting)
         found[claim.id] = Standing(blocked_by=blocked_by, position=ahead + 1)
         if blocked_by is None:
@@ -74,9 +78,14 @@ def standings(claims: Iterable[Claim], taken: Iterable[Place], limits: Limits) -
     return found
 
 
-def _blocked_by(claim: Claim, places: set[Place], rooms: set[str], limits: Limits) -> Cap | None:
+def _blocked_by(
+    claim: Claim, places: set[Place], rooms: set[str], limits: Limits, granted: int
+) -> Cap | None:
+    """`granted`: the rooms that have got a place before this one."""
     if claim.room_name in rooms:
         return None
+    if limits.free_slots is not None and granted >= limits.free_slots:
+        return Cap.WORKERS
     if limits.max_agents is not None and len(rooms) >= limits.max_agents:
         return Cap.AGENTS
     if limits.max_agents_per_identity is None or claim.requested_by is None:

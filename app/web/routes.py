@@ -22,6 +22,7 @@ from app.web.endpoints import Access, AnyEndpoint, Endpoint
 from app.web.keys import READINESS_PATH, WEBHOOK_PATH
 from app.web.memory import MEMORY_ENDPOINTS
 from app.web.usage import CSV, UsageQuery, UsageResponse, show_usage
+from app.web.worker_routes import worker_endpoints
 
 _LIVEKIT_ERRORS = (LiveKitRefused, LiveKitUnavailable, LiveKitTimeout, Busy)
 #: Of calls that wait until the agent answers.
@@ -135,6 +136,7 @@ def api_endpoints(config: Config) -> tuple[AnyEndpoint, ...]:
             also_as=(CSV,),
         ),
         *MEMORY_ENDPOINTS,
+        *worker_endpoints(),
         *_operational_endpoints(Access.SCRAPER if config.metrics_public else Access.OPERATOR),
     )
 

@@ -121,7 +121,13 @@ class Dashboard:
             for ago, figures in sorted(minutes.items(), reverse=True)
         ]
         await self.say("snapshot", at=at, agents=agents, minutes=hour, maxLive=10_000, maxEnded=50)
-        self._beat = {"counts": {"active": len(agents)}, "minute": minute, "ttls": [], "problem": None}
+        self._beat = {
+            "counts": {"active": len(agents)},
+            "minute": minute,
+            "ttls": [],
+            "workers": [],
+            "problem": None,
+        }
         await self.beat()
 
     async def _has_stream(self) -> bool:
@@ -135,6 +141,11 @@ class Dashboard:
     async def show_ttls(self, *ttls: dict[str, Any]) -> None:
         """Send a beat with these TTLs."""
         self._beat["ttls"] = ttls
+        await self.beat()
+
+    async def show_workers(self, *workers: dict[str, Any]) -> None:
+        """Send a beat with these workers."""
+        self._beat["workers"] = workers
         await self.beat()
 
     async def say(self, name: str, **message: Any) -> None:

@@ -211,6 +211,32 @@ async def test_each_ttl_is_shown_with_what_it_costs_and_saves(dashboard: Dashboa
     )
 
 
+async def test_each_worker_that_reports_itself_is_shown(dashboard: Dashboard) -> None:
+    await dashboard.open_on([])
+    table = dashboard.page.get_by_role("table", name="Workers")
+    await expect(table).to_be_hidden()
+    worker = {"id": "0123456789abcdef", "agents": ["support"], "deployment": "v1", "version": "1.4"}
+    sized = worker | {"state": "full", "active": 4, "slots": 4, "load": 0.5}
+    unsized = worker | {"deployment": "", "state": "accepting", "active": 1, "slots": None, "load": 0}
+    await dashboard.show_workers(sized, unsized)
+    await expect(table.get_by_role("cell")).to_have_text(
+        [
+            "01234567support",
+            "v11.4",
+            "full",
+            "4 of 4",
+            "0.50",
+            "01234567support",
+            "\N{EN DASH}1.4",
+            "accepting",
+            "1",
+            "0.00",
+        ]
+    )
+    await dashboard.show_workers()
+    await expect(table).to_be_hidden()
+
+
 async def test_the_charts_have_one_bar_for_each_minute(dashboard: Dashboard) -> None:
     hour = {59: {"created": 1}, 30: {"created": 4, "cleanups": 3, "cleanupFailures": 1}, 90: {"created": 7}}
     await dashboard.open_on([], hour)

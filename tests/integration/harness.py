@@ -47,7 +47,9 @@ BOUND_S = 15.0
 #: For requests under way at a stop.
 _GIVE_UP_AFTER_S = 0.5
 #: Tasks of the app that end by themselves, once what they are about is done.
-_ERRANDS = frozenset({"effects", "deadline", "inspection", "dispatch request"})
+_ERRANDS = frozenset(
+    {"effects", "deadline", "inspection", "dispatch request", "late worker", "drains", "worker reports"}
+)
 
 WEBHOOK = "/api/livekit/webhook"
 DISPATCH = "/api/livekit/dispatch-agent"

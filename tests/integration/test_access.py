@@ -54,6 +54,12 @@ ABOUT: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/api/livekit/worker/memory/save"): {"data": b"{}"},
     ("POST", "/api/livekit/worker/memory/forget"): {"data": b"{}"},
     ("DELETE", "/api/livekit/memory"): {"params": {"roomName": "b"}},
+    ("POST", "/api/livekit/worker/report"): {"data": b"{}"},
+    ("GET", "/api/livekit/workers"): {},
+    ("POST", "/api/livekit/workers/{worker_id}/drain"): {},
+    ("DELETE", "/api/livekit/workers/{worker_id}/drain"): {},
+    ("POST", "/api/livekit/workers/drain"): {"params": {"deployment": "v1"}},
+    ("DELETE", "/api/livekit/workers/drain"): {"params": {"deployment": "v1"}},
     ("GET", "/healthz"): {},
     ("GET", "/readyz"): {},
     ("GET", "/metrics"): {},
@@ -65,7 +71,7 @@ def all_endpoints(world: World, **settings: Any) -> tuple[AnyEndpoint, ...]:
 
 
 async def ask(app: App, endpoint: AnyEndpoint, auth: str | None, dispatch_id: str = "AD_1") -> Answer:
-    path = endpoint.path.replace("{dispatch_id}", dispatch_id)
+    path = endpoint.path.replace("{dispatch_id}", dispatch_id).replace("{worker_id}", "worker-1")
     return await app.call(endpoint.method, path, auth=auth, **ABOUT[endpoint.method, endpoint.path])
 
 

@@ -12,6 +12,7 @@ from fakes.server import FakeServer
 from integration.conftest import StartApp
 from integration.harness import App, World
 from integration.process import run
+from integration.reports import ReportingWorker
 
 
 @pytest.fixture
@@ -38,7 +39,10 @@ async def idle(app: App, server: FakeServer) -> App:
     await app.dispatch("busy")
     server.join("busy", "bob")
     await app.settle()
-    await app.service.store.end_session("of-the-dashboard", expires_at=1)
+    await app.service.store.sessions.add("of-the-dashboard", expires_at=1)
+    worker = ReportingWorker(world=app.world, worker=server.start_worker("elsewhere"), slots=4)
+    await worker.report(app)
+    await app.call("POST", "/api/livekit/workers/drain", params={"deployment": "v1"})
     await app.stop()
     # A call that waited when the service was stopped, and what was learned and spent on an earlier day.
     app.world.database.execute(

@@ -40,6 +40,7 @@ MAKERS_OF_TASKS = {"create_task", "ensure_future", "TaskGroup", "run_coroutine_t
 #: Modules that make tasks themselves, each with who awaits them.
 AWAITED = {
     "control/flights.py": "every caller that joined the flight, who gets its error",
+    "control/worker_reports.py": "every worker whose report is stored by it, which gets its error",
 }
 
 SOURCES = {path.relative_to(APP).as_posix(): path for path in sorted(APP.rglob("*.py"))}

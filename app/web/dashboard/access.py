@@ -51,7 +51,7 @@ class DashboardAccess:
     async def session(self, request: web.Request) -> Session | None:
         """The session; None if there is none, or it was signed out. Raises: DatabaseUnavailable."""
         session = self._signed_session(request)
-        if session is None or await request.app[SERVICE].store.has_ended_session(session.id):
+        if session is None or await request.app[SERVICE].store.sessions.has(session.id):
             return None
         return session
 
@@ -118,7 +118,7 @@ class DashboardAccess:
     async def sign_out(self, request: web.Request) -> web.Response:
         """End the session, on every replica, whoever has its cookie. Raises: DatabaseUnavailable."""
         if session := self._signed_session(request):
-            await request.app[SERVICE].store.end_session(session.id, session.expires_at)
+            await request.app[SERVICE].store.sessions.add(session.id, session.expires_at)
         response = json_response(SessionState(configured=self.configured, signed_in=False))
         for secure in (False, True):
             response.del_cookie(

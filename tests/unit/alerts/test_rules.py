@@ -21,6 +21,7 @@ from app.alerts.rules import (
 from app.config.settings import Config
 from app.lifecycle import SECOND_US, Dispatch, State, Terms
 from app.state.views import AlertFacts
+from app.state.workers import AgentFleet, WorkerState
 from fakes.dispatches import INTENT
 
 START_US = 1_800_000_000 * SECOND_US
@@ -237,6 +238,35 @@ def test_no_worker_while_people_wait(desk: Desk) -> None:
     assert raised_once_and_resolved_once(desk, "no_worker")
 
 
+def fleet(*, free: int | None, slots: int | None = 40, agent_name: str = "agent") -> AgentFleet:
+    workers = dict.fromkeys(WorkerState, 0) | {WorkerState.ACCEPTING: 1, WorkerState.FULL: 3}
+    return AgentFleet(agent_name=agent_name, workers=workers, active=38, slots=slots, free=free, desired=None)
+
+
+def test_no_worker_says_how_many_workers_there_are_if_that_is_known(desk: Desk) -> None:
+    waiting = row(state=State.UNAVAILABLE, participant_count=1, agent_name="agent")
+    desk.look(1, facts={"unserved": (waiting,)}, fleet=(fleet(free=9), fleet(free=9, agent_name="other")))
+    (alert,) = desk.alerts.current()
+    assert alert.summary.endswith(" 4 workers known, 1 accepting jobs, 38 agents on them.")
+
+
+# Slots
+
+
+def test_capacity_is_low_below_the_share_of_free_slots(desk: Desk) -> None:
+    assert desk.look(1, fleet=(fleet(free=4),)) == set()
+    assert desk.look(1, fleet=(fleet(free=30), fleet(free=3))) == {"capacity_low"}
+    assert desk.alerts.current()[0].summary == "The workers of an agent have 3 of 40 slots free."
+    desk.look(1, fleet=(fleet(free=4),))
+    assert desk.look(QUIET_US) == set()
+    assert raised_once_and_resolved_once(desk, "capacity_low")
+
+
+def test_capacity_is_not_low_where_slots_are_unknown_or_nobody_wants_to_know(desk: Desk) -> None:
+    assert desk.look(1, fleet=(fleet(free=None, slots=None),)) == set()
+    assert Desk(replace(CONFIG, alert_free_slots_percent=0)).look(1, fleet=(fleet(free=0),)) == set()
+
+
 def test_an_alert_lists_up_to_five_rooms_once_each(desk: Desk) -> None:
     rooms = [row(state=State.UNAVAILABLE, room_name=f"room-{number // 2}") for number in range(40)]
     desk.look(1, facts={"unserved": tuple(rooms)})
@@ -372,6 +402,7 @@ def test_every_alert_has_a_summary_without_names_and_an_advice(desk: Desk) -> No
         "failed_creations_in_a_row": 9,
         "newest_join_at": START_US + MINUTE_US,
         "commits_fail": True,
+        "fleet": (fleet(free=0),),
     }
     desk.look(10 * MINUTE_US, facts=bad, **changes)
     desk.look(1)

@@ -110,6 +110,8 @@ SETTINGS: list[tuple[str, str, Any, dict[str, Any]]] = [
     ),
     ("ALERT_MAX_AGENTS", "alert_max_agents", 20, {"1": 1, "1000": 1_000}),
     ("ALERT_CLEANUP_FAILURE_PERCENT", "alert_cleanup_failure_percent", 10, {"1": 1, "100": 100}),
+    ("ALERT_FREE_SLOTS_PERCENT", "alert_free_slots_percent", 10, {"0": 0, "100": 100}),
+    ("WORKER_SPARE_SLOTS", "worker_spare_slots", 1, {"0": 0, "10000": 10_000}),
     ("ALERT_LOG_DROP_PERCENT", "alert_log_drop_percent", 5, {"1": 1, "100": 100}),
     ("ALERT_CREATE_FAILURES", "alert_create_failures", 3, {"1": 1, "1000": 1_000}),
     ("PUBLIC_URL", "public_url", None, {"https://agents.example.com/": "https://agents.example.com"}),

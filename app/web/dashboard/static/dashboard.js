@@ -9,6 +9,7 @@ import { session, signIn, signOut, Stream } from "./service.js";
 import { Timeline } from "./timeline.js";
 import { showTtls } from "./ttls.js";
 import { UsageChart } from "./usage.js";
+import { showWorkers } from "./workers.js";
 
 const VIEWS = ["sign-in", "not-configured", "board"];
 const TOAST_MS = 6000;
@@ -49,6 +50,7 @@ const stream = new Stream({
     charts.update(message.minute);
     showAlerts(message.alerts);
     showTtls(message.ttls);
+    showWorkers(message.workers);
     setText(byId("problem"), message.problem ?? "");
     byId("problem").hidden = !message.problem;
     render();

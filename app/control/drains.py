@@ -1,0 +1,97 @@
+"""Drains: empties the workers that operators want to replace, without taking an agent from anybody."""
+
+import logging
+
+from app.clock import Clock
+from app.control.fleet import Fleet
+from app.control.relief import Reliever
+from app.database.store import Store
+from app.errors import ServiceError
+from app.lifecycle import SECOND_US, Dispatch, State, Visitors
+from app.lifecycle.mode import Mode
+from app.state.workers import Worker
+
+logger = logging.getLogger(__name__)
+
+#: What was not possible, or has failed, is tried again after this time.
+_AGAIN_US = 10 * SECOND_US
+#: A page that is reloaded is back by then.
+_RELOADED_US = 3 * SECOND_US
+#: Whoever an agent was requested for has joined by then.
+_COME_US = 30 * SECOND_US
+
+
+class Drains:
+    """A worker that is drained takes no jobs (its helper sees to that); here its agents end.
+
+    Those with people in are relieved by agents of other workers, where that is possible; the others go on.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        fleet: Fleet,
+        reliever: Reliever,
+        clock: Clock,
+        *,
+        mode: Mode,
+    ) -> None:
+        self._mode = mode
+        self._store = store
+        self._fleet = fleet
+        self._reliever = reliever
+        self._clock = clock
+        self._is_under_way = False
+        #: When each row was last looked at more closely.
+        self._tried_at: dict[str, int] = {}
+
+    @property
+    def has_work(self) -> bool:
+        # A mode that only watches ends no agent.
+        if self._is_under_way or not self._mode.keeps_one:
+            return False
+        return any(map(self._is_to_empty, self._fleet.workers))
+
+    async def step(self) -> None:
+        """End the agents that nobody needs on drained workers; call it again and again."""
+        if self._is_under_way:
+            return
+        self._is_under_way = True
+        try:
+            async with self._store.exclusive("drains") as alone:
+                for worker in filter(self._is_to_empty, self._fleet.workers if alone else ()):
+                    await self._empty(worker)
+                self._forget_old_tries()
+        except ServiceError as error:
+            logger.warning(
+                "Drained workers could not be emptied; the next round retries",
+                extra={"action": "drain", "code": error.code},
+            )
+        finally:
+            self._is_under_way = False
+
+    def _forget_old_tries(self) -> None:
+        since = self._clock.now() - _AGAIN_US
+        self._tried_at = {row_id: at for row_id, at in self._tried_at.items() if at > since}
+
+    def _is_to_empty(self, worker: Worker) -> bool:
+        # A worker drains by an order here, or on its own: at a SIGTERM, as in a redeploy.
+        return bool(worker.jobs) and (worker.draining or self._fleet.is_drained(worker))
+
+    async def _empty(self, worker: Worker) -> None:
+        """Do what can be done now for the dispatches of one worker."""
+        for dispatch in await self._store.workers.dispatches(worker.dispatch_ids):
+            if self._is_due(dispatch):
+                self._tried_at[dispatch.id] = self._clock.now()
+                await self._reliever.relieve(dispatch.id, self._fleet.deployment_for(dispatch))
+
+    def _is_due(self, dispatch: Dispatch) -> bool:
+        now = self._clock.now()
+        if now - self._tried_at.get(dispatch.id, 0) < _AGAIN_US:
+            return False
+        if dispatch.state is State.ACTIVE:
+            return True
+        if dispatch.state is not State.IDLE or (dispatch.retry_at or 0) > now:
+            return False
+        patience_us = _COME_US if dispatch.visitors is Visitors.NONE else _RELOADED_US
+        return now - dispatch.last_activity_at >= patience_us

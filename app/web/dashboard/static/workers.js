@@ -1,0 +1,31 @@
+// The workers that report themselves, with what each runs and can take.
+
+import { byId, element } from "./dom.js";
+
+/** Shows the workers of a beat; without any, the section is hidden. */
+export function showWorkers(workers) {
+  const body = byId("workers");
+  const shown = JSON.stringify(workers);
+  if (body.dataset.shown === shown) return;
+  body.dataset.shown = shown;
+  byId("workers-section").hidden = !workers.length;
+  body.replaceChildren(...workers.map(row));
+}
+
+function row(worker) {
+  const jobs = worker.slots === null ? `${worker.active}` : `${worker.active} of ${worker.slots}`;
+  return element(
+    "tr",
+    { role: "row" },
+    cell("Worker", worker.id.slice(0, 8), element("small", {}, worker.agents.join(", "))),
+    cell("Deployment", worker.deployment || "–", element("small", {}, worker.version)),
+    cell("State", worker.state),
+    cell("Jobs", jobs),
+    cell("Load", worker.load.toFixed(2)),
+  );
+}
+
+/** Every cell has a label: on a phone the table has no head. */
+function cell(label, ...children) {
+  return element("td", { role: "cell", "data-label": label }, ...children);
+}
