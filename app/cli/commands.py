@@ -5,11 +5,12 @@ import asyncio
 import signal
 import sqlite3
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
+from app.cli import drain as drains
 from app.cli import policy as policies
 from app.cli.doctor import checks, report
 from app.cli.doctor.findings import Finding, Verdict
@@ -22,9 +23,10 @@ from app.database.migrations import MigrationError
 from app.database.transfer import TransferRefused, told, transfer
 from app.errors import ServiceError
 from app.logs.setup import configure_logging
+from app.web.workers import WorkerItem
 
 _KEYLESS = """\
-The status needs an API key: set API_KEYS for the service and here, or pass --api-key.
+This command needs an API key: set API_KEYS for the service and here, or pass --api-key.
 To make a new key: python -c "import secrets; print(secrets.token_urlsafe(24))"
 """
 
@@ -91,6 +93,29 @@ def status(given: argparse.Namespace, environ: Environ) -> int:
     for line in [to_json(answer)] if given.json else table(answer, datetime.now(UTC)):
         terminal.write(line)
     return 0 if answer.service.ready else 1
+
+
+def drain(given: argparse.Namespace, environ: Environ) -> int:
+    if not given.api_key:
+        sys.stderr.write(_KEYLESS)
+        return 2
+    terminal = Terminal(sys.stdout, environ)
+
+    def show(workers: Sequence[WorkerItem]) -> None:
+        for line in [drains.to_json(workers)] if given.json else drains.lines(workers):
+            terminal.write(line)
+
+    target = drains.Target(worker=given.worker, deployment=given.deployment)
+    work = drains.drain(given.url, given.api_key, target, cancel=given.cancel, wait=given.wait, report=show)
+    try:
+        asyncio.run(work)
+    except drains.DrainFailed as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    except KeyboardInterrupt:
+        # The order stands.
+        return 128 + signal.SIGINT
+    return 0
 
 
 def policy(given: argparse.Namespace, environ: Environ) -> int:

@@ -51,6 +51,17 @@ _STATUS_EPILOG = (
     "exit codes: 0 the service is ready; 1 it is not ready or not reachable; 2 the command line is invalid\n"
 )
 
+_DRAIN_DESCRIPTION = """\
+Drains workers that report themselves (reusable_agent.attach): they take no more jobs, and their idle agents
+end. Conversations go on. A drained deployment stays so, for workers that start later too, until --cancel;
+with --deployment "" it holds for the workers without a deployment that run now.
+"""
+
+_DRAIN_EPILOG = """\
+exit codes: 0 ordered; with --wait: the workers have no agents left; 1 the order was not taken; 2 the command
+line is invalid; 130 interrupted (the drain goes on)
+"""
+
 _POLICY_DESCRIPTION = """\
 Prints the policy that each agent has with this environment and this AGENTS_FILE, and where each value comes
 from. It checks the file before a reload, and needs neither LiveKit nor the database.
@@ -94,6 +105,7 @@ def command_line(environ: Mapping[str, str], serve: Command) -> argparse.Argumen
     add("serve", help="run the service; the default", **texts).set_defaults(run=serve)
     _add_doctor(add)
     _add_status(add, environ)
+    _add_drain(add, environ)
     _add_policy(add)
     _add_backup(add)
     _add_restore(add)
@@ -131,6 +143,24 @@ def _add_status(add: _Add, environ: Mapping[str, str]) -> None:
     summary = "show a running service's agents"
     parser = add("status", help=summary, description=_STATUS_DESCRIPTION, epilog=_STATUS_EPILOG)
     parser.set_defaults(run=commands.status)
+    _add_service(parser, environ)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _add_drain(add: _Add, environ: Mapping[str, str]) -> None:
+    summary = "let workers take no more jobs"
+    parser = add("drain", help=summary, description=_DRAIN_DESCRIPTION, epilog=_DRAIN_EPILOG)
+    parser.set_defaults(run=commands.drain)
+    target = parser.add_mutually_exclusive_group(required=True)
+    target.add_argument("--deployment", metavar="NAME", help='all its workers; "": those without one')
+    target.add_argument("--worker", metavar="ID", help="one worker, as GET /api/livekit/workers lists it")
+    _add_service(parser, environ)
+    parser.add_argument("--cancel", action="store_true", help="let them take jobs again")
+    parser.add_argument("--wait", action="store_true", help="return once they have no agents left")
+    parser.add_argument("--json", action="store_true", help="print a line of JSON for each change")
+
+
+def _add_service(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:
     parser.add_argument(
         "--url",
         type=_argument(web_url),
@@ -144,7 +174,6 @@ def _add_status(add: _Add, environ: Mapping[str, str]) -> None:
         help="one of the service's API_KEYS; default: the first in $API_KEYS, which other processes cannot "
         "read",
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def _add_policy(add: _Add) -> None:

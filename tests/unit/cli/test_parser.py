@@ -13,7 +13,7 @@ def serve(_given: argparse.Namespace, _environ: Mapping[str, str]) -> int:
 
 
 @pytest.mark.parametrize(
-    "command", ["", "serve", "doctor", "status", "policy", "backup", "restore", "copy-database"]
+    "command", ["", "serve", "doctor", "status", "drain", "policy", "backup", "restore", "copy-database"]
 )
 def test_help_explains_the_exit_codes(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
