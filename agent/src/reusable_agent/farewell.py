@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from enum import StrEnum
 from typing import Any
 
+from livekit import rtc
 from livekit.agents import AgentSession, CloseEvent, CloseReason, JobContext
 
 from reusable_agent.recorder import Recorder
@@ -36,16 +37,14 @@ class Farewell:
     """
 
     def __init__(
-        self,
-        session: AgentSession[Any],
-        ctx: JobContext,
-        on_close: Callable[[], None],
-        recorder: Recorder | None = None,
+        self, session: AgentSession[Any], ctx: JobContext, room: rtc.Room, on_close: Callable[[], None]
     ) -> None:
+        """`room` is the session's: the job's own, or the one that a warm agent goes into."""
         self._session = session
         self._ctx = ctx
+        self._room = room
         self._on_close = on_close
-        self._recorder = recorder
+        self._recorder: Recorder | None = None
         self._shutdown = ctx.shutdown
         self._shutdown_session = session.shutdown
         self._close_session = session.aclose
@@ -56,13 +55,20 @@ class Farewell:
 
     def watch(self) -> None:
         self._session.on("close", self._on_session_close)
-        if self._recorder:
-            self._ctx.add_shutdown_callback(self._wait_until_saved)
         # livekit-agents does not tell, before the agent leaves the room, whether the agent or the worker ends
         # the job. The agent's own request passes through here, from whichever task and callback.
         self._ctx.shutdown = self._on_shutdown  # type: ignore[method-assign]
         self._session.shutdown = self._on_session_shutdown  # type: ignore[method-assign]
         self._session.aclose = self._on_session_aclose  # type: ignore[method-assign]
+        if self._room is not self._ctx.room:
+            # livekit-agents does both for the job's own room.
+            self._room.on("disconnected", self._on_room_lost)
+            self._ctx.add_shutdown_callback(self._leave_room)
+
+    def keep(self, recorder: Recorder) -> None:
+        """Let the recorder save, or forget, before the agent leaves."""
+        self._recorder = recorder
+        self._ctx.add_shutdown_callback(self._wait_until_saved)
 
     def hand_over(self) -> None:
         """Leave now: another agent has taken over, since this one's worker is emptied."""
@@ -71,11 +77,11 @@ class Farewell:
 
     async def announce(self, why: Leaving) -> None:
         """Publish the reason as an attribute, which participant_left then carries."""
-        if not self._ctx.room.isconnected():
+        if not self._room.isconnected():
             return
         try:
             async with asyncio.timeout(_ANNOUNCE_TIMEOUT_S):
-                await self._ctx.room.local_participant.set_attributes({LEAVING_ATTRIBUTE: why})
+                await self._room.local_participant.set_attributes({LEAVING_ATTRIBUTE: why})
         except Exception:  # noqa: BLE001 - the agent must leave, with or without an announcement
             _log.warning("could not publish why the agent leaves (%s)", why, exc_info=True)
 
@@ -98,10 +104,10 @@ class Farewell:
     def _on_session_close(self, event: CloseEvent) -> None:
         self._on_close()
         why = self._reason(event)
-        if self._ctx.room.isconnected():
+        if self._room.isconnected():
             _log.info("the agent session closed (%s); the agent leaves: %s", event.reason.value, why)
         # An agent that was taken out of its room has not ended its conversation.
-        is_over = why is Leaving.FINISHED and self._ctx.room.isconnected()
+        is_over = why is Leaving.FINISHED and self._room.isconnected()
         self._leaving = asyncio.get_running_loop().create_task(self._leave(why, is_over=is_over))
 
     def _reason(self, event: CloseEvent) -> Leaving:
@@ -116,6 +122,14 @@ class Farewell:
     def _entrypoint_failed(self) -> bool:
         task = self._entrypoint
         return task is not None and task.done() and not task.cancelled() and task.exception() is not None
+
+    def _on_room_lost(self, *_: object) -> None:
+        self._shutdown("the session's room is disconnected")
+
+    async def _leave_room(self) -> None:
+        if self._leaving is not None:
+            await asyncio.wait({self._leaving})
+        await self._room.disconnect()
 
     async def _leave(self, why: Leaving, *, is_over: bool) -> None:
         await asyncio.gather(self.announce(why), self._record(is_over=is_over))

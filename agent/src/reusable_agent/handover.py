@@ -93,6 +93,8 @@ async def take_over(ctx: JobContext, room: rtc.Room) -> Collection[str]:
     Returns the ids of the texts that the other one has answered.
     """
     former = ctx.job.attributes.get(RELIEVES_ATTRIBUTE)
+    if former:
+        await ctx.connect()
     for _ in range(_TRIES):
         # LiveKit reports an agent that is not there only as one that does not answer.
         if former is None or former not in room.remote_participants:

@@ -8,7 +8,11 @@ from livekit import rtc
 from livekit.agents import NOT_GIVEN, NotGivenOr, room_io
 from livekit.agents.job import DEFAULT_PARTICIPANT_KINDS
 
-_DEPRECATED = ("room_input_options", "room_output_options")
+_UNSUITABLE = {
+    "room_input_options": "it is deprecated: use room_options",
+    "room_output_options": "it is deprecated: use room_options",
+    "capture_run": "it is for tests of an agent: use session.start there",
+}
 
 
 class UnsuitableOptionsError(ValueError):
@@ -34,11 +38,11 @@ class Terms:
     only_identity: str | None
 
 
-def reject_deprecated(names: Iterable[str]) -> None:
+def reject_unsuitable(names: Iterable[str]) -> None:
     """Raises: UnsuitableOptionsError: one of these arguments of `session.start` is not supported."""
     for name in names:
-        if name in _DEPRECATED:
-            raise UnsuitableOptionsError(f"{name} is deprecated and not supported here; use room_options")
+        if name in _UNSUITABLE:
+            raise UnsuitableOptionsError(f"{name} is not supported here; {_UNSUITABLE[name]}")
 
 
 def terms_of(given: NotGivenOr[room_io.RoomOptions]) -> Terms:

@@ -7,7 +7,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from livekit import rtc
-from livekit.agents import AgentSession, JobContext
+from livekit.agents import AgentSession
 
 from reusable_agent.warnings import Warnings
 
@@ -22,9 +22,12 @@ _log = logging.getLogger(__name__)
 class Presence:
     """Answers the health probe, and takes warnings, as long as the agent is in the room."""
 
-    def __init__(self, session: AgentSession[Any], ctx: JobContext, warnings: Warnings) -> None:
+    def __init__(
+        self, session: AgentSession[Any], room: rtc.Room, dispatch_id: str, warnings: Warnings
+    ) -> None:
         self._session = session
-        self._ctx = ctx
+        self._room = room
+        self._dispatch_id = dispatch_id
         self._ready = False
         self._warnings = warnings
         self._closed = False
@@ -32,7 +35,7 @@ class Presence:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def open(self) -> None:
-        self._ctx.room.on("connection_state_changed", self._on_connection)
+        self._room.on("connection_state_changed", self._on_connection)
         self._on_connection(rtc.ConnectionState.CONN_DISCONNECTED)
 
     def ready(self) -> None:
@@ -41,33 +44,42 @@ class Presence:
 
     def remember(self) -> None:
         """Publish that this conversation would outlive the agent."""
-        self._spawn(self._publish({MEMORY_ATTRIBUTE: "on"}))
+        self._spawn(_publish(self._room, {MEMORY_ATTRIBUTE: "on"}))
 
     def close(self) -> None:
         """Answer `closed` from now on."""
         self._closed = True
 
+    def answer(self, _: rtc.RpcInvocationData) -> str:
+        """Answer the health probe."""
+        # A session that is closing accepts no more input, although its close event has not fired yet.
+        leaving = self._closed or self._session._is_closing()  # noqa: SLF001 - there is no public API for it
+        ready = self._ready and not leaving
+        return json.dumps({"session": "closed" if leaving else "open", "ready": ready})
+
     def _on_connection(self, _: rtc.ConnectionState.ValueType) -> None:
-        if self._introduced or not self._ctx.room.isconnected():
+        if self._introduced or not self._room.isconnected():
             return
         self._introduced = True
-        self._ctx.room.local_participant.register_rpc_method(HEALTH_METHOD, self._health)
-        self._warnings.open(self._ctx.room)
-        self._spawn(self._publish({DISPATCH_ATTRIBUTE: self._ctx.job.dispatch_id}))
+        self._room.local_participant.register_rpc_method(HEALTH_METHOD, self.answer)
+        self._warnings.open(self._room)
+        self._spawn(introduce(self._room, self._dispatch_id))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _health(self, _: rtc.RpcInvocationData) -> str:
-        # A session that is closing accepts no more input, although its close event has not fired yet.
-        leaving = self._closed or self._session._is_closing()  # noqa: SLF001 - there is no public API for it
-        ready = self._ready and not leaving
-        return json.dumps({"session": "closed" if leaving else "open", "ready": ready})
 
-    async def _publish(self, attributes: dict[str, str]) -> None:
-        try:
-            await self._ctx.room.local_participant.set_attributes(attributes)
-        except Exception:  # noqa: BLE001 - an agent without it still answers
-            _log.warning("could not set the attributes %s", ", ".join(attributes), exc_info=True)
+async def introduce(room: rtc.Room, dispatch_id: str) -> None:
+    """Publish which dispatch the agent belongs to, unless its token has done so."""
+    if room.local_participant.attributes.get(DISPATCH_ATTRIBUTE) == dispatch_id:
+        return
+    await _publish(room, {DISPATCH_ATTRIBUTE: dispatch_id})
+
+
+async def _publish(room: rtc.Room, attributes: dict[str, str]) -> None:
+    try:
+        await room.local_participant.set_attributes(attributes)
+    except Exception:  # noqa: BLE001 - an agent without it still answers
+        _log.warning("could not set the attributes %s", ", ".join(attributes), exc_info=True)

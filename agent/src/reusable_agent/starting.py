@@ -1,18 +1,29 @@
 """`start`, the replacement for `session.start(...)`."""
 
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from livekit import rtc
-from livekit.agents import NOT_GIVEN, Agent, AgentSession, NotGivenOr, RunResult, get_job_context, room_io
+from livekit.agents import (
+    NOT_GIVEN,
+    Agent,
+    AgentSession,
+    JobContext,
+    NotGivenOr,
+    get_job_context,
+    room_io,
+)
 
+from reusable_agent.assignment import Assignment, OnAssigned, ordinary_assignment, tell
 from reusable_agent.audience import Audience
 from reusable_agent.chat import Chat
 from reusable_agent.farewell import Farewell, Leaving
-from reusable_agent.handover import RELIEVES_ATTRIBUTE, HandOver, take_over
+from reusable_agent.handover import HandOver, take_over
 from reusable_agent.memory import Memory, OnResume
-from reusable_agent.options import reject_deprecated, terms_of
+from reusable_agent.options import reject_unsuitable, terms_of
 from reusable_agent.presence import Presence
 from reusable_agent.recorder import recorder_of
+from reusable_agent.redirection import redirect
+from reusable_agent.waiting import Waiting, is_warm
 from reusable_agent.warnings import OnWarning, Warnings
 
 UserdataT = TypeVar("UserdataT")
@@ -24,34 +35,38 @@ async def start(
     *,
     room: rtc.Room,
     room_options: NotGivenOr[room_io.RoomOptions] = NOT_GIVEN,
+    on_assigned: OnAssigned | None = None,
     on_warning: OnWarning | None = None,
     memory: Memory | None = None,
     on_resume: OnResume | None = None,
     **others: Any,
-) -> RunResult[Any] | None:
-    """Start `session` in `room` so that it answers whoever joins, as long as the room exists.
+) -> rtc.Room:
+    """Start `session` so that it answers whoever joins, as long as the room exists; returns its room.
 
-    Takes what `AgentSession.start` takes and returns what it returns. Call it in a job's entrypoint, once.
-    `on_warning` is called, and awaited if it is async, when the service is about to end the agent.
-    `memory` keeps what was said for the agent that goes on if this one is lost; `on_resume` is called, and
-    awaited if it is async, when this one goes on with a conversation.
+    Takes what `AgentSession.start` takes, but `capture_run`. Call it in a job's entrypoint, once. In an
+    ordinary job the session's room is `room`. A warm agent waits here until it is assigned to a room, and
+    enters that room beside its job's own. `memory` keeps what was said for the agent that goes on if this one
+    is lost. `on_assigned` is called before the session starts, `on_resume` when this agent goes on with a
+    conversation, and `on_warning` when the service is about to end it; each is awaited if it is async.
 
     Raises:
         UnsuitableOptionsError: the options contradict an agent that outlives its user.
+        NotAssignedError: a warm agent has not been needed.
     """
-    reject_deprecated(others)
+    reject_unsuitable(others)
     terms = terms_of(room_options)
     ctx = get_job_context()
     if ctx.is_fake_job():
         # The worker's console: there is no room and no participant who could leave.
-        return cast(
-            "RunResult[Any] | None",
-            await session.start(agent, room=room, room_options=room_options, **others),
-        )
+        await tell(on_assigned, ordinary_assignment(ctx, room))
+        await session.start(agent, room=room, room_options=room_options, **others)
+        return room
+    if is_warm(ctx):
+        room = rtc.Room()
     audience = Audience(session, room, terms)
     chat = Chat(session, room, terms, audience)
     warnings = Warnings(on_warning)
-    presence = Presence(session, ctx, warnings)
+    presence = Presence(session, room, ctx.job.dispatch_id, warnings)
 
     def close() -> None:
         presence.close()
@@ -59,22 +74,19 @@ async def start(
         chat.close()
         warnings.close()
 
-    recorder = await recorder_of(memory, on_resume, ctx, room)
-    farewell = Farewell(session, ctx, close, recorder)
+    farewell = Farewell(session, ctx, room, close)
     farewell.watch()
-    presence.open()
     if terms.chat:
         chat.open()
-    if RELIEVES_ATTRIBUTE in ctx.job.attributes:
-        await ctx.connect()
-        chat.skip(await take_over(ctx, room))
-    if recorder:
-        await recorder.recall(agent)
-        recorder.watch(session)
     try:
-        result: RunResult[Any] | None = await session.start(
-            agent, room=room, room_options=terms.room_options, **others
-        )
+        await tell(on_assigned, await _assignment(ctx, room, presence))
+        chat.skip(await take_over(ctx, room))
+        recorder = await recorder_of(memory, on_resume, ctx, room)
+        if recorder:
+            farewell.keep(recorder)
+            await recorder.recall(agent)
+            recorder.watch(session)
+        await session.start(agent, room=room, room_options=terms.room_options, **others)
     except Exception:
         close()
         await farewell.announce(Leaving.FAILED)
@@ -88,4 +100,14 @@ async def start(
         if recorder.is_open:
             presence.remember()
         await recorder.tell()
-    return result
+    return room
+
+
+async def _assignment(ctx: JobContext, room: rtc.Room, presence: Presence) -> Assignment:
+    """What the agent is to do: at once, or, for a warm one, when somebody needs it."""
+    if not is_warm(ctx):
+        presence.open()
+        return ordinary_assignment(ctx, room)
+    assignment = await Waiting(ctx, room, presence).until_assigned()
+    redirect(ctx, room)
+    return assignment

@@ -1,14 +1,14 @@
 """What the agent answers to the health probe, before, during and after its session."""
 
+import asyncio
 import json
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from livekit import rtc
-from livekit.agents import AgentSession, JobContext
-from reusable_agent.presence import HEALTH_METHOD, Presence
+from livekit.agents import AgentSession
+from reusable_agent.presence import DISPATCH_ATTRIBUTE, HEALTH_METHOD, Presence, introduce
 from reusable_agent.warnings import Warnings
 
 
@@ -34,12 +34,13 @@ class FakeRoom(rtc.EventEmitter[str]):
 @dataclass
 class FakeAgent:
     methods: dict[str, Any] = field(default_factory=dict)
+    attributes: dict[str, str] = field(default_factory=dict)
 
     def register_rpc_method(self, name: str, handler: Any) -> None:
         self.methods[name] = handler
 
     async def set_attributes(self, attributes: dict[str, str]) -> None:
-        pass
+        self.attributes = self.attributes | attributes
 
 
 @pytest.fixture
@@ -54,14 +55,27 @@ def room() -> FakeRoom:
 
 @pytest.fixture
 async def presence(session: FakeSession, room: FakeRoom) -> Presence:
-    ctx = SimpleNamespace(room=room, job=SimpleNamespace(dispatch_id="AD_1"))
-    presence = Presence(cast("AgentSession[Any]", session), cast("JobContext", ctx), Warnings(None))
+    presence = Presence(cast("AgentSession[Any]", session), cast("rtc.Room", room), "AD_1", Warnings(None))
     presence.open()
     return presence
 
 
 def answer(room: FakeRoom) -> object:
     return json.loads(room.local_participant.methods[HEALTH_METHOD](None))
+
+
+@pytest.mark.usefixtures("presence")
+async def test_it_publishes_its_dispatch(room: FakeRoom) -> None:
+    await asyncio.sleep(0)
+    assert room.local_participant.attributes == {DISPATCH_ATTRIBUTE: "AD_1"}
+
+
+async def test_it_publishes_nothing_that_its_token_has_published(room: FakeRoom) -> None:
+    agent = room.local_participant
+    agent.attributes = {DISPATCH_ATTRIBUTE: "AD_1", "lk.agent.name": "support"}
+    before = agent.attributes
+    await introduce(cast("rtc.Room", room), "AD_1")
+    assert agent.attributes is before
 
 
 @pytest.mark.usefixtures("presence")
