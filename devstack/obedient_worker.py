@@ -1,10 +1,11 @@
 """A worker for tests: its session ends on command, in each of the ways in which sessions end.
 
-It also reports whom it hears, and has its own callback for typed text, like agents that do not answer every
-text.
+It also reports whom it hears and what it was assigned, and has its own callback for typed text, like agents
+that do not answer every text.
 """
 
 import asyncio
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ from devstack.workers import STARTS_WITH
 
 #: Metadata: connect before the session starts, as most agents do.
 CONNECT_FIRST = "connect first"
+#: Metadata of an assignment: it raises.
+DECLINED = "decline"
 
 server = AgentServer(**server_options())
 
@@ -51,7 +54,7 @@ class _SlowSession(AgentSession[None]):
         return await super().start(*args, **kwargs)
 
 
-async def obey(session: AgentSession[None], event: room_io.TextInputEvent) -> None:
+async def end_as_told(session: AgentSession[None], event: room_io.TextInputEvent) -> None:
     match event.text:
         case "/close":
             await session.aclose()
@@ -59,6 +62,8 @@ async def obey(session: AgentSession[None], event: room_io.TextInputEvent) -> No
             session.shutdown()
         case "/hang up":
             get_job_context().shutdown("the caller hung up")
+        case "/delete":
+            await get_job_context().delete_room()
         case "/whom":
             heard = session.room_io.linked_participant
             session.generate_reply(user_input=heard.identity if heard else "nobody")
@@ -66,18 +71,36 @@ async def obey(session: AgentSession[None], event: room_io.TextInputEvent) -> No
             session.generate_reply(user_input=llm.ChatMessage(role="user", content=[text]))
 
 
+def report_of(assigned: reusable_agent.Assignment) -> str:
+    return json.dumps([assigned.room.name, assigned.metadata, dict(assigned.attributes), assigned.is_warm])
+
+
 @server.rtc_session(agent_name=agent_name())
 async def answer(ctx: JobContext) -> None:
+    reports: list[str] = []
+
+    async def note(assigned: reusable_agent.Assignment) -> None:
+        if assigned.metadata == DECLINED:
+            raise RuntimeError("told to decline")
+        reports.append(report_of(assigned))
+
+    async def obey(session: AgentSession[None], event: room_io.TextInputEvent) -> None:
+        if event.text == "/assigned":
+            session.generate_reply(user_input=" ".join(["/assigned", *reports, room.name]))
+        else:
+            await end_as_told(session, event)
+
     if ctx.job.metadata == CONNECT_FIRST:
         await connect(ctx)
     session = _SlowSession(llm=_BreakingLLM(), conn_options=SessionConnectOptions(max_unrecoverable_errors=0))
-    await reusable_agent.start(
+    room = await reusable_agent.start(
         session,
         agent=Agent(instructions="Obey."),
         room=ctx.room,
         room_options=room_io.RoomOptions(
             audio_input=False, audio_output=False, text_input=room_io.TextInputOptions(text_input_cb=obey)
         ),
+        on_assigned=note,
     )
 
 

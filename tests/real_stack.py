@@ -130,6 +130,24 @@ def plain_worker(living_workers: dict[WorkerKind, Worker]) -> Worker:
     return living_workers[WorkerKind.PLAIN]
 
 
+@pytest.fixture(scope="session")
+def obedient_worker(
+    livekit_server: LiveKitServer, worker_fork_server: ForkServer, stack_folder: Path, children: list[Child]
+) -> Iterator[Worker]:
+    """Answers to `obedient-agent`, with the helper, and ends its session when told to."""
+    worker = Worker(
+        livekit_server,
+        stack_folder,
+        agent_name="obedient-agent",
+        kind=WorkerKind.OBEDIENT,
+        spawn=worker_fork_server.spawn,
+    )
+    children.append(worker.child)
+    worker.start()
+    yield worker
+    worker.stop()
+
+
 @pytest.fixture
 async def start_worker(
     livekit_server: LiveKitServer, worker_fork_server: ForkServer, tmp_path: Path, children: list[Child]

@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,37 +10,15 @@ from livekit import rtc
 from livekit.agents import Agent, AgentSession, room_io
 from reusable_agent import DISPATCH_ATTRIBUTE, HEALTH_METHOD, LEAVING_ATTRIBUTE, UnsuitableOptionsError
 
-from devstack.chaos.fork_server import ForkServer
 from devstack.fixture_types import Dispatch, JoinRoom, StartWorker
-from devstack.livekit_server import LiveKitServer
 from devstack.obedient_worker import CONNECT_FIRST
 from devstack.people import Person
-from devstack.processes import Child
 from devstack.relay import WebhookRelay
-from devstack.workers import Worker, WorkerKind
+from devstack.workers import Worker
 
 pytestmark = pytest.mark.real
 
 _SPEAKERS_BOUND_S = 15.0
-
-
-@pytest.fixture(scope="module")
-def obedient_worker(
-    livekit_server: LiveKitServer, worker_fork_server: ForkServer, stack_folder: Path, children: list[Child]
-) -> Iterator[Worker]:
-    """Answers to `obedient-agent`, and ends its session when told to."""
-    worker = Worker(
-        livekit_server,
-        stack_folder,
-        agent_name="obedient-agent",
-        kind=WorkerKind.OBEDIENT,
-        spawn=worker_fork_server.spawn,
-    )
-    children.append(worker.child)
-    worker.start()
-    yield worker
-    worker.stop()
-    children.remove(worker.child)
 
 
 async def test_who_comes_back_goes_on_in_the_same_conversation(
@@ -93,6 +69,7 @@ async def test_who_publishes_nothing_is_answered_too(
     [
         {"room_options": room_io.RoomOptions(delete_room_on_close=True)},
         {"room_input_options": room_io.RoomInputOptions()},
+        {"capture_run": True},
     ],
 )
 async def test_options_that_contradict_it_are_refused(options: dict[str, Any]) -> None:
