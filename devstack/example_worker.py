@@ -4,12 +4,16 @@ Run it like any LiveKit worker: `python -m devstack.example_worker start`. It di
 in how it starts the session. docs/agents.md shows how to use a real model.
 """
 
+import asyncio
+import os
+
 import reusable_agent
 from livekit.agents import Agent, AgentServer, AgentSession, JobContext, cli, room_io
 
 from devstack.counting_llm import CountingLLM
 from devstack.worker_connection import connect
 from devstack.worker_options import agent_name, max_jobs, server_options
+from devstack.workers import LOADS_S
 
 server = AgentServer(**server_options())
 reusable_agent.attach(server, max_jobs=max_jobs())
@@ -17,6 +21,8 @@ reusable_agent.attach(server, max_jobs=max_jobs())
 
 @server.rtc_session(agent_name=agent_name())
 async def answer(ctx: JobContext) -> None:
+    # In place of models that take long to load.
+    await asyncio.sleep(float(os.environ.get(LOADS_S, "0")))
     await connect(ctx)
     session: AgentSession[None] = AgentSession(llm=CountingLLM())
 

@@ -15,6 +15,8 @@ _REGISTERED = "registered worker"
 #: Variables of the worker that is told: the type of its jobs, the identity of all its agents, and how long
 #: they load.
 TYPE, IDENTITY, WAITS_S = "WORKER_TYPE", "WORKER_IDENTITY", "WORKER_WAITS_S"
+#: Variable of the example worker: how long its agents load before they connect.
+LOADS_S = "WORKER_LOADS_S"
 
 #: livekit-agents reads it: LiveKit gives such a worker only the dispatches for that deployment.
 DEPLOYMENT = "LIVEKIT_AGENT_DEPLOYMENT"

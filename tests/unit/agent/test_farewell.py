@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pytest
+from livekit import rtc
 from livekit.agents import AgentSession, CloseEvent, CloseReason, JobContext
 from reusable_agent.farewell import LEAVING_ATTRIBUTE, Farewell
 from reusable_agent.recorder import Recorder
@@ -96,12 +97,14 @@ class Scene:
 @pytest.fixture
 async def scene() -> Scene:
     scene = Scene(ctx=FakeContext(), session=FakeSession(), recorder=FakeRecorder())
-    Farewell(
+    farewell = Farewell(
         cast("AgentSession[Any]", scene.session),
         cast("JobContext", scene.ctx),
+        cast("rtc.Room", scene.ctx.room),
         lambda: None,
-        cast("Recorder", scene.recorder),
-    ).watch()
+    )
+    farewell.watch()
+    farewell.keep(cast("Recorder", scene.recorder))
     return scene
 
 
