@@ -5,7 +5,8 @@ import os
 from collections.abc import Callable
 from typing import TypedDict
 
-from livekit.agents import JobExecutorType
+from livekit.agents import JobExecutorType, JobProcess
+from livekit.rtc._ffi_client import FfiClient
 
 from devstack.ports import LOOPBACK
 
@@ -20,6 +21,7 @@ class WorkerOptions(TypedDict):
     port: int
     num_idle_processes: int
     job_executor_type: JobExecutorType
+    setup_fnc: Callable[[JobProcess], None]
     load_fnc: Callable[[], float]
     load_threshold: float
     drain_timeout: int
@@ -42,11 +44,18 @@ def server_options() -> WorkerOptions:
         num_idle_processes=1,
         # A job in a thread starts in a tenth of the time, and a process group has one member to signal.
         job_executor_type=JobExecutorType.THREAD,
+        setup_fnc=_start_runtime,
         load_fnc=_constant_load,
         # A job that is accepted and not launched yet counts as the whole threshold, whatever the load is.
         load_threshold=math.inf,
         drain_timeout=int(os.environ.get("DRAIN_TIMEOUT_SECONDS", "3600")),
     )
+
+
+def _start_runtime(_: JobProcess) -> None:
+    # livekit-rtc 1.1.21 makes its client at first use, without a lock: of two threads that connect first and
+    # at once, one never hears of its connection, and 15 s later that ends the process.
+    _ = FfiClient.instance
 
 
 def _constant_load() -> float:
