@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from bench import dispatch, ingest, many, replicas
+from bench import click, dispatch, ingest, many, replicas
 from bench.figures import Figure, render, write_json
 
 Measure = Callable[[Path], list[Figure]]
 
-#: Each part takes less than two minutes.
+#: Each part takes less than two minutes, but `click`: about ten.
 PARTS: Mapping[str, Measure] = {
     "ingest": partial(ingest.measure, rounds=3, round_s=3),
     "dispatch": dispatch.measure,
@@ -25,6 +25,7 @@ PARTS: Mapping[str, Measure] = {
     "memory": lambda _folder: many.measure_memory(rounds=1, agents=100_000),
     "growth": lambda _folder: many.measure_growth(rounds=3, few=1_000, many=100_000),
     "timers": lambda _folder: many.measure_timers(rounds=3, agents=100_000),
+    "click": click.measure,
     "replicas": partial(replicas.measure, counts=(1, 2, 4), round_s=4),
 }
 #: The same code with small inputs, so that it keeps working; the figures mean nothing.
