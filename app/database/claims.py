@@ -43,8 +43,8 @@ class Claims:
         def work(connection: Connection) -> Standing:
             _begin(connection, claim.agent_name, now)
             others = [one for one in _waiting(connection, claim.agent_name) if one.id != claim.id]
-            places = _places(connection, claim.agent_name)
-            found = standings([*others, claim], places, _with_slots(limits, connection, pool, now))[claim.id]
+            taken = places(connection, claim.agent_name)
+            found = standings([*others, claim], taken, _with_slots(limits, connection, pool, now))[claim.id]
             if found.blocked_by is None:
                 _put(connection, granted=[claim], waiting=[], now=now)
             return found
@@ -60,8 +60,8 @@ class Claims:
         def work(connection: Connection) -> dict[str, Standing]:
             _begin(connection, agent_name, now)
             others = [one for one in _waiting(connection, agent_name) if one.id not in ids]
-            places = _places(connection, agent_name)
-            found = standings([*others, *own], places, _with_slots(limits, connection, pool, now))
+            taken = places(connection, agent_name)
+            found = standings([*others, *own], taken, _with_slots(limits, connection, pool, now))
             granted = [claim for claim in own if found[claim.id].blocked_by is None]
             _put(connection, granted, [claim for claim in own if claim not in granted], now)
             return {claim.id: found[claim.id] for claim in own}
@@ -73,10 +73,15 @@ class Claims:
         await self._transactions.write(lambda connection: _delete(connection, [claim_id]))
 
 
-def _begin(connection: Connection, agent_name: str, now: int) -> None:
-    """Lock the agent name, and delete what has expired: a claim is good for as long as it is stored."""
+def lock_agent_name(connection: Connection, agent_name: str) -> None:
+    """Until the end of the transaction, nobody else counts or takes places for this agent."""
     if connection.dialect.name == "postgresql":
         connection.execute(_LOCK, {"agent_name": agent_name})
+
+
+def _begin(connection: Connection, agent_name: str, now: int) -> None:
+    """Lock the agent name, and delete what has expired: a claim is good for as long as it is stored."""
+    lock_agent_name(connection, agent_name)
     expired = (claims.c.agent_name == agent_name) & (claims.c.expires_at <= now)
     connection.execute(delete(claims).where(expired))
 
@@ -99,7 +104,7 @@ def _with_slots(limits: Limits, connection: Connection, pool: Pool | None, now: 
     return replace(limits, free_slots=free)
 
 
-def _places(connection: Connection, agent_name: str) -> list[Place]:
+def places(connection: Connection, agent_name: str) -> list[Place]:
     """In one statement: a claim becomes a dispatch in one step."""
     of_dispatches = select(dispatches.c.room_name, dispatches.c.requested_by).where(
         dispatches.c.agent_name == agent_name, dispatches.c.ended_at.is_(None)

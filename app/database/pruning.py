@@ -9,6 +9,7 @@ from app.database.tables import (
     history,
     participants,
     rooms,
+    warm_agents,
     webhook_events,
 )
 
@@ -26,6 +27,7 @@ def prune(connection: Connection, before: int) -> int:
         delete(rooms).where(rooms.c.finished_at < before),
         # Of an agent name that is not in use any more; others are deleted by the next call.
         delete(claims).where(claims.c.expires_at < before),
+        delete(warm_agents).where(warm_agents.c.ended_at < before),
         delete(ended_sessions).where(ended_sessions.c.expires_at < before),
     ]
     return sum(connection.execute(statement).rowcount for statement in statements)

@@ -18,6 +18,7 @@ from app.database.tables import dispatches, history, participants, rooms, webhoo
 from app.database.transactions import TIMEOUT_S, Transactions
 from app.database.usage import UsageTable
 from app.database.vacancies import vacant_rooms
+from app.database.warm_agents import WarmAgents
 from app.database.workers import WorkersTable
 from app.database.write_outage import store_trial_rows
 from app.lifecycle import LIVE_STATES, Dispatch, Policy, State
@@ -48,6 +49,7 @@ class Store:
         self.sessions = EndedSessions(self._transactions)
         self.memories = Memories(self._transactions)
         self.workers = WorkersTable(self._transactions)
+        self.warm_agents = WarmAgents(self._transactions)
 
     @property
     def engines(self) -> tuple[Engine, ...]:

@@ -4,6 +4,8 @@ The tables that every webhook writes to have no rowid in SQLite: their rows are 
 key, which saves one page write for each row.
 """
 
+from enum import StrEnum
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -23,6 +25,7 @@ from sqlalchemy import (
 )
 
 from app.lifecycle import LIVE_STATES, EndReason, State, Visitors
+from app.lifecycle.warm import WarmEnd, WarmState
 
 metadata = MetaData(
     naming_convention={
@@ -34,7 +37,7 @@ metadata = MetaData(
 )
 
 
-def _one_of(column: str, values: type[State] | type[EndReason] | type[Visitors]) -> CheckConstraint:
+def _one_of(column: str, values: type[StrEnum]) -> CheckConstraint:
     listed = ", ".join(f"'{value}'" for value in values)
     return CheckConstraint(f"{column} IN ({listed})", name=column)
 
@@ -124,6 +127,8 @@ dispatches = Table(
     Column("warn_at", BigInteger),
     Column("accounted_at", BigInteger),
     Column("requested_by", String(16)),
+    # See lifecycle.warm; null: its job is in its own room.
+    Column("holding_room", String(256)),
     Column("leased_by", String(32)),
     Column("cleanup_failures", Integer, nullable=False),
     Column("end_reason", String(16)),
@@ -210,6 +215,8 @@ usage = Table(
     Column("talked_us", BigInteger, nullable=False),
     Column("idle_us", BigInteger, nullable=False),
     Column("unvisited_us", BigInteger, nullable=False),
+    # Of warm agents: these rows have their ids, and no room.
+    Column("warm_us", BigInteger, nullable=False, server_default="0"),
     # On its last day.
     Column("end_reason", String(16)),
     PrimaryKeyConstraint("day", "dispatch_row_id"),
@@ -293,4 +300,25 @@ drains = Table(
     Column("requested_at", BigInteger, nullable=False),
     PrimaryKeyConstraint("kind", "name"),
     sqlite_with_rowid=False,
+)
+
+#: Agents that wait in holding rooms until a dispatch claims them, see lifecycle.warm.
+warm_agents = Table(
+    "warm_agents",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("agent_name", String(256), nullable=False),
+    Column("deployment", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("dispatch_id", String(64)),
+    Column("agent_identity", String(256)),
+    Column("claimed_by", String(32)),
+    Column("created_at", BigInteger, nullable=False),
+    Column("ready_at", BigInteger),
+    Column("claimed_at", BigInteger),
+    Column("ended_at", BigInteger, index=True),
+    Column("end_reason", String(16)),
+    _one_of("state", WarmState),
+    _one_of("end_reason", WarmEnd),
+    Index("ix_warm_agents_agent_name_created_at", "agent_name", "created_at"),
 )

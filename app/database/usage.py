@@ -3,13 +3,14 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, delete, func, select, text
+from sqlalchemy import Connection, Row, and_, case, delete, func, select, text
 
-from app.database.tables import dispatches, usage
+from app.database.tables import dispatches, usage, warm_agents
 from app.database.transactions import Transactions
 from app.lifecycle import State, Visitors
 from app.lifecycle.days import by_day, day_of
 from app.lifecycle.usage import TimeKind, accrued, kind_in
+from app.lifecycle.warm import WarmAgent
 from app.state.changes import Transition
 from app.state.usage import Usage, UsageBy, UsageReport
 
@@ -37,6 +38,9 @@ _RUNNING = [
 ]
 #: In the order of the table.
 _TIMES = {kind: usage.c[f"{kind}_us"] for kind in TimeKind}
+#: Of a warm agent: it is in no room of anybody's, and no dispatch.
+_NO_ROOM = ""
+_OF_DISPATCH = usage.c.room_name != _NO_ROOM
 
 
 def usage_rows(transitions: Iterable[Transition]) -> Iterator[tuple[Any, ...]]:
@@ -57,6 +61,13 @@ def usage_rows(transitions: Iterable[Transition]) -> Iterator[tuple[Any, ...]]:
             yield (day, after.id, after.agent_name, after.room_name, *times_us, reason if is_last else None)
 
 
+def warm_usage_rows(agent: WarmAgent, until: int) -> Iterator[tuple[Any, ...]]:
+    """What a warm agent that has waited adds to the ledger, in the order of the table's columns."""
+    for day, part_us in by_day(agent.created_at, until):
+        times_us = (part_us if one is TimeKind.WARM else 0 for one in _TIMES)
+        yield (day, agent.id, agent.agent_name, _NO_ROOM, *times_us, None)
+
+
 class UsageTable:
     """Reads and deletes; every method raises `DatabaseUnavailable` during an outage of the database."""
 
@@ -72,6 +83,7 @@ class UsageTable:
                 connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
             report = _stored(connection, by, days, limit)
             _add_running(connection, report, by, days, now)
+            _add_waiting(connection, report, by, days, now)
             return report
 
         return await self._transactions.read(work, timeout_s=_TIMEOUT_S)
@@ -96,17 +108,18 @@ class UsageTable:
 
 def _stored(connection: Connection, by: UsageBy, days: range, limit: int) -> UsageReport:
     key, row_id, end_reason, in_days = _KEYS[by], usage.c.dispatch_row_id, usage.c.end_reason, _within(days)
-    sums = select(key, func.count(row_id.distinct()), *map(func.sum, _TIMES.values()))
-    report = UsageReport(
-        items={}, dispatches=connection.scalar(select(func.count(row_id.distinct())).where(in_days)) or 0
-    )
-    for name, count, *times_us in connection.execute(sums.where(in_days).group_by(key).limit(limit)):
-        item = report.items[name] = Usage(dispatches=count)
+    count = func.count(case((_OF_DISPATCH, row_id)).distinct())
+    if by is UsageBy.ROOM:
+        in_days = and_(in_days, _OF_DISPATCH)
+    sums = select(key, count, *map(func.sum, _TIMES.values()))
+    report = UsageReport(items={}, dispatches=connection.scalar(select(count).where(in_days)) or 0)
+    for name, dispatch_count, *times_us in connection.execute(sums.where(in_days).group_by(key).limit(limit)):
+        item = report.items[name] = Usage(dispatches=dispatch_count)
         item.times_us.update(dict(zip(_TIMES, map(int, times_us), strict=True)))
     reasons = select(key, end_reason, func.count()).where(in_days, end_reason.is_not(None))
-    for name, reason, count in connection.execute(reasons.group_by(key, end_reason)):
+    for name, reason, ended in connection.execute(reasons.group_by(key, end_reason)):
         if name in report.items:
-            report.items[name].end_reasons[reason] = count
+            report.items[name].end_reasons[reason] = ended
     return report
 
 
@@ -136,6 +149,19 @@ def _running(connection: Connection, now: int) -> Iterator[tuple[Row[Any], TimeK
         kind = kind_in(State(row.state), Visitors(row.visitors), row.participant_count, has_agent=has_agent)
         if kind:
             yield from ((row, kind, day, part_us) for day, part_us in by_day(row.accounted_at, now))
+
+
+def _add_waiting(connection: Connection, report: UsageReport, by: UsageBy, days: range, now: int) -> None:
+    """Add the time of warm agents that is not in the ledger yet; it belongs to no room."""
+    if by is UsageBy.ROOM:
+        return
+    not_over = (warm_agents.c.ended_at.is_(None), warm_agents.c.claimed_at.is_(None))
+    waiting = select(warm_agents.c.agent_name, warm_agents.c.created_at).where(*not_over)
+    for agent_name, created_at in connection.execute(waiting):
+        for day, part_us in by_day(created_at, now):
+            if day in days:
+                key = agent_name if by is UsageBy.AGENT else day
+                report.items.setdefault(key, Usage()).times_us[TimeKind.WARM] += part_us
 
 
 def _within(days: range) -> Any:

@@ -89,7 +89,7 @@ def _observe(dispatch: Dispatch, signal: Signal, now: int, policy: Policy) -> Di
         dispatch_id=dispatch.dispatch_id or signal.dispatch_id,
         dispatched_at=dispatch.dispatched_at or signal.dispatched_at,
     )
-    if signal.event is Event.AGENT_IN and signal.agent_identity:
+    if _brings_agent(observed, signal):
         # The agent joined: earlier failures no longer count.
         return replace(
             observed, agent_identity=signal.agent_identity, agent_joined_at=now, ready_at=None, attempt=1
@@ -108,6 +108,13 @@ def _observe(dispatch: Dispatch, signal: Signal, now: int, policy: Policy) -> Di
     if signal.event is Event.REMOVE_FAILED:
         return replace(observed, cleanup_failures=dispatch.cleanup_failures + 1)
     return observed
+
+
+def _brings_agent(dispatch: Dispatch, signal: Signal) -> bool:
+    """Whether its agent joined: with a dispatch that claimed a warm one it is in already."""
+    if signal.event is Event.DISPATCHED:
+        return signal.agent_identity not in (None, dispatch.agent_identity)
+    return signal.event is Event.AGENT_IN and signal.agent_identity is not None
 
 
 def _resumed(held: Dispatch, signal: Signal, now: int, policy: Policy) -> Dispatch:

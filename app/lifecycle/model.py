@@ -169,6 +169,8 @@ class Dispatch:
     accounted_at: int | None = None
     #: A pseudonym of the participant who asked for it; None: a backend did, or another program.
     requested_by: str | None = None
+    #: Where the job of its agent is, if it has claimed a warm one; None: in its own room.
+    holding_room: str | None = None
     #: The process that holds the lease of a creating or ending dispatch.
     leased_by: str | None = None
     cleanup_failures: int = 0
@@ -176,6 +178,11 @@ class Dispatch:
     ended_at: int | None = None
     #: Grows with every change; an inspection made at one version is not applied to another.
     version: int = 0
+
+    @property
+    def job_room_name(self) -> str:
+        """The room in which LiveKit has the dispatch; its agent, like people, is in `room_name`."""
+        return self.holding_room or self.room_name
 
     @property
     def ttl_due_at(self) -> int | None:

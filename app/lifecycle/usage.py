@@ -15,6 +15,7 @@ class TimeKind(StrEnum):
     TALKED = "talked"  #: its agent and people are in
     IDLE = "idle"  #: its agent is alone, after somebody had come
     UNVISITED = "unvisited"  #: its agent is alone, and nobody has come yet
+    WARM = "warm"  #: an agent waits in a holding room, for no dispatch yet
 
 
 def kind_of(dispatch: Dispatch) -> TimeKind | None:

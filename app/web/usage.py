@@ -48,6 +48,8 @@ class UsageTimes(msgspec.Struct, rename="camel", kw_only=True):
     idle_s: float
     #: The agent was alone, and nobody had come yet.
     unvisited_s: float
+    #: Agents waited in a pool, for nobody yet; of no room.
+    warm_s: float
     #: How many of the dispatches have ended, by reason.
     end_reasons: dict[str, int]
 

@@ -50,7 +50,11 @@ async def idle(app: App, server: FakeServer) -> App:
     )
     app.world.database.execute("INSERT INTO returns VALUES ('agent', 20000, 3, 2, 1)")
     app.world.database.execute(
-        "INSERT INTO usage VALUES (20000, 'row', 'agent', 'room', 1, 2, 3, 4, 'expired')"
+        "INSERT INTO usage VALUES (20000, 'row', 'agent', 'room', 1, 2, 3, 4, 'expired', 5)"
+    )
+    app.world.database.execute(
+        "INSERT INTO warm_agents (id, agent_name, deployment, state, created_at)"
+        " VALUES ('w', 'agent', '', 'creating', 1)"
     )
     # What was said stays readable on the new database.
     app.world.database.execute(

@@ -1,0 +1,194 @@
+"""The rows of warm agents: each change is one statement that finds the row as it was, or does nothing."""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import fields
+from typing import Any
+
+from sqlalchemy import Connection, and_, func, insert, select, update
+
+from app.database.claims import lock_agent_name, places
+from app.database.loading import dispatch_of
+from app.database.statements import batch_sql
+from app.database.tables import dispatches, warm_agents
+from app.database.transactions import Transactions
+from app.database.usage import warm_usage_rows
+from app.lifecycle import Dispatch, State
+from app.lifecycle.warm import (
+    HOLDING_PREFIX,
+    WarmAgent,
+    WarmEnd,
+    WarmEvent,
+    WarmSignal,
+    WarmState,
+    decide_warm,
+)
+
+_COLUMNS = tuple(entry.name for entry in fields(WarmAgent))
+_IS_OPEN = warm_agents.c.ended_at.is_(None)
+_ALL = [warm_agents.c[name] for name in _COLUMNS]
+
+
+class WarmAgents:
+    """Every method raises `DatabaseUnavailable` during an outage of the database."""
+
+    def __init__(self, transactions: Transactions) -> None:
+        self._transactions = transactions
+
+    async def open(self) -> list[WarmAgent]:
+        """Those that have not ended, the oldest first."""
+        return await self._read(select(*_ALL).where(_IS_OPEN).order_by(warm_agents.c.created_at))
+
+    async def recent(self, agent_name: str, deployment: str, limit: int) -> list[WarmAgent]:
+        """The newest first, also ended ones."""
+        own = (warm_agents.c.agent_name == agent_name, warm_agents.c.deployment == deployment)
+        newest_first = warm_agents.c.created_at.desc()
+        return await self._read(select(*_ALL).where(*own).order_by(newest_first).limit(limit))
+
+    async def count_since(self, agent_name: str, at: int) -> int:
+        """How many were made since then."""
+        made = and_(warm_agents.c.agent_name == agent_name, warm_agents.c.created_at > at)
+        query = select(func.count()).select_from(warm_agents).where(made)
+        return await self._transactions.read(lambda connection: connection.scalar(query) or 0)
+
+    async def known(self, ids: Collection[str]) -> dict[str, WarmAgent]:
+        """Those of these ids that are stored, also ended ones."""
+        found = await self._read(select(*_ALL).where(warm_agents.c.id.in_(ids)))
+        return {agent.id: agent for agent in found}
+
+    async def of_dispatch(self, dispatch: Dispatch) -> WarmAgent | None:
+        """The one in the dispatch's holding room."""
+        if dispatch.holding_room is None:
+            return None
+        row_id = dispatch.holding_room.removeprefix(HOLDING_PREFIX)
+        return (await self.known([row_id])).get(row_id)
+
+    async def claimants(self, agents: Iterable[WarmAgent]) -> dict[str, Dispatch]:
+        """By the id of each claimed one, the dispatch whose holding room it is in, unless that has ended."""
+        rooms = [agent.room_name for agent in agents if agent.claimed_by]
+        query = select(dispatches).where(
+            dispatches.c.holding_room.in_(rooms), dispatches.c.ended_at.is_(None)
+        )
+
+        def work(connection: Connection) -> dict[str, Dispatch]:
+            found = map(dispatch_of, connection.execute(query))
+            return {(one.holding_room or "").removeprefix(HOLDING_PREFIX): one for one in found}
+
+        return await self._transactions.read(work)
+
+    async def add(self, agents: Sequence[WarmAgent], max_agents: int | None) -> Sequence[WarmAgent]:
+        """Store new ones of one agent name, as far as its limit allows beside what lives; returns these."""
+        agent_name = agents[0].agent_name
+
+        def work(connection: Connection) -> Sequence[WarmAgent]:
+            lock_agent_name(connection, agent_name)
+            added = agents
+            if max_agents is not None:
+                is_pooled = and_(
+                    warm_agents.c.agent_name == agent_name, _IS_OPEN, warm_agents.c.claimed_by.is_(None)
+                )
+                pooled = connection.scalar(select(func.count()).select_from(warm_agents).where(is_pooled))
+                taken = len({place.room_name for place in places(connection, agent_name)}) + (pooled or 0)
+                added = agents[: max(0, max_agents - taken)]
+            if added:
+                connection.execute(insert(warm_agents), [_values(agent) for agent in added])
+            return added
+
+        return await self._transactions.write(work)
+
+    async def advance(self, agent: WarmAgent, signal: WarmSignal, now: int) -> WarmAgent | None:
+        """Apply a signal to an agent; None if it is stale, or the row has changed."""
+        after = decide_warm(agent, signal, now)
+        if after is agent:
+            return None
+
+        def work(connection: Connection) -> WarmAgent | None:
+            return after if _change(connection, agent, after) else None
+
+        return await self._transactions.write(work)
+
+    async def claim(self, dispatch: Dispatch, now: int) -> WarmAgent | None:
+        """Give the creating dispatch the one that has waited longest, of its name and deployment.
+
+        Both rows are changed together: after a crash the dispatch knows its holding room. None: none waits,
+        or the dispatch is not creating any more.
+        """
+        waiting = (
+            select(*_ALL)
+            .where(
+                warm_agents.c.agent_name == dispatch.agent_name,
+                warm_agents.c.deployment == dispatch.briefing.deployment,
+                warm_agents.c.state == WarmState.WAITING,
+            )
+            .order_by(warm_agents.c.ready_at, warm_agents.c.id)
+            .limit(1)
+            # Two replicas take two different ones.
+            .with_for_update(skip_locked=True)
+        )
+        is_free = and_(
+            dispatches.c.id == dispatch.id,
+            dispatches.c.state == State.CREATING,
+            dispatches.c.holding_room.is_(None),
+        )
+
+        def work(connection: Connection) -> WarmAgent | None:
+            found = connection.execute(waiting).first()
+            if found is None:
+                return None
+            agent = _agent_of(found)
+            assigned = update(dispatches).where(is_free).values(holding_room=agent.room_name)
+            if not connection.execute(assigned).rowcount:
+                return None
+            claimed = decide_warm(agent, WarmSignal(event=WarmEvent.CLAIMED, claimed_by=dispatch.id), now)
+            _change(connection, agent, claimed)
+            return claimed
+
+        return await self._transactions.write(work)
+
+    async def part(self, dispatch: Dispatch, agent: WarmAgent, now: int) -> None:
+        """Take the agent, whose holding room is gone, from the dispatch that it did not come to.
+
+        It may be in the room of the dispatch for a moment more: it is noted as the agent from before.
+        """
+        own = and_(
+            dispatches.c.id == dispatch.id,
+            dispatches.c.dispatch_id.is_(None),
+            dispatches.c.holding_room == agent.room_name,
+        )
+        freed = update(dispatches).where(own).values(holding_room=None, former_agent=agent.agent_identity)
+        dismissed = WarmSignal(event=WarmEvent.DISMISSED, reason=WarmEnd.CLAIM_FAILED)
+        ending = decide_warm(agent, dismissed, now)
+        ended = decide_warm(ending, WarmSignal(event=WarmEvent.REMOVED), now)
+
+        def work(connection: Connection) -> None:
+            connection.execute(freed)
+            _change(connection, agent, ended)
+
+        await self._transactions.write(work)
+
+    async def _read(self, query: Any) -> list[WarmAgent]:
+        def work(connection: Connection) -> list[WarmAgent]:
+            return [_agent_of(row) for row in connection.execute(query)]
+
+        return await self._transactions.read(work)
+
+
+def _change(connection: Connection, before: WarmAgent, after: WarmAgent) -> bool:
+    """False if the row has changed: every change is one of its state."""
+    as_it_was = and_(warm_agents.c.id == before.id, warm_agents.c.state == before.state)
+    changed = connection.execute(update(warm_agents).where(as_it_was).values(**_values(after)))
+    if changed.rowcount and before.waited_until is None and after.waited_until is not None:
+        sql = batch_sql(connection)
+        if spent := list(warm_usage_rows(after, after.waited_until)):
+            sql.put(connection, sql.add_usage, spent)
+    return bool(changed.rowcount)
+
+
+def _values(agent: WarmAgent) -> dict[str, Any]:
+    return {name: getattr(agent, name) for name in _COLUMNS}
+
+
+def _agent_of(row: Sequence[Any]) -> WarmAgent:
+    values = dict(zip(_COLUMNS, row, strict=True))
+    values["state"] = WarmState(values["state"])
+    values["end_reason"] = WarmEnd(values["end_reason"]) if values["end_reason"] else None
+    return WarmAgent(**values)
