@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from app.lifecycle import Briefing
-from app.livekit.interface import Hearing, ListedDispatch, Probe, RoomInfo
+from app.livekit.interface import ClaimAnswer, Hearing, ListedDispatch, Probe, RoomInfo
 from app.state.presence import Participant, ParticipantKind
 from bench.seeds import Seed
 
@@ -76,6 +76,12 @@ class StubLiveKit:
             return Probe.OPEN
 
     async def warn(self, room_name: str, identity: str, warning: str) -> Hearing:
+        raise NotImplementedError
+
+    async def claim(self, room_name: str, identity: str, claim: str) -> ClaimAnswer:
+        raise NotImplementedError
+
+    async def delete_room(self, room_name: str) -> bool:
         raise NotImplementedError
 
     @asynccontextmanager

@@ -17,9 +17,11 @@ from app.errors import LiveKitTimeout
 from app.lifecycle import SECOND_US, Briefing
 from app.livekit.answers import ANSWER_LIMIT, NotLiveKit
 from app.livekit.interface import (
+    CLAIM_METHOD,
     HEALTH_METHOD,
     ROW_ID_ATTRIBUTE,
     WARNING_METHOD,
+    ClaimAnswer,
     Hearing,
     ListedDispatch,
     Probe,
@@ -48,6 +50,8 @@ _NOBODYS_ROOM = "agent-lifecycle: nobody's room"
 #: RPC errors that a living process sends.
 _UNSUPPORTED_METHOD, _APPLICATION_ERROR = "1400", "1500"
 _ALIVE_CODES = frozenset({_UNSUPPORTED_METHOD, _APPLICATION_ERROR})
+#: For the agent to connect to another room.
+_CLAIM_TIMEOUT_MS = 3_000
 _YEAR_10000_AT = 253_402_300_800 * SECOND_US
 
 
@@ -143,7 +147,6 @@ class LiveKitClient:
             return True
 
     async def delete_room(self, room_name: str) -> bool:
-        """Close a room, even with participants in it; False if it does not exist."""
         return await existed(self._rooms.delete_room(api.DeleteRoomRequest(room=room_name)))
 
     async def can_probe(self) -> bool:
@@ -186,6 +189,30 @@ class LiveKitClient:
         except NoSuchCall:
             return Hearing.UNSUPPORTED
         return Hearing.HEARD
+
+    async def claim(self, room_name: str, identity: str, claim: str) -> ClaimAnswer:
+        try:
+            async with translated():
+                payload = await self._rooms.perform_rpc(
+                    room_name, identity, CLAIM_METHOD, claim, timeout_ms=_CLAIM_TIMEOUT_MS
+                )
+        except NoDataChannel:
+            return ClaimAnswer.SILENT
+        except RpcFailed as failure:
+            if failure.rpc_code == _UNSUPPORTED_METHOD:
+                return ClaimAnswer.UNKNOWN
+            # Codes of this length are LiveKit's own; shorter ones are the agent's.
+            is_own = len(failure.rpc_code) < len(_APPLICATION_ERROR)
+            return (
+                ClaimAnswer.REFUSED
+                if is_own or failure.rpc_code == _APPLICATION_ERROR
+                else ClaimAnswer.SILENT
+            )
+        except NoSuchCall:
+            return ClaimAnswer.UNSUPPORTED
+        except Absent:
+            return ClaimAnswer.SILENT
+        return ClaimAnswer.CLAIMED if _is_claimed(payload) else ClaimAnswer.REFUSED
 
 
 def participant_of(info: ParticipantInfo) -> Participant:
@@ -245,6 +272,8 @@ def _probe_of(payload: str) -> Probe:
         return Probe.ALIVE
     if health.session == "closed":
         return Probe.CLOSED
+    if health.session == "waiting":
+        return Probe.WAITING
     return Probe.OPEN if health.ready else Probe.STARTING
 
 
@@ -252,3 +281,14 @@ class _Health(msgspec.Struct):
     session: str
     #: Older helpers do not say.
     ready: bool = True
+
+
+def _is_claimed(payload: str) -> bool:
+    try:
+        return msgspec.json.decode(payload, type=_Claimed).claimed
+    except (ValueError, RecursionError):
+        return False
+
+
+class _Claimed(msgspec.Struct):
+    claimed: bool

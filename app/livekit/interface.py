@@ -27,6 +27,8 @@ MEMORY_ATTRIBUTE = "agent-lifecycle.memory"
 HEALTH_METHOD = "agent-lifecycle.health"
 #: The RPC method that warns such an agent of the end of its session.
 WARNING_METHOD = "agent-lifecycle.warning"
+#: The RPC method that tells a warm agent into which room to go.
+CLAIM_METHOD = "agent-lifecycle.claim"
 
 
 class Probe(StrEnum):
@@ -39,6 +41,7 @@ class Probe(StrEnum):
     SILENT = "silent"  #: no answer in time: frozen, dead, or just gone
     UNSUPPORTED = "unsupported"  #: this LiveKit cannot ask participants
     CONNECTING = "connecting"  #: in the room, but its data channel is not open yet
+    WAITING = "waiting"  #: it is warm, and waits for its claim
 
 
 class Hearing(StrEnum):
@@ -47,6 +50,16 @@ class Hearing(StrEnum):
     HEARD = "heard"  #: it has answered
     UNKNOWN = "unknown"  #: its process runs, but it does not know the method
     SILENT = "silent"  #: no answer in time: frozen, dead, just gone, or not connected yet
+    UNSUPPORTED = "unsupported"  #: this LiveKit cannot call participants
+
+
+class ClaimAnswer(StrEnum):
+    """The result of a claim of a warm agent."""
+
+    CLAIMED = "claimed"  #: it is in the room that it was told
+    REFUSED = "refused"  #: it does not come: it has another claim, ends, or could not connect
+    UNKNOWN = "unknown"  #: its process runs, but it does not know the method: it does not wait
+    SILENT = "silent"  #: no answer in time: frozen, dead, just gone, or too slow
     UNSUPPORTED = "unsupported"  #: this LiveKit cannot call participants
 
 
@@ -116,6 +129,12 @@ class LiveKit(Protocol):
 
     async def warn(self, room_name: str, identity: str, warning: str) -> Hearing:
         """Send the agent a warning, a JSON object. Also unavailable for one that is not in the room."""
+
+    async def claim(self, room_name: str, identity: str, claim: str) -> ClaimAnswer:
+        """Send a waiting agent its claim, a JSON object. Also unavailable for one that is not in."""
+
+    async def delete_room(self, room_name: str) -> bool:
+        """Close a room, even with participants in it; False if it does not exist."""
 
 
 #: Whom a session may be linked to (livekit-agents, voice/room_io/types.py, DEFAULT_PARTICIPANT_KINDS).

@@ -26,7 +26,7 @@ CALL_TIMEOUT_S = 4.5
 _PROBE_TIMEOUT_MS = 2_000
 #: How far apart LiveKit's clock and ours may be.
 _FURTHEST_APART_US = 86_400 * SECOND_US
-_RPC_ERROR = re.compile(r"RpcError (\d{4})")
+_RPC_ERROR = re.compile(r"RpcError (\d{1,9})")
 
 
 class Absent(LiveKitRefused):
@@ -123,7 +123,15 @@ class RpcRoomService(RoomService):
         super().__init__(session, client.host, keypair.key, keypair.secret)
         self._client = client
 
-    async def perform_rpc(self, room_name: str, identity: str, method: str, payload: str = "") -> str:
+    async def perform_rpc(
+        self,
+        room_name: str,
+        identity: str,
+        method: str,
+        payload: str = "",
+        *,
+        timeout_ms: int = _PROBE_TIMEOUT_MS,
+    ) -> str:
         """Call a method of a participant and return its answer.
 
         Raises:
@@ -136,7 +144,7 @@ class RpcRoomService(RoomService):
             destination_identity=identity,
             method=method,
             payload=payload,
-            response_timeout_ms=_PROBE_TIMEOUT_MS,
+            response_timeout_ms=timeout_ms,
         )
         grants = api.VideoGrants(room_admin=True, room=room_name)
         try:

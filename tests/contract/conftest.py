@@ -29,7 +29,9 @@ def fake_stage() -> FakeStage:
     server = FakeServer(clock, _KEYPAIR, post)
     server.start_worker(HELPER_AGENT)
     server.start_worker(PLAIN_AGENT, helper=False)
-    return FakeStage(livekit=FakeLiveKit(server, clock), room="room", clock=clock, post=post)
+    return FakeStage(
+        livekit=FakeLiveKit(server, clock), room="room", keypair=_KEYPAIR, clock=clock, post=post
+    )
 
 
 @pytest.fixture
@@ -52,6 +54,7 @@ async def real_stage(
     stage = RealStage(
         livekit=real_client,
         room=f"room-{uuid.uuid4().hex[:12]}",
+        keypair=Keypair(key=livekit_server.api_key, secret=livekit_server.api_secret),
         server=livekit_server,
         relay=relay,
         api=livekit_api,

@@ -9,8 +9,10 @@ from typing import Any, Protocol
 
 from livekit import api
 
+from app.config.settings import Keypair
 from app.livekit.interface import LiveKit
 from app.state.presence import Participant, ParticipantKind
+from contract.warm_agent import WarmAgent, agent_token
 from devstack.chaos.fork_server import ForkServer
 from devstack.livekit_server import LiveKitServer
 from devstack.people import Person, avatar_token, member_token
@@ -28,6 +30,7 @@ Condition = Callable[[], Awaitable[bool]]
 _BOUND_S = 40.0
 #: Workers that are up from the start; nobody answers to any other name.
 HELPER_AGENT, PLAIN_AGENT = "reusable-agent", "plain-agent"
+WARM_AGENT = "warm-agent"
 
 
 class Stage(Protocol):
@@ -35,6 +38,8 @@ class Stage(Protocol):
 
     livekit: LiveKit
     room: str
+    #: What LiveKit takes tokens of.
+    keypair: Keypair
 
     async def join(self, identity: str = "alice") -> None: ...
 
@@ -61,6 +66,9 @@ class Stage(Protocol):
         """A plain one whose dispatches have a job for each publisher."""
 
     async def join_avatar(self, agent_identity: str) -> None: ...
+
+    async def join_waiting(self, identity: str) -> None:
+        """A warm agent that waits for its claim."""
 
     async def kill_worker(self) -> None:
         """The one of this test's own, with SIGKILL."""
@@ -96,6 +104,7 @@ async def identity_of_agent(stage: Stage) -> str:
 class FakeStage:
     livekit: FakeLiveKit
     room: str
+    keypair: Keypair
     clock: FakeClock
     post: Post
     own_worker: FakeWorker | None = None
@@ -134,6 +143,10 @@ class FakeStage:
         assert isinstance(agent, FakeAgent)
         self.livekit.server.join_avatar(self.room, agent)
 
+    async def join_waiting(self, identity: str) -> None:
+        server = self.livekit.server
+        server.join_waiting(self.room, server.start_worker(WARM_AGENT), identity)
+
     async def kill_worker(self) -> None:
         assert self.own_worker
         self.livekit.server.kill(self.own_worker)
@@ -157,6 +170,7 @@ class FakeStage:
 class RealStage:
     livekit: LiveKit
     room: str
+    keypair: Keypair
     server: LiveKitServer
     relay: WebhookRelay
     api: api.LiveKitAPI
@@ -164,6 +178,7 @@ class RealStage:
     fork_server: ForkServer
     people: dict[str, list[Person]] = field(default_factory=dict)
     own_worker: Worker | None = None
+    warm_agent: WarmAgent | None = None
 
     async def join(self, identity: str = "alice") -> None:
         person = Person()
@@ -217,6 +232,10 @@ class RealStage:
         token = avatar_token(self.server.api_key, self.server.api_secret, self.room, agent_identity)
         await avatar.join(self.server.url, token, microphone=False)
 
+    async def join_waiting(self, identity: str) -> None:
+        token = agent_token(self.server, self.room, identity)
+        self.warm_agent = await WarmAgent(self.server.url).join(token)
+
     async def kill_worker(self) -> None:
         assert self.own_worker
         self.own_worker.kill()
@@ -234,6 +253,8 @@ class RealStage:
     async def close(self) -> None:
         for people in self.people.values():
             await asyncio.gather(*(person.leave() for person in people))
+        if self.warm_agent:
+            await self.warm_agent.leave()
         if self.own_worker:
             await asyncio.to_thread(self.own_worker.stop)
         if await self.livekit.find_room(self.room):

@@ -1,13 +1,25 @@
 """What LiveKit does, asserted of the fake and of the real server alike."""
 
+import json
+
 import pytest
 
+from app.clock import SteadyClock
 from app.control.session_warnings import warning_text
 from app.errors import LiveKitTimeout, LiveKitUnavailable, LiveKitUnreachable
 from app.lifecycle import UNTOLD, Briefing
-from app.livekit.interface import Hearing, Probe
+from app.livekit.agent_tokens import AgentTokens
+from app.livekit.interface import ClaimAnswer, Hearing, Probe
 from app.state.presence import ParticipantKind
-from contract.stage import HELPER_AGENT, PLAIN_AGENT, Stage, agents, identity_of_agent, jobs_shown
+from contract.stage import (
+    HELPER_AGENT,
+    PLAIN_AGENT,
+    WARM_AGENT,
+    Stage,
+    agents,
+    identity_of_agent,
+    jobs_shown,
+)
 from devstack.obedient_worker import CONNECT_FIRST
 
 NOBODY = "agent-without-a-worker"
@@ -111,6 +123,8 @@ async def test_who_is_not_in_cannot_be_asked(stage: Stage) -> None:
         await stage.livekit.probe(stage.room, "agent-nobody")
     with pytest.raises(LiveKitUnavailable):
         await stage.livekit.warn(stage.room, "agent-nobody", WARNING)
+    with pytest.raises(LiveKitUnavailable):
+        await stage.livekit.claim(stage.room, "agent-nobody", "{}")
     assert await stage.livekit.remove_participant(stage.room, "agent-nobody") is False
 
 
@@ -480,6 +494,70 @@ async def test_a_frozen_agent_hears_no_warning(stage: Stage) -> None:
     await stage.freeze_worker()
 
     assert await stage.livekit.warn(stage.room, identity, WARNING) is Hearing.SILENT
+
+
+# Warm agents
+
+
+IDENTITY = "agent-AJ_warm"
+
+
+def claim_of(stage: Stage, claim: str, room: str) -> str:
+    key = stage.keypair
+    tokens = AgentTokens(key, SteadyClock(), SteadyClock().now)
+    token = tokens.issue(room, IDENTITY, WARM_AGENT, "AD_warm")
+    return json.dumps({"claim": claim, "room": room, "token": token, "metadata": "", "attributes": {}})
+
+
+async def test_a_waiting_agent_goes_where_its_claim_says(stage: Stage) -> None:
+    room = f"{stage.room}-of-a-person"
+    await stage.livekit.ensure_room(stage.room, 60)
+    await stage.livekit.ensure_room(room, 60)
+    await stage.join_waiting(IDENTITY)
+    await probed(stage, IDENTITY, Probe.WAITING)
+
+    assert await stage.livekit.claim(stage.room, IDENTITY, claim_of(stage, "1", room)) is ClaimAnswer.CLAIMED
+
+    (came,) = await stage.livekit.list_participants(room)
+    assert (came.kind, came.identity, came.agent_name) == (ParticipantKind.AGENT, IDENTITY, WARM_AGENT)
+    (stays,) = await stage.livekit.list_participants(stage.room)
+    assert stays.identity == IDENTITY
+    assert await stage.livekit.claim(stage.room, IDENTITY, claim_of(stage, "1", room)) is ClaimAnswer.CLAIMED
+    assert await stage.livekit.claim(stage.room, IDENTITY, claim_of(stage, "2", room)) is ClaimAnswer.REFUSED
+    assert await stage.livekit.delete_room(room) is True
+
+
+async def test_an_agent_that_does_not_wait_does_not_know_the_claim(stage: Stage) -> None:
+    await create(stage, PLAIN_AGENT)
+    identity = await identity_of_agent(stage)
+    await probed(stage, identity, Probe.ALIVE)
+
+    assert await stage.livekit.claim(stage.room, identity, "{}") is ClaimAnswer.UNKNOWN
+
+
+async def test_a_frozen_agent_hears_no_claim(stage: Stage) -> None:
+    name = f"frozen-{stage.room}"
+    await stage.start_worker(name)
+    await create(stage, name)
+    identity = await identity_of_agent(stage)
+    await probed(stage, identity, Probe.OPEN)
+    await stage.freeze_worker()
+
+    assert await stage.livekit.claim(stage.room, identity, "{}") is ClaimAnswer.SILENT
+
+
+async def test_a_deleted_room_is_gone_with_all_who_are_in(stage: Stage) -> None:
+    await create(stage)
+    await identity_of_agent(stage)
+
+    assert await stage.livekit.delete_room(stage.room) is True
+
+    async def is_gone() -> bool:
+        return await stage.livekit.find_room(stage.room) is None
+
+    await stage.until(is_gone, "the room is gone")
+    assert await stage.livekit.list_participants(stage.room) == ()
+    assert await stage.livekit.delete_room(stage.room) is False
 
 
 async def test_its_time_is_never_ahead_of_what_it_makes(stage: Stage) -> None:

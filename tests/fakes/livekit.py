@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from app.errors import LiveKitUnavailable
 from app.lifecycle import Briefing
-from app.livekit.interface import Hearing, ListedDispatch, Probe, RoomInfo
+from app.livekit.interface import ClaimAnswer, Hearing, ListedDispatch, Probe, RoomInfo
 from app.state.presence import Participant
 from fakes.clock import SECOND_US, FakeClock
 from fakes.faults import Faults
@@ -112,6 +112,8 @@ class FakeLiveKit:
                 return Probe.SILENT
             if not agent.worker.helper:
                 return Probe.ALIVE
+            if agent.waits:
+                return Probe.WAITING if agent.has_started else Probe.ALIVE
             if not agent.session_open:
                 return Probe.CLOSED
             return Probe.OPEN if agent.has_started else Probe.STARTING
@@ -140,6 +142,31 @@ class FakeLiveKit:
             return Hearing.HEARD
 
         return await self._call(act, "warn", room_name, identity, warning)
+
+    async def claim(self, room_name: str, identity: str, claim: str) -> ClaimAnswer:
+        def act() -> ClaimAnswer:
+            if not self.server.has_probe:
+                return ClaimAnswer.UNSUPPORTED
+            agent = self._present(room_name, identity)
+            if not isinstance(agent, FakeAgent):
+                return ClaimAnswer.UNKNOWN
+            if not (agent.connected and agent.reacts):
+                return ClaimAnswer.SILENT
+            if not (agent.is_held and agent.has_started):
+                return ClaimAnswer.UNKNOWN
+            comes = self.server.claim(self._existing(room_name), agent, claim)
+            return ClaimAnswer.CLAIMED if comes else ClaimAnswer.REFUSED
+
+        return await self._call(act, "claim", room_name, identity, claim)
+
+    async def delete_room(self, room_name: str) -> bool:
+        def act() -> bool:
+            if room_name not in self.server.rooms:
+                return False
+            self.server.delete_room(room_name)
+            return True
+
+        return await self._call(act, "delete_room", room_name)
 
     async def _call(self, act: Callable[[], T], method: str, *arguments: str | int) -> T:
         self.calls.append(Call(method, arguments))

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
+from typing import Any
 
 from app.lifecycle import UNTOLD, Briefing
 from app.state.presence import ParticipantKind
@@ -21,6 +22,8 @@ class FakeWorker:
     #: Whether its agents use `reusable_agent`, so that they answer the probe and stay open.
     helper: bool
     joins_after_s: float
+    #: Whether that helper is one that can wait in a holding room.
+    can_wait: bool = True
     #: Its LIVEKIT_AGENT_DEPLOYMENT: it gets the dispatches for that one only.
     deployment: str = ""
     #: From its agents' joins until their sessions have started.
@@ -63,8 +66,18 @@ class FakeAgent(FakeParticipant):
     has_started: bool = True
     #: The only one a default session hears: the first person it met.
     linked: str | None = None
+    #: Whether it waits in a holding room, and the id of the claim that has ended this.
+    waits: bool = False
+    claim: str | None = None
+    #: What the claim said with which it came here; None: it was dispatched here.
+    told: dict[str, Any] | None = None
     #: The warnings that it has got, as sent.
     warnings: list[str] = field(default_factory=list)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether this is its place in a holding room, where it answers nobody."""
+        return self.waits or self.claim is not None
 
     @property
     def reacts(self) -> bool:

@@ -10,8 +10,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
+import jwt
+
 from app.config.settings import Keypair
 from app.lifecycle import UNTOLD, Briefing
+from app.lifecycle.warm import is_holding_room
 from app.livekit.interface import RELIEVES_ATTRIBUTE
 from app.state.presence import CLOSING_LEAVES, ParticipantKind
 from fakes import webhooks
@@ -71,6 +74,8 @@ class FakeServer:
         self._post = post
         self._numbers = itertools.count(1)
         self._turns = itertools.count()
+        #: Where else an agent is, by its room's sid and its identity: its holding room, or that of a person.
+        self.elsewhere: dict[tuple[str, str], FakeRoom] = {}
         #: When LiveKit last asked who serves an agent name.
         self._enquiries: dict[str, int] = {}
 
@@ -125,6 +130,7 @@ class FakeServer:
         room = self.open_room(room_name)
         if identity in room.participants:
             self._take_out(room, room.participants[identity], "DUPLICATE_IDENTITY")
+            self._end_elsewhere(room, identity)
         person = FakeParticipant(
             sid=self._new_id("PA"), identity=identity, joined_at=self._now_ms(), is_phone=is_phone
         )
@@ -150,6 +156,8 @@ class FakeServer:
             return
         del room.participants[participant.identity]
         self._emit("participant_left", room, participant, reason)
+        if reason != "DUPLICATE_IDENTITY":
+            self._end_elsewhere(room, participant.identity)
         if self.keeps_ghosts and participant.kind is not ParticipantKind.PERSON:
             room.ghosts[participant.identity] = participant
         if participant.kind is not ParticipantKind.PERSON:
@@ -160,6 +168,14 @@ class FakeServer:
                 agent.session_open = False
         if not room.people:
             self._plan_closing(room, room.departure_timeout_s)
+
+    def _end_elsewhere(self, room: FakeRoom, identity: str) -> None:
+        """The process of an agent that is out of one of its two rooms leaves the other."""
+        other = self.elsewhere.pop((room.sid, identity), None)
+        agent = other.participants.get(identity) if other else None
+        if other and isinstance(agent, FakeAgent) and agent.reacts:
+            self.elsewhere.pop((other.sid, identity), None)
+            self._take_out(other, agent, "CLIENT_INITIATED")
 
     # Workers and their agents
 
@@ -355,11 +371,49 @@ class FakeServer:
             worker=worker,
             linked=first.identity if first else None,
             has_started=not worker.starts_after_s,
+            waits=is_holding_room(room.name) and worker.helper and worker.can_wait,
         )
         self._put_in(room, agent)
         if worker.starts_after_s:
             self._clock.call_later(worker.starts_after_s, lambda: setattr(agent, "has_started", True))
         return agent
+
+    def join_waiting(self, room_name: str, worker: FakeWorker, identity: str) -> FakeAgent:
+        """A warm agent, in any room."""
+        agent = self._put_agent_in(self.open_room(room_name), worker, identity)
+        agent.waits = True
+        return agent
+
+    def claim(self, holding_room: FakeRoom, agent: FakeAgent, claim: str) -> bool:
+        """Whether the agent goes where it is told; asked again with the same claim, it says the same."""
+        told = json.loads(claim)
+        if agent.claim is not None:
+            return bool(agent.claim == told["claim"]) and (holding_room.sid, agent.identity) in self.elsewhere
+        # Its times are those of the machine's clock, not of the test's.
+        token = jwt.decode(
+            told["token"],
+            self._keypair.secret,
+            algorithms=["HS256"],
+            options={"verify_exp": False, "verify_nbf": False},
+        )
+        grants = token["video"]
+        if (token["kind"], token["sub"], grants["room"], grants["agent"]) != (
+            "agent",
+            agent.identity,
+            told["room"],
+            True,
+        ):
+            return False
+        agent.claim, agent.waits = told["claim"], False
+        room = self.open_room(told["room"])
+        if present := room.participants.get(agent.identity):
+            self._take_out(room, present, "DUPLICATE_IDENTITY")
+        came = self._put_agent_in(room, agent.worker, agent.identity)
+        came.attributes |= token["attributes"]
+        came.told, came.has_started = told, True
+        self.elsewhere[room.sid, agent.identity] = holding_room
+        self.elsewhere[holding_room.sid, agent.identity] = room
+        return True
 
     def remove_participant(self, room_name: str, identity: str) -> bool:
         room = self.rooms.get(room_name)

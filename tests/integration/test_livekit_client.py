@@ -14,7 +14,7 @@ from livekit.protocol.room import ListParticipantsResponse, PerformRpcResponse
 
 from app.errors import LiveKitTimeout
 from app.livekit.client import LiveKitClient
-from app.livekit.interface import Hearing, Probe
+from app.livekit.interface import ClaimAnswer, Hearing, Probe
 from fakes.clock import SECOND_US, START_US, FakeClock
 from integration.harness import KEYPAIR
 
@@ -28,6 +28,8 @@ class MuteRoom:
     people: list[str] = field(default_factory=list)
     #: What its agent answers to a probe; None: it leaves during the call.
     health: str | None = None
+    #: With which error its agent answers.
+    refusal: str | None = None
     #: The Date header of its answers.
     date: str = ""
 
@@ -37,6 +39,8 @@ class MuteRoom:
 
     async def ask(self, _request: web.Request) -> web.Response:
         """A participant may leave during the call (livekit-server 1.13.5, seen in the chaos run)."""
+        if self.refusal is not None:
+            return web.json_response({"code": "invalid_argument", "msg": self.refusal}, status=400)
         if self.health is not None:
             body = PerformRpcResponse(payload=self.health).SerializeToString()
             return web.Response(body=body, content_type="application/protobuf")
@@ -107,6 +111,7 @@ async def test_an_agent_that_leaves_during_its_probe_is_silent(client: LiveKitCl
         ('{"session": "open"}', Probe.OPEN),  # an older helper
         ('{"session": "closed", "ready": false}', Probe.CLOSED),
         ('{"session": "closed"}', Probe.CLOSED),
+        ('{"session": "waiting", "ready": true}', Probe.WAITING),
         ('{"session": "open", "ready": "soon"}', Probe.ALIVE),
         ("well", Probe.ALIVE),
     ],
@@ -116,6 +121,41 @@ async def test_an_agents_answer_to_a_probe_is_read(
 ) -> None:
     room.health = health
     assert await client.probe("room", "agent-AJ_1") is probe
+
+
+@pytest.mark.parametrize(
+    ("said", "answer"),
+    [
+        ('{"claimed": true}', ClaimAnswer.CLAIMED),
+        ('{"claimed": false}', ClaimAnswer.REFUSED),
+        ("{}", ClaimAnswer.REFUSED),
+        ("well", ClaimAnswer.REFUSED),
+        (None, ClaimAnswer.SILENT),
+    ],
+)
+async def test_an_agents_answer_to_its_claim_is_read(
+    client: LiveKitClient, room: MuteRoom, said: str | None, answer: ClaimAnswer
+) -> None:
+    room.health = said
+    assert await client.claim("room", "agent-AJ_1", "{}") is answer
+
+
+@pytest.mark.parametrize(
+    ("code", "answer"),
+    [
+        (409, ClaimAnswer.REFUSED),
+        (500, ClaimAnswer.REFUSED),
+        (1400, ClaimAnswer.UNKNOWN),
+        (1500, ClaimAnswer.REFUSED),
+        (1502, ClaimAnswer.SILENT),
+        (1503, ClaimAnswer.SILENT),
+    ],
+)
+async def test_an_agents_refusal_of_its_claim_is_told_from_its_silence(
+    client: LiveKitClient, room: MuteRoom, code: int, answer: ClaimAnswer
+) -> None:
+    room.refusal = f"RpcError {code}: it cannot"
+    assert await client.claim("room", "agent-AJ_1", "{}") is answer
 
 
 async def test_an_agent_that_leaves_during_its_warning_is_silent(client: LiveKitClient) -> None:
