@@ -42,6 +42,8 @@ from app.control.session_warnings import SessionWarner
 from app.control.sweeper import Sweeper
 from app.control.timers import Timers
 from app.control.usage import UsageLedger
+from app.control.warm_keeper import WarmKeeper
+from app.control.warm_pool import WarmPool
 from app.control.worker_reports import WorkerReports
 from app.control.workers import Workers
 from app.dashboard.feed import Feed
@@ -93,6 +95,7 @@ class Service:
     learning: Learning
     liveness: Liveness
     agent_readiness: AgentReadiness
+    warm_pool: WarmPool
     ready_calls: ReadyCalls
     fleet_watch: FleetWatch
     worker_reports: WorkerReports
@@ -112,6 +115,7 @@ class Service:
         self.sweeper.start()
         self.liveness.start()
         self.fleet_watch.start()
+        self.warm_pool.start()
         self.call_queue.start()
         self.readiness.start()
         self.feed.start()
@@ -123,6 +127,7 @@ class Service:
         await self.reloader.close()
         await self.readiness.close()
         await self.fleet_watch.close()
+        await self.warm_pool.close()
         await self.liveness.close()
         await self.call_queue.close()
         await self.agent_readiness.close()
@@ -182,6 +187,16 @@ def build_service(
         mode=mode,
         suppressed=suppressed,
     )
+    warm_pool = WarmPool(
+        livekit,
+        store,
+        policies,
+        WarmKeeper(livekit, store, policies, counters, clock),
+        clock,
+        mode=mode,
+        agent_names=config.agent_names,
+    )
+    processor.subscribe(warm_pool.follow)
     reconciler = Reconciler(
         livekit,
         store,
@@ -191,6 +206,7 @@ def build_service(
         adopter,
         remover,
         Disputes(counters),
+        warm_pool,
         mode=mode,
         suppressed=suppressed,
         agent_names=config.agent_names,
@@ -241,6 +257,7 @@ def build_service(
         alerts=lambda: alert_monitor.active,
         queue_depth=lambda: processor.queue_depth,
         waiting=lambda: len(call_queue),
+        warm=lambda: {**warm_pool.counts},
         drift=reconciler.drift,
         withheld=suppressed.counts,
         deployments=deployments.results,
@@ -280,6 +297,7 @@ def build_service(
         learning=learning,
         liveness=liveness,
         agent_readiness=agent_readiness,
+        warm_pool=warm_pool,
         ready_calls=ReadyCalls(store, processor, dispatcher, agent_readiness, clock),
         fleet_watch=FleetWatch(fleet, store.workers, liveness, drains, clock, probes=liveness_s > 0),
         worker_reports=WorkerReports(store.workers, fleet, clock),

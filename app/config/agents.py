@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from app.lifecycle import SECOND_US, Restart, Share, Terms
+from app.lifecycle.pool import Pool, targets_of
 
 
 class MemberEnd(StrEnum):
@@ -48,11 +49,24 @@ class AgentPolicy:
     members_may_end: MemberEnd = MemberEnd.ALWAYS
     #: Whether a participant may put the agent of its room on hold, and resume it.
     members_may_hold: bool = False
+    #: How many agents wait in holding rooms, and at most with those that start or end; None: as many.
+    warm: int = 0
+    warm_max: int | None = None
+    warm_refill_per_minute: int = 30
+    warm_max_age_s: int = 3_600
 
     @property
     def longest_ttl_s(self) -> int:
         longest_s = self.learned.ttl_max_s if self.learned else 0
         return max(self.ttl_s, longest_s, self.unvisited_ttl_s or 0, self.phone_ttl_s or 0)
+
+    @property
+    def pool(self) -> Pool:
+        return Pool(
+            targets=targets_of(self.warm, self.deployment),
+            most=self.warm if self.warm_max is None else self.warm_max,
+            max_age_us=self.warm_max_age_s * SECOND_US,
+        )
 
     def terms(self, learned_ttl_us: int | None = None) -> Terms:
         """The terms of a new dispatch; `learned_ttl_us` None: nothing was learned."""

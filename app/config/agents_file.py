@@ -192,6 +192,12 @@ def _contradictions(level: Level) -> Iterator[tuple[tuple[str, ...], str]]:
             ("warn_before_s", "max_session_s"),
             f"warn_before_s ({warning}) must be less than max_session_s ({longest})",
         )
+    warm, warm_max = level.get("warm", 0), level.get("warm_max")
+    if warm_max is not None and warm > warm_max:
+        yield ("warm", "warm_max"), f"warm ({warm}) must not be more than warm_max ({warm_max})"
+    max_agents = level.get("max_agents")
+    if max_agents is not None and warm > max_agents:
+        yield ("warm", "max_agents"), f"warm ({warm}) must not be more than max_agents ({max_agents})"
     bounds = _bounds(level)
     if bounds.ttl_min_s > bounds.ttl_max_s:
         yield (

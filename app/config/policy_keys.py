@@ -147,6 +147,10 @@ KEYS: Mapping[str, PolicyKey] = {
     "closes_with_user": PolicyKey(parse=_boolean, variable="AGENT_CLOSES_WITH_USER"),
     "members_may_end": PolicyKey(parse=_member(MemberEnd), variable="MEMBER_END"),
     "members_may_hold": PolicyKey(parse=_boolean),
+    "warm": PolicyKey(parse=_whole(0, 1_000)),
+    "warm_max": PolicyKey(parse=_or_none(_whole(1, 1_000))),
+    "warm_refill_per_minute": PolicyKey(parse=_whole(1, 6_000)),
+    "warm_max_age_s": PolicyKey(parse=_whole(60, _WEEK_S)),
 }
 
 

@@ -15,10 +15,12 @@ from app.control.inspector import SECOND_PROBE_DELAY_S, RoomInspector
 from app.control.processor import ChangeProcessor
 from app.control.removal import Remover
 from app.control.requests import AgentRequest
+from app.control.warm_pool import WarmPool
 from app.database.store import Store
 from app.errors import ServiceError
 from app.lifecycle import Dispatch, Event, Signal, State
 from app.lifecycle.mode import Mode
+from app.lifecycle.warm import is_holding_room
 from app.livekit.interface import LiveKit, RoomInfo
 from app.metrics.counters import SuppressedActions
 from app.state.changes import Change, Outcome, RoomEvent, RoomEventKind, Snapshot
@@ -54,6 +56,7 @@ class Reconciler:
         adopter: Adopter,
         remover: Remover,
         disputes: Disputes,
+        warm_pool: WarmPool,
         *,
         mode: Mode,
         suppressed: SuppressedActions,
@@ -68,6 +71,7 @@ class Reconciler:
         self._adopter = adopter
         self._remover = remover
         self._disputes = disputes
+        self._warm_pool = warm_pool
         self._mode = mode
         self._suppressed = suppressed
         self._agent_names = tuple(agent_names)
@@ -99,12 +103,15 @@ class Reconciler:
 
     async def _run(self) -> None:
         known = await self._store.known_rooms()
-        listed = {room.name: room for room in await self._livekit.list_rooms()}
+        rooms = await self._livekit.list_rooms()
+        # What is in a holding room is the pool's business.
+        await self._warm_pool.sweep([room for room in rooms if is_holding_room(room.name)])
+        listed = {room.name: room for room in rooms if not is_holding_room(room.name)}
         gone = [known[name] for name in known.keys() - listed.keys()]
         async for gone_rooms in batches(gone, _BATCH):
             await asyncio.gather(*map(self._note_gone, gone_rooms))
-        async for rooms in batches(list(listed.values()), _BATCH):
-            await asyncio.gather(*(self._compare(room, known.get(room.name)) for room in rooms))
+        async for batch in batches(list(listed.values()), _BATCH):
+            await asyncio.gather(*(self._compare(room, known.get(room.name)) for room in batch))
         self._round += 1
 
     async def _note_gone(self, room: KnownRoom) -> None:

@@ -1,13 +1,12 @@
 """The rows of warm agents: each change is one statement that finds the row as it was, or does nothing."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import fields
 from typing import Any
 
 from sqlalchemy import Connection, and_, func, insert, select, update
 
 from app.database.claims import lock_agent_name, places
-from app.database.loading import dispatch_of
 from app.database.statements import batch_sql
 from app.database.tables import dispatches, warm_agents
 from app.database.transactions import Transactions
@@ -62,18 +61,9 @@ class WarmAgents:
         row_id = dispatch.holding_room.removeprefix(HOLDING_PREFIX)
         return (await self.known([row_id])).get(row_id)
 
-    async def claimants(self, agents: Iterable[WarmAgent]) -> dict[str, Dispatch]:
-        """By the id of each claimed one, the dispatch whose holding room it is in, unless that has ended."""
-        rooms = [agent.room_name for agent in agents if agent.claimed_by]
-        query = select(dispatches).where(
-            dispatches.c.holding_room.in_(rooms), dispatches.c.ended_at.is_(None)
-        )
-
-        def work(connection: Connection) -> dict[str, Dispatch]:
-            found = map(dispatch_of, connection.execute(query))
-            return {(one.holding_room or "").removeprefix(HOLDING_PREFIX): one for one in found}
-
-        return await self._transactions.read(work)
+    async def taken(self, agent_name: str) -> int:
+        """How many rooms have an agent of this name, or are about to get one."""
+        return await self._transactions.read(lambda connection: _taken(connection, agent_name))
 
     async def add(self, agents: Sequence[WarmAgent], max_agents: int | None) -> Sequence[WarmAgent]:
         """Store new ones of one agent name, as far as its limit allows beside what lives; returns these."""
@@ -87,7 +77,7 @@ class WarmAgents:
                     warm_agents.c.agent_name == agent_name, _IS_OPEN, warm_agents.c.claimed_by.is_(None)
                 )
                 pooled = connection.scalar(select(func.count()).select_from(warm_agents).where(is_pooled))
-                taken = len({place.room_name for place in places(connection, agent_name)}) + (pooled or 0)
+                taken = _taken(connection, agent_name) + (pooled or 0)
                 added = agents[: max(0, max_agents - taken)]
             if added:
                 connection.execute(insert(warm_agents), [_values(agent) for agent in added])
@@ -170,6 +160,10 @@ class WarmAgents:
             return [_agent_of(row) for row in connection.execute(query)]
 
         return await self._transactions.read(work)
+
+
+def _taken(connection: Connection, agent_name: str) -> int:
+    return len({place.room_name for place in places(connection, agent_name)})
 
 
 def _change(connection: Connection, before: WarmAgent, after: WarmAgent) -> bool:

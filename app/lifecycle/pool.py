@@ -1,7 +1,7 @@
 """The pool of an agent's warm ones: how many are to wait, which are to go, and when to try again."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 
 from app.lifecycle.terms import SECOND_US, WHOLE, Share
@@ -23,8 +23,16 @@ class Pool:
     most: int
     max_age_us: int
 
+    def within(self, room: int) -> "Pool":
+        """The same with no more than `room` at once."""
+        return replace(self, most=max(0, min(self.most, room)))
+
     def is_aged(self, agent: WarmAgent, now: int) -> bool:
         return now - agent.created_at >= self.max_age_us
+
+
+#: Of an agent that is to have no warm ones.
+NO_POOL = Pool(targets={}, most=0, max_age_us=0)
 
 
 def targets_of(wanted: int, shares: Sequence[Share]) -> dict[str, int]:
@@ -54,7 +62,7 @@ def surplus(agents: Iterable[WarmAgent], pool: Pool, now: int) -> list[tuple[War
         fresh = [agent for agent in own if not pool.is_aged(agent, now)]
         aged = sorted((agent for agent in own if pool.is_aged(agent, now)), key=_made)
         # Those that wait are kept before those that start.
-        kept = sorted(fresh, key=lambda agent: (agent.state is not WarmState.WAITING, _made(agent)))[:target]
+        kept = sorted(fresh, key=_readiness)[:target]
         going += [(agent, WarmEnd.UNWANTED) for agent in fresh if agent not in kept]
         waiting = [agent for agent in kept if agent.state is WarmState.WAITING]
         spared = max(0, target - len(waiting))
@@ -65,7 +73,9 @@ def surplus(agents: Iterable[WarmAgent], pool: Pool, now: int) -> list[tuple[War
         # The youngest of them are spared.
         dropped = aged[: max(0, len(aged) - spared)]
         going += [(agent, WarmEnd.AGED if target else WarmEnd.UNWANTED) for agent in dropped]
-    return going
+    gone = {agent.id for agent, _ in going}
+    staying = sorted((agent for agent in agents if agent.id not in gone), key=_readiness)
+    return going + [(agent, WarmEnd.UNWANTED) for agent in staying[pool.most :]]
 
 
 def shortfall(agents: Iterable[WarmAgent], pool: Pool, now: int) -> list[str]:
@@ -99,6 +109,11 @@ def next_try_at(recent: Iterable[WarmAgent]) -> int | None:
     # Those that were made together are one try.
     tries = len({agent.created_at for agent in failed})
     return ended_at + min(_FIRST_WAIT_US << min(tries - 1, 16), _LONGEST_WAIT_US)
+
+
+def _readiness(agent: WarmAgent) -> tuple[bool, tuple[int, str]]:
+    """Those that wait come first."""
+    return agent.state is not WarmState.WAITING, _made(agent)
 
 
 def _made(agent: WarmAgent) -> tuple[int, str]:

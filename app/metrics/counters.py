@@ -11,6 +11,7 @@ from app.errors import AtCapacity, DatabaseUnavailable, LiveKitTimeout, ServiceE
 from app.lifecycle import SECOND_US, Dispatch, EndReason, Event, State
 from app.lifecycle.mode import Mode
 from app.lifecycle.usage import TimeKind, accrued
+from app.lifecycle.warm import WarmAgent
 from app.metrics.collector import ONLY, Family
 from app.state.changes import RoomEventKind, Transition
 
@@ -48,6 +49,12 @@ class Counters:
             "Requests for an agent, by result",
             "result",
             start=("created", "reused", "on_hold", "at_capacity", "failed"),
+        )
+        self.warm_claims = self._counter(
+            "warm_claims",
+            "Dispatches that wanted a warm agent, by what became of it",
+            "result",
+            start=("claimed", "refused", "unknown", "silent", "unsupported", "none_waiting", "failed"),
         )
         self.refused = self._counter(
             "capacity_refusals", "Requests refused for a limit of the agent's policy", "agent", "cap"
@@ -137,6 +144,11 @@ class Counters:
                 self._take_birth(transition.after, transition.event)
             else:
                 self._take_change(transition.before, transition.after, transition.event)
+
+    def take_warm(self, before: WarmAgent, after: WarmAgent) -> None:
+        """Count the time of a warm agent that does not wait any more."""
+        if before.waited_until is None and after.waited_until is not None:
+            self._times_us[after.agent_name, TimeKind.WARM] += max(0, after.waited_until - after.created_at)
 
     def _take_birth(self, dispatch: Dispatch, event: str) -> None:
         if dispatch.dispatch_id:

@@ -13,8 +13,9 @@ from app.web.identities import ParticipantIdentity, ParticipantName
 T = TypeVar("T")
 
 #: Any name that LiveKit takes, but without control characters, and without blanks around it. In Python `$`
-#: alone would allow a final newline; in other dialects the suffix changes nothing.
-ROOM_NAME_PATTERN = r"^(?!\s)[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,256}(?<!\s)$(?!\n)"
+#: alone would allow a final newline; in other dialects the suffix changes nothing. Holding rooms are the
+#: pool's own (lifecycle.warm).
+ROOM_NAME_PATTERN = r"^(?!\s)(?!agent-warm\.)[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,256}(?<!\s)$(?!\n)"
 RoomName = Annotated[
     str,
     Meta(
@@ -22,7 +23,7 @@ RoomName = Annotated[
         max_length=256,
         pattern=ROOM_NAME_PATTERN,
         extra_json_schema={"format": "room-name"},
-        description="Any room name of LiveKit's, of up to 256 bytes in UTF-8.",
+        description="Any room name of LiveKit's, of up to 256 bytes in UTF-8; `agent-warm.` is reserved.",
     ),
 ]
 AgentName = Annotated[

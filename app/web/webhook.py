@@ -11,6 +11,7 @@ from multidict import CIMultiDict
 
 from app.config.settings import Secrets
 from app.errors import ServiceError
+from app.lifecycle.warm import is_holding_room
 from app.livekit import webhooks
 from app.service import Service
 from app.web.bodies import invite_body, json_response, read_body
@@ -39,6 +40,9 @@ async def receive_webhook(request: web.BaseRequest, service: Service, keys: Secr
         if webhook.name in webhooks.KNOWN_EVENTS:
             event = webhook.name
         if webhook.event is None:
+            result = "ignored"
+        elif is_holding_room(webhook.event.room_name):
+            service.warm_pool.note_event(webhook.event.room_name)
             result = "ignored"
         else:
             outcome = await service.processor.submit_one(webhook.event)

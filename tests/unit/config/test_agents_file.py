@@ -39,6 +39,10 @@ deployment = [{name = "v2", weight = 10}, {name = ""}]
 closes_with_user = false
 members_may_end = "if_empty"
 members_may_hold = true
+warm = 2
+warm_max = 3
+warm_refill_per_minute = 10
+warm_max_age_s = 900
 """
 
 
@@ -81,6 +85,10 @@ def test_every_key_reaches_the_policy() -> None:
         closes_with_user=False,
         members_may_end=MemberEnd.IF_EMPTY,
         members_may_hold=True,
+        warm=2,
+        warm_max=3,
+        warm_refill_per_minute=10,
+        warm_max_age_s=900,
     )
     assert set(re.findall(r"^(\w+) =", FULL, re.MULTILINE)) == set(KEYS), "FULL has every key"
     assert policy(FULL, "caller") == DEFAULT
@@ -188,6 +196,14 @@ def test_what_runs_keeps_its_policy_unless_the_file_says_otherwise() -> None:
         (
             "[defaults]\nwarn_before_s = 30\nmax_session_s = 30\n[agents.support]\n[agents.caller]",
             "2: [defaults] warn_before_s (30) must be less than max_session_s (30)",
+        ),
+        (
+            "[agents.support]\nwarm = 3\nwarm_max = 2",
+            "2: [agents.support] warm (3) must not be more than warm_max (2)",
+        ),
+        (
+            "[defaults]\nmax_agents = 1\n[agents.support]\nwarm = 2",
+            "4: [agents.support] warm (2) must not be more than max_agents (1)",
         ),
         ("[defaults]\nttl_max_s = 10", "2: [defaults] ttl_min_s (30) must not be more than ttl_max_s (10)"),
         (

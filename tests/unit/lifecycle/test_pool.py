@@ -75,6 +75,14 @@ def test_of_too_many_those_that_wait_stay() -> None:
     assert surplus([starting, warm(2), warm(3)], POOL, NOW) == [(starting, WarmEnd.UNWANTED)]
 
 
+def test_where_agents_with_rooms_leave_no_place_the_pool_gives_way() -> None:
+    starting = warm(1, state=WarmState.STARTING)
+    assert surplus([starting, warm(2)], POOL.within(1), NOW) == [(starting, WarmEnd.UNWANTED)]
+    assert surplus([warm(2)], POOL.within(-1), NOW) == [(warm(2), WarmEnd.UNWANTED)]
+    assert shortfall([warm(2)], POOL.within(1), NOW) == []
+    assert POOL.within(9) == POOL
+
+
 def test_aged_ones_go_one_after_the_other_where_the_pool_may_not_grow() -> None:
     aged = [warm(number, created_at=NOW - HOUR_US - 3 + number) for number in (1, 2)]
     assert surplus(aged, POOL, NOW) == [(aged[0], WarmEnd.AGED)]
