@@ -42,6 +42,7 @@ from app.control.session_warnings import SessionWarner
 from app.control.sweeper import Sweeper
 from app.control.timers import Timers
 from app.control.usage import UsageLedger
+from app.control.warm_claims import WarmClaimer
 from app.control.warm_keeper import WarmKeeper
 from app.control.warm_pool import WarmPool
 from app.control.worker_reports import WorkerReports
@@ -49,6 +50,7 @@ from app.control.workers import Workers
 from app.dashboard.feed import Feed
 from app.dashboard.figures import read_totals
 from app.database.store import Store
+from app.livekit.agent_tokens import AgentTokens
 from app.livekit.interface import LiveKit
 from app.livekit.metered import metered
 from app.logs.counts import LogCounts
@@ -161,7 +163,17 @@ def build_service(
     processor.subscribe(deployments.follow)
     inspector = RoomInspector(livekit, store, processor, clock)
     features = Features()
-    creator = Creator(livekit, processor, counters, features, clock, policies)
+    claimer = WarmClaimer(
+        livekit,
+        store,
+        policies,
+        AgentTokens(config.livekit_key, clock, livekit.now),
+        counters,
+        clock,
+        mode=mode,
+        on_claim=lambda: warm_pool.wake(),  # noqa: PLW0108 - it needs the pool first
+    )
+    creator = Creator(livekit, processor, counters, features, clock, policies, claimer)
     remover = Remover(livekit, store, processor, clock, mode=mode, suppressed=suppressed)
     agent_readiness = AgentReadiness(livekit, store, processor, clock)
     warner = SessionWarner(livekit, store, processor, clock)

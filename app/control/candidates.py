@@ -173,7 +173,10 @@ class RoomReading:
     """One reading of a room in LiveKit; its presence is committed."""
 
     room: RoomInfo | None
+    #: Also those of its rows that are in holding rooms.
     listed: tuple[ListedDispatch, ...]
+    #: These alone.
+    held: tuple[ListedDispatch, ...] = ()
     participants: tuple[Participant, ...]
     rows: tuple[Dispatch, ...]
     #: The room's in the tables, after the reading.
@@ -194,8 +197,8 @@ class RoomReading:
 
 
 def named_in_livekit(rows: Iterable[Dispatch]) -> set[str | None]:
-    """The ids of dispatches and the identities of agents in these rows."""
-    names = {row.dispatch_id for row in rows} | {row.agent_identity for row in rows}
+    """The ids of dispatches, the identities of agents and the holding rooms in these rows."""
+    names = {name for row in rows for name in (row.dispatch_id, row.agent_identity, row.holding_room)}
     return names - {None}
 
 

@@ -10,6 +10,7 @@ from app.clock import Clock
 from app.control.features import Feature, Features
 from app.control.policies import Policies
 from app.control.processor import ChangeProcessor, new_row_id
+from app.control.warm_claims import WarmClaimer
 from app.errors import LiveKitRefused, LiveKitUnavailable, LiveKitUnreachable
 from app.lifecycle import LIVE_STATES, SECOND_US, Briefing, Dispatch, Event, Signal
 from app.lifecycle.relief import is_relief
@@ -31,6 +32,7 @@ class Creator:
         features: Features,
         clock: Clock,
         policies: Policies,
+        claimer: WarmClaimer,
     ) -> None:
         self._livekit = livekit
         self._processor = processor
@@ -38,6 +40,7 @@ class Creator:
         self._features = features
         self._clock = clock
         self._policies = policies
+        self._claimer = claimer
         self._has_warned_of_short_rooms = False
 
     async def ensure_room(self, room_name: str) -> RoomInfo:
@@ -78,11 +81,29 @@ class Creator:
             try:
                 room = ensured or await self.ensure_room(dispatch.room_name)
                 await self._check_instance(dispatch, room)
-                listed = await self._create_in_livekit(dispatch, tries_before)
+                made = await self._provide(dispatch, tries_before)
             except (LiveKitRefused, LiveKitUnreachable):
                 await self._processor.advance(dispatch, Signal(event=Event.NOT_DISPATCHED))
                 raise
-            return await self._record(dispatch, listed)
+            return await self._record(dispatch, made)
+
+    async def _provide(self, dispatch: Dispatch, tries_before: int) -> Signal:
+        """A warm agent if one comes, else a dispatch in the room itself; the signal of it."""
+        may_claim = self._claimer.serves(dispatch) and not await self._may_be_made(dispatch, tries_before)
+        if dispatch.holding_room or may_claim:
+            came = await self._claimer.bring(dispatch, briefing(dispatch))
+            if came:
+                return came
+        return dispatched(await self._create_in_livekit(dispatch, tries_before))
+
+    async def _may_be_made(self, dispatch: Dispatch, tries_before: int) -> bool:
+        """Whether an earlier try may have made a dispatch in the room itself."""
+        if not tries_before or dispatch.holding_room:
+            return False
+        try:
+            return await find_in_livekit(self._livekit, dispatch, self._clock) is not None
+        except LiveKitUnavailable:
+            return True
 
     async def _check_instance(self, dispatch: Dispatch, room: RoomInfo) -> None:
         """Raises: LiveKitUnavailable: the row belongs to an earlier instance of the room."""
@@ -111,12 +132,15 @@ class Creator:
             self._features.note_missing(Feature.ATTRIBUTES)
         return made
 
-    async def _record(self, dispatch: Dispatch, listed: ListedDispatch) -> Dispatch:
-        recorded = (await self._processor.advance(dispatch, dispatched(listed))).dispatch
-        if recorded and recorded.state in LIVE_STATES and recorded.dispatch_id == listed.id:
+    async def _record(self, dispatch: Dispatch, made: Signal) -> Dispatch:
+        recorded = (await self._processor.advance(dispatch, made)).dispatch
+        if recorded and recorded.state in LIVE_STATES and recorded.dispatch_id == made.dispatch_id:
             return recorded
         # The room was closed, or another process took the lease while LiveKit was slow, and created another.
-        await self._livekit.delete_dispatch(dispatch.room_name, listed.id)
+        if made.agent_identity:
+            await self._claimer.part(dispatch)
+        else:
+            await self._livekit.delete_dispatch(dispatch.room_name, made.dispatch_id or "")
         if recorded is None or recorded.state not in LIVE_STATES:
             raise LiveKitUnavailable("The room was closed during the request; retry")
         return recorded

@@ -20,6 +20,7 @@ from app.database.store import Store
 from app.errors import Busy, LiveKitTimeout
 from app.lifecycle import Dispatch, Effect, Event, Signal, State
 from app.lifecycle.mode import Mode
+from app.livekit.interface import ListedDispatch
 from app.metrics.counters import Counters, SuppressedActions
 from app.state.changes import Effects, Intent, Outcome
 
@@ -162,12 +163,19 @@ class Dispatcher:
                 await self._await_lease(row)
                 raise _StaleInspection
         elif row.state is State.CREATING and best.candidate.listed:
-            # LiveKit's answer was lost; the dispatch was not.
-            row = (await self._advance(row, dispatched(best.candidate.listed))).dispatch or row
+            row = await self._finish(row, best.candidate.listed)
         reused = await self._note_reuse(row, inspection, request)
         await self._remove_untracked(inspection, keep=best)
         log_served("reuse", reused)
         return AgentGrant(dispatch=reused, reused=True)
+
+    async def _finish(self, row: Dispatch, listed: ListedDispatch) -> Dispatch:
+        """Finish a creation: LiveKit's answer was lost; the dispatch was not."""
+        if row.holding_room is None:
+            return (await self._advance(row, dispatched(listed))).dispatch or row
+        # Its warm agent may not have been told yet, or be about to come.
+        row = await self._await_lease(row)
+        return await self._creator.create(row) if row.state is State.CREATING else row
 
     async def _note_reuse(self, row: Dispatch, inspection: Inspection, request: AgentRequest) -> Dispatch:
         """Record the reuse, unless only who is in the room may restart the TTL, and nobody is."""

@@ -171,7 +171,7 @@ class EffectRunner:
         LiveKit offers a job to one worker, and gives up after 3 s if that worker is frozen
         (livekit-server 1.13.5, service/agentservice.go, JobRequest).
         """
-        listed = await self._livekit.list_dispatches(dispatch.room_name)
+        listed = await self._livekit.list_dispatches(dispatch.job_room_name)
         own = next((found for found in listed if found.id == dispatch.dispatch_id), None)
         if own is None or not own.agent_identities:
             await self._advance(dispatch, Event.UNTAKEN)

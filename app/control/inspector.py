@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from typing import TypeAlias
 
 from app.clock import Clock
@@ -66,11 +67,14 @@ class RoomInspector:
         before = await self._store.room(room_name)
         room = await self._livekit.find_room(room_name)
         listed: tuple[ListedDispatch, ...] = ()
+        held: tuple[ListedDispatch, ...] = ()
         participants: tuple[Participant, ...] = ()
         if room:
             try:
-                listed, participants = await asyncio.gather(
-                    self._livekit.list_dispatches(room_name), self._livekit.list_participants(room_name)
+                listed, participants, held = await asyncio.gather(
+                    self._livekit.list_dispatches(room_name),
+                    self._livekit.list_participants(room_name),
+                    self._list_held(before.dispatches),
                 )
             except LiveKitUnavailable:
                 # A room that closed between the calls causes this too.
@@ -82,10 +86,12 @@ class RoomInspector:
         )
         after = await self._store.room(room_name)
         agents = {one.identity for one in participants if one.kind is ParticipantKind.AGENT}
+        listed += held
         seen = {dispatch.id for dispatch in listed} | agents
         return RoomReading(
             room=room,
             listed=listed,
+            held=held,
             participants=tuple(one for one in participants if one.sid not in outcome.departed),
             rows=after.dispatches,
             generation=after.generation,
@@ -93,6 +99,31 @@ class RoomInspector:
             is_stale=(room is not None and not outcome.applied)
             or not named_in_livekit(after.dispatches) <= named_in_livekit(before.dispatches) | seen,
         )
+
+    async def _list_held(self, rows: Iterable[Dispatch]) -> tuple[ListedDispatch, ...]:
+        """The dispatches of warm agents that these rows have claimed, as if they were in the rows' room."""
+        found: list[ListedDispatch] = []
+        for row in rows:
+            # On hold it has none any more.
+            if row.holding_room is None or row.state is State.ON_HOLD:
+                continue
+            found += [
+                replace(one, row_id=row.id, created_at=row.dispatched_at or one.created_at)
+                for one in await self._list_in_holding(row.holding_room)
+                if one.agent_name == row.agent_name
+            ]
+        return tuple(found)
+
+    async def _list_in_holding(self, room_name: str) -> tuple[ListedDispatch, ...]:
+        if await self._livekit.find_room(room_name) is None:
+            return ()
+        try:
+            return await self._livekit.list_dispatches(room_name)
+        except LiveKitUnavailable:
+            # A room that closed between the calls causes this too.
+            if await self._livekit.find_room(room_name):
+                raise
+            return ()
 
     async def inspect(self, room_name: str, agent_name: str) -> Inspection:
         """Assess every dispatch and agent of that name in the room; raises as `read_room`."""
@@ -118,7 +149,7 @@ class RoomInspector:
         if reading.room and any(candidate.is_stray for candidate in candidates):
             # Its dispatch may have been created between reading the dispatches and the participants.
             answer = await self._livekit.list_dispatches(reading.room.name)
-            listed = [dispatch for dispatch in answer if dispatch.agent_name == agent_name]
+            listed = [one for one in (*answer, *reading.held) if one.agent_name == agent_name]
             candidates = pair(listed, agents, rows)
         if mismatched := [candidate for candidate in candidates if candidate.is_mismatched]:
             rows = [await self._correct(row, mismatched) for row in rows]

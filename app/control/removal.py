@@ -109,9 +109,13 @@ class Remover:
     async def _remove(self, dispatch: Dispatch, room: RoomInfo | None) -> Effects:
         if self._mode.withholds_removal(dispatch.end_reason):
             self._suppressed.note("remove", dispatch.id)
-        elif room and room.sid == dispatch.room_sid:
+        else:
             try:
-                await self._remove_from_livekit(dispatch)
+                if dispatch.holding_room:
+                    # The job of a warm agent ends with the room that it is in.
+                    await self._call(self._livekit.delete_room, dispatch.holding_room)
+                if room and room.sid == dispatch.room_sid:
+                    await self._remove_from_livekit(dispatch)
             except ServiceError:
                 await self._record_failure(dispatch)
                 raise
@@ -125,18 +129,22 @@ class Remover:
         logger.log(level, "Agent removal failed; it is retried at its deadline", extra=extra)
 
     async def _remove_from_livekit(self, dispatch: Dispatch) -> None:
-        dispatch_id = dispatch.dispatch_id
-        if dispatch_id is None:
-            found = await self._call(find_in_livekit, self._livekit, dispatch, self._clock)
-            dispatch_id = found.id if found else None
-        if dispatch_id:
-            await self._call(self._livekit.delete_dispatch, dispatch.room_name, dispatch_id)
+        if dispatch.holding_room is None:
+            await self._delete_dispatch(dispatch)
         # LiveKit deletes a young dispatch only after 5 s, and never removes a dead agent.
         agents = await self._agents_of(dispatch)
         for agent in agents:
             await self._call(self._livekit.remove_participant, dispatch.room_name, agent)
         if agents:
             await self._see_them_gone(dispatch)
+
+    async def _delete_dispatch(self, dispatch: Dispatch) -> None:
+        dispatch_id = dispatch.dispatch_id
+        if dispatch_id is None:
+            found = await self._call(find_in_livekit, self._livekit, dispatch, self._clock)
+            dispatch_id = found.id if found else None
+        if dispatch_id:
+            await self._call(self._livekit.delete_dispatch, dispatch.room_name, dispatch_id)
 
     async def _see_them_gone(self, dispatch: Dispatch) -> None:
         """LiveKit lists an agent that is leaving for some milliseconds more."""

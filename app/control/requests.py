@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from typing import Any, NamedTuple
 
 import msgspec
@@ -73,6 +74,14 @@ class AgentRequest:
         return not self.replaces_if_told_otherwise or self.agrees_with(briefing)
 
 
+class Source(StrEnum):
+    """Where the agent of a grant comes from."""
+
+    WARM = "warm"  #: it waited, loaded, for a call
+    DISPATCHED = "dispatched"  #: a new one was dispatched
+    REUSED = "reused"  #: it was in the room, or on its way there
+
+
 class QueueTicket(NamedTuple):
     """Of a call that has waited for a place."""
 
@@ -106,6 +115,15 @@ class AgentGrant:
     def result(self) -> str:
         """For the metrics."""
         return "on_hold" if self.is_on_hold else "reused" if self.reused else "created"
+
+    @property
+    def source(self) -> Source | None:
+        """Where the agent comes from; None: on hold there is none."""
+        if self.is_on_hold:
+            return None
+        if self.reused:
+            return Source.REUSED
+        return Source.WARM if self.dispatch.holding_room else Source.DISPATCHED
 
     def for_another_call(self) -> "AgentGrant":
         """The same for a call that asked while the agent was requested already."""

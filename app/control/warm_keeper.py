@@ -90,8 +90,8 @@ class WarmKeeper:
     async def _remove(self, agent: WarmAgent) -> None:
         await self._livekit.delete_room(agent.room_name)
         ended = await self._advance(agent, WarmSignal(event=WarmEvent.REMOVED))
-        if ended:
-            self._counters.take_warm(agent, ended)
+        if ended and ended.claimed_at is None:
+            self._counters.note_warm_end(ended)
         self._looked_at.pop(agent.id, None)
 
     async def _look_at_start(self, agent: WarmAgent) -> None:

@@ -13,7 +13,6 @@ from app.database.transactions import Transactions
 from app.database.usage import warm_usage_rows
 from app.lifecycle import Dispatch, State
 from app.lifecycle.warm import (
-    HOLDING_PREFIX,
     WarmAgent,
     WarmEnd,
     WarmEvent,
@@ -55,11 +54,9 @@ class WarmAgents:
         return {agent.id: agent for agent in found}
 
     async def of_dispatch(self, dispatch: Dispatch) -> WarmAgent | None:
-        """The one in the dispatch's holding room."""
-        if dispatch.holding_room is None:
-            return None
-        row_id = dispatch.holding_room.removeprefix(HOLDING_PREFIX)
-        return (await self.known([row_id])).get(row_id)
+        """The one that the dispatch has claimed; None: it has none, or that one has ended."""
+        found = await self._read(select(*_ALL).where(warm_agents.c.claimed_by == dispatch.id, _IS_OPEN))
+        return found[0] if found else None
 
     async def taken(self, agent_name: str) -> int:
         """How many rooms have an agent of this name, or are about to get one."""
@@ -134,24 +131,22 @@ class WarmAgents:
 
         return await self._transactions.write(work)
 
-    async def part(self, dispatch: Dispatch, agent: WarmAgent, now: int) -> None:
-        """Take the agent, whose holding room is gone, from the dispatch that it did not come to.
+    async def part(self, dispatch: Dispatch, agent: WarmAgent | None, now: int) -> None:
+        """Take from the dispatch the agent that does not come to it, and whose holding room is gone.
 
-        It may be in the room of the dispatch for a moment more: it is noted as the agent from before.
+        It may be in the room of the dispatch for a moment more: it is noted as the agent from before. None:
+        it has ended before.
         """
-        own = and_(
-            dispatches.c.id == dispatch.id,
-            dispatches.c.dispatch_id.is_(None),
-            dispatches.c.holding_room == agent.room_name,
-        )
-        freed = update(dispatches).where(own).values(holding_room=None, former_agent=agent.agent_identity)
-        dismissed = WarmSignal(event=WarmEvent.DISMISSED, reason=WarmEnd.CLAIM_FAILED)
-        ending = decide_warm(agent, dismissed, now)
-        ended = decide_warm(ending, WarmSignal(event=WarmEvent.REMOVED), now)
+        own = and_(dispatches.c.id == dispatch.id, dispatches.c.dispatch_id.is_(None))
+        former = {"former_agent": agent.agent_identity} if agent else {}
+        freed = update(dispatches).where(own).values(holding_room=None, **former)
 
         def work(connection: Connection) -> None:
             connection.execute(freed)
-            _change(connection, agent, ended)
+            if agent:
+                dismissed = WarmSignal(event=WarmEvent.DISMISSED, reason=WarmEnd.CLAIM_FAILED)
+                ending = decide_warm(agent, dismissed, now)
+                _change(connection, agent, decide_warm(ending, WarmSignal(event=WarmEvent.REMOVED), now))
 
         await self._transactions.write(work)
 

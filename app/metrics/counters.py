@@ -145,10 +145,10 @@ class Counters:
             else:
                 self._take_change(transition.before, transition.after, transition.event)
 
-    def take_warm(self, before: WarmAgent, after: WarmAgent) -> None:
+    def note_warm_end(self, agent: WarmAgent) -> None:
         """Count the time of a warm agent that does not wait any more."""
-        if before.waited_until is None and after.waited_until is not None:
-            self._times_us[after.agent_name, TimeKind.WARM] += max(0, after.waited_until - after.created_at)
+        waited_us = (agent.waited_until or agent.created_at) - agent.created_at
+        self._times_us[agent.agent_name, TimeKind.WARM] += max(0, waited_us)
 
     def _take_birth(self, dispatch: Dispatch, event: str) -> None:
         if dispatch.dispatch_id:

@@ -24,6 +24,7 @@ def dispatch_response(grant: AgentGrant, warnings: list[str]) -> DispatchRespons
     return DispatchResponse(
         dispatch_id=dispatch.dispatch_id,
         reused=grant.reused,
+        source=grant.source,
         state=dispatch.state,
         ttl_expires_at=to_iso(dispatch.ttl_expires_at),
         message=_RESULTS[grant.result],

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
+from app.control.requests import Source
 from app.lifecycle import Dispatch, State
 from app.web.checks import METADATA_BYTES
 from app.web.error_responses import QueuePlace
@@ -169,6 +170,8 @@ class Health(_Response):
 class DispatchResponse(_Response):
     dispatch_id: str | None
     reused: bool
+    #: Null while the room is on hold: it has no agent.
+    source: Source | None
     state: str
     ttl_expires_at: str | None
     message: str

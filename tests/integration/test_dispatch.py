@@ -31,6 +31,7 @@ async def test_a_first_call_dispatches_an_agent(app: App, world: World, server: 
         "success": True,
         "dispatchId": world.dispatches("room")[0],
         "reused": False,
+        "source": "dispatched",
         "state": "starting",
         "ttlExpiresAt": "2027-01-15T08:05:00.000Z",
         "message": "A new agent was dispatched",
@@ -131,6 +132,7 @@ async def test_an_agent_that_answers_is_reused_and_its_ttl_reset(app: App, world
         "success": True,
         "dispatchId": dispatch_id,
         "reused": True,
+        "source": "reused",
         "state": "idle",
         # 106 s later than the first one's.
         "ttlExpiresAt": "2027-01-15T08:06:46.000Z",

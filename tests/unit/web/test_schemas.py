@@ -366,6 +366,7 @@ def test_the_answer_to_a_request() -> None:
         "success": True,
         "dispatchId": "AD_1",
         "reused": True,
+        "source": "reused",
         "state": "idle",
         "ttlExpiresAt": "2023-11-14T22:18:20.123Z",
         "metadataApplied": None,
