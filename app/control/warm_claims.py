@@ -71,7 +71,9 @@ class WarmClaimer:
         if agent and agent.state is WarmState.CLAIMED:
             # The agent joins after this: that tells its join from those of others.
             claimed_at = self._livekit.now()
-            if await self._tell(agent, dispatch, briefing) is ClaimAnswer.CLAIMED:
+            answer = await self._tell(agent, dispatch, briefing)
+            is_lost = answer in (None, ClaimAnswer.SILENT)
+            if answer is ClaimAnswer.CLAIMED or (is_lost and await self._is_in(dispatch, agent)):
                 return Signal(
                     event=Event.DISPATCHED,
                     dispatch_id=agent.dispatch_id,
@@ -86,11 +88,17 @@ class WarmClaimer:
         agent = agent or await self._table.of_dispatch(dispatch)
         if agent:
             await self._livekit.delete_room(agent.room_name)
-            for one in await self._livekit.list_participants(dispatch.room_name):
-                # It came without an answer, and its process does not react.
-                if one.identity == agent.agent_identity and one.kind is ParticipantKind.AGENT:
-                    await self._livekit.remove_participant(dispatch.room_name, one.identity or "")
+            if await self._is_in(dispatch, agent):
+                # Its process does not react, or it came a moment ago.
+                await self._livekit.remove_participant(dispatch.room_name, agent.agent_identity or "")
         await self._table.part(dispatch, agent, self._clock.now())
+
+    async def _is_in(self, dispatch: Dispatch, agent: WarmAgent) -> bool:
+        """Whether the agent is in the room of the dispatch: its answer may have been lost."""
+        present = await self._livekit.list_participants(dispatch.room_name)
+        return any(
+            one.identity == agent.agent_identity and one.kind is ParticipantKind.AGENT for one in present
+        )
 
     async def _take(self, dispatch: Dispatch, briefing: Briefing) -> WarmAgent | None:
         if len(_payload(dispatch, briefing, token="")) > _PAYLOAD_BYTES:

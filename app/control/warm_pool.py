@@ -22,8 +22,10 @@ from app.tasks import BackgroundLoop
 
 logger = logging.getLogger(__name__)
 
-#: How long after the last round the next one begins, unless something happens before.
-_INTERVAL_S = 1.0
+#: How long after the last round the next one begins, unless something happens before: while agents come or
+#: go, and in quiet.
+_BUSY_S, _QUIET_S = 1.0, 5.0
+_QUIET = frozenset({WarmState.WAITING, WarmState.CLAIMED})
 #: A holding room that no row knows may be one that another process is about to store.
 _UNKNOWN_US = 60 * SECOND_US
 _MINUTE_US = 60 * SECOND_US
@@ -87,10 +89,11 @@ class WarmPool:
         """One round: look after every warm agent, end those that are too many, and make what is missing."""
         if not self._may_have_any and not any(self._pool_of(name).most for name in self._policies.agents):
             return
-        self._note(await self._table.open())
         async with self._store.exclusive("warm pool") as alone:
+            agents: Sequence[WarmAgent] = await self._table.open()
             if alone:
-                await self._tend()
+                agents = await self._tend(agents)
+        self._note(agents)
 
     async def sweep(self, rooms: Sequence[RoomInfo]) -> None:
         """Delete holding rooms that are nobody's: LiveKit makes one anew for an agent that comes too late."""
@@ -111,26 +114,30 @@ class WarmPool:
     async def _repeat(self) -> None:
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(_INTERVAL_S):
+                is_quiet = bool(self.counts) and self.counts.keys() <= _QUIET
+                async with asyncio.timeout(_QUIET_S if is_quiet else _BUSY_S):
                     await self._woken.wait()
             self._woken.clear()
             await self._guarded(self.run())
 
-    async def _tend(self) -> None:
-        agents = await self._table.open()
+    async def _tend(self, agents: Sequence[WarmAgent]) -> Sequence[WarmAgent]:
+        """Do what each of these calls for, then what the policies do; returns what there is then."""
         await asyncio.gather(*(self._in_turn(self._keeper.look_after, agent) for agent in agents))
-        names = self._policies.agents.keys() | {agent.agent_name for agent in agents}
-        for agent_name in sorted(names):
-            await self._guarded(self._fit(agent_name))
-        self._note(await self._table.open())
+        agents = await self._table.open()
+        names = {name for name in self._policies.agents if self._pool_of(name).most}
+        for agent_name in sorted(names | {agent.agent_name for agent in agents}):
+            await self._guarded(self._fit(agent_name, _pooled(agents, agent_name)))
+        return agents
 
-    async def _fit(self, agent_name: str) -> None:
+    async def _fit(self, agent_name: str, agents: Sequence[WarmAgent]) -> None:
         """End those of this name that are too many, and make what is missing."""
         now, pool = self._clock.now(), await self._allowed(agent_name)
-        going = surplus(await self._pooled(agent_name), pool, now)
+        going = surplus(agents, pool, now)
         for agent, reason in going:
             await self._guarded(self._keeper.dismiss(agent, reason))
-        missing = shortfall(await self._pooled(agent_name), pool, now)
+        if going:
+            agents = _pooled(await self._table.open(), agent_name)
+        missing = shortfall(agents, pool, now)
         if missing:
             await self._make(agent_name, missing, now)
 
@@ -161,11 +168,6 @@ class WarmPool:
             added = await self._table.add(new, policy.max_agents)
             await asyncio.gather(*(self._in_turn(self._keeper.make, agent) for agent in added))
 
-    async def _pooled(self, agent_name: str) -> list[WarmAgent]:
-        """All that take a place in the pool."""
-        agents = await self._table.open()
-        return [agent for agent in agents if agent.agent_name == agent_name and agent.claimed_by is None]
-
     def _pool_of(self, agent_name: str) -> Pool:
         if not self._mode.keeps_one or agent_name not in self._policies.agents:
             return NO_POOL
@@ -189,3 +191,8 @@ class WarmPool:
             )
         except Exception:
             logger.exception("Unexpected error while looking after warm agents", extra={"action": "warm"})
+
+
+def _pooled(agents: Iterable[WarmAgent], agent_name: str) -> list[WarmAgent]:
+    """All of this name that take a place in the pool."""
+    return [agent for agent in agents if agent.agent_name == agent_name and agent.claimed_by is None]

@@ -163,7 +163,7 @@ class FakeLiveKit:
         def act() -> bool:
             if room_name not in self.server.rooms:
                 return False
-            self.server.delete_room(room_name)
+            self.server.close_room(room_name)
             return True
 
         return await self._call(act, "delete_room", room_name)

@@ -108,6 +108,10 @@ class FakeServer:
     def delete_room(self, name: str) -> None:
         self._close(self.rooms[name], "ROOM_DELETED")
 
+    def close_room(self, name: str) -> None:
+        """The same, as the service asks for it."""
+        self.delete_room(name)
+
     def _plan_closing(self, room: FakeRoom, timeout_s: int) -> None:
         comings = room.comings
 

@@ -75,11 +75,13 @@ async def test_the_agent_on_hold_is_gone_when_the_call_is_answered(
     assert world.agents("room") == []
     assert world.dispatches("room") == []
     assert answer.status == 200
-    told = {name: answer.body[name] for name in ("success", "dispatchId", "reused", "state", "message")}
+    names = ("success", "dispatchId", "reused", "source", "state", "message")
+    told = {name: answer.body[name] for name in names}
     assert told == {
         "success": True,
         "dispatchId": None,
         "reused": False,
+        "source": None,
         "state": "on_hold",
         "message": "A human has taken over: no agent comes until it is resumed",
     }

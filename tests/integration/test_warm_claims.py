@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from app.errors import ServiceError
 from app.lifecycle import Restart, Share
 from app.lifecycle.mode import Mode
 from fakes.faults import REFUSED, TIMEOUT, UNAVAILABLE, FailAfter, FailBefore
@@ -127,9 +128,7 @@ async def test_each_mode(start_app: StartApp, worker: FakeWorker, mode: Mode) ->
     "fault",
     [
         FailBefore(UNAVAILABLE),
-        FailAfter(UNAVAILABLE),
         FailBefore(TIMEOUT),
-        FailAfter(TIMEOUT),
         FailBefore(REFUSED),
     ],
 )
@@ -146,6 +145,17 @@ async def test_a_claim_that_fails_falls_back_and_its_agent_does_not_come_later(
     assert await warm_app.state() == "active"
     assert ends(world) == {"claim_failed": 1}
     assert len(waiting(world)) == len(holding_rooms(world)) == 2
+
+
+@pytest.mark.parametrize("error", [UNAVAILABLE, TIMEOUT])
+async def test_one_that_came_while_its_answer_was_lost_stays(
+    warm_app: App, world: World, server: FakeServer, livekit: FakeLiveKit, error: ServiceError
+) -> None:
+    server.join("room")
+    livekit.faults.script("claim", FailAfter(error))
+    answer = await warm_app.dispatch()
+    assert (answer.body["source"], answer.body["state"]) == ("warm", "active")
+    assert one_agent(world)
 
 
 async def test_a_frozen_one_falls_back(
@@ -314,7 +324,7 @@ async def test_after_a_crash_at_any_call_of_a_claim_there_is_one_agent(
     server.join("room")
     await first.app.settle()
     if method == "delete_room":
-        first.livekit.faults.script("claim", FailAfter(TIMEOUT))
+        first.livekit.faults.script("claim", FailBefore(TIMEOUT))
     first.livekit.faults.script(method, Death(first, acted))
     await first.app.dispatch()
 

@@ -12,6 +12,7 @@ from app.control.relief import Relief
 from app.control.requests import AgentGrant, AgentRequest, Patience
 from app.errors import ServiceError
 from app.lifecycle import Dispatch
+from app.lifecycle.warm import is_holding_room
 from app.logs.counts import LogCounts
 from app.service import build_service
 from app.state.changes import Change, Intent, Outcome, RoomEvent
@@ -199,6 +200,9 @@ class Process:
 
     async def take(self, event: RoomEvent) -> Outcome:
         """What the handler does with a webhook; raises ServiceError for another status than 200."""
+        if is_holding_room(event.room_name):
+            self.service.warm_pool.note_event(event.room_name)
+            return Outcome(applied=False)
         return await self.begin(self.service.processor.submit_one(event))
 
     def request(self, room_name: str, agent_name: str, *, wait_s: float = 0) -> asyncio.Task[AgentGrant]:

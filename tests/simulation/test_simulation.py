@@ -63,6 +63,7 @@ class Simulation(RuleBasedStateMachine):
         closes_with_user=st.sampled_from((True, True, True, False)),
         keeps_attributes=st.sampled_from((True, True, True, False)),
         has_limits=st.booleans(),
+        warm=st.sampled_from((0, 0, 1, 2)),
     )
     def begin(
         self,
@@ -75,6 +76,7 @@ class Simulation(RuleBasedStateMachine):
         closes_with_user: bool,  # noqa: FBT001 - hypothesis passes by name
         keeps_attributes: bool,  # noqa: FBT001
         has_limits: bool,  # noqa: FBT001
+        warm: int,
     ) -> None:
         setting = Setting(
             seed=seed,
@@ -85,6 +87,7 @@ class Simulation(RuleBasedStateMachine):
             closes_with_user=closes_with_user,
             keeps_attributes=keeps_attributes,
             has_limits=has_limits,
+            warm=warm,
         )
         world = World(self.folder / "world.db", self.folder / "template.db", setting)
         self.world = world
@@ -161,7 +164,9 @@ class Simulation(RuleBasedStateMachine):
     def somebody_refreshes_on_hold(self, position: int, who: str, pause: int | None) -> None:
         held = sorted(self.here.held)
         room, agent = held[position % len(held)]
-        for person in self.here.server.rooms[room].people:
+        # The hold may have been granted while its room closed.
+        found = self.here.server.rooms.get(room)
+        for person in found.people if found else ():
             self.here.server.leave(room, person.identity)
         self._pass(0.1)
         self.here.send(self.here.call(room, agent))
@@ -345,6 +350,21 @@ class Simulation(RuleBasedStateMachine):
         self.here.reload(limits=limits, update=update)
         self._go_on(pause)
 
+    # The pool
+
+    @precondition(lambda self: self.world and self.world.setting.warm)
+    @rule(warm=st.sampled_from((0, 1, 2)), pause=pauses)
+    def pool_changes(self, warm: int, pause: int | None) -> None:
+        self.here.change_pool(warm)
+        self._go_on(pause)
+
+    @precondition(lambda self: self.world and self.world.holding_rooms)
+    @rule(position=positions, whole=st.booleans(), pause=pauses)
+    def others_meddle_with_the_pool(self, position: int, whole: bool, pause: int | None) -> None:  # noqa: FBT001 - as above
+        rooms = self.here.holding_rooms
+        self.here.meddle(rooms[position % len(rooms)], whole=whole)
+        self._go_on(pause)
+
     # Time
 
     @rule(seconds=st.sampled_from((0.05, 0.3, 1.0, 3.0, 6.5, 12.0, 25.0)))
@@ -361,6 +381,7 @@ class Simulation(RuleBasedStateMachine):
         invariants.check_always(self.here)
         invariants.check_timers(self.here)
         invariants.check_ledger(self.here)
+        invariants.check_pool(self.here)
         invariants.check_calm(self.here, has_worker=has_worker)
         if long:
             invariants.check_long_calm(self.here)

@@ -1,9 +1,11 @@
 """The fake LiveKit under observation: what the service does to it is judged at the moment it does it."""
 
+import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.lifecycle import UNTOLD, Briefing
+from app.lifecycle.warm import is_holding_room
 from app.state.presence import ParticipantKind
 from fakes.clock import SECOND_US
 from fakes.rooms import FakeAgent, FakeDispatch, FakeParticipant, FakeRoom, FakeWorker
@@ -29,10 +31,12 @@ class WatchedServer(FakeServer):
         self,
         judge: Callable[[Removal], None],
         judge_creation: Callable[[str, str], None],
+        judge_claim: Callable[[str, str, str], None],
         on_room_closed: Callable[[str], None],
     ) -> None:
         self.judge = judge
         self._judge_creation = judge_creation
+        self._judge_claim = judge_claim
         self._on_room_closed = on_room_closed
         #: By the identity of its agent's job, which LiveKit forgets with the dispatch.
         self.dispatch_of: dict[str, FakeDispatch] = {}
@@ -88,6 +92,32 @@ class WatchedServer(FakeServer):
         if self.judge:
             agent = agent if isinstance(agent, FakeAgent) else None
             self.judge(Removal(room=room, agent_name=agent_name, dispatch=dispatch, agent=agent))
+
+    def claim(self, holding_room: FakeRoom, agent: FakeAgent, claim: str) -> bool:
+        told = json.loads(claim)
+        self.journal(f"  claim {agent.identity} in {holding_room.name} for {told['room']}")
+        was_claimed = agent.claim is not None
+        comes = super().claim(holding_room, agent, claim)
+        if comes and not was_claimed:
+            self._judge_creation(told["room"], agent.agent_name)
+            self._judge_claim(holding_room.name, told["room"], told["claim"])
+            # In the room of a person it is as new as its claim.
+            of_job = self.dispatch_of[agent.identity]
+            self.dispatch_of[agent.identity] = replace(of_job, created_at=self.now())
+        return comes
+
+    def close_room(self, name: str) -> None:
+        self.journal(f"  delete_room {name}")
+        assert is_holding_room(name), f"the service has closed a room of people: {name}"
+        held = self.rooms[name]
+        for agent in held.agents:
+            room = self.elsewhere.get((held.sid, agent.identity))
+            came = room.participants.get(agent.identity) if room else None
+            if room and came:
+                dispatch = self.dispatch_of[agent.identity]
+                self._judge(room, agent.agent_name, dispatch, came)
+                self.deleted.add(dispatch.id)
+        super().close_room(name)
 
     # What happens by itself
 

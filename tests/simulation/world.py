@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import Context
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum, auto
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from app.control.requests import AgentGrant
 from app.errors import AtCapacity, ServiceError
 from app.lifecycle import Restart, Share, State
 from app.lifecycle.mode import Mode
+from app.lifecycle.warm import HOLDING_PREFIX, is_holding_room
 from app.state.changes import Outcome, RoomEvent
 from fakes.clock import SECOND_US, START_US
 from fakes.rooms import FakeAgent, FakeRoom, FakeWorker
@@ -73,6 +74,8 @@ class Setting:
     #: Whether the second agent has, or may get, TTLs of its own and a longest session, and the first
     #: one deployments.
     has_limits: bool = False
+    #: How many agents of the first name wait in a pool.
+    warm: int = 0
 
 
 class Journal(logging.Handler):
@@ -117,6 +120,8 @@ class World:
         self.replicas = setting.replicas
         #: Whether the policy says so now; what was dispatched before keeps its own.
         self.limits_in_force = setting.has_limits
+        #: As the policy says now.
+        self.warm = setting.warm
         #: Whether no room has got the second agent past its limit: by others, or while it had none.
         self.is_capped = setting.has_limits and setting.mode.keeps_one
         #: The terms that each row had when it was last looked at; None while a reload may change them.
@@ -133,7 +138,7 @@ class World:
             closes_with_user=setting.closes_with_user,
         )
         self.server.keeps_attributes = setting.keeps_attributes
-        self.server.watch(self._judge_removal, self._judge_creation, self._on_room_closed)
+        self.server.watch(self._judge_removal, self._judge_creation, self._judge_claim, self._on_room_closed)
         self.processes: list[Process] = []
         self.problems: list[str] = []
         #: What errands have run into: a promise that was not kept, or an error that nobody foresaw.
@@ -177,7 +182,23 @@ class World:
             mode=self.setting.mode,
             restart=self.setting.restart,
             agent_closes_with_user=self.setting.closes_with_user,
-            agents={AGENT: self._split, OTHER_AGENT: self._limits} if self.limits_in_force else {},
+            agents=self._agents,
+        )
+
+    @property
+    def _agents(self) -> dict[str, AgentPolicy]:
+        if self.limits_in_force:
+            return {AGENT: self._split, OTHER_AGENT: self._limits}
+        return {AGENT: self._plain, OTHER_AGENT: replace(self._plain, warm=0)}
+
+    @property
+    def _plain(self) -> AgentPolicy:
+        return AgentPolicy(
+            ttl_s=TTL_S,
+            join_timeout_s=JOIN_TIMEOUT_S,
+            restart=self.setting.restart,
+            closes_with_user=self.setting.closes_with_user,
+            warm=self.warm,
         )
 
     @property
@@ -197,13 +218,8 @@ class World:
     @property
     def _split(self) -> AgentPolicy:
         """One room has a deployment without workers, and falls back to the other."""
-        return AgentPolicy(
-            ttl_s=TTL_S,
-            join_timeout_s=JOIN_TIMEOUT_S,
-            restart=self.setting.restart,
-            closes_with_user=self.setting.closes_with_user,
-            deployment=(Share(deployment="v2", weight=50), Share(deployment="", weight=50)),
-        )
+        shares = (Share(deployment="v2", weight=50), Share(deployment="", weight=50))
+        return replace(self._plain, deployment=shares)
 
     def is_limited(self, agent_name: str) -> bool:
         return self.setting.has_limits and agent_name == OTHER_AGENT
@@ -401,6 +417,11 @@ class World:
             if not process.dead:
                 raise
 
+    def change_pool(self, warm: int) -> None:
+        self.warm = warm
+        for process in self.up:
+            process.service.policies.replace(self.config.policies)
+
     def reload(self, *, limits: bool, update: bool) -> None:
         """Every process reads a changed file."""
         self.limits_in_force = limits
@@ -436,6 +457,25 @@ class World:
                 if self.clock.now() - since > shortest_s * SECOND_US:
                     self._forget(key)
         self.server.join(room_name, identity, is_phone=is_phone)
+
+    @property
+    def holding_rooms(self) -> list[FakeRoom]:
+        return [room for room in self.server.rooms.values() if is_holding_room(room.name)]
+
+    @property
+    def rooms_of_people(self) -> list[FakeRoom]:
+        return [room for room in self.server.rooms.values() if not is_holding_room(room.name)]
+
+    def meddle(self, held: FakeRoom, *, whole: bool) -> None:
+        """Others delete a holding room, or its dispatch."""
+        for agent in held.agents:
+            if room := self.server.elsewhere.get((held.sid, agent.identity)):
+                self._forget((room.name, agent.agent_name))
+        if whole:
+            self.server.delete_room(held.name)
+        else:
+            for dispatch_id in list(held.dispatches):
+                self.server.delete_behind_our_back(held, dispatch_id)
 
     def tracked(self) -> list[Key]:
         """The rooms and agent names with a dispatch that has not ended."""
@@ -541,7 +581,8 @@ class World:
         room = self.server.rooms.get(room_name)
         assert room, f"an agent was granted in a room that does not exist: {row}"
         assert row.state in (State.STARTING, State.ACTIVE, State.IDLE), f"granted in vain: {row}"
-        dispatch = room.dispatches.get(row.dispatch_id or "")
+        job_room = self.server.rooms.get(row.job_room_name)
+        dispatch = job_room.dispatches.get(row.dispatch_id or "") if job_room else None
         assert dispatch, f"the dispatch that was granted is not in LiveKit: {row}"
         agent = room.participants.get(dispatch.job or "")
         if granted.reused and row.state is not State.STARTING:
@@ -554,6 +595,16 @@ class World:
         """During a hold nothing brings the agent back; another replica may have been about to."""
         is_held = (room_name, agent_name) in self.held
         assert not is_held or self.replicas > 1, f"on hold, and dispatched: {agent_name} in {room_name}"
+
+    def _judge_claim(self, holding_room: str, room_name: str, claim: str) -> None:
+        """An agent of the pool comes into a room for a dispatch that has claimed it, and for no other."""
+        query = "SELECT * FROM warm_agents WHERE claimed_by = ?"
+        claimed = [
+            row for row in self.database.rows(query, claim) if HOLDING_PREFIX + row["id"] == holding_room
+        ]
+        assert claimed, f"not claimed: {holding_room} for {room_name}"
+        rows = self.database.rows("SELECT room_name FROM dispatches WHERE id = ?", claim)
+        assert [row["room_name"] for row in rows] == [room_name], f"another room: {room_name}: {rows}"
 
     def _judge_removal(self, removal: Removal) -> None:
         """Promise 2: one that answers is taken out at somebody's wish, or after its TTL with nobody in."""
