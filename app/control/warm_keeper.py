@@ -43,6 +43,8 @@ class WarmKeeper:
         self._clock = clock
         #: When each was looked at; whoever is not in here is looked at in the next round.
         self._looked_at: dict[str, int] = {}
+        #: Those that have not answered the last question.
+        self._doubted: set[str] = set()
         #: The agent names of which it is known that they cannot wait.
         self._unable: set[str] = set()
 
@@ -66,7 +68,8 @@ class WarmKeeper:
         """Do what its state calls for, if it is time."""
         now = self._clock.now()
         match agent.state:
-            case WarmState.CREATING if now - agent.created_at >= Policy.lease_us:
+            # One from the future is of a clock that was ahead.
+            case WarmState.CREATING if abs(now - agent.created_at) >= Policy.lease_us:
                 await self.dismiss(agent, WarmEnd.NOT_CREATED)
             case WarmState.STARTING:
                 await self._look_at_start(agent)
@@ -93,6 +96,7 @@ class WarmKeeper:
         if ended and ended.claimed_at is None:
             self._counters.note_warm_end(ended)
         self._looked_at.pop(agent.id, None)
+        self._doubted.discard(agent.id)
 
     async def _look_at_start(self, agent: WarmAgent) -> None:
         now, room_name = self._clock.now(), agent.room_name
@@ -129,8 +133,12 @@ class WarmKeeper:
             return
         if probe is Probe.WAITING:
             self._looked_at[agent.id] = self._clock.now()
-        else:
+            self._doubted.discard(agent.id)
+        elif agent.id in self._doubted:
             await self.dismiss(agent, WarmEnd.LOST)
+        else:
+            # A single question is lost now and then: the next round asks again.
+            self._doubted.add(agent.id)
 
     async def _agent_in(self, agent: WarmAgent) -> str | None:
         """The identity of who waits in the holding room; None: nobody."""

@@ -149,11 +149,12 @@ class WarmPool:
 
     async def _make(self, agent_name: str, missing: Sequence[str], now: int) -> None:
         policy = self._policies.of(agent_name)
-        rate = policy.warm_refill_per_minute - await self._table.count_since(agent_name, now - _MINUTE_US)
+        made = await self._table.count_made(agent_name, now - _MINUTE_US, now)
+        rate = policy.warm_refill_per_minute - made
         wanted: list[str] = []
         for deployment in sorted(set(missing)):
             number = missing.count(deployment)
-            retry_at = next_try_at(await self._table.recent(agent_name, deployment, _RECENT))
+            retry_at = next_try_at(await self._table.recent(agent_name, deployment, _RECENT), now)
             if self._policies.lifecycle.is_failing(agent_name, deployment, now):
                 continue
             if retry_at is not None:

@@ -42,9 +42,10 @@ class WarmAgents:
         newest_first = warm_agents.c.created_at.desc()
         return await self._read(select(*_ALL).where(*own).order_by(newest_first).limit(limit))
 
-    async def count_since(self, agent_name: str, at: int) -> int:
-        """How many were made since then."""
-        made = and_(warm_agents.c.agent_name == agent_name, warm_agents.c.created_at > at)
+    async def count_made(self, agent_name: str, since: int, until: int) -> int:
+        """How many were made in this time, without those of a clock that was ahead."""
+        at = warm_agents.c.created_at
+        made = and_(warm_agents.c.agent_name == agent_name, at > since, at <= until)
         query = select(func.count()).select_from(warm_agents).where(made)
         return await self._transactions.read(lambda connection: connection.scalar(query) or 0)
 

@@ -96,9 +96,12 @@ def shortfall(agents: Iterable[WarmAgent], pool: Pool, now: int) -> list[str]:
     return missing[:room]
 
 
-def next_try_at(recent: Iterable[WarmAgent]) -> int | None:
-    """When another may be made after these, the newest first, of one deployment; None: at once."""
-    over = [agent for agent in recent if agent.state not in POOLED]
+def next_try_at(recent: Iterable[WarmAgent], now: int) -> int | None:
+    """When another may be made after these, the newest first, of one deployment; None: at once.
+
+    What has ended by a clock that was ahead counts for nothing: it would stop the pool until then.
+    """
+    over = [agent for agent in recent if agent.state not in POOLED and (agent.ended_at or now) <= now]
     failed = list(takewhile(lambda agent: agent.end_reason in FAILURES, over))
     if not failed:
         return None

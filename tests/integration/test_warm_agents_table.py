@@ -112,8 +112,9 @@ async def test_what_lives_and_what_waits_stay_within_the_limit(app: App, world: 
     assert await table.add(new, 3) == new[:2]
     assert list(await table.add([replace(new[2], id="warm-9")], 3)) == []
     assert await table.taken(AGENT) == 1
-    assert await table.count_since(AGENT, now - 1) == 2
-    assert await table.count_since(AGENT, now) == 0
+    assert await table.count_made(AGENT, now - 1, now) == 2
+    assert await table.count_made(AGENT, now, now + 1) == 0
+    assert await table.count_made(AGENT, now - 2, now - 1) == 0
 
 
 @ON_BOTH

@@ -9,7 +9,7 @@ from app.lifecycle import Share
 from app.lifecycle.mode import Mode
 from fakes.faults import TIMEOUT, UNAVAILABLE, UNREACHABLE, FailAfter, FailBefore
 from fakes.livekit import FakeLiveKit
-from fakes.rooms import FakeWorker
+from fakes.rooms import FakeWorker, Process
 from fakes.server import FakeServer
 from integration.conftest import StartApp
 from integration.harness import AGENT, AGENTS, ON_BOTH, ON_POSTGRES, App, World
@@ -176,6 +176,33 @@ async def test_one_that_is_lost_is_replaced(
     assert room not in holding_rooms(world)
     assert ends(world)["lost"] == (2 if loss in ("kill", "freeze") else 1)
     assert all(agent.reacts for agent in waiting(world))
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_single_question_that_is_lost_costs_no_agent(
+    start_app: StartApp, world: World, server: FakeServer, worker: FakeWorker
+) -> None:
+    app = await start(start_app)
+    await rounds(app, 2)
+    await app.advance(10)
+    server.freeze(worker)
+    await rounds(app)
+    worker.process = Process.RUNNING
+    await rounds(app, 30)
+    assert states(world) == {"waiting": 2}
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_clock_that_was_set_back_stops_the_pool_for_no_longer_than_a_load(
+    start_app: StartApp, world: World
+) -> None:
+    app = await start(start_app, agents=policy(2, warm_refill_per_minute=2))
+    await rounds(app, 2)
+    world.database.execute("UPDATE warm_agents SET created_at = created_at + 3600000000")
+    for room in ("one", "two"):
+        assert (await app.dispatch(room)).body["source"] == "warm"
+    await rounds(app, 3)
+    assert states(world) == {"claimed": 2, "waiting": 2}
 
 
 @pytest.mark.usefixtures("worker")

@@ -134,23 +134,27 @@ def test_after_failures_the_wait_grows_up_to_a_minute() -> None:
     recent: list[WarmAgent] = []
     for number in range(6):
         recent = [failed(WarmEnd.UNTAKEN, NOW + number), *recent]
-        at = next_try_at(recent)
+        at = next_try_at(recent, NOW + number)
         assert at is not None
         waits.append((at - NOW - number) // SECOND_US)
     assert waits == [5, 10, 20, 40, 60, 60]
 
 
 def test_those_that_were_made_together_are_one_try() -> None:
-    assert next_try_at([failed(WarmEnd.UNTAKEN)] * 5) == NOW + 5 * SECOND_US
+    assert next_try_at([failed(WarmEnd.UNTAKEN)] * 5, NOW) == NOW + 5 * SECOND_US
 
 
 def test_one_that_cannot_wait_is_followed_by_another_after_ten_minutes() -> None:
-    assert next_try_at([failed(WarmEnd.NEVER_WAITED)]) == NOW + 600 * SECOND_US
+    assert next_try_at([failed(WarmEnd.NEVER_WAITED)], NOW) == NOW + 600 * SECOND_US
 
 
 @pytest.mark.parametrize("reason", [WarmEnd.LOST, WarmEnd.AGED, WarmEnd.USED, WarmEnd.UNWANTED])
 def test_after_one_that_has_waited_the_next_comes_at_once(reason: WarmEnd) -> None:
     used = warm(1, state=WarmState.ENDED, end_reason=reason, ended_at=NOW)
-    assert next_try_at([used, failed(WarmEnd.UNTAKEN)]) is None
-    assert next_try_at([]) is None
-    assert next_try_at([warm(2, state=WarmState.STARTING), failed(WarmEnd.UNTAKEN)]) is not None
+    assert next_try_at([used, failed(WarmEnd.UNTAKEN)], NOW) is None
+    assert next_try_at([], NOW) is None
+    assert next_try_at([warm(2, state=WarmState.STARTING), failed(WarmEnd.UNTAKEN)], NOW)
+
+
+def test_a_failure_by_a_clock_that_was_ahead_stops_nothing() -> None:
+    assert next_try_at([failed(WarmEnd.UNTAKEN, NOW + HOUR_US)], NOW) is None
