@@ -1,9 +1,6 @@
-"""The service without HTTP: its parts, their connections, and their start and stop order."""
+"""Makes the parts of the service, and connects them."""
 
-import asyncio
-import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from app.alerts.model import Alerts
 from app.alerts.monitor import AlertMonitor
@@ -60,91 +57,8 @@ from app.metrics.counters import Counters, SuppressedActions
 from app.metrics.registry import Metrics
 from app.metrics.ttls import ttl_families
 from app.metrics.workers import worker_families
+from app.service.parts import Service
 from app.state.links import pseudonyms
-
-logger = logging.getLogger(__name__)
-
-#: How long all work under way may take at a stop. The deadlines of its rows take up the rest at the next
-#: start. Together with the time for open requests it stays within the 10 s that platforms give.
-_DRAIN_GRACE_S = 3.0
-#: For the last commits: LiveKit sends the webhooks again that a database in trouble does not take by then.
-_COMMIT_GRACE_S = 2.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Service:
-    """The parts that the web server starts, stops and hands requests to."""
-
-    clock: Clock
-    livekit: LiveKit
-    store: Store
-    policies: Policies
-    reloader: PolicyReloader
-    processor: ChangeProcessor
-    timers: Timers
-    effects: EffectRunner
-    dispatcher: Dispatcher
-    call_queue: CallQueue
-    #: See `links.pseudonyms`.
-    pseudonym: Callable[[str], str]
-    queries: Queries
-    holds: Holds
-    usage: UsageLedger
-    memory: ConversationMemory
-    reconciler: Reconciler
-    reliever: Reliever
-    sweeper: Sweeper
-    learning: Learning
-    liveness: Liveness
-    agent_readiness: AgentReadiness
-    warm_pool: WarmPool
-    ready_calls: ReadyCalls
-    fleet_watch: FleetWatch
-    worker_reports: WorkerReports
-    workers: Workers
-    readiness: Readiness
-    metrics: Metrics
-    counters: Counters
-    alert_monitor: AlertMonitor
-    alert_notifier: AlertNotifier
-    feed: Feed
-
-    async def start(self) -> None:
-        self.processor.start()
-        await self.learning.refresh()
-        count = await self.sweeper.restore()
-        logger.info("Timers restored", extra={"action": "restore", "count": count})
-        self.sweeper.start()
-        self.liveness.start()
-        self.fleet_watch.start()
-        self.warm_pool.start()
-        self.call_queue.start()
-        self.readiness.start()
-        self.feed.start()
-        await self.reloader.start()
-
-    async def stop(self) -> None:
-        """Stop what starts work, then what carries it out, then the commits: they store the results."""
-        await self.feed.close()
-        await self.reloader.close()
-        await self.readiness.close()
-        await self.fleet_watch.close()
-        await self.warm_pool.close()
-        await self.liveness.close()
-        await self.call_queue.close()
-        await self.agent_readiness.close()
-        loop = asyncio.get_running_loop()
-        until = loop.time() + _DRAIN_GRACE_S
-        for part in (self.sweeper, self.dispatcher, self.reconciler, self.effects):
-            await part.close(max(0.0, until - loop.time()))
-        try:
-            async with asyncio.timeout(_COMMIT_GRACE_S):
-                await self.processor.close()
-        except TimeoutError:
-            logger.error(  # noqa: TRY400 - the traceback adds nothing
-                "The last changes were not stored before the stop; the next start reads them from LiveKit",
-                extra={"action": "stop"},
-            )
 
 
 def build_service(
