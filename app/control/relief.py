@@ -68,17 +68,18 @@ class Reliever:
         self._effects.spawn(outcome.effects)
         if not outcome.applied:
             return Relief.NOT_POSSIBLE
-        is_idle = row.state is State.IDLE
+        relief = Relief.ENDED if row.state is State.IDLE else Relief.UNDER_WAY
         logger.info(
-            "An agent of a worker that is emptied was ended" if is_idle else "Another agent takes over",
+            "An agent leaves a worker that is emptied",
             extra={
                 "action": "relief",
                 "dispatch_id": row.dispatch_id,
                 "room": row.room_name,
                 "agent": row.agent_name,
+                "result": relief,
             },
         )
-        return Relief.ENDED if is_idle else Relief.UNDER_WAY
+        return relief
 
     async def _can_hand_over(self, row: Dispatch, participants: Iterable[Participant]) -> bool:
         """Whether its successor would go on with the conversation, and learn from whom it takes over."""

@@ -9,9 +9,9 @@ from app.database.tables import (
     history,
     participants,
     rooms,
-    warm_agents,
     webhook_events,
 )
+from app.database.worker_tables import warm_agents
 
 
 def prune(connection: Connection, before: int) -> int:

@@ -4,18 +4,14 @@ The tables that every webhook writes to have no rowid in SQLite: their rows are 
 key, which saves one page write for each row.
 """
 
-from enum import StrEnum
-
 from sqlalchemy import (
     BigInteger,
     Boolean,
     CheckConstraint,
     Column,
-    Double,
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     PrimaryKeyConstraint,
     String,
     Table,
@@ -24,23 +20,23 @@ from sqlalchemy import (
     text,
 )
 
+from app.database import worker_tables  # noqa: F401 - whoever has the metadata has all tables
+from app.database.schema import metadata, one_of
 from app.lifecycle import LIVE_STATES, EndReason, State, Visitors
-from app.lifecycle.warm import WarmEnd, WarmState
 
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "ck": "ck_%(table_name)s_%(constraint_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
-
-
-def _one_of(column: str, values: type[StrEnum]) -> CheckConstraint:
-    listed = ", ".join(f"'{value}'" for value in values)
-    return CheckConstraint(f"{column} IN ({listed})", name=column)
-
+__all__ = [
+    "claims",
+    "dispatches",
+    "ended_sessions",
+    "history",
+    "memories",
+    "metadata",
+    "participants",
+    "returns",
+    "rooms",
+    "usage",
+    "webhook_events",
+]
 
 _LEFT = text("left_at IS NOT NULL")
 _LIVE = text("state IN ({})".format(", ".join(f"'{state}'" for state in LIVE_STATES)))
@@ -134,9 +130,9 @@ dispatches = Table(
     Column("end_reason", String(16)),
     Column("ended_at", BigInteger, index=True),
     Column("version", BigInteger, nullable=False),
-    _one_of("state", State),
-    _one_of("end_reason", EndReason),
-    _one_of("visitors", Visitors),
+    one_of("state", State),
+    one_of("end_reason", EndReason),
+    one_of("visitors", Visitors),
     CheckConstraint("(state = 'ended') = (ended_at IS NOT NULL)", name="ended"),
     Index(
         "ux_dispatches_live",
@@ -261,64 +257,4 @@ memories = Table(
     Column("saved_at", BigInteger),
     Column("expires_at", BigInteger, nullable=False, index=True),
     PrimaryKeyConstraint("room_sid", "agent_name"),
-)
-
-#: The last report of each worker process that has the helper; see state.workers.Report.
-workers = Table(
-    "workers",
-    metadata,
-    Column("id", String(64), primary_key=True),
-    Column("livekit_id", String(64), nullable=False),
-    Column("number", BigInteger, nullable=False),
-    # As JSON.
-    Column("agent_names", Text, nullable=False),
-    Column("deployment", Text, nullable=False),
-    Column("version", String(128), nullable=False),
-    Column("helper", String(64), nullable=False),
-    Column("slots", Integer),
-    # As JSON: the dispatch and the room of each.
-    Column("jobs", Text, nullable=False),
-    Column("active", Integer, nullable=False),
-    Column("warm", Integer, nullable=False),
-    Column("load", Double, nullable=False),
-    Column("accepting", Boolean, nullable=False),
-    Column("draining", Boolean, nullable=False),
-    Column("first_seen_at", BigInteger, nullable=False),
-    Column("seen_at", BigInteger, nullable=False),
-    # The report after which one was late: one process probes its agents then.
-    Column("suspected_number", BigInteger),
-    Column("left_at", BigInteger),
-    sqlite_with_rowid=False,
-)
-
-#: Workers and deployments that are to take no more jobs, until that is cancelled.
-drains = Table(
-    "drains",
-    metadata,
-    Column("kind", String(16), nullable=False),
-    Column("name", String(256), nullable=False),
-    Column("requested_at", BigInteger, nullable=False),
-    PrimaryKeyConstraint("kind", "name"),
-    sqlite_with_rowid=False,
-)
-
-#: Agents that wait in holding rooms until a dispatch claims them, see lifecycle.warm.
-warm_agents = Table(
-    "warm_agents",
-    metadata,
-    Column("id", String(32), primary_key=True),
-    Column("agent_name", String(256), nullable=False),
-    Column("deployment", Text, nullable=False),
-    Column("state", String(16), nullable=False),
-    Column("dispatch_id", String(64)),
-    Column("agent_identity", String(256)),
-    Column("claimed_by", String(32)),
-    Column("created_at", BigInteger, nullable=False),
-    Column("ready_at", BigInteger),
-    Column("claimed_at", BigInteger),
-    Column("ended_at", BigInteger, index=True),
-    Column("end_reason", String(16)),
-    _one_of("state", WarmState),
-    _one_of("end_reason", WarmEnd),
-    Index("ix_warm_agents_agent_name_created_at", "agent_name", "created_at"),
 )

@@ -5,8 +5,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, case, delete, func, select, text
 
-from app.database.tables import dispatches, usage, warm_agents
+from app.database.tables import dispatches, usage
 from app.database.transactions import Transactions
+from app.database.worker_tables import warm_agents
 from app.lifecycle import State, Visitors
 from app.lifecycle.days import by_day, day_of
 from app.lifecycle.usage import TimeKind, accrued, kind_in

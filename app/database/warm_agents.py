@@ -8,9 +8,10 @@ from sqlalchemy import Connection, and_, func, insert, select, update
 
 from app.database.claims import lock_agent_name, places
 from app.database.statements import batch_sql
-from app.database.tables import dispatches, warm_agents
+from app.database.tables import dispatches
 from app.database.transactions import Transactions
 from app.database.usage import warm_usage_rows
+from app.database.worker_tables import warm_agents
 from app.lifecycle import Dispatch, State
 from app.lifecycle.warm import (
     WarmAgent,

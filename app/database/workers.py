@@ -7,8 +7,9 @@ import msgspec
 from sqlalchemy import Connection, Row, and_, delete, or_, select, text, update
 
 from app.database.loading import dispatch_of
-from app.database.tables import claims, dispatches, drains, workers
+from app.database.tables import claims, dispatches
 from app.database.transactions import Transactions
+from app.database.worker_tables import drains, workers
 from app.lifecycle import Dispatch, State
 from app.state.workers import Drain, DrainOf, Job, Report, Worker
 

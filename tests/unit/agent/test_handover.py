@@ -145,7 +145,11 @@ async def test_only_an_agent_takes_over(room: FakeRoom, helper: FakeHelper, call
 
 def _job(former: str | None) -> JobContext:
     attributes = {RELIEVES_ATTRIBUTE: former} if former else {}
-    return cast("JobContext", SimpleNamespace(job=SimpleNamespace(attributes=attributes)))
+
+    async def connect() -> None:
+        pass
+
+    return cast("JobContext", SimpleNamespace(job=SimpleNamespace(attributes=attributes), connect=connect))
 
 
 async def _take_over(room: FakeRoom, former: str | None = "agent-AJ_1") -> set[str]:
