@@ -75,8 +75,7 @@ class Drains:
         self._tried_at = {row_id: at for row_id, at in self._tried_at.items() if at > since}
 
     def _is_to_empty(self, worker: Worker) -> bool:
-        # A worker drains by an order here, or on its own: at a SIGTERM, as in a redeploy.
-        return bool(worker.jobs) and (worker.draining or self._fleet.is_drained(worker))
+        return bool(worker.jobs) and self._fleet.is_to_stop(worker)
 
     async def _empty(self, worker: Worker) -> None:
         """Do what can be done now for the dispatches of one worker."""

@@ -183,6 +183,15 @@ class Fleet:
     def _find(self, worker_id: str) -> Worker | None:
         return next((worker for worker in self._workers if worker.id == worker_id), None)
 
+    def draining_dispatches(self) -> frozenset[str]:
+        """The ids of the dispatches on workers that are to stop."""
+        stopping = (worker for worker in self.workers if self.is_to_stop(worker))
+        return frozenset[str]().union(*(worker.dispatch_ids for worker in stopping))
+
+    def is_to_stop(self, worker: Worker) -> bool:
+        """Whether it drains by an order, or on its own: at a SIGTERM, as in a redeploy."""
+        return worker.draining or self.is_drained(worker)
+
     def deployment_for(self, dispatch: Dispatch) -> str | None:
         """The deployment of a worker that would take the dispatch; None if none is known.
 

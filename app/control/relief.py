@@ -7,11 +7,12 @@ from enum import StrEnum
 
 from app.control.effects import EffectRunner
 from app.control.features import Feature, Features
+from app.control.inspector import RoomInspector
 from app.control.processor import ChangeProcessor
 from app.database.store import Store
 from app.lifecycle import Dispatch, Event, Signal, State
 from app.livekit.interface import LiveKit, Probe
-from app.state.presence import Participant, ParticipantKind
+from app.state.presence import Participant
 
 logger = logging.getLogger(__name__)
 
@@ -31,9 +32,11 @@ class Reliever:
         store: Store,
         processor: ChangeProcessor,
         effects: EffectRunner,
+        inspector: RoomInspector,
         features: Features,
     ) -> None:
         self._livekit = livekit
+        self._inspector = inspector
         self._store = store
         self._processor = processor
         self._effects = effects
@@ -51,16 +54,14 @@ class Reliever:
         if row is None:
             return Relief.NOT_POSSIBLE
         async with self._effects.exclusive(row.room_name, row.agent_name):
+            # The webhook of somebody who has come, or left, may be on its way.
+            reading = await self._inspector.read_room(row.room_name)
             row = await self._store.dispatch(row_id)
             if row is None or row.state not in (State.ACTIVE, State.IDLE):
                 return Relief.NOT_POSSIBLE
-            participants = await self._livekit.list_participants(row.room_name)
-            if row.state is State.ACTIVE:
-                is_possible = deployment is not None and await self._can_hand_over(row, participants)
-            else:
-                # The webhook of a join may be on its way.
-                is_possible = all(one.kind is not ParticipantKind.PERSON for one in participants)
-            if not is_possible:
+            if row.state is State.ACTIVE and (
+                deployment is None or not await self._can_hand_over(row, reading.participants)
+            ):
                 return Relief.NOT_POSSIBLE
             told = None if deployment is None else replace(row.briefing, deployment=deployment)
             signal = Signal(event=Event.DRAINED, briefing=told)

@@ -11,6 +11,7 @@ from app.database.store import Store
 from app.errors import ServiceError
 from app.lifecycle import Briefing, Dispatch, Event, Signal
 from app.lifecycle.mode import Mode
+from app.lifecycle.relief import is_relief
 from app.lifecycle.warm import WarmAgent, WarmState
 from app.livekit.agent_tokens import AgentTokens
 from app.livekit.interface import ClaimAnswer, LiveKit
@@ -53,7 +54,9 @@ class WarmClaimer:
         self._on_claim = on_claim
 
     def serves(self, dispatch: Dispatch) -> bool:
-        """Whether dispatches of this agent name may get a warm agent."""
+        """Whether the dispatch may get a warm agent; one that takes over from another is told so as a job."""
+        if is_relief(dispatch):
+            return False
         return self._mode.keeps_one and self._policies.of(dispatch.agent_name).warm > 0
 
     async def bring(self, dispatch: Dispatch, briefing: Briefing) -> Signal | None:

@@ -15,7 +15,7 @@ from app.errors import ServiceError
 from app.lifecycle import SECOND_US, State
 from app.lifecycle.mode import Mode
 from app.lifecycle.pool import NO_POOL, Pool, next_try_at, shortfall, surplus
-from app.lifecycle.warm import HOLDING_PREFIX, WarmAgent, WarmState
+from app.lifecycle.warm import HOLDING_PREFIX, POOLED, WarmAgent, WarmEnd, WarmState
 from app.livekit.interface import LiveKit, RoomInfo
 from app.state.changes import Change, Outcome
 from app.tasks import BackgroundLoop
@@ -44,9 +44,10 @@ class WarmPool:
         *,
         mode: Mode,
         agent_names: Iterable[str],
+        draining_dispatches: Callable[[], frozenset[str]],
         concurrency: int = 16,
     ) -> None:
-        """`concurrency`: agents that are made or looked at together."""
+        """`draining_dispatches`: of workers that are to stop. `concurrency`: agents in work at once."""
         self._livekit = livekit
         self._store = store
         self._table = store.warm_agents
@@ -55,6 +56,7 @@ class WarmPool:
         self._clock = clock
         self._mode = mode
         self._agent_names = frozenset(agent_names)
+        self._draining_dispatches = draining_dispatches
         self._slots = asyncio.Semaphore(concurrency)
         self._loop = BackgroundLoop("warm pool")
         self._woken = asyncio.Event()
@@ -132,7 +134,9 @@ class WarmPool:
     async def _fit(self, agent_name: str, agents: Sequence[WarmAgent]) -> None:
         """End those of this name that are too many, and make what is missing."""
         now, pool = self._clock.now(), await self._allowed(agent_name)
-        going = surplus(agents, pool, now)
+        draining = self._draining_dispatches()
+        going = [(agent, WarmEnd.UNWANTED) for agent in _waiting_on(agents, draining)]
+        going += surplus([agent for agent in agents if agent.dispatch_id not in draining], pool, now)
         for agent, reason in going:
             await self._guarded(self._keeper.dismiss(agent, reason))
         if going:
@@ -192,6 +196,10 @@ class WarmPool:
             )
         except Exception:
             logger.exception("Unexpected error while looking after warm agents", extra={"action": "warm"})
+
+
+def _waiting_on(agents: Iterable[WarmAgent], dispatch_ids: frozenset[str]) -> list[WarmAgent]:
+    return [agent for agent in agents if agent.state in POOLED and agent.dispatch_id in dispatch_ids]
 
 
 def _pooled(agents: Iterable[WarmAgent], agent_name: str) -> list[WarmAgent]:

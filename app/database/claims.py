@@ -3,12 +3,14 @@
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
-from sqlalchemy import Connection, delete, insert, select, text
+from sqlalchemy import Connection, delete, func, insert, select, text
 
 from app.database.tables import claims, dispatches
 from app.database.transactions import Transactions
+from app.database.worker_tables import warm_agents
 from app.database.workers import read_workers
 from app.lifecycle import SECOND_US, Policy
+from app.lifecycle.warm import WarmState
 from app.state.capacity import Claim, Limits, Place, Standing, standings
 from app.state.workers import Need, Pool, free_slots
 
@@ -101,6 +103,11 @@ def _with_slots(limits: Limits, connection: Connection, pool: Pool | None, now: 
             claims.c.agent_name == pool.agent_name, claims.c.granted_at.is_not(None)
         )
         free = max(0, free - len(set(connection.scalars(granted)) - rooms))
+        # An agent that waits has its slot already.
+        waiting = select(func.count()).where(
+            warm_agents.c.agent_name == pool.agent_name, warm_agents.c.state == WarmState.WAITING
+        )
+        free += connection.scalar(waiting) or 0
     return replace(limits, free_slots=free)
 
 

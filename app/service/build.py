@@ -121,6 +121,7 @@ def build_service(
         clock,
         mode=mode,
         agent_names=config.agent_names,
+        draining_dispatches=fleet.draining_dispatches,
     )
     processor.subscribe(warm_pool.follow)
     reconciler = Reconciler(
@@ -168,7 +169,7 @@ def build_service(
     liveness = Liveness(
         livekit, store, processor, effects, reconciler, agent_readiness, clock, interval_s=liveness_s
     )
-    reliever = Reliever(livekit, store, processor, effects, features)
+    reliever = Reliever(livekit, store, processor, effects, inspector, features)
     drains = Drains(store, fleet, reliever, clock, mode=mode)
     alerts = Alerts(rules_for(config, started_at=clock.now()))
     alert_notifier = AlertNotifier(

@@ -217,3 +217,37 @@ async def test_full_workers_leave_jobs_to_others_and_a_call_beyond_them_is_refus
     answer = await caller.request_agent(f"{truth.name}-3")
 
     assert (answer.status, answer.body["code"]) == (429, "at_capacity")
+
+
+async def test_a_redeploy_hands_conversations_over_and_nobody_notices(
+    agent_name: str,
+    start_worker: StartWorker,
+    start_service: StartService,
+    join_room: JoinRoom,
+    truth: RoomTruth,
+    call: Call,
+) -> None:
+    service = await start_service(agent_name=agent_name, CONVERSATION_MEMORY="on")
+    caller = await call(service)
+    reports = {LIFECYCLE_URL: service.base_url}
+    old = await start_worker(agent_name, env=reports)
+    await caller.request_agent(truth.name)
+    person = await join_room(truth.name)
+    [former] = [one.identity for one in await person.wait_for_agents(1)]
+    assert await person.ask("hello") == "turn 1: hello"
+    await start_worker(agent_name, env=reports)
+    await eventually_known(caller, 2, state="accepting")
+
+    # SIGTERM, as a platform sends it.
+    old.drain()
+
+    turn = 1
+    while len(person.agents) != 1 or person.agents[0].identity == former:
+        turn += 1
+        await person.say(f"text {turn}.")
+        assert await person.next_answer(timeout_s=20) == f"turn {turn}: text {turn}."
+        assert turn < 2_000
+    # The next one goes on, and no text was answered twice.
+    assert await person.ask("the end") == f"turn {turn + 1}: the end"
+    await asyncio.to_thread(old.child.wait, 30)
+    assert await truth.has_one_agent()

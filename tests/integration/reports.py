@@ -22,11 +22,13 @@ class ReportingWorker:
 
     @property
     def jobs(self) -> list[dict[str, str]]:
+        agents = {agent.identity for _, agent in self.world.livekit.server.agents_of(self.worker)}
         return [
-            {"jobId": agent.identity, "dispatchId": dispatch.id, "roomName": room.name}
-            for room, agent in self.world.livekit.server.agents_of(self.worker)
+            {"jobId": identity, "dispatchId": dispatch.id, "roomName": room.name}
+            for room in self.world.livekit.server.rooms.values()
             for dispatch in room.dispatches.values()
-            if agent.identity in dispatch.jobs
+            for identity in dispatch.jobs
+            if identity in agents
         ]
 
     @property

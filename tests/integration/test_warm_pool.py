@@ -14,6 +14,7 @@ from fakes.server import FakeServer
 from integration.conftest import StartApp
 from integration.harness import AGENT, AGENTS, ON_BOTH, ON_POSTGRES, App, World
 from integration.replicas import Death, StartReplica
+from integration.reports import ReportingWorker, look
 from integration.warm import JOIN_TIMEOUT_S, ends, holding_rooms, policy, rounds, start, states, waiting
 
 
@@ -376,3 +377,73 @@ async def test_the_time_of_those_that_wait_is_usage(
     assert world.rows("dispatches") == []
     text = (await app.scrape())[2]
     assert 'agent_lifecycle_agent_seconds_total{agent="agent",kind="warm"} 20.0' in text
+
+
+async def test_those_on_a_drained_worker_are_replaced_elsewhere(
+    start_app: StartApp, world: World, server: FakeServer, worker: FakeWorker
+) -> None:
+    app = await start(start_app)
+    await rounds(app, 2)
+    old = ReportingWorker(world=world, worker=worker)
+    other = ReportingWorker(world=world, worker=server.start_worker(AGENT))
+    for _ in range(2):
+        await old.report(app)
+        await other.report(app)
+        await look(app)
+    assert {agent.worker for agent in waiting(world)} == {worker}
+
+    await app.call("POST", f"/api/livekit/workers/{old.id}/drain")
+    await old.report(app)
+    await look(app)
+    await rounds(app, 3)
+
+    assert [agent.worker for agent in waiting(world)] == [other.worker] * 2
+    assert ends(world) == {"unwanted": 2}
+
+
+async def test_a_warm_agent_that_has_come_is_relieved_by_another_workers(
+    start_app: StartApp, world: World, server: FakeServer
+) -> None:
+    app = await start(start_app)
+    old = ReportingWorker(world=world, worker=server.start_worker(AGENT, remembers=True))
+    await rounds(app, 2)
+    server.join("room")
+    assert (await app.dispatch()).body["source"] == "warm"
+    await app.advance(1)
+    other = ReportingWorker(world=world, worker=server.start_worker(AGENT, remembers=True))
+    for _ in range(2):
+        await old.report(app)
+        await other.report(app)
+        await look(app)
+
+    await app.call("POST", f"/api/livekit/workers/{old.id}/drain")
+    for _ in range(8):
+        await old.report(app)
+        await other.report(app)
+        await look(app)
+        await rounds(app, every_s=0.5)
+        assert len([agent for agent in world.agents("room") if agent.answers("alice")]) == 1
+
+    await rounds(app, 2)
+    assert [agent.worker for agent in world.agents("room")] == [other.worker]
+    assert {agent.worker for agent in waiting(world)} == {other.worker}
+    assert len(holding_rooms(world)) == 2
+
+
+async def test_a_call_for_a_full_fleet_gets_an_agent_that_waits(
+    start_app: StartApp, world: World, worker: FakeWorker
+) -> None:
+    app = await start(start_app)
+    await rounds(app, 2)
+    full = ReportingWorker(world=world, worker=worker, slots=2)
+    for _ in range(2):
+        await full.report(app)
+        await look(app)
+
+    answers = [await app.dispatch(f"room-{number}") for number in range(3)]
+
+    assert [(one.status, one.body.get("source")) for one in answers] == [
+        (200, "warm"),
+        (200, "warm"),
+        (429, None),
+    ]

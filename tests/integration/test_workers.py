@@ -434,7 +434,8 @@ async def test_a_drained_worker_takes_no_jobs_and_its_idle_agents_end_while_peop
     assert [one["drainRequested"] for one in ordered.body["workers"]] == [True]
     assert await reporting.report(app)
     await report_all(app, reporting, seconds=4)
-    assert await app.state("left") == "none"
+    # The next person gets an agent.
+    assert await app.state("left") == "unavailable"
     assert world.agents("left") == []
     (found,) = await known(app)
     assert (found["state"], found["draining"], found["accepting"]) == ("draining", True, False)
@@ -549,3 +550,93 @@ async def test_a_worker_that_is_not_known_cannot_be_drained(app: App) -> None:
     answer = await app.call("POST", "/api/livekit/workers/nobody/drain")
     assert (answer.status, answer.code) == (404, "not_found")
     assert (await app.call("DELETE", "/api/livekit/workers/nobody/drain")).status == 200
+
+
+@pytest.fixture
+def remembering(world: World, server: FakeServer) -> ReportingWorker:
+    """A worker whose agents have a memory that outlives them."""
+    return ReportingWorker(world=world, worker=server.start_worker(AGENT, remembers=True))
+
+
+@ON_BOTH
+async def test_conversations_of_a_drained_worker_move_to_another_one(
+    app: App, world: World, server: FakeServer, remembering: ReportingWorker
+) -> None:
+    await confirm(app, remembering)
+    for room in ("a", "b"):
+        await meet(app, server, room)
+    other = ReportingWorker(world=world, worker=server.start_worker(AGENT, remembers=True))
+    await confirm(app, remembering, other)
+
+    await app.call("POST", f"/api/livekit/workers/{remembering.id}/drain")
+
+    for _ in range(12):
+        await report_all(app, remembering, other, seconds=0.5)
+        for room in ("a", "b"):
+            assert len([agent for agent in world.agents(room) if agent.answers("alice")]) == 1
+    assert server.agents_of(remembering.worker) == []
+    assert len(server.agents_of(other.worker)) == 2
+    assert [one["left"] for one in await known(app) if one["draining"]] == [[]]
+
+
+async def test_a_redeploy_is_a_drain_by_the_worker_itself(
+    app: App, world: World, server: FakeServer, remembering: ReportingWorker
+) -> None:
+    await confirm(app, remembering)
+    await meet(app, server, "talking")
+    await meet(app, server, "left")
+    other = ReportingWorker(world=world, worker=server.start_worker(AGENT, remembers=True))
+    await confirm(app, remembering, other)
+    server.leave("left", "alice")
+    await app.settle()
+
+    # The platform has sent SIGTERM.
+    for _ in range(16):
+        await other.report(app)
+        await remembering.report(app)
+        remembering.worker.draining = True
+        await look(app)
+        await app.advance(0.5)
+
+    assert server.agents_of(remembering.worker) == []
+    assert [room.name for room, _ in server.agents_of(other.worker)] == ["talking"]
+
+
+async def test_a_drained_deployment_hands_over_to_the_next_one(
+    start_app: StartApp, world: World, server: FakeServer
+) -> None:
+    shares = (Share(deployment="v1", weight=100), Share(deployment="v2", weight=0))
+    app = await start_app(agents={AGENT: AgentPolicy(ttl_s=300, join_timeout_s=15, deployment=shares)})
+    old = ReportingWorker(world=world, worker=server.start_worker(AGENT, deployment="v1", remembers=True))
+    await confirm(app, old)
+    await meet(app, server, "room")
+    new = ReportingWorker(world=world, worker=server.start_worker(AGENT, deployment="v2", remembers=True))
+    await confirm(app, old, new)
+
+    await app.call("POST", DRAIN, params={"deployment": "v1"})
+    await report_all(app, old, new, seconds=6)
+
+    assert [agent.worker for agent in world.agents("room")] == [new.worker]
+
+
+@pytest.mark.parametrize("obstacle", ["no other worker", "one that drains", "another agent's", "no memory"])
+async def test_a_conversation_stays_where_nobody_could_go_on_with_it(
+    app: App, world: World, server: FakeServer, obstacle: str
+) -> None:
+    remembers = obstacle != "no memory"
+    own = ReportingWorker(world=world, worker=server.start_worker(AGENT, remembers=remembers))
+    workers = [own]
+    await confirm(app, own)
+    await meet(app, server, "room")
+    if obstacle != "no other worker":
+        name = "other-agent" if obstacle == "another agent's" else AGENT
+        worker = server.start_worker(name, remembers=remembers)
+        workers.append(ReportingWorker(world=world, worker=worker))
+    await confirm(app, *workers)
+
+    for one in workers if obstacle == "one that drains" else [own]:
+        await app.call("POST", f"/api/livekit/workers/{one.id}/drain")
+    await report_all(app, *workers, seconds=30)
+
+    assert [agent.worker for agent in world.agents("room")] == [own.worker]
+    assert len(world.dispatches("room")) == 1
