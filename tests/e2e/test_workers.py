@@ -250,4 +250,4 @@ async def test_a_redeploy_hands_conversations_over_and_nobody_notices(
     # The next one goes on, and no text was answered twice.
     assert await person.ask("the end") == f"turn {turn + 1}: the end"
     await asyncio.to_thread(old.child.wait, 30)
-    assert await truth.has_one_agent()
+    await eventually(truth.has_one_agent, "one agent is left, and one dispatch")
