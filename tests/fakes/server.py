@@ -240,8 +240,10 @@ class FakeServer:
             row_id, briefing = None, Briefing(metadata=briefing.metadata)
         room = self.open_room(room_name)
         attributes = json.loads(briefing.attributes or "{}")
-        relieves = attributes.pop(RELIEVES_ATTRIBUTE, None)
-        briefing = replace(briefing, attributes=json.dumps(attributes) if attributes else "")
+        if relieves := attributes.pop(RELIEVES_ATTRIBUTE, None):
+            # It is the service's own: whoever lists the dispatch is not told.
+            text = json.dumps(attributes, separators=(",", ":")) if attributes else ""
+            briefing = replace(briefing, attributes=text)
         dispatch = FakeDispatch(
             id=self._new_id("AD"),
             agent_name=agent_name,

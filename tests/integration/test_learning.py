@@ -191,7 +191,7 @@ async def test_old_returns_weigh_less_and_are_deleted(start_app: StartApp, world
 async def test_the_idle_time_is_what_the_ledger_has_of_seven_days(start_app: StartApp, world: World) -> None:
     today = day_of(world.clock.now())
     for number, day in enumerate((today, today - 6, today - 7)):
-        values = f"{day}, '{number}', '{AGENT}', 'room', 0, 0, {90 * SECOND_US}, 7, NULL"
+        values = f"{day}, '{number}', '{AGENT}', 'room', 0, 0, {90 * SECOND_US}, 7, 0, NULL"
         world.database.execute(f"INSERT INTO usage VALUES ({values})")  # noqa: S608 - our own
     app = await start_app()
 
