@@ -21,6 +21,8 @@ AUTO = AgentPolicy(
 FIXED = AgentPolicy(ttl_s=DEFAULT_S, join_timeout_s=15)
 DAY_S = 86_400
 
+_USAGE = "day, dispatch_row_id, agent_name, room_name, starting_us, talked_us, idle_us, unvisited_us"
+
 
 def ttl_s(app: App, agent_name: str = AGENT) -> float:
     """That of new dispatches."""
@@ -191,8 +193,8 @@ async def test_old_returns_weigh_less_and_are_deleted(start_app: StartApp, world
 async def test_the_idle_time_is_what_the_ledger_has_of_seven_days(start_app: StartApp, world: World) -> None:
     today = day_of(world.clock.now())
     for number, day in enumerate((today, today - 6, today - 7)):
-        values = f"{day}, '{number}', '{AGENT}', 'room', 0, 0, {90 * SECOND_US}, 7, 0, NULL"
-        world.database.execute(f"INSERT INTO usage VALUES ({values})")  # noqa: S608 - our own
+        values = f"{day}, '{number}', '{AGENT}', 'room', 0, 0, {90 * SECOND_US}, 7"
+        world.database.execute(f"INSERT INTO usage ({_USAGE}) VALUES ({values})")  # noqa: S608 - our own
     app = await start_app()
 
     assert f'agent="{AGENT}"}} 180.0' in await metric(app, "ttl_idle_seconds")
