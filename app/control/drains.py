@@ -4,7 +4,7 @@ import logging
 
 from app.clock import Clock
 from app.control.fleet import Fleet
-from app.control.relief import Reliever
+from app.control.relief import Cause, Reliever
 from app.database.store import Store
 from app.errors import ServiceError
 from app.lifecycle import SECOND_US, Dispatch, State, Visitors
@@ -82,7 +82,8 @@ class Drains:
         for dispatch in await self._store.workers.dispatches(worker.dispatch_ids):
             if self._is_due(dispatch):
                 self._tried_at[dispatch.id] = self._clock.now()
-                await self._reliever.relieve(dispatch.id, self._fleet.deployment_for(dispatch))
+                cause = Cause.ORDER if self._fleet.is_drained(worker) else Cause.SIGNAL
+                await self._reliever.relieve(dispatch.id, self._fleet.deployment_for(dispatch), cause)
 
     def _is_due(self, dispatch: Dispatch) -> bool:
         now = self._clock.now()

@@ -1,7 +1,6 @@
 """Relief: takes agents from workers that are emptied, without a moment in which nobody answers."""
 
 import logging
-from collections.abc import Iterable
 from dataclasses import replace
 from enum import StrEnum
 
@@ -12,7 +11,6 @@ from app.control.processor import ChangeProcessor
 from app.database.store import Store
 from app.lifecycle import Dispatch, Event, Signal, State
 from app.livekit.interface import LiveKit, Probe
-from app.state.presence import Participant
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +21,13 @@ class Relief(StrEnum):
     ENDED = "ended"  #: nobody was with it; one comes when a person does
     UNDER_WAY = "under_way"  #: another agent takes over
     NOT_POSSIBLE = "not_possible"  #: it goes on until its people leave
+
+
+class Cause(StrEnum):
+    """Why a worker is emptied."""
+
+    ORDER = "order"  #: an operator wants it empty
+    SIGNAL = "signal"  #: it has got a SIGTERM, and waits for its jobs
 
 
 class Reliever:
@@ -42,10 +47,11 @@ class Reliever:
         self._effects = effects
         self._features = features
 
-    async def relieve(self, row_id: str, deployment: str | None) -> Relief:
+    async def relieve(self, row_id: str, deployment: str | None, cause: Cause = Cause.ORDER) -> Relief:
         """End the agent if nobody is with it; else have another one take over, in `deployment`.
 
-        `deployment` None: no other worker can take it.
+        `deployment` None: no other worker can take it. A signal ends no idle agent without a memory: whoever
+        comes back would have to begin again.
 
         Raises:
             LiveKitUnavailable, DatabaseUnavailable: nothing has changed.
@@ -59,9 +65,13 @@ class Reliever:
             row = await self._store.dispatch(row_id)
             if row is None or row.state not in (State.ACTIVE, State.IDLE):
                 return Relief.NOT_POSSIBLE
-            if row.state is State.ACTIVE and (
-                deployment is None or not await self._can_hand_over(row, reading.participants)
-            ):
+            agent = next((one for one in reading.participants if one.identity == row.agent_identity), None)
+            remembers = agent is not None and agent.remembers
+            if row.state is State.ACTIVE:
+                is_possible = deployment is not None and remembers and await self._can_hand_over(row)
+            else:
+                is_possible = cause is Cause.ORDER or remembers
+            if not is_possible:
                 return Relief.NOT_POSSIBLE
             told = None if deployment is None else replace(row.briefing, deployment=deployment)
             signal = Signal(event=Event.DRAINED, briefing=told)
@@ -82,9 +92,8 @@ class Reliever:
         )
         return relief
 
-    async def _can_hand_over(self, row: Dispatch, participants: Iterable[Participant]) -> bool:
-        """Whether its successor would go on with the conversation, and learn from whom it takes over."""
-        agent = next((one for one in participants if one.identity == row.agent_identity), None)
-        if Feature.ATTRIBUTES in self._features.missing or agent is None or row.agent_identity is None:
+    async def _can_hand_over(self, row: Dispatch) -> bool:
+        """Whether the agent knows how to, and its successor would learn from whom it takes over."""
+        if Feature.ATTRIBUTES in self._features.missing or row.agent_identity is None:
             return False
-        return agent.remembers and await self._livekit.probe(row.room_name, row.agent_identity) is Probe.OPEN
+        return await self._livekit.probe(row.room_name, row.agent_identity) is Probe.OPEN

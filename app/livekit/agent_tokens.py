@@ -12,6 +12,7 @@ from app.lifecycle import SECOND_US
 #: What livekit-agents writes of its agents, and the helper of its dispatch.
 _NAME_ATTRIBUTES = ("lk.agent.name", "lk.agent_name")
 DISPATCH_ATTRIBUTE = "agent-lifecycle.dispatch"
+_WARM_ATTRIBUTE = "agent-lifecycle.warm"
 
 _VALID_FOR_S = 60
 
@@ -35,7 +36,8 @@ class AgentTokens:
             can_publish_data=True,
             can_update_own_metadata=True,
         )
-        attributes = dict.fromkeys(_NAME_ATTRIBUTES, agent_name) | {DISPATCH_ATTRIBUTE: dispatch_id}
+        attributes = dict.fromkeys(_NAME_ATTRIBUTES, agent_name)
+        attributes |= {DISPATCH_ATTRIBUTE: dispatch_id, _WARM_ATTRIBUTE: "claimed"}
         return (
             api.AccessToken(self._keypair.key, self._keypair.secret)
             .with_kind("agent")

@@ -56,7 +56,8 @@ async def test_it_waits_without_a_session(holding: Holding, livekit_api: api.Liv
     async def is_introduced() -> bool:
         [agent] = await _participants(livekit_api, holding.name)
         assert "lk.agent.state" not in agent.attributes
-        return agent.attributes.get(DISPATCH_ATTRIBUTE) == holding.dispatch_id
+        told = {name: agent.attributes.get(name) for name in (DISPATCH_ATTRIBUTE, "agent-lifecycle.warm")}
+        return told == {DISPATCH_ATTRIBUTE: holding.dispatch_id, "agent-lifecycle.warm": "waiting"}
 
     await eventually(is_introduced, "the agent names its dispatch")
 
@@ -75,6 +76,9 @@ async def test_a_claimed_agent_answers_in_the_room_and_who_comes_back_too(
     assert await perform_rpc(livekit_api, holding.name, agent.identity, HEALTH_METHOD) == ready
     assigned = f'["{room_name}", "for alice", {{"tier": "gold"}}, true] {room_name}'
     assert await alice.ask("/assigned") == f"turn 2: /assigned {assigned}"
+
+    [waited] = await _participants(livekit_api, holding.name)
+    assert waited.attributes["agent-lifecycle.warm"] == "claimed"
 
     await alice.leave()
     await relay.wait_for(room_name, "participant_left")

@@ -640,3 +640,21 @@ async def test_a_conversation_stays_where_nobody_could_go_on_with_it(
 
     assert [agent.worker for agent in world.agents("room")] == [own.worker]
     assert len(world.dispatches("room")) == 1
+
+
+async def test_a_redeploy_ends_no_idle_agent_whose_conversation_would_begin_again(
+    app: App, world: World, server: FakeServer, reporting: ReportingWorker
+) -> None:
+    await confirm(app, reporting)
+    await meet(app, server, "room")
+    await report_all(app, reporting)
+    server.leave("room", "alice")
+    await app.settle()
+    for _ in range(6):
+        await reporting.report(app)
+        reporting.worker.draining = True
+        await look(app)
+        await app.advance(1)
+
+    assert len(world.agents("room")) == 1
+    assert await app.state("room") == "idle"

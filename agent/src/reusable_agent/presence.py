@@ -13,6 +13,8 @@ from reusable_agent.warnings import Warnings
 
 HEALTH_METHOD = "agent-lifecycle.health"
 DISPATCH_ATTRIBUTE = "agent-lifecycle.dispatch"
+#: Of a warm agent: `waiting` in its holding room, then `claimed` there and in the room of people.
+WARM_ATTRIBUTE = "agent-lifecycle.warm"
 #: `on`: another agent would go on with the conversation.
 MEMORY_ATTRIBUTE = "agent-lifecycle.memory"
 
@@ -44,7 +46,7 @@ class Presence:
 
     def remember(self) -> None:
         """Publish that this conversation would outlive the agent."""
-        self._spawn(_publish(self._room, {MEMORY_ATTRIBUTE: "on"}))
+        self._spawn(publish(self._room, {MEMORY_ATTRIBUTE: "on"}))
 
     def close(self) -> None:
         """Answer `closed` from now on."""
@@ -75,10 +77,10 @@ async def introduce(room: rtc.Room, dispatch_id: str) -> None:
     """Publish which dispatch the agent belongs to, unless its token has done so."""
     if room.local_participant.attributes.get(DISPATCH_ATTRIBUTE) == dispatch_id:
         return
-    await _publish(room, {DISPATCH_ATTRIBUTE: dispatch_id})
+    await publish(room, {DISPATCH_ATTRIBUTE: dispatch_id})
 
 
-async def _publish(room: rtc.Room, attributes: dict[str, str]) -> None:
+async def publish(room: rtc.Room, attributes: dict[str, str]) -> None:
     try:
         await room.local_participant.set_attributes(attributes)
     except Exception:  # noqa: BLE001 - an agent without it still answers

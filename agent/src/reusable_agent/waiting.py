@@ -14,7 +14,13 @@ from livekit import rtc
 from livekit.agents import JobContext
 
 from reusable_agent.assignment import Assignment
-from reusable_agent.presence import HEALTH_METHOD, Presence, introduce
+from reusable_agent.presence import (
+    DISPATCH_ATTRIBUTE,
+    HEALTH_METHOD,
+    WARM_ATTRIBUTE,
+    Presence,
+    publish,
+)
 
 CLAIM_METHOD = "agent-lifecycle.claim"
 #: The service's warm agents are in rooms of such names. Older LiveKit servers drop a dispatch's attributes.
@@ -93,6 +99,8 @@ class Waiting:
         self._claim: asyncio.Future[Claim] = loop.create_future()
         self._entered: asyncio.Future[None] = loop.create_future()
         self._end = _end_of(ctx)
+        #: Kept, so that it is not lost half-way.
+        self._news: asyncio.Task[None] | None = None
 
     async def until_assigned(self) -> Assignment:
         """Wait for the claim, and connect to the person's room.
@@ -105,7 +113,8 @@ class Waiting:
         me = self._ctx.room.local_participant
         me.register_rpc_method(HEALTH_METHOD, self._health)
         me.register_rpc_method(CLAIM_METHOD, self._take)
-        introduction = asyncio.create_task(introduce(self._ctx.room, self._ctx.job.dispatch_id))
+        about = {DISPATCH_ATTRIBUTE: self._ctx.job.dispatch_id, WARM_ATTRIBUTE: "waiting"}
+        introduction = asyncio.create_task(publish(self._ctx.room, about))
         try:
             await asyncio.wait({self._claim, self._end}, return_when=asyncio.FIRST_COMPLETED)
             self._give_up_if_ended()
@@ -113,6 +122,7 @@ class Waiting:
             await self._enter(claim)
         finally:
             introduction.cancel()
+        self._news = asyncio.create_task(publish(self._ctx.room, {WARM_ATTRIBUTE: "claimed"}))
         return Assignment(room=self._room, metadata=claim.metadata, attributes=claim.attributes, is_warm=True)
 
     async def _enter(self, claim: Claim) -> None:

@@ -32,4 +32,5 @@ def test_it_is_for_one_room_and_identity_and_short_by_livekits_clock(ahead_s: in
         "lk.agent.name": "agent",
         "lk.agent_name": "agent",
         "agent-lifecycle.dispatch": "AD_1",
+        "agent-lifecycle.warm": "claimed",
     }
