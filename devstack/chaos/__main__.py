@@ -39,6 +39,7 @@ def main() -> int:
         help="sqlite: one service; postgres: two replicas (default: %(default)s)",
     )
     add("--check-every", type=int, default=12, help="kills between two checks (default: %(default)s)")
+    add("--warm", type=int, default=2, help="number of warm agents that wait (default: %(default)s)")
     add("--lose", type=float, default=0.0, help="share of webhooks to lose (default: none)")
     add("--cold", action="store_true", help="start each service in a new Python, without forking")
     add(
@@ -55,6 +56,7 @@ def main() -> int:
         seed=seed,
         database=given.database,
         check_every=given.check_every,
+        warm=given.warm,
         lost_webhooks=given.lose,
         cold=given.cold,
         folder=folder.resolve(),

@@ -6,8 +6,15 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from livekit import api
 
-from devstack.chaos.databases import Tables
-from devstack.chaos.drift import Difference, differences, leftovers, read_rooms
+from devstack.chaos.databases import OpenDispatch, Tables
+from devstack.chaos.drift import (
+    Difference,
+    RoomState,
+    differences,
+    leftovers,
+    pool_differences,
+    read_rooms,
+)
 from devstack.chaos.options import Options
 from devstack.chaos.report import Report
 from devstack.chaos.visitors import Visit
@@ -38,9 +45,8 @@ class Checker:
         wanted = {visit.room for visit in visits if visit.granted}
 
         async def look() -> list[Difference]:
-            return differences(
-                await read_rooms(self._client, self._departed), await self._tables.open_dispatches(), wanted
-            )
+            rooms, rows = await self._read()
+            return differences(rooms, rows, wanted) + await self._of_pool(rooms, rows)
 
         await self._wait_until_clean("settled", look, self._options.settle_s)
         await asyncio.gather(*(self._ask(visit) for visit in visits if visit.granted))
@@ -49,11 +55,16 @@ class Checker:
         """Everybody has left: every dispatch must end."""
 
         async def look() -> list[Difference]:
-            return leftovers(
-                await read_rooms(self._client, self._departed), await self._tables.open_dispatches()
-            )
+            rooms, rows = await self._read()
+            return leftovers(rooms, rows) + await self._of_pool(rooms, rows)
 
         await self._wait_until_clean("ended", look, self._options.end_s)
+
+    async def _read(self) -> tuple[list[RoomState], list[OpenDispatch]]:
+        return await read_rooms(self._client, self._departed), await self._tables.open_dispatches()
+
+    async def _of_pool(self, rooms: Sequence[RoomState], rows: Sequence[OpenDispatch]) -> list[Difference]:
+        return pool_differences(rooms, await self._tables.open_warm_agents(), rows, self._options.warm)
 
     async def webhooks_stored(self, acknowledged: Sequence[str]) -> None:
         """Every webhook that was answered 200 must be in the database."""

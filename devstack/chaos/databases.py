@@ -13,6 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.config.environment import parse_database_url
 from app.database.engine import create_engine
 from app.database.tables import dispatches, history, webhook_events
+from app.database.worker_tables import warm_agents
+from app.lifecycle.warm import HOLDING_PREFIX
 from devstack.chaos.options import Database
 
 #: Below both databases' limit of parameters in one statement.
@@ -47,6 +49,20 @@ class OpenDispatch:
     room_name: str
     state: str
     agent_identity: str | None
+    #: The room of its job, if that is not its own.
+    holding_room: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenWarmAgent:
+    """A warm agent that has not ended, from the table."""
+
+    id: str
+    state: str
+
+    @property
+    def room_name(self) -> str:
+        return HOLDING_PREFIX + self.id
 
 
 class Tables:
@@ -65,10 +81,17 @@ class Tables:
             dispatches.c.room_name,
             dispatches.c.state,
             dispatches.c.agent_identity,
+            dispatches.c.holding_room,
         )
         async with self._connected() as connection:
             found = await connection.execute(select(*columns).where(dispatches.c.state != "ended"))
             return [OpenDispatch(**row._mapping) for row in found]  # noqa: SLF001 - the documented way
+
+    async def open_warm_agents(self) -> list[OpenWarmAgent]:
+        query = select(warm_agents.c.id, warm_agents.c.state).where(warm_agents.c.state != "ended")
+        async with self._connected() as connection:
+            found = await connection.execute(query)
+            return [OpenWarmAgent(**row._mapping) for row in found]  # noqa: SLF001 - the documented way
 
     async def missing_events(self, ids: Sequence[str]) -> list[str]:
         """The webhook ids that the database does not have."""

@@ -2,12 +2,13 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from livekit import api
 
-from devstack.chaos.databases import OpenDispatch
+from app.lifecycle.warm import is_holding_room
+from devstack.chaos.databases import OpenDispatch, OpenWarmAgent
 
 _HOLDS_ONE = frozenset({"starting", "active", "idle"})
 
@@ -58,22 +59,28 @@ def differences(
     states: Iterable[RoomState], rows: Iterable[OpenDispatch], wanted: Collection[str]
 ) -> list[Difference]:
     """The broken promises at rest; `wanted` are the rooms in which people wait for an agent."""
+    states = list(states)
+    jobs = {room.name: room.dispatches for room in states}
     by_room: defaultdict[str, list[OpenDispatch]] = defaultdict(list)
     for row in rows:
         by_room[row.room_name].append(row)
-    rooms = {room.name: room for room in states}
+    rooms = {room.name: room for room in states if not is_holding_room(room.name)}
     found: list[Difference] = []
     for name in sorted({*rooms, *by_room, *wanted}):
         room = rooms.get(name, RoomState(name=name, dispatches=(), agents=()))
         found += [
             Difference(kind=kind, room=name, detail=detail)
-            for kind, detail in _of_room(room, by_room[name], is_wanted=name in wanted)
+            for kind, detail in _of_room(room, by_room[name], jobs, is_wanted=name in wanted)
         ]
     return found
 
 
 def _of_room(
-    room: RoomState, rows: Collection[OpenDispatch], *, is_wanted: bool
+    room: RoomState,
+    rows: Collection[OpenDispatch],
+    jobs: Mapping[str, Collection[str]],
+    *,
+    is_wanted: bool,
 ) -> Iterable[tuple[str, str]]:
     known = {row.dispatch_id for row in rows}
     identities = {row.agent_identity for row in rows}
@@ -88,7 +95,7 @@ def _of_room(
     if is_wanted and not room.agents:
         yield "no agent for people who were promised one", f"rows: {[row.state for row in rows]}"
     for row in rows:
-        if row.state in _HOLDS_ONE and row.dispatch_id not in room.dispatches:
+        if row.state in _HOLDS_ONE and row.dispatch_id not in jobs.get(row.holding_room or room.name, ()):
             yield "a row without its dispatch", f"{row.dispatch_id} is {row.state}"
         if row.state in ("active", "idle") and row.agent_identity not in room.agents:
             yield "a row without its agent", f"{row.agent_identity} of {row.dispatch_id} is {row.state}"
@@ -98,9 +105,33 @@ def leftovers(states: Iterable[RoomState], rows: Iterable[OpenDispatch]) -> list
     """Remains of agents that nobody has wanted for longer than the TTL."""
     found = []
     for room in states:
+        if is_holding_room(room.name):
+            continue
         if room.dispatches:
             found.append(("a dispatch that did not end", room.name, ", ".join(room.dispatches)))
         if room.agents:
             found.append(("an agent that did not end", room.name, ", ".join(room.agents)))
     found += [("a row that did not end", row.room_name, f"{row.id} is {row.state}") for row in rows]
+    return [Difference(kind=kind, room=room, detail=detail) for kind, room, detail in sorted(found)]
+
+
+def pool_differences(
+    states: Iterable[RoomState], warm: Collection[OpenWarmAgent], rows: Iterable[OpenDispatch], most: int
+) -> list[Difference]:
+    """The broken promises of the pool at rest, of which at most so many wait."""
+    found = []
+    claimed = {row.holding_room for row in rows}
+    known = {agent.room_name: agent for agent in warm}
+    for room in states:
+        if not is_holding_room(room.name):
+            continue
+        if room.name not in known:
+            found.append(("a holding room that the table does not know", room.name, ""))
+        if len(room.agents) > 1:
+            found.append(("several agents in a holding room", room.name, ", ".join(room.agents)))
+    used = [agent for agent in warm if agent.state == "claimed" and agent.room_name not in claimed]
+    found += [("a claimed agent without its dispatch", agent.room_name, agent.state) for agent in used]
+    pooled = [agent for agent in warm if agent.state in ("creating", "starting", "waiting")]
+    if len(pooled) > most:
+        found.append(("more warm agents than wanted", "", f"{len(pooled)} of {most}"))
     return [Difference(kind=kind, room=room, detail=detail) for kind, room, detail in sorted(found)]

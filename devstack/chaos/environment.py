@@ -38,6 +38,12 @@ class Environment:
             "AGENT_TTL_SECONDS": str(options.ttl_s),
             "CLEANUP_INTERVAL_MS": str(options.interval_ms),
         }
+        if options.warm:
+            policies = folder / "agents.toml"
+            policies.write_text(
+                f'[agents."{options.agent_name}"]\nwarm = {options.warm}\nwarm_refill_per_minute = 600\n'
+            )
+            env["AGENTS_FILE"] = str(policies)
         self._fork_server = None if options.cold else ForkServer(folder)
         spawn = self._fork_server.spawn if self._fork_server else popen
         self.services = [

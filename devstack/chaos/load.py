@@ -19,6 +19,8 @@ _TIMEOUT_S = 14.0
 _ANSWER_BOUND_S = 11.0
 _POST, _DELETE = "POST", "DELETE"
 _PATH = "/api/livekit/dispatch-agent"
+#: In an answer, without a look at the rest of it.
+_WARM = '"source":"warm"'
 
 
 class Load:
@@ -112,6 +114,8 @@ class Load:
         took_s = time.monotonic() - began
         self._report.took("answer", took_s)
         self._report.answers[str(status)] += 1
+        if _WARM in text:
+            self._report.counts["warm agents that came"] += 1
         if status not in _EXPECTED:
             self._report.violate("unexpected answer", room, f"{method} at {url}: {status} {text[:200]}")
         if took_s > _ANSWER_BOUND_S:

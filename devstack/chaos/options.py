@@ -35,6 +35,8 @@ class Options:
     ttl_s: int = 4
     interval_ms: int = 2_000
     agent_name: str = "chaos-agent"
+    #: How many warm agents wait.
+    warm: int = 0
     #: The share of LiveKit's webhooks to lose.
     lost_webhooks: float = 0.0
 

@@ -15,7 +15,9 @@ pytestmark = pytest.mark.real
 async def test_kills_under_load_break_no_promise(database: Database, tmp_path: Path) -> None:
     kills = SIZES.kills if database is Database.SQLITE else SIZES.kills_of_replicas
     # Of a seed whose first kills are of every kind.
-    options = Options(kills=kills, minutes=2, seed=2001, database=database, folder=tmp_path)
+    # With warm agents in the pool of the replicas.
+    warm = 0 if database is Database.SQLITE else 2
+    options = Options(kills=kills, minutes=2, seed=2001, database=database, folder=tmp_path, warm=warm)
 
     report = await run(options)
 
@@ -26,3 +28,4 @@ async def test_kills_under_load_break_no_promise(database: Database, tmp_path: P
     assert any(how.endswith("all at once") for how in report.kills) is (database is Database.POSTGRES)
     assert report.counts["checks"] == 1
     assert report.counts["webhooks acknowledged"] > 0
+    assert (report.counts["warm agents that came"] > 0) is (warm > 0)
