@@ -40,9 +40,9 @@ class Environment:
         }
         if options.warm:
             policies = folder / "agents.toml"
-            policies.write_text(
-                f'[agents."{options.agent_name}"]\nwarm = {options.warm}\nwarm_refill_per_minute = 600\n'
-            )
+            # The pool is to be used again at once, however many were taken.
+            refill = "warm_refill_per_minute = 600"
+            policies.write_text(f'[agents."{options.agent_name}"]\nwarm = {options.warm}\n{refill}\n')
             env["AGENTS_FILE"] = str(policies)
         self._fork_server = None if options.cold else ForkServer(folder)
         spawn = self._fork_server.spawn if self._fork_server else popen

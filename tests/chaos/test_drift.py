@@ -2,8 +2,8 @@
 
 import pytest
 
-from devstack.chaos.databases import OpenDispatch
-from devstack.chaos.drift import RoomState, differences, leftovers
+from devstack.chaos.databases import OpenDispatch, OpenWarmAgent
+from devstack.chaos.drift import RoomState, differences, leftovers, pool_differences
 
 
 def room(*, dispatches: tuple[str, ...] = (), agents: tuple[str, ...] = ()) -> RoomState:
@@ -61,3 +61,48 @@ def test_whatever_is_left_is_a_leftover() -> None:
         "a row that did not end",
         "an agent that did not end",
     ]
+
+
+HOLDING = RoomState(name="agent-warm.1", dispatches=("AD_9",), agents=("agent-9",))
+CLAIMED = OpenDispatch(
+    id="row-9",
+    dispatch_id="AD_9",
+    room_name="room",
+    state="active",
+    agent_identity="agent-9",
+    holding_room="agent-warm.1",
+)
+
+
+def test_the_dispatch_of_a_warm_agent_is_in_its_holding_room() -> None:
+    taken = room(agents=("agent-9",))
+    assert differences([HOLDING, taken], [CLAIMED], {"room"}) == []
+    assert [one.kind for one in differences([taken], [CLAIMED], {"room"})] == ["a row without its dispatch"]
+    assert leftovers([HOLDING], ()) == []
+
+
+@pytest.mark.parametrize(
+    ("states", "warm", "rows", "expected"),
+    [
+        ([HOLDING], [OpenWarmAgent(id="1", state="waiting")], [], []),
+        ([HOLDING], [OpenWarmAgent(id="1", state="claimed")], [CLAIMED], []),
+        ([HOLDING], [], [], ["a holding room that the table does not know"]),
+        ([HOLDING], [OpenWarmAgent(id="1", state="claimed")], [], ["a claimed agent without its dispatch"]),
+        (
+            [RoomState(name="agent-warm.1", dispatches=("AD_9",), agents=("agent-9", "agent-8"))],
+            [OpenWarmAgent(id="1", state="waiting")],
+            [],
+            ["several agents in a holding room"],
+        ),
+        (
+            [],
+            [OpenWarmAgent(id=str(number), state="starting") for number in range(3)],
+            [],
+            ["more warm agents than wanted"],
+        ),
+    ],
+)
+def test_what_may_not_be_in_the_pool(
+    states: list[RoomState], warm: list[OpenWarmAgent], rows: list[OpenDispatch], expected: list[str]
+) -> None:
+    assert [one.kind for one in pool_differences(states, warm, rows, most=2)] == expected
