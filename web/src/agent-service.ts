@@ -9,6 +9,8 @@ export interface Credentials {
 export interface Granted {
   readonly dispatchId: string | null;
   readonly reused: boolean;
+  /** Where the agent comes from: it had waited, was dispatched for this call, or was there. */
+  readonly source?: "warm" | "dispatched" | "reused" | null;
   /** `on_hold`: a human has taken over, and there is no agent. */
   readonly state?: string;
   /** What the service left out of the request, in plain words. */
