@@ -53,8 +53,9 @@ _STATUS_EPILOG = (
 
 _DRAIN_DESCRIPTION = """\
 Drains workers that report themselves (reusable_agent.attach): they take no more jobs, and their idle agents
-end. Conversations go on. A drained deployment stays so, for workers that start later too, until --cancel;
-with --deployment "" it holds for the workers without a deployment that run now.
+end. Conversations with a memory are handed over to other workers; the others go on. A drained deployment
+stays so, for workers that start later too, until --cancel; with --deployment "" it holds for the workers
+without a deployment that run now.
 """
 
 _DRAIN_EPILOG = """\

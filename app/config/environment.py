@@ -30,8 +30,17 @@ _METADATA_ADDRESSES = frozenset({"fd00:ec2::254", "100.100.100.200", "168.63.129
 
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
-#: Variables of LiveKit's own tools in the same environment.
-_NEIGHBOURS = frozenset({"LIVEKIT_SERVER_BIN", "LIVEKIT_AGENT_NAME", "LIVEKIT_LOG_LEVEL"})
+#: Variables of LiveKit's own tools, and of workers, in the same environment.
+_NEIGHBOURS = frozenset(
+    {
+        "AGENT_LIFECYCLE_URL",
+        "AGENT_VERSION",
+        "LIVEKIT_AGENT_DEPLOYMENT",
+        "LIVEKIT_AGENT_NAME",
+        "LIVEKIT_LOG_LEVEL",
+        "LIVEKIT_SERVER_BIN",
+    }
+)
 
 
 def setting(

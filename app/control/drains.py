@@ -4,7 +4,7 @@ import logging
 
 from app.clock import Clock
 from app.control.fleet import Fleet
-from app.control.relief import Cause, Reliever
+from app.control.relief import Cause, Relief, Reliever
 from app.database.store import Store
 from app.errors import ServiceError
 from app.lifecycle import SECOND_US, Dispatch, State, Visitors
@@ -15,6 +15,8 @@ logger = logging.getLogger(__name__)
 
 #: What was not possible, or has failed, is tried again after this time.
 _AGAIN_US = 10 * SECOND_US
+#: What needs no explanation.
+_LEAVES = (Relief.ENDED, Relief.UNDER_WAY, Relief.CHANGED)
 #: A page that is reloaded is back by then.
 _RELOADED_US = 3 * SECOND_US
 #: Whoever an agent was requested for has joined by then.
@@ -44,6 +46,8 @@ class Drains:
         self._is_under_way = False
         #: When each row was last looked at more closely.
         self._tried_at: dict[str, int] = {}
+        #: Why each of those stays.
+        self._kept: dict[str, Relief] = {}
 
     @property
     def has_work(self) -> bool:
@@ -71,8 +75,9 @@ class Drains:
             self._is_under_way = False
 
     def _forget_old_tries(self) -> None:
-        since = self._clock.now() - _AGAIN_US
+        since = self._clock.now() - 2 * _AGAIN_US
         self._tried_at = {row_id: at for row_id, at in self._tried_at.items() if at > since}
+        self._kept = {row_id: why for row_id, why in self._kept.items() if row_id in self._tried_at}
 
     def _is_to_empty(self, worker: Worker) -> bool:
         return bool(worker.jobs) and self._fleet.is_to_stop(worker)
@@ -83,7 +88,24 @@ class Drains:
             if self._is_due(dispatch):
                 self._tried_at[dispatch.id] = self._clock.now()
                 cause = Cause.ORDER if self._fleet.is_drained(worker) else Cause.SIGNAL
-                await self._reliever.relieve(dispatch.id, self._fleet.deployment_for(dispatch), cause)
+                deployment = self._fleet.deployment_for(dispatch)
+                self._note(dispatch, await self._reliever.relieve(dispatch.id, deployment, cause))
+
+    def _note(self, dispatch: Dispatch, relief: Relief) -> None:
+        """Log why an agent stays, once for each reason."""
+        if relief in _LEAVES or self._kept.get(dispatch.id) is relief:
+            return
+        self._kept[dispatch.id] = relief
+        logger.info(
+            "An agent stays on a worker that is emptied; it is tried again every 10 s",
+            extra={
+                "action": "relief",
+                "dispatch_id": dispatch.dispatch_id,
+                "room": dispatch.room_name,
+                "agent": dispatch.agent_name,
+                "reason": relief,
+            },
+        )
 
     def _is_due(self, dispatch: Dispatch) -> bool:
         now = self._clock.now()

@@ -89,7 +89,13 @@ class FleetWatch:
         found += [one for one in recent if one.dispatch_id not in reported]
         logger.warning(
             "Worker has not reported in time; its agents are probed",
-            extra={"action": "late_worker", "worker": worker.id, "count": len(found)},
+            extra={
+                "action": "late_worker",
+                "worker": worker.id,
+                "agent": ", ".join(worker.agent_names),
+                "deployment": worker.deployment,
+                "count": len(found),
+            },
         )
         if found:
             self._tasks.spawn(self._liveness.probe_suspects(found), "late worker")

@@ -20,7 +20,11 @@ class Relief(StrEnum):
 
     ENDED = "ended"  #: nobody was with it; one comes when a person does
     UNDER_WAY = "under_way"  #: another agent takes over
-    NOT_POSSIBLE = "not_possible"  #: it goes on until its people leave
+    NO_MEMORY = "no_memory"  #: it goes on: its conversation would begin again
+    NO_WORKER = "no_worker"  #: it goes on: no other worker is known that would take it
+    OLD_LIVEKIT = "old_livekit"  #: it goes on: the next one would not learn from whom it takes over
+    NO_ANSWER = "no_answer"  #: it does not say that it knows how to hand over
+    CHANGED = "changed"  #: it has left, or something has happened to it meanwhile
 
 
 class Cause(StrEnum):
@@ -58,28 +62,26 @@ class Reliever:
         """
         row = await self._store.dispatch(row_id)
         if row is None:
-            return Relief.NOT_POSSIBLE
+            return Relief.CHANGED
         async with self._effects.exclusive(row.room_name, row.agent_name):
             # The webhook of somebody who has come, or left, may be on its way.
             reading = await self._inspector.read_room(row.room_name)
             row = await self._store.dispatch(row_id)
             if row is None or row.state not in (State.ACTIVE, State.IDLE):
-                return Relief.NOT_POSSIBLE
+                return Relief.CHANGED
             agent = next((one for one in reading.participants if one.identity == row.agent_identity), None)
-            remembers = agent is not None and agent.remembers
-            if row.state is State.ACTIVE:
-                is_possible = deployment is not None and remembers and await self._can_hand_over(row)
-            else:
-                is_possible = cause is Cause.ORDER or remembers
-            if not is_possible:
-                return Relief.NOT_POSSIBLE
+            is_idle, remembers = row.state is State.IDLE, agent is not None and agent.remembers
+            if not remembers and not (is_idle and cause is Cause.ORDER):
+                return Relief.NO_MEMORY
+            if not is_idle and (obstacle := await self._obstacle(row, deployment)):
+                return obstacle
             told = None if deployment is None else replace(row.briefing, deployment=deployment)
             signal = Signal(event=Event.DRAINED, briefing=told)
             outcome = await self._processor.advance(row, signal, row.version)
         self._effects.spawn(outcome.effects)
         if not outcome.applied:
-            return Relief.NOT_POSSIBLE
-        relief = Relief.ENDED if row.state is State.IDLE else Relief.UNDER_WAY
+            return Relief.CHANGED
+        relief = Relief.ENDED if is_idle else Relief.UNDER_WAY
         logger.info(
             "An agent leaves a worker that is emptied",
             extra={
@@ -92,8 +94,11 @@ class Reliever:
         )
         return relief
 
-    async def _can_hand_over(self, row: Dispatch) -> bool:
-        """Whether the agent knows how to, and its successor would learn from whom it takes over."""
-        if Feature.ATTRIBUTES in self._features.missing or row.agent_identity is None:
-            return False
-        return await self._livekit.probe(row.room_name, row.agent_identity) is Probe.OPEN
+    async def _obstacle(self, row: Dispatch, deployment: str | None) -> Relief | None:
+        """Why no other agent can take over; None if one can."""
+        if deployment is None:
+            return Relief.NO_WORKER
+        if Feature.ATTRIBUTES in self._features.missing:
+            return Relief.OLD_LIVEKIT
+        probe = await self._livekit.probe(row.room_name, row.agent_identity or "")
+        return None if probe is Probe.OPEN else Relief.NO_ANSWER

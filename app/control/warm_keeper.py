@@ -157,8 +157,8 @@ class WarmKeeper:
         if agent.end_reason is WarmEnd.NEVER_WAITED and agent.agent_name not in self._unable:
             self._unable.add(agent.agent_name)
             logger.warning(
-                "The agent does not wait in a holding room: it has no helper, an old one, or does not come to"
-                " its start; see docs/warm.md",
+                "The agent does not wait in a holding room: no helper or an old one, a start that is not"
+                " reached, or LiveKit before 1.9.2; the next is tried in 10 min, see docs/warm.md",
                 extra={"action": "warm", "agent": agent.agent_name, "reason": agent.end_reason},
             )
             return

@@ -138,7 +138,7 @@ async def test_without_another_worker_a_conversation_is_left_alone(
     app: App, world: World, server: FakeServer
 ) -> None:
     old = await talk(app, server)
-    assert await relieve(app, deployment=None) is Relief.NOT_POSSIBLE
+    assert await relieve(app, deployment=None) is Relief.NO_WORKER
     assert answering(world) == [old.identity]
 
 
@@ -146,7 +146,7 @@ async def test_a_plain_agent_is_left_alone(app: App, world: World, server: FakeS
     """It could not hand over: both would answer, or none."""
     server.start_worker(AGENT, helper=False, remembers=True)
     old = await talk(app, server)
-    assert await relieve(app) is Relief.NOT_POSSIBLE
+    assert await relieve(app) is Relief.NO_MEMORY
     assert answering(world) == [old.identity]
 
 
@@ -156,7 +156,7 @@ async def test_an_older_livekit_tells_no_agent_whom_it_relieves(
     server.keeps_attributes = False
     server.start_worker(AGENT, remembers=True)
     old = await talk(app, server)
-    assert await relieve(app) is Relief.NOT_POSSIBLE
+    assert await relieve(app) is Relief.OLD_LIVEKIT
     assert answering(world) == [old.identity]
 
 
@@ -237,7 +237,7 @@ async def test_a_conversation_that_would_begin_again_is_left_alone(
 ) -> None:
     server.start_worker(AGENT)
     old = await talk(app, server)
-    assert await relieve(app) is Relief.NOT_POSSIBLE
+    assert await relieve(app) is Relief.NO_MEMORY
     assert answering(world) == [old.identity]
 
 
@@ -251,5 +251,5 @@ async def test_an_agent_is_not_taken_from_somebody_whose_webhook_is_late(
     world.post.lossy = True
     server.join("room")
 
-    assert await relieve(app, deployment=None) is Relief.NOT_POSSIBLE
+    assert await relieve(app, deployment=None) is Relief.NO_WORKER
     assert answering(world) == [old.identity]

@@ -71,7 +71,8 @@ class Reporter:
         """Once the worker has started: only then are its own functions known."""
         self._service = LifecycleService.from_environment()
         if self._service is None:
-            _log.info("%s is not set: the worker is not reported", URL_VARIABLE)
+            told = f"{URL_VARIABLE}, LIVEKIT_API_KEY or LIVEKIT_API_SECRET"
+            _log.info("the worker is not reported: %s is not set", told)
             return
         self._gate.install()
 
