@@ -146,7 +146,7 @@ async def test_a_plain_agent_is_left_alone(app: App, world: World, server: FakeS
     """It could not hand over: both would answer, or none."""
     server.start_worker(AGENT, helper=False, remembers=True)
     old = await talk(app, server)
-    assert await relieve(app) is Relief.NO_MEMORY
+    assert await relieve(app) is Relief.NO_ANSWER
     assert answering(world) == [old.identity]
 
 
