@@ -66,12 +66,13 @@ class Capacity:
         async with self.turn(request.agent_name):
             now = self._clock.now()
             standing = await self._claims.take(claim_of(request, now), limits, now, pool)
-        if standing.blocked_by is not Cap.WORKERS:
-            self._fleet.note_room(request.agent_name)
+            if standing.blocked_by is not Cap.WORKERS:
+                self._fleet.note_room(request.agent_name)
+            elif self._fleet.may_try(request.agent_name):
+                # Its limits, and those who wait, count all the same.
+                standing = await self._claims.take(claim_of(request, now), limits, now, None)
         if standing.blocked_by:
             self._held.discard(request.id)
-            if standing.blocked_by is Cap.WORKERS and self._fleet.may_try(request.agent_name):
-                return None
             raise refusal(standing.blocked_by)
         return request.id
 

@@ -130,6 +130,10 @@ class Creator:
         )
         if made.row_id is None:
             self._features.note_missing(Feature.ATTRIBUTES)
+            if is_relief(dispatch):
+                # It would not learn that another agent still answers.
+                await self._livekit.delete_dispatch(dispatch.room_name, made.id)
+                raise LiveKitRefused("This LiveKit keeps no attributes of dispatches")
         return made
 
     async def _record(self, dispatch: Dispatch, made: Signal) -> Dispatch:

@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from app.clock import Clock
 from app.control.policies import Policies
-from app.lifecycle import SECOND_US, Dispatch, EndReason, State, is_crash_loop
+from app.lifecycle import SECOND_US, Dispatch, EndReason, Event, State, is_crash_loop
 from app.state.changes import Change, Outcome, Transition
 
 logger = logging.getLogger(__name__)
@@ -82,7 +82,8 @@ class Deployments:
         if after.agent_joined_at is not None and before.agent_joined_at is None:
             self._note_join(key)
         self._note_stay(key, before, now)
-        if after.end_reason and not before.end_reason:
+        # A relief that no worker takes says that it has no place free, while another agent answers.
+        if after.end_reason and not before.end_reason and after.cause != Event.DRAINED:
             self._note_end(key, after.end_reason, now)
 
     def _note_restart(self, successor: Dispatch, together: Iterable[Transition], now: int) -> None:

@@ -1,6 +1,7 @@
 """Drains: empties the workers that operators want to replace, without taking an agent from anybody."""
 
 import logging
+from collections import Counter
 
 from app.clock import Clock
 from app.control.fleet import Fleet
@@ -46,6 +47,8 @@ class Drains:
         self._is_under_way = False
         #: When each row was last looked at more closely.
         self._tried_at: dict[str, int] = {}
+        #: The agent name and deployment of the slot that each of those has found.
+        self._places: dict[str, tuple[str, str]] = {}
         #: Why each of those stays.
         self._kept: dict[str, Relief] = {}
 
@@ -77,6 +80,7 @@ class Drains:
     def _forget_old_tries(self) -> None:
         since = self._clock.now() - 2 * _AGAIN_US
         self._tried_at = {row_id: at for row_id, at in self._tried_at.items() if at > since}
+        self._places = {row_id: place for row_id, place in self._places.items() if row_id in self._tried_at}
         self._kept = {row_id: why for row_id, why in self._kept.items() if row_id in self._tried_at}
 
     def _is_to_empty(self, worker: Worker) -> bool:
@@ -88,8 +92,15 @@ class Drains:
             if self._is_due(dispatch):
                 self._tried_at[dispatch.id] = self._clock.now()
                 cause = Cause.ORDER if self._fleet.is_drained(worker) else Cause.SIGNAL
-                deployment = self._fleet.deployment_for(dispatch)
-                self._note(dispatch, await self._reliever.relieve(dispatch.id, deployment, cause))
+                deployment = self._fleet.deployment_for(dispatch, self._taken())
+                relief = await self._reliever.relieve(dispatch.id, deployment, cause)
+                if relief is Relief.UNDER_WAY and deployment is not None:
+                    self._places[dispatch.id] = (dispatch.agent_name, deployment)
+                self._note(dispatch, relief)
+
+    def _taken(self) -> Counter[tuple[str, str]]:
+        """How many slots the agents are about to take that are on their way: no report has them yet."""
+        return Counter(place for row_id, place in self._places.items() if row_id in self._tried_at)
 
     def _note(self, dispatch: Dispatch, relief: Relief) -> None:
         """Log why an agent stays, once for each reason."""

@@ -8,7 +8,7 @@ service's own absence makes nobody suspicious.
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -188,23 +188,37 @@ class Fleet:
         stopping = (worker for worker in self.workers if self.is_to_stop(worker))
         return frozenset[str]().union(*(worker.dispatch_ids for worker in stopping))
 
+    def doubtful_dispatches(self) -> frozenset[str]:
+        """The ids of the dispatches on workers that may be dead, or are to stop."""
+        bad = (
+            worker
+            for worker in self.all_workers
+            if self.age_of(worker) in (Age.LATE, Age.GONE) or self.is_to_stop(worker)
+        )
+        return frozenset[str]().union(*(worker.dispatch_ids for worker in bad))
+
     def is_to_stop(self, worker: Worker) -> bool:
         """Whether it drains by an order, or on its own: at a SIGTERM, as in a redeploy."""
         return worker.draining or self.is_drained(worker)
 
-    def deployment_for(self, dispatch: Dispatch) -> str | None:
+    def deployment_for(self, dispatch: Dispatch, taken: Mapping[tuple[str, str], int]) -> str | None:
         """The deployment of a worker that would take the dispatch; None if none is known.
 
-        Its own first, then those to which its policy gives a share.
+        Its own first, then those to which its policy gives a share. `taken`: how many free slots are spoken
+        for, by agent name and deployment.
         """
         terms = self._policies.lifecycle.terms_of(dispatch)
         listed = (dispatch.briefing.deployment, *(terms.deployments or ()))
-        takers = {worker.deployment for worker in self.workers if self._takes(worker, dispatch.agent_name)}
-        return next((deployment for deployment in listed if deployment in takers), None)
+        free: Counter[str] = Counter()
+        for worker in self.workers:
+            if self._takes(worker, dispatch.agent_name):
+                free[worker.deployment] += _AMPLE if worker.free is None else worker.free
+        name = dispatch.agent_name
+        return next((one for one in listed if free[one] > taken.get((name, one), 0)), None)
 
     def _takes(self, worker: Worker, agent_name: str) -> bool:
         is_known = agent_name in worker.agent_names and self.age_of(worker) is Age.FRESH
-        return is_known and self.state_of(worker) is WorkerState.ACCEPTING and worker.free != 0
+        return is_known and self.state_of(worker) is WorkerState.ACCEPTING
 
     def pool(self, agent_name: str, deployment: str = "") -> Pool | None:
         """The workers that a request for the agent is for; None: it is not limited by them.

@@ -44,7 +44,7 @@ class Holds:
         """
         async with self._effects.exclusive(room_name, agent_name):
             for _ in range(_STALE_TRIES):
-                row = await self._queries.status(room_name, agent_name)
+                row = await self._queries.current(room_name, agent_name)
                 if row is None:
                     raise Conflict("There is nothing to put on hold: the room has no agent of that name")
                 if row.state is State.ON_HOLD:
@@ -66,13 +66,13 @@ class Holds:
             Conflict: nothing is on hold, and the room has no agent.
             LiveKitUnavailable, LiveKitTimeout, LiveKitRefused: as `Dispatcher.request`.
         """
-        row = await self._queries.status(request.room_name, request.agent_name)
+        row = await self._queries.current(request.room_name, request.agent_name)
         if row is None or row.state is State.ENDING:
             raise Conflict("There is nothing to resume: the room has no agent of that name, nor a hold")
         return await self._dispatcher.request(replace(request, resumes=True))
 
     async def is_on_hold(self, room_name: str, agent_name: str) -> bool:
-        row = await self._queries.status(room_name, agent_name)
+        row = await self._queries.current(room_name, agent_name)
         return row is not None and row.state is State.ON_HOLD
 
 

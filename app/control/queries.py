@@ -1,12 +1,11 @@
 """Queries: read dispatches and their history from the database, without LiveKit."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from app.database.store import Store
 from app.errors import NotFound
 from app.lifecycle import Dispatch, State
-from app.lifecycle.relief import awaits_relief
+from app.lifecycle.relief import answering
 from app.state.views import HistoryLine
 
 
@@ -14,17 +13,17 @@ class Queries:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    async def status(self, room_name: str, agent_name: str) -> Dispatch | None:
-        """The live dispatch, else the one in `ending`; None without either.
-
-        While another agent takes over, it is the one that still answers, as if it were to stay.
-        """
+    async def current(self, room_name: str, agent_name: str) -> Dispatch | None:
+        """The live dispatch, else the one in `ending`; None without either."""
         rows = (await self._store.room(room_name)).dispatches
         named = [row for row in rows if row.agent_name == agent_name]
-        if answers := next((row for row in named if awaits_relief(row, named)), None):
-            return replace(answers, state=State.ACTIVE)
-        live = [row for row in named if row.state is not State.ENDING]
-        return next(iter(live or named), None)
+        return next(iter([row for row in named if row.state is not State.ENDING] or named), None)
+
+    async def status(self, room_name: str, agent_name: str) -> Dispatch | None:
+        """As `current`; but while another agent takes over, the one that answers, as if it were to stay."""
+        rows = (await self._store.room(room_name)).dispatches
+        own = [row for row in rows if row.agent_name == agent_name]
+        return answering(own) or await self.current(room_name, agent_name)
 
     async def agents(self, room_name: str) -> frozenset[str | None]:
         """The identities of the agents of the room's dispatches that have not ended."""

@@ -15,6 +15,7 @@ from app.control.requests import AgentGrant, AgentRequest, is_ready
 from app.database.store import Store
 from app.errors import Busy, CallerGone
 from app.lifecycle import SECOND_US, Dispatch, State
+from app.lifecycle.relief import answering
 from app.state.changes import Change, Outcome
 
 #: A call waits at most this long, and at most for so many join timeouts: as many as the dispatches that are
@@ -104,8 +105,9 @@ class ReadyCalls:
     async def _current(self, row: Dispatch) -> Dispatch:
         """The live row of the same room and agent name; without one, the row itself as it is now."""
         known = await self._store.room(row.room_name)
-        live = (one for one in known.dispatches if one.agent_name == row.agent_name)
-        found = next((one for one in live if one.state is not State.ENDING), None)
+        named = [one for one in known.dispatches if one.agent_name == row.agent_name]
+        live = (one for one in named if one.state is not State.ENDING)
+        found = answering(named) or next(live, None)
         return found or await self._store.dispatch(row.id) or row
 
     @contextmanager

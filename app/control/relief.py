@@ -11,6 +11,7 @@ from app.control.processor import ChangeProcessor
 from app.database.store import Store
 from app.lifecycle import Dispatch, Event, Signal, State
 from app.livekit.interface import LiveKit, Probe
+from app.state.ownership import names_a_job
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +24,7 @@ class Relief(StrEnum):
     NO_MEMORY = "no_memory"  #: it goes on: its conversation would begin again
     NO_WORKER = "no_worker"  #: it goes on: no other worker is known that would take it
     OLD_LIVEKIT = "old_livekit"  #: it goes on: the next one would not learn from whom it takes over
+    SHARED_IDENTITY = "shared_identity"  #: the next one would have its identity, and put it out
     NO_ANSWER = "no_answer"  #: it does not say that it knows how to hand over
     CHANGED = "changed"  #: it has left, or something has happened to it meanwhile
 
@@ -100,5 +102,7 @@ class Reliever:
             return Relief.NO_WORKER
         if Feature.ATTRIBUTES in self._features.missing:
             return Relief.OLD_LIVEKIT
+        if not names_a_job(row.agent_identity):
+            return Relief.SHARED_IDENTITY
         probe = await self._livekit.probe(row.room_name, row.agent_identity or "")
         return None if probe is Probe.OPEN else Relief.NO_ANSWER

@@ -42,8 +42,12 @@ class WarmClaimer:
         *,
         mode: Mode,
         on_claim: Callable[[], None],
+        doubtful_dispatches: Callable[[], frozenset[str]],
     ) -> None:
-        """`on_claim` is called when an agent was taken from the pool."""
+        """`on_claim` is called when an agent was taken from the pool.
+
+        `doubtful_dispatches`: of workers that may be dead, or are to stop.
+        """
         self._livekit = livekit
         self._table = store.warm_agents
         self._policies = policies
@@ -52,12 +56,15 @@ class WarmClaimer:
         self._clock = clock
         self._mode = mode
         self._on_claim = on_claim
+        self._doubtful_dispatches = doubtful_dispatches
 
     def serves(self, dispatch: Dispatch) -> bool:
         """Whether the dispatch may get a warm agent; one that takes over from another is told so as a job."""
         if is_relief(dispatch):
             return False
-        return self._mode.keeps_one and self._policies.of(dispatch.agent_name).warm > 0
+        # A row may have an agent name that is no longer configured.
+        policy = self._policies.agents.get(dispatch.agent_name)
+        return self._mode.keeps_one and policy is not None and policy.warm > 0
 
     async def bring(self, dispatch: Dispatch, briefing: Briefing) -> Signal | None:
         """The signal that a warm agent is in the room of the creating dispatch; None: none comes any more.
@@ -106,7 +113,7 @@ class WarmClaimer:
     async def _take(self, dispatch: Dispatch, briefing: Briefing) -> WarmAgent | None:
         if len(_payload(dispatch, briefing, token="")) > _PAYLOAD_BYTES:
             return None
-        agent = await self._table.claim(dispatch, self._clock.now())
+        agent = await self._table.claim(dispatch, self._clock.now(), self._doubtful_dispatches())
         if agent is None:
             self._counters.warm_claims["none_waiting"] += 1
             return None

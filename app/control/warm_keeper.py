@@ -81,6 +81,8 @@ class WarmKeeper:
                 claimant = await self._store.dispatch(agent.claimed_by or "")
                 if claimant is None or not _needs(claimant, agent):
                     await self.dismiss(agent, WarmEnd.USED)
+                else:
+                    self._looked_at[agent.id] = now
 
     async def dismiss(self, agent: WarmAgent, reason: WarmEnd) -> None:
         """Take one out, unless something has happened to it in the meantime."""

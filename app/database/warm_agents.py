@@ -25,6 +25,8 @@ from app.lifecycle.warm import (
 _COLUMNS = tuple(entry.name for entry in fields(WarmAgent))
 _IS_OPEN = warm_agents.c.ended_at.is_(None)
 _ALL = [warm_agents.c[name] for name in _COLUMNS]
+#: Both databases take as many parameters in one statement.
+_MOST_DOUBTFUL = 10_000
 
 
 class WarmAgents:
@@ -95,8 +97,10 @@ class WarmAgents:
 
         return await self._transactions.write(work)
 
-    async def claim(self, dispatch: Dispatch, now: int) -> WarmAgent | None:
+    async def claim(self, dispatch: Dispatch, now: int, doubtful: Collection[str] = ()) -> WarmAgent | None:
         """Give the creating dispatch the one that has waited longest, of its name and deployment.
+
+        Not one of the `doubtful`, by the ids of their dispatches.
 
         Both rows are changed together: after a crash the dispatch knows its holding room. None: none waits,
         or the dispatch is not creating any more.
@@ -107,6 +111,7 @@ class WarmAgents:
                 warm_agents.c.agent_name == dispatch.agent_name,
                 warm_agents.c.deployment == dispatch.briefing.deployment,
                 warm_agents.c.state == WarmState.WAITING,
+                warm_agents.c.dispatch_id.not_in(sorted(doubtful)[:_MOST_DOUBTFUL]),
             )
             .order_by(warm_agents.c.ready_at, warm_agents.c.id)
             .limit(1)

@@ -24,7 +24,8 @@ _PUT = text(
 )
 _PUT_DRAIN = text(
     "INSERT INTO drains (kind, name, requested_at) VALUES (:kind, :name, :requested_at)"
-    " ON CONFLICT (kind, name) DO NOTHING"
+    # Those without a deployment are drained that run at that moment.
+    " ON CONFLICT (kind, name) DO UPDATE SET requested_at = excluded.requested_at"
 )
 
 

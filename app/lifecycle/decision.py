@@ -17,7 +17,7 @@ from app.lifecycle.model import (
 )
 from app.lifecycle.policy import Policy
 from app.lifecycle.successor import make_successor
-from app.lifecycle.table import TABLE, Goal, Rule
+from app.lifecycle.table import TABLE, Goal, Rule, Successor
 
 
 def decide(dispatch: Dispatch, signal: Signal, now: int, policy: Policy) -> Decision:
@@ -34,7 +34,9 @@ def decide(dispatch: Dispatch, signal: Signal, now: int, policy: Policy) -> Deci
         moved = replace(moved, end_reason=None)
     timed = set_deadlines(dispatch, moved, signal.event, now, policy)
     fresh = make_successor(rule.successor, timed, signal, now, policy)
-    successor = set_deadlines(None, replace(fresh, cause=signal.event), None, now, policy) if fresh else None
+    # One that waits for a person takes over from nobody.
+    cause = rule.successor if rule.successor is Successor.DORMANT else signal.event
+    successor = set_deadlines(None, replace(fresh, cause=cause), None, now, policy) if fresh else None
     effects = _effects(rule, timed)
     if successor and _needs_alert(dispatch, successor, policy):
         effects = (*effects, Effect.ALERT)
@@ -99,7 +101,7 @@ def _observe(dispatch: Dispatch, signal: Signal, now: int, policy: Policy) -> Di
     if signal.event is Event.JOIN_OVERDUE and signal.agent_identity:
         # A worker has the job: this is whom it is for.
         return replace(observed, agent_identity=signal.agent_identity)
-    if signal.event is Event.PUBLISHER_LEFT:
+    if signal.event is Event.PUBLISHER_LEFT or (signal.event is Event.RELIEVED and signal.agent_identity):
         return replace(observed, agent_identity=None, agent_joined_at=None, ready_at=None)
     if signal.event is Event.RESUMED:
         return _resumed(observed, signal, now, policy)
@@ -145,7 +147,7 @@ def _target(to: State | Goal, before: Dispatch, dispatch: Dispatch) -> State:
         case Goal.RETURNED:
             return occupancy if expired and dispatch.agent_identity else dispatch.state
         case Goal.RESTORED:
-            return occupancy if drained else dispatch.state
+            return occupancy if drained and dispatch.agent_identity else dispatch.state
         case Goal.ATTEMPT:
             return State.CREATING if dispatch.participant_count else dispatch.state
         case Goal.NEWCOMER:

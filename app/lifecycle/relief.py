@@ -1,6 +1,7 @@
 """Relief: an agent takes over from one whose worker is emptied, which answers until then."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from app.lifecycle.model import LIVE_STATES, Dispatch, EndReason, Event, State
 
@@ -29,6 +30,12 @@ def awaits_relief(dispatch: Dispatch, others: Iterable[Dispatch]) -> bool:
     if dispatch.state is not State.ENDING or dispatch.end_reason is not EndReason.DRAINED:
         return False
     return any(one.succeeds == dispatch.id and one.state in LIVE_STATES and _is_coming(one) for one in others)
+
+
+def answering(dispatches: Sequence[Dispatch]) -> Dispatch | None:
+    """The dispatch whose agent answers while another one takes over, as if it were to stay."""
+    found = next((one for one in dispatches if awaits_relief(one, dispatches)), None)
+    return found and replace(found, state=State.ACTIVE)
 
 
 def outcome_of_relief(before: Dispatch, after: Dispatch, event: Event) -> Event | None:

@@ -77,6 +77,9 @@ def build_service(
     processor.subscribe(deployments.follow)
     inspector = RoomInspector(livekit, store, processor, clock)
     features = Features()
+    fleet = Fleet(
+        store.workers, policies, clock, admits=mode.keeps_one, spare_slots=config.worker_spare_slots
+    )
     claimer = WarmClaimer(
         livekit,
         store,
@@ -86,6 +89,7 @@ def build_service(
         clock,
         mode=mode,
         on_claim=lambda: warm_pool.wake(),  # noqa: PLW0108 - it needs the pool first
+        doubtful_dispatches=fleet.doubtful_dispatches,
     )
     creator = Creator(livekit, processor, counters, features, clock, policies, claimer)
     remover = Remover(livekit, store, processor, clock, mode=mode, suppressed=suppressed)
@@ -93,9 +97,6 @@ def build_service(
     warner = SessionWarner(livekit, store, processor, clock)
     effects = EffectRunner(livekit, store, processor, inspector, creator, remover, warner, mode=mode)
     adopter = Adopter(processor, clock)
-    fleet = Fleet(
-        store.workers, policies, clock, admits=mode.keeps_one, spare_slots=config.worker_spare_slots
-    )
     capacity = Capacity(store.claims, policies, fleet, processor, clock, mode=mode)
     call_queue = CallQueue(capacity, processor, counters, clock)
     dispatcher = Dispatcher(

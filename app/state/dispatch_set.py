@@ -138,7 +138,8 @@ class DispatchSet:
             self._assign_unseen(room_sid, agent)
         for dispatch in self._owned(room_sid, agent):
             if awaits_relief(dispatch, self.dispatches.values()):
-                self.signal(dispatch, Signal(event=Event.RELIEVED))
+                # It does not come back, whatever becomes of the relief.
+                self.signal(dispatch, Signal(event=Event.RELIEVED, agent_identity=agent.identity))
             else:
                 self.signal(dispatch, Signal(event=event_of(leave, dispatch, agent, self.policy)))
         return True

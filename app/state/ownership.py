@@ -15,7 +15,7 @@ CLOCK_GRAIN_US = 1_000
 _JOB_IDENTITY = "agent-AJ_"
 
 
-def _names_a_job(identity: str | None) -> bool:
+def names_a_job(identity: str | None) -> bool:
     """Whether the identity is of one job only: a worker may give all its agents the same one."""
     return identity is not None and identity.startswith(_JOB_IDENTITY)
 
@@ -36,7 +36,7 @@ def awaits(dispatch: Dispatch, agent: Participant) -> bool:
     """Whether the dispatch may be waiting for this agent."""
     if dispatch.state not in (State.CREATING, State.STARTING) or dispatch.agent_identity:
         return False
-    if agent.identity == dispatch.former_agent and _names_a_job(agent.identity):
+    if agent.identity == dispatch.former_agent and names_a_job(agent.identity):
         return False
     return dispatch.agent_name == agent.agent_name and is_not_older(agent, dispatch.dispatched_at)
 
@@ -81,7 +81,7 @@ def agents_to_remove(
         is_successors = taken_over_at is not None and is_not_older(agent, taken_over_at)
         if dispatch.agent_identity is not None:
             is_own = agent.identity == dispatch.agent_identity
-            return is_own and not (is_successors and not _names_a_job(dispatch.agent_identity))
+            return is_own and not (is_successors and not names_a_job(dispatch.agent_identity))
         is_named = agent.agent_name == dispatch.agent_name
         return is_named and is_not_older(agent, dispatch.dispatched_at) and not is_successors
 

@@ -14,8 +14,9 @@ from fakes.livekit import FakeLiveKit
 from fakes.rooms import FakeWorker
 from fakes.server import FakeServer
 from integration.conftest import StartApp
-from integration.harness import AGENT, AGENTS, ON_BOTH, ON_POSTGRES, App, World
+from integration.harness import AGENT, AGENTS, ON_BOTH, ON_POSTGRES, OTHER_AGENT, App, World
 from integration.replicas import LEASE_S, Death, StartReplica
+from integration.reports import ReportingWorker, look
 from integration.warm import ends, holding_rooms, policy, rounds, start, states, waiting
 
 
@@ -368,3 +369,39 @@ async def test_its_time_counts_once(warm_app: App, world: World, server: FakeSer
     assert world.agents("room")
     # The other one still waits.
     assert (after["dispatches"], after["talkedS"], after["warmS"]) == (1, 60, 64)
+
+
+async def test_one_on_a_worker_that_may_be_dead_is_not_claimed(
+    warm_app: App, world: World, server: FakeServer, worker: FakeWorker
+) -> None:
+    """Its silence would cost the call seconds, just when the agents of that worker are replaced."""
+    reporting = ReportingWorker(world=world, worker=worker)
+    for _ in range(2):
+        await reporting.report(warm_app)
+        await look(warm_app)
+    server.start_worker(AGENT)
+    server.kill(worker)
+    world.clock.advance(3)
+    await look(warm_app)
+
+    answer = await warm_app.dispatch()
+
+    assert (answer.status, answer.body["source"]) == (200, "dispatched")
+
+
+async def test_a_row_of_a_name_that_is_no_longer_configured_gets_an_ordinary_agent(
+    start_app: StartApp, world: World, server: FakeServer, worker: FakeWorker
+) -> None:
+    app = await start_app()
+    server.join("room")
+    assert (await app.dispatch()).status == 200
+    await app.advance(1)
+    await app.stop()
+    app = await start_app(agent_names=(OTHER_AGENT,))
+    server.start_worker(AGENT)
+
+    server.kill(worker)
+    await app.advance(22)
+    await app.advance(1)
+
+    assert len([agent for agent in world.agents("room") if agent.reacts]) == 1

@@ -658,3 +658,74 @@ async def test_a_redeploy_ends_no_idle_agent_whose_conversation_would_begin_agai
 
     assert len(world.agents("room")) == 1
     assert await app.state("room") == "idle"
+
+
+async def test_no_more_conversations_move_at_once_than_there_are_slots(
+    app: App, world: World, server: FakeServer, remembering: ReportingWorker
+) -> None:
+    """Else new callers would be refused for reliefs that no worker takes."""
+    await confirm(app, remembering)
+    rooms = ("a", "b", "c", "d")
+    for room in rooms:
+        await meet(app, server, room)
+    other = ReportingWorker(world=world, worker=server.start_worker(AGENT, remembers=True), slots=2)
+    await confirm(app, remembering, other)
+
+    await app.call("POST", f"/api/livekit/workers/{remembering.id}/drain")
+    await report_all(app, remembering, other, seconds=4)
+
+    made = [row for row in world.rows("dispatches") if row["cause"] == "drained"]
+    assert len(made) == 2
+    assert len(server.agents_of(other.worker)) == 2
+    for room in rooms:
+        assert len([agent for agent in world.agents(room) if agent.answers("alice")]) == 1
+
+
+async def test_a_second_drain_of_the_workers_without_a_deployment_is_for_those_of_then(
+    app: App, reporting: ReportingWorker
+) -> None:
+    await app.call("POST", DRAIN, params={"deployment": ""})
+    await app.advance(1)
+    await reporting.report(app)
+    assert not await reporting.report(app)
+    await app.advance(1)
+
+    await app.call("POST", DRAIN, params={"deployment": ""})
+
+    assert await reporting.report(app)
+
+
+async def test_a_hold_takes_effect_in_the_middle_of_a_relief(
+    app: App, world: World, server: FakeServer, remembering: ReportingWorker
+) -> None:
+    await confirm(app, remembering)
+    await meet(app, server, "room")
+    slow = server.start_worker(AGENT, remembers=True, joins_after_s=8)
+    other = ReportingWorker(world=world, worker=slow)
+    await confirm(app, remembering, other)
+    dispatch_id = (await app.status("room"))["dispatchId"]
+    await app.call("POST", f"/api/livekit/workers/{remembering.id}/drain")
+    await report_all(app, remembering, other, seconds=2)
+
+    held = await app.call("POST", f"/api/livekit/agents/{dispatch_id}/hold")
+    await report_all(app, remembering, other, seconds=12)
+
+    assert (held.status, held.body["state"]) == (200, "on_hold")
+    assert world.agents("room") == []
+    assert world.dispatches("room") == []
+
+
+async def test_a_call_that_waits_is_answered_while_another_agent_takes_over(
+    app: App, world: World, server: FakeServer, remembering: ReportingWorker
+) -> None:
+    await confirm(app, remembering)
+    await meet(app, server, "room")
+    slow = server.start_worker(AGENT, remembers=True, joins_after_s=8)
+    other = ReportingWorker(world=world, worker=slow)
+    await confirm(app, remembering, other)
+    await app.call("POST", f"/api/livekit/workers/{remembering.id}/drain")
+    await report_all(app, remembering, other, seconds=2)
+
+    answer = await app.dispatch("room", wait="ready")
+
+    assert (answer.status, answer.body["ready"], answer.body["reused"]) == (200, True, True)

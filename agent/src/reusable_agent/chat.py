@@ -6,7 +6,7 @@ import contextlib
 import inspect
 import logging
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Protocol
 
 from livekit import rtc
 from livekit.agents import AgentSession, room_io, utils
@@ -19,6 +19,22 @@ from reusable_agent.options import Terms
 _ANNOUNCE_TIMEOUT_S = 6.0
 #: How many texts an agent that hands over may have taken while its successor was in the room.
 _REMEMBERED = 200
+
+
+class _Answer(Protocol):
+    """A SpeechHandle, as far as it is used here."""
+
+    def done(self) -> bool: ...
+
+
+class _Called:
+    """Of a text that the caller's own callback has handled."""
+
+    def done(self) -> bool:
+        return True
+
+
+_CALLED = _Called()
 
 _log = logging.getLogger(__name__)
 
@@ -33,7 +49,8 @@ class Chat:
         self._audience = audience
         self._started = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._taken: collections.deque[str] = collections.deque(maxlen=_REMEMBERED)
+        #: The texts that were accepted, by id; None: not handed to the session yet, or its callback runs.
+        self._taken: collections.OrderedDict[str, _Answer | None] = collections.OrderedDict()
         self._skipped: Collection[str] = ()
 
     def open(self) -> None:
@@ -51,15 +68,25 @@ class Chat:
         """Leave these texts alone: another agent has answered them."""
         self._skipped = taken
 
-    def stop(self) -> list[str]:
-        """Accept no more texts; returns the ids of the last ones that were."""
+    def stop(self) -> None:
+        """Accept no more texts."""
         with contextlib.suppress(ValueError):
             self._room.unregister_text_stream_handler(TOPIC_CHAT)
-        return list(self._taken)
+
+    def taken(self) -> list[str]:
+        """The ids of the last texts that were answered, or are being answered now."""
+        current = self._session.current_speech
+        return [
+            text
+            for text, answer in self._taken.items()
+            if answer is not None and (answer is _CALLED or answer is current or answer.done())
+        ]
 
     async def finish(self) -> None:
         """Wait until every accepted text is handed to the session, which may not have answered it yet."""
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._tasks:
+            # A caller that gives up cancels none of them.
+            await asyncio.wait(self._tasks)
 
     def close(self) -> None:
         self.stop()
@@ -67,7 +94,9 @@ class Chat:
             task.cancel()
 
     def _on_stream(self, reader: rtc.TextStreamReader, identity: str) -> None:
-        self._taken.append(reader.info.stream_id)
+        self._taken[reader.info.stream_id] = None
+        while len(self._taken) > _REMEMBERED:
+            self._taken.popitem(last=False)
         task = asyncio.get_running_loop().create_task(self._take(reader, identity))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -80,7 +109,8 @@ class Chat:
                 return
             sender = await self._sender(identity)
             if self._audience.is_person(sender):
-                await self._answer(room_io.TextInputEvent(text=text, info=reader.info, participant=sender))
+                event = room_io.TextInputEvent(text=text, info=reader.info, participant=sender)
+                self._taken[reader.info.stream_id] = await self._answer(event)
         except TimeoutError:
             _log.warning("ignored a text: its sender is not in the room")
         except Exception:  # noqa: BLE001 - a caller's callback may raise; later texts must still be answered
@@ -94,16 +124,16 @@ class Chat:
         async with asyncio.timeout(_ANNOUNCE_TIMEOUT_S):
             return await utils.wait_for_participant(self._room, identity=identity)
 
-    async def _answer(self, event: room_io.TextInputEvent) -> None:
+    async def _answer(self, event: room_io.TextInputEvent) -> "_Answer":
         if self._terms.on_text is not None:
             result = self._terms.on_text(self._session, event)
             if inspect.isawaitable(result):
                 await result
-            return
+            return _CALLED
         self._session.reset_away_timer()
         if len(self._audience.people()) <= 1:
             # As without this package: a new text interrupts the answer to the last one. With several people
             # nobody may cut off the answer to another person, so their questions queue up.
             with contextlib.suppress(RuntimeError):
                 await self._session.interrupt()
-        self._session.generate_reply(user_input=event.text)
+        return self._session.generate_reply(user_input=event.text)

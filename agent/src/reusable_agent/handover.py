@@ -21,6 +21,9 @@ RELIEVES_ATTRIBUTE = "agent-lifecycle.relieves"
 #: What is being said is finished within this time, or cut off.
 _FINISHES_WITHIN_S = 10.0
 _ANSWERS_WITHIN_S = 15.0
+#: From the last sound until the turn is over: the longest endpointing delay is 3 s, the usual one 0.5 s.
+_TURN_ENDS_WITHIN_S = 1.0
+_CUT_OFF_WITHIN_S = 1.0
 #: A process that has died is in the room for a while.
 _REACHED_WITHIN_S = 5.0
 #: From the answer until the agent leaves, so that the answer is out before.
@@ -69,22 +72,64 @@ class HandOver:
         return await asyncio.shield(self._giving)
 
     async def _give(self) -> str:
-        taken = self._chat.stop()
-        self._session.input.set_audio_enabled(False)
+        self._chat.stop()
         try:
-            async with asyncio.timeout(_FINISHES_WITHIN_S):
-                await self._chat.finish()
-                await self._session.drain()
-        except TimeoutError:
-            with contextlib.suppress(RuntimeError):
-                self._session.interrupt(force=True)
-        except RuntimeError:
-            _log.debug("the session is closed already")
-        if self._recorder:
-            await self._recorder.hand_over()
+            try:
+                async with asyncio.timeout(_FINISHES_WITHIN_S):
+                    await self._finish()
+            except TimeoutError:
+                _log.info("what is being said, or waits to be answered, is left to the next agent")
+            except Exception:  # noqa: BLE001 - whatever a plugin raises, another agent waits
+                _log.warning("could not finish before the hand-over", exc_info=True)
+            # Before it is cut off: what has not been answered is the next one's.
+            taken = self._chat.taken()
+            await self._be_silent()
+            if self._recorder:
+                await self._recorder.hand_over()
+        finally:
+            # An agent that hears no more must not stay.
+            asyncio.get_running_loop().call_later(_LEAVES_AFTER_S, self._farewell.hand_over)
         _log.info("another agent takes over; this one leaves")
-        asyncio.get_running_loop().call_later(_LEAVES_AFTER_S, self._farewell.hand_over)
         return json.dumps({"taken": taken})
+
+    async def _finish(self) -> None:
+        """Hear whoever is speaking, and answer all that was said and written."""
+        await self._until_nobody_speaks()
+        self._session.input.set_audio_enabled(False)
+        await self._chat.finish()
+        while True:
+            with contextlib.suppress(RuntimeError):
+                # It has closed already.
+                await self._session.drain()
+            # A tool has handed over to another Agent of this session meanwhile, which begins to speak.
+            update = getattr(self._session, "_update_activity_atask", None)
+            if not isinstance(update, asyncio.Task) or update.done():
+                return
+            await asyncio.wait({update})
+
+    async def _until_nobody_speaks(self) -> None:
+        """A sentence that is cut off is heard by neither agent."""
+        silent = asyncio.Event()
+
+        def on_state(_: object) -> None:
+            if self._session.user_state != "speaking":
+                silent.set()
+
+        self._session.on("user_state_changed", on_state)
+        try:
+            if self._session.user_state == "speaking":
+                await silent.wait()
+                # Its turn ends a moment later, and brings the answer.
+                await asyncio.sleep(_TURN_ENDS_WITHIN_S)
+        finally:
+            self._session.off("user_state_changed", on_state)
+
+    async def _be_silent(self) -> None:
+        """Say and hear nothing more, whatever was under way."""
+        self._session.input.set_audio_enabled(False)
+        with contextlib.suppress(RuntimeError, TimeoutError):
+            async with asyncio.timeout(_CUT_OFF_WITHIN_S):
+                await self._session.interrupt(force=True)
 
 
 async def take_over(ctx: JobContext, room: rtc.Room) -> Collection[str]:

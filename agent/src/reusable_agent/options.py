@@ -1,7 +1,7 @@
 """Room options of the caller, adapted for a session that outlives its user."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from livekit import rtc
@@ -38,10 +38,11 @@ class Terms:
     only_identity: str | None
 
 
-def reject_unsuitable(names: Iterable[str]) -> None:
+def reject_unsuitable(given: Mapping[str, object]) -> None:
     """Raises: UnsuitableOptionsError: one of these arguments of `session.start` is not supported."""
-    for name in names:
-        if name in _UNSUITABLE:
+    for name, value in given.items():
+        # One that is switched off changes nothing.
+        if name in _UNSUITABLE and value is not False:
             raise UnsuitableOptionsError(f"{name} is not supported here; {_UNSUITABLE[name]}")
 
 

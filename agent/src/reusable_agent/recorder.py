@@ -10,6 +10,7 @@ from livekit.agents import Agent, AgentSession, JobContext, llm
 from livekit.protocol import agent as agent_protocol
 
 from reusable_agent.history import Item, history_of, items_of, parse, resumed_context
+from reusable_agent.lifecycle_service import ServiceRefusedError
 from reusable_agent.memory import (
     Conversation,
     Memory,
@@ -46,6 +47,8 @@ class Recorder:
         self._resumed = llm.ChatContext.empty()
         self._session: AgentSession[Any] | None = None
         self._is_stale = False
+        #: Of the last try to load.
+        self._last_error: Exception | None = None
         self._is_closed = False
         self._saving: asyncio.Task[None] | None = None
 
@@ -67,8 +70,9 @@ class Recorder:
         except MemoryClosedError as error:
             _log.info("nothing of this conversation is saved: %s", error)
             self.close()
-        except Exception:  # noqa: BLE001 - the agent must answer, with or without its memory
-            _log.warning("the memory could not be read: the agent begins without it", exc_info=True)
+        except Exception as error:  # noqa: BLE001 - the agent must answer, with or without its memory
+            why = self._last_error or error
+            _log.warning("the memory could not be read (%r): the agent begins without it", why)
 
     def watch(self, session: AgentSession[Any]) -> None:
         """Save after each item from now on."""
@@ -141,7 +145,7 @@ class Recorder:
                 # With what was added during a pause.
                 self._is_stale = False
                 await self._memory.save(self._conversation, history_of(self._earlier or [], session.history))
-            except MemoryClosedError:
+            except (MemoryClosedError, ServiceRefusedError):
                 raise
             except Exception:
                 if pause_s is None:
@@ -155,10 +159,11 @@ class Recorder:
             try:
                 async with asyncio.timeout(_RECALL_TRY_S):
                     await self._load()
-            except MemoryClosedError:
+            except (MemoryClosedError, ServiceRefusedError):
+                # To ask again would only keep the agent from answering.
                 raise
             except Exception as error:  # noqa: BLE001 - a memory may raise anything
-                _log.debug("the memory did not answer: %r", error)
+                self._last_error = error
                 await asyncio.sleep(_RECALL_PAUSE_S)
             else:
                 return

@@ -140,7 +140,10 @@ class Waiting:
             self._entered.exception()
             # livekit-agents leaves the holding room as soon as this raises, and the answer would be lost.
             await asyncio.wait({self._end}, timeout=_ANSWERED_WITHIN_S)
-            raise
+            if isinstance(error, NotAssignedError):
+                raise
+            # Not with its cause: livekit-agents logs it, and it has the token.
+            raise rtc.ConnectError(f"could not enter the room: {reason}") from None
         self._presence.open()
         self._entered.set_result(None)
         _log.info("the warm agent has entered the room %s", claim.room)

@@ -195,12 +195,14 @@ def test_an_agent_that_dies_meanwhile_is_not_brought_back(reason: str) -> None:
     rows = under_way()
     rows.agent_left("RM_1", FORMER, Leave(reason, stayed_us=60 * SECOND_US), (), seen=True)
     assert ordered(rows) == [(Effect.REMOVE, "old")]
-    rows.signal(rows.dispatches["old"], Signal(event=Event.REMOVED))
 
     rows.signal(rows.dispatches["new"], Signal(event=Event.UNTAKEN))
 
-    assert rows.dispatches["old"].state is State.ENDED
-    assert rows.live("room", "agent") is not None
+    # Its removal is still under way.
+    assert rows.dispatches["old"].state is State.ENDING
+    live = rows.live("room", "agent")
+    assert live is not None
+    assert (live.state, live.succeeds) == (State.CREATING, "new")
 
 
 def test_a_room_that_closes_ends_both() -> None:
