@@ -4,15 +4,17 @@ import asyncio
 import json
 import random
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import aiohttp
 from aiohttp import web
 
+from app.lifecycle.warm import is_holding_room
 from app.livekit.webhooks import stored_id
 from devstack.local_server import LocalServer
 from devstack.ports import LOOPBACK
 
-#: The events that the service promises to store; it answers 200 to the others too, and ignores them.
+#: Those that the service stores; it answers 200 to the others too, and ignores them.
 _KEPT = frozenset(
     {
         "room_started",
@@ -78,7 +80,7 @@ class LossyRelay:
         headers = {name: request.headers[name] for name in _HEADERS if name in request.headers}
         status = await self._forward(body, headers)
         if status == web.HTTPOk.status_code:
-            if event.get("event") in _KEPT:
+            if _is_kept(event):
                 self.acknowledged.append(stored_id(int(event.get("createdAt", 0)), event["id"]))
         else:
             self.refused += 1
@@ -94,3 +96,8 @@ class LossyRelay:
                 return answer.status
         except (aiohttp.ClientError, TimeoutError, asyncio.IncompleteReadError):
             return web.HTTPServiceUnavailable.status_code
+
+
+def _is_kept(event: dict[str, Any]) -> bool:
+    """Whether the service promises to store it; those of holding rooms only wake the pool."""
+    return event.get("event") in _KEPT and not is_holding_room(event["room"]["name"])
