@@ -20,6 +20,8 @@ from devstack.chaos.report import Report
 from devstack.chaos.visitors import Visit
 
 _POLL_S = 0.2
+#: The pool tries again a minute after agents did not come.
+_FILL_S = 90.0
 #: Time limit for an answer of an agent in the room.
 _ANSWER_S = 20.0
 
@@ -39,6 +41,17 @@ class Checker:
         self._departed = departed
         self._tables = tables
         self._report = report
+
+    async def pool_is_full(self) -> None:
+        """Before a round: as many warm agents wait as are wanted."""
+
+        async def look() -> list[Difference]:
+            warm = [one.state for one in await self._tables.open_warm_agents() if one.state != "claimed"]
+            if warm == ["waiting"] * self._options.warm:
+                return []
+            return [Difference(kind="the pool is not full", room="", detail=", ".join(warm))]
+
+        await self._wait_until_clean("in the pool", look, _FILL_S)
 
     async def at_rest(self, visits: Sequence[Visit]) -> None:
         """Nobody calls, joins or leaves: one agent where people are, and nothing unknown to the tables."""

@@ -66,6 +66,8 @@ class _Run:
 
     async def _round(self, kills: int) -> None:
         """One round: kills under load, then the checks at rest."""
+        if self._options.warm:
+            await self._checker.pool_is_full()
         # Nobody ends agents in rooms with people. Each round picks new rooms for them.
         visited = self._rng.sample(self._rooms, len(self._rooms) // 2)
         self._load.visited = frozenset(visited)
