@@ -1,5 +1,7 @@
 """Workers that are emptied: another agent comes first, takes over, and then the old one leaves."""
 
+import asyncio
+
 import pytest
 
 from app.control.relief import Relief
@@ -9,7 +11,7 @@ from fakes.livekit import FakeLiveKit
 from fakes.rooms import FakeAgent, FakeWorker
 from fakes.server import FakeServer
 from integration.conftest import StartApp
-from integration.harness import AGENT, ON_BOTH, App, World
+from integration.harness import AGENT, BOUND_S, ON_BOTH, App, World
 
 
 @pytest.fixture
@@ -253,3 +255,25 @@ async def test_an_agent_is_not_taken_from_somebody_whose_webhook_is_late(
 
     assert await relieve(app, deployment=None) is Relief.NO_WORKER
     assert answering(world) == [old.identity]
+
+
+async def test_the_old_dispatch_is_deleted_as_soon_as_the_new_agent_answers(
+    app: App, world: World, server: FakeServer, worker: FakeWorker
+) -> None:
+    """Its agent may be frozen: the service does not wait until it has left."""
+    old = await talk(app, server)
+    worker.draining = True
+    server.start_worker(AGENT, remembers=True)
+    await relieve(app)
+    await app.advance(0.45)
+    server.freeze(worker)
+    await app.advance(0.15)
+
+    async with asyncio.timeout(BOUND_S):
+        # How often an agent is asked whether it answers, real time tells.
+        while len(world.dispatches("room")) > 1:
+            await asyncio.sleep(0.01)
+            await app.settle()
+
+    assert [agent.identity for agent in world.agents("room")] != [old.identity]
+    assert len(answering(world)) == len(world.agents("room")) == 1
