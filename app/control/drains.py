@@ -2,6 +2,7 @@
 
 import logging
 from collections import Counter
+from typing import NamedTuple
 
 from app.clock import Clock
 from app.control.fleet import Fleet
@@ -22,6 +23,16 @@ _LEAVES = (Relief.ENDED, Relief.UNDER_WAY, Relief.CHANGED)
 _RELOADED_US = 3 * SECOND_US
 #: Whoever an agent was requested for has joined by then.
 _COME_US = 30 * SECOND_US
+
+
+class _Try(NamedTuple):
+    """What was tried for one agent."""
+
+    at: int
+    #: None: it has failed, or is under way.
+    relief: Relief | None
+    #: The agent name and deployment of the slot that its relief is about to take.
+    place: tuple[str, str] | None = None
 
 
 class Drains:
@@ -45,12 +56,8 @@ class Drains:
         self._reliever = reliever
         self._clock = clock
         self._is_under_way = False
-        #: When each row was last looked at more closely.
-        self._tried_at: dict[str, int] = {}
-        #: The agent name and deployment of the slot that each of those has found.
-        self._places: dict[str, tuple[str, str]] = {}
-        #: Why each of those stays.
-        self._kept: dict[str, Relief] = {}
+        #: The last one for each row.
+        self._tries: dict[str, _Try] = {}
 
     @property
     def has_work(self) -> bool:
@@ -79,9 +86,7 @@ class Drains:
 
     def _forget_old_tries(self) -> None:
         since = self._clock.now() - 2 * _AGAIN_US
-        self._tried_at = {row_id: at for row_id, at in self._tried_at.items() if at > since}
-        self._places = {row_id: place for row_id, place in self._places.items() if row_id in self._tried_at}
-        self._kept = {row_id: why for row_id, why in self._kept.items() if row_id in self._tried_at}
+        self._tries = {row_id: one for row_id, one in self._tries.items() if one.at > since}
 
     def _is_to_empty(self, worker: Worker) -> bool:
         return bool(worker.jobs) and self._fleet.is_to_stop(worker)
@@ -90,37 +95,28 @@ class Drains:
         """Do what can be done now for the dispatches of one worker."""
         for dispatch in await self._store.workers.dispatches(worker.dispatch_ids):
             if self._is_due(dispatch):
-                self._tried_at[dispatch.id] = self._clock.now()
-                cause = Cause.ORDER if self._fleet.is_drained(worker) else Cause.SIGNAL
-                deployment = self._fleet.deployment_for(dispatch, self._taken())
-                relief = await self._reliever.relieve(dispatch.id, deployment, cause)
-                if relief is Relief.UNDER_WAY and deployment is not None:
-                    self._places[dispatch.id] = (dispatch.agent_name, deployment)
-                self._note(dispatch, relief)
+                await self._try(dispatch, Cause.ORDER if self._fleet.is_drained(worker) else Cause.SIGNAL)
 
-    def _taken(self) -> Counter[tuple[str, str]]:
-        """How many slots the agents are about to take that are on their way: no report has them yet."""
-        return Counter(place for row_id, place in self._places.items() if row_id in self._tried_at)
+    async def _try(self, dispatch: Dispatch, cause: Cause) -> None:
+        now, former = self._clock.now(), self._tries.get(dispatch.id)
+        deployment = self._fleet.deployment_for(dispatch, self._taken(now))
+        # Noted before: one that fails is not tried again at once.
+        self._tries[dispatch.id] = _Try(now, former.relief if former else None)
+        relief = await self._reliever.relieve(dispatch.id, deployment, cause)
+        is_under_way = relief is Relief.UNDER_WAY and deployment is not None
+        place = (dispatch.agent_name, deployment or "") if is_under_way else None
+        self._tries[dispatch.id] = _Try(now, relief, place)
+        if relief not in _LEAVES and (former is None or former.relief is not relief):
+            _log_stay(dispatch, relief)
 
-    def _note(self, dispatch: Dispatch, relief: Relief) -> None:
-        """Log why an agent stays, once for each reason."""
-        if relief in _LEAVES or self._kept.get(dispatch.id) is relief:
-            return
-        self._kept[dispatch.id] = relief
-        logger.info(
-            "An agent stays on a worker that is emptied; it is tried again every 10 s",
-            extra={
-                "action": "relief",
-                "dispatch_id": dispatch.dispatch_id,
-                "room": dispatch.room_name,
-                "agent": dispatch.agent_name,
-                "reason": relief,
-            },
-        )
+    def _taken(self, now: int) -> Counter[tuple[str, str]]:
+        """How many slots are about to be taken by agents on their way: no report has them yet."""
+        return Counter(one.place for one in self._tries.values() if one.place and now - one.at < _AGAIN_US)
 
     def _is_due(self, dispatch: Dispatch) -> bool:
         now = self._clock.now()
-        if now - self._tried_at.get(dispatch.id, 0) < _AGAIN_US:
+        former = self._tries.get(dispatch.id)
+        if former and now - former.at < _AGAIN_US:
             return False
         if dispatch.state is State.ACTIVE:
             return True
@@ -128,3 +124,17 @@ class Drains:
             return False
         patience_us = _COME_US if dispatch.visitors is Visitors.NONE else _RELOADED_US
         return now - dispatch.last_activity_at >= patience_us
+
+
+def _log_stay(dispatch: Dispatch, relief: Relief) -> None:
+    """Log why an agent stays; once as long as the reason is the same."""
+    logger.info(
+        "An agent stays on a worker that is emptied; it is tried again every 10 s",
+        extra={
+            "action": "relief",
+            "dispatch_id": dispatch.dispatch_id,
+            "room": dispatch.room_name,
+            "agent": dispatch.agent_name,
+            "reason": relief,
+        },
+    )

@@ -8,7 +8,7 @@ import pytest
 from app.config.agents import AgentPolicy
 from app.lifecycle import Share
 from app.lifecycle.mode import Mode
-from fakes.rooms import FakeWorker
+from fakes.rooms import FakeWorker, Process
 from fakes.server import FakeServer
 from integration.conftest import StartApp
 from integration.harness import AGENT, API_KEY, ON_BOTH, ON_POSTGRES, App, World, member_token
@@ -729,3 +729,24 @@ async def test_a_call_that_waits_is_answered_while_another_agent_takes_over(
     answer = await app.dispatch("room", wait="ready")
 
     assert (answer.status, answer.body["ready"], answer.body["reused"]) == (200, True, True)
+
+
+async def test_a_relief_that_no_worker_took_is_tried_again_with_the_same_slot(
+    app: App, world: World, server: FakeServer, remembering: ReportingWorker
+) -> None:
+    await confirm(app, remembering)
+    await meet(app, server, "room")
+    other = ReportingWorker(world=world, worker=server.start_worker(AGENT, remembers=True), slots=1)
+    await confirm(app, remembering, other)
+    # It says that it takes jobs, and takes none at first.
+    other.worker.process = Process.FROZEN
+    await app.call("POST", f"/api/livekit/workers/{remembering.id}/drain")
+    await report_all(app, remembering, other, seconds=8)
+    assert [agent.worker for agent in world.agents("room")] == [remembering.worker]
+
+    other.worker.process = Process.RUNNING
+    for _ in range(8):
+        await report_all(app, remembering, other, seconds=3)
+        await app.sweep()
+
+    assert [agent.worker for agent in world.agents("room")] == [other.worker]
