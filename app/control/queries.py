@@ -1,6 +1,6 @@
 """Queries: read dispatches and their history from the database, without LiveKit."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from app.database.store import Store
 from app.errors import NotFound
@@ -15,15 +15,16 @@ class Queries:
 
     async def current(self, room_name: str, agent_name: str) -> Dispatch | None:
         """The live dispatch, else the one in `ending`; None without either."""
-        rows = (await self._store.room(room_name)).dispatches
-        named = [row for row in rows if row.agent_name == agent_name]
-        return next(iter([row for row in named if row.state is not State.ENDING] or named), None)
+        return _current(await self._named(room_name, agent_name))
 
     async def status(self, room_name: str, agent_name: str) -> Dispatch | None:
         """As `current`; but while another agent takes over, the one that answers, as if it were to stay."""
+        named = await self._named(room_name, agent_name)
+        return answering(named) or _current(named)
+
+    async def _named(self, room_name: str, agent_name: str) -> list[Dispatch]:
         rows = (await self._store.room(room_name)).dispatches
-        own = [row for row in rows if row.agent_name == agent_name]
-        return answering(own) or await self.current(room_name, agent_name)
+        return [row for row in rows if row.agent_name == agent_name]
 
     async def agents(self, room_name: str) -> frozenset[str | None]:
         """The identities of the agents of the room's dispatches that have not ended."""
@@ -53,3 +54,8 @@ class Queries:
         if dispatch is None:
             raise NotFound("Dispatch not found")
         return dispatch, await self._store.history(dispatch.id)
+
+
+def _current(named: Sequence[Dispatch]) -> Dispatch | None:
+    live = [row for row in named if row.state is not State.ENDING]
+    return next(iter(live or named), None)
