@@ -5,6 +5,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from app.clock import Clock
+from app.control.effects import EffectRunner
 from app.control.processor import ChangeProcessor
 from app.database.store import Store
 from app.errors import ServiceError
@@ -34,6 +35,7 @@ class AgentReadiness:
         livekit: LiveKit,
         store: Store,
         processor: ChangeProcessor,
+        effects: EffectRunner,
         clock: Clock,
         *,
         concurrency: int = 32,
@@ -42,6 +44,7 @@ class AgentReadiness:
         self._livekit = livekit
         self._store = store
         self._processor = processor
+        self._effects = effects
         self._clock = clock
         self._slots = asyncio.Semaphore(concurrency)
         self._tasks = BackgroundTasks()
@@ -96,7 +99,7 @@ class AgentReadiness:
                 is_ready = await self._is_ready(dispatch)
             if is_ready:
                 signal = Signal(event=Event.READY, agent_identity=dispatch.agent_identity)
-                await self._processor.advance(dispatch, signal)
+                self._effects.spawn((await self._processor.advance(dispatch, signal)).effects)
                 return True
         except ServiceError:
             # LiveKit or the database is not available, or the agent has just left.

@@ -73,10 +73,8 @@ class EffectRunner:
         await self._tasks.drain(grace_s)
 
     def _follow(self, change: Change, outcome: Outcome) -> None:
-        # Whoever submits an Advance or an Intent runs its effects; but that an agent answers is found out
-        # without the lock of its room.
-        is_answer = isinstance(change, Advance) and change.signal.event is Event.READY
-        if isinstance(change, Advance | Intent) and not is_answer:
+        # Whoever submits an Advance or an Intent runs its effects.
+        if isinstance(change, Advance | Intent):
             return
         if isinstance(change, RoomEvent) and change.kind is RoomEventKind.LEFT:
             checks = tuple(one for one in outcome.effects if one[0] is Effect.CHECK)
