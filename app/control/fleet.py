@@ -28,6 +28,7 @@ from app.state.workers import (
     Report,
     Worker,
     WorkerState,
+    dispatches_of,
     figures_of,
 )
 
@@ -158,7 +159,7 @@ class Fleet:
     def figures(self) -> list[AgentFleet]:
         """Of each agent name with workers that report themselves."""
         present = self.states()
-        reported = frozenset[str]().union(*(worker.dispatch_ids for worker, _ in present))
+        reported = dispatches_of(worker for worker, _ in present)
         waiting = Counter(name for name, dispatch_id in self._demand if dispatch_id not in reported)
         found = []
         for name in self._policies.agents:
@@ -185,17 +186,15 @@ class Fleet:
 
     def draining_dispatches(self) -> frozenset[str]:
         """The ids of the dispatches on workers that are to stop."""
-        stopping = (worker for worker in self.workers if self.is_to_stop(worker))
-        return frozenset[str]().union(*(worker.dispatch_ids for worker in stopping))
+        return dispatches_of(filter(self.is_to_stop, self.workers))
 
     def doubtful_dispatches(self) -> frozenset[str]:
         """The ids of the dispatches on workers that may be dead, or are to stop."""
-        bad = (
+        return dispatches_of(
             worker
             for worker in self.all_workers
             if self.age_of(worker) in (Age.LATE, Age.GONE) or self.is_to_stop(worker)
         )
-        return frozenset[str]().union(*(worker.dispatch_ids for worker in bad))
 
     def is_to_stop(self, worker: Worker) -> bool:
         """Whether it drains by an order, or on its own: at a SIGTERM, as in a redeploy."""

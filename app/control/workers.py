@@ -41,8 +41,7 @@ class Workers:
         """Those that are not gone, as the database has them now."""
         await self._fleet.refresh()
         workers = self._fleet.workers
-        draining = {worker.id for worker in workers if worker.draining or self._fleet.is_drained(worker)}
-        ids = frozenset[str]().union(*(one.dispatch_ids for one in workers if one.id in draining))
+        ids = self._fleet.draining_dispatches()
         left = await self._table.dispatches(ids) if ids else []
         return KnownWorkers(
             workers=[
@@ -51,7 +50,7 @@ class Workers:
                     state=self._fleet.state_of(worker),
                     is_drained=self._fleet.is_drained(worker),
                     left=[one for one in left if one.dispatch_id in worker.dispatch_ids]
-                    if worker.id in draining
+                    if self._fleet.is_to_stop(worker)
                     else None,
                 )
                 for worker in workers

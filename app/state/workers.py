@@ -125,6 +125,11 @@ def figures_of(
     )
 
 
+def dispatches_of(workers: Iterable[Worker]) -> frozenset[str]:
+    """The ids of the dispatches of all their jobs."""
+    return frozenset[str]().union(*(worker.dispatch_ids for worker in workers))
+
+
 class DrainOf(StrEnum):
     WORKER = "worker"
     DEPLOYMENT = "deployment"

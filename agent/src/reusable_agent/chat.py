@@ -79,7 +79,7 @@ class Chat:
         return [
             text
             for text, answer in self._taken.items()
-            if answer is not None and (answer is _CALLED or answer is current or answer.done())
+            if answer is not None and (answer is current or answer.done())
         ]
 
     async def finish(self) -> None:
