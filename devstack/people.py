@@ -13,6 +13,7 @@ from typing import Self
 from livekit import api, rtc
 
 from devstack.livekit_server import LiveKitServer
+from devstack.truth import eventually
 
 CHAT_TOPIC = "lk.chat"
 TRANSCRIPTION_TOPIC = "lk.transcription"
@@ -143,6 +144,20 @@ class Person:
             except TimeoutError:
                 continue
         raise TimeoutError(f"{self.identity}: no answer to {text!r} within {timeout_s:g} s")
+
+    async def ask_until_answered(self, text: str, *, timeout_s: float) -> str:
+        """Ask again and again, as people do, until somebody answers; see `ask`."""
+        answers: list[str] = []
+
+        async def is_answered() -> bool:
+            try:
+                answers.append(await self.ask(text, timeout_s=2))
+            except TimeoutError:
+                return False
+            return True
+
+        await eventually(is_answered, f"an answer to {text!r}", timeout_s=timeout_s)
+        return answers[0]
 
     async def say(self, text: str) -> None:
         await self._room.local_participant.send_text(text, topic=CHAT_TOPIC)

@@ -94,14 +94,7 @@ async def test_when_the_canarys_worker_dies_the_other_deployment_takes_over(
 
     canary.kill()
 
-    async def is_answered() -> bool:
-        try:
-            await person.ask("anybody there?", timeout_s=2)
-        except TimeoutError:
-            return False
-        return True
-
-    await eventually(is_answered, "the other deployment answers", timeout_s=45)
+    await person.ask_until_answered("anybody there?", timeout_s=45)
     await eventually(truth.has_one_agent, "one agent is left")
     (dispatch_id,) = await truth.dispatches()
     assert await deployment_of(livekit_api, truth.name, dispatch_id) == "v1"

@@ -6,7 +6,6 @@ import uuid
 import pytest
 
 from devstack.fixture_types import Call, Dispatch, JoinRoom, StartService, StartWorker
-from devstack.people import Person
 from devstack.truth import RoomTruth, eventually
 
 pytestmark = pytest.mark.real
@@ -64,17 +63,6 @@ async def test_a_hold_survives_a_refresh_a_worker_and_the_service_and_the_resume
     resumed = await caller.call("POST", f"/api/livekit/agents/{dispatch_id}/resume")
 
     assert (resumed.status, resumed.body["reused"]) == (200, False)
-    await _wait_for_answer(person, "are you back?")
+    await person.ask_until_answered("are you back?", timeout_s=30)
     assert await truth.has_one_agent()
     assert await truth.dispatches() == [resumed.body["dispatchId"]]
-
-
-async def _wait_for_answer(person: Person, text: str) -> None:
-    async def answered() -> bool:
-        try:
-            await person.ask(text, timeout_s=2)
-        except TimeoutError:
-            return False
-        return True
-
-    await eventually(answered, f"an answer to {text!r}", timeout_s=30)

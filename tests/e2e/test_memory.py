@@ -32,21 +32,6 @@ async def start_remembering(
     return await start_worker(agent_name, drain_timeout_s=drain_timeout_s, env=env)
 
 
-async def answer_to(person: Person, text: str, *, timeout_s: float) -> str:
-    """Ask, as people do, until somebody answers."""
-    answers: list[str] = []
-
-    async def answered() -> bool:
-        try:
-            answers.append(await person.ask(text, timeout_s=2))
-        except TimeoutError:
-            return False
-        return True
-
-    await eventually(answered, f"an answer to {text!r}", timeout_s=timeout_s)
-    return answers[0]
-
-
 async def talk(service: Service, join_room: JoinRoom, truth: RoomTruth, call: Call) -> Person:
     """Somebody who has had two turns with the agent."""
     caller = await call(service)
@@ -78,7 +63,7 @@ async def test_the_next_agent_goes_on_with_the_conversation(
     if harm == "drain":
         await asyncio.to_thread(victim.child.wait, 30)
 
-    assert await answer_to(person, "anybody there?", timeout_s=45) == "turn 3: anybody there?"
+    assert await person.ask_until_answered("anybody there?", timeout_s=45) == "turn 3: anybody there?"
 
     for part in service.database.parent.glob(f"{service.database.name}*"):
         assert SECRET.encode() not in part.read_bytes()
@@ -109,8 +94,8 @@ async def test_a_longest_session_is_not_the_end_of_the_conversation_and_delete_i
 
     await eventually(is_over, "the session is over")
     await caller.request_agent(truth.name)
-    assert await answer_to(person, "again", timeout_s=10) == "turn 3: again"
+    assert await person.ask_until_answered("again", timeout_s=10) == "turn 3: again"
 
     await caller.end_agent(truth.name)
     await caller.request_agent(truth.name)
-    assert await answer_to(person, "anew", timeout_s=10) == "turn 1: anew"
+    assert await person.ask_until_answered("anew", timeout_s=10) == "turn 1: anew"

@@ -39,15 +39,6 @@ async def is_answered(person: Person, text: str) -> bool:
     return True
 
 
-async def wait_for_answer(person: Person, text: str, *, timeout_s: float) -> None:
-    """Ask, as people do, until somebody answers."""
-
-    async def answered() -> bool:
-        return await is_answered(person, text)
-
-    await eventually(answered, f"an answer to {text!r}", timeout_s=timeout_s)
-
-
 async def visit(service_caller: Caller, join_room: JoinRoom, truth: RoomTruth) -> Person:
     await service_caller.request_agent(truth.name)
     person = await join_room(truth.name)
@@ -80,7 +71,7 @@ async def test_an_answering_agent_is_back_without_a_call(
     await asyncio.gather(start_worker(agent_name), start_worker(agent_name))
     victim.kill() if harm == "kill" else victim.freeze()
 
-    await wait_for_answer(person, "anybody there?", timeout_s=45)
+    await person.ask_until_answered("anybody there?", timeout_s=45)
 
     await eventually(truth.has_one_agent, "one agent is left")
 
@@ -101,7 +92,7 @@ async def test_a_redeploy_of_the_workers_leaves_nobody_alone(
     old.drain()
     await asyncio.to_thread(old.child.wait, 30)
 
-    await wait_for_answer(person, "anybody there?", timeout_s=30)
+    await person.ask_until_answered("anybody there?", timeout_s=30)
 
     assert await truth.has_one_agent()
 
@@ -143,7 +134,7 @@ async def test_a_redeploy_of_plain_workers_leaves_nobody_alone_where_agents_are_
     old.drain()
     await asyncio.to_thread(old.child.wait, 30)
 
-    await wait_for_answer(person, "anybody there?", timeout_s=30)
+    await person.ask_until_answered("anybody there?", timeout_s=30)
 
     assert await truth.has_one_agent()
 
@@ -157,7 +148,7 @@ async def test_a_person_who_comes_back_to_a_deaf_agent_and_makes_no_call_is_answ
 
     again = await join_room(truth.name)
 
-    await wait_for_answer(again, "anybody there?", timeout_s=15)
+    await again.ask_until_answered("anybody there?", timeout_s=15)
     await eventually(truth.has_one_agent, "one agent is left")
 
 
@@ -187,7 +178,7 @@ async def test_no_worker_is_said_and_the_first_one_to_come_is_given_to_who_waits
     await eventually(said, "the log says why")
     await start_worker(agent_name)
 
-    await wait_for_answer(person, "anybody there?", timeout_s=30)
+    await person.ask_until_answered("anybody there?", timeout_s=30)
 
     await eventually(truth.has_one_agent, "one agent")
 

@@ -11,7 +11,6 @@ import pytest
 
 from devstack.callers import Caller
 from devstack.fixture_types import Call, JoinRoom, StartService, StartWorker
-from devstack.people import Person
 from devstack.ports import LOOPBACK
 from devstack.service import API_KEY
 from devstack.truth import RoomTruth, eventually
@@ -84,22 +83,9 @@ async def test_an_answering_agent_comes_when_a_worker_dies(
 
     victim.kill()
 
-    await _wait_for_answer(person)
+    await person.ask_until_answered("anybody there?", timeout_s=45)
     await eventually(truth.has_one_agent, "one agent is left")
     await eventually_known(caller, 1)
-
-
-async def _wait_for_answer(person: Person) -> None:
-    """Ask, as people do, until somebody answers."""
-
-    async def is_answered() -> bool:
-        try:
-            await person.ask("anybody there?", timeout_s=1)
-        except TimeoutError:
-            return False
-        return True
-
-    await eventually(is_answered, "an answer", timeout_s=45)
 
 
 @asynccontextmanager
