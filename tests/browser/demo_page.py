@@ -2,7 +2,7 @@
 
 from urllib.parse import quote
 
-from playwright.async_api import Locator, Page, expect
+from playwright.async_api import Frame, Locator, Page, Request, expect
 
 from devstack.service import Service
 from devstack.truth import eventually
@@ -17,6 +17,11 @@ class Demo:
     def __init__(self, page: Page, service: Service, room: str) -> None:
         self.page = page
         self._url = f"{service.base_url}/demo?room={quote(room)}"
+        self._under_way: set[Request] = set()
+        page.on("request", self._note_begin)
+        page.on("requestfinished", self._note_end)
+        page.on("requestfailed", self._note_end)
+        page.on("framenavigated", self._forget_requests)
 
     @property
     def status(self) -> Locator:
@@ -34,6 +39,11 @@ class Demo:
     @property
     def api_key(self) -> Locator:
         return self.page.get_by_label("API key")
+
+    @property
+    def asks(self) -> bool:
+        """Whether the page waits for the service, but for the call that lasts until the agent answers."""
+        return any('"wait"' not in (request.post_data or "") for request in self._under_way)
 
     async def open(self) -> None:
         await self.page.goto(self._url)
@@ -79,3 +89,13 @@ class Demo:
 
     async def refresh(self) -> None:
         await self.page.reload(wait_until="commit")
+
+    def _note_begin(self, request: Request) -> None:
+        self._under_way.add(request)
+
+    def _note_end(self, request: Request) -> None:
+        self._under_way.discard(request)
+
+    def _forget_requests(self, _: Frame) -> None:
+        """Those of a page that was left may report no end."""
+        self._under_way.clear()
