@@ -25,6 +25,7 @@ from app.livekit.interface import LiveKit, RoomInfo
 from app.metrics.counters import SuppressedActions
 from app.state.changes import Change, Outcome, RoomEvent, RoomEventKind, Snapshot
 from app.state.leaves import DUPLICATE
+from app.state.presence import Participant
 from app.state.views import KnownRoom
 from app.tasks import BackgroundTasks, batches
 
@@ -40,6 +41,12 @@ _REJOINS_WITHIN_S = 1.0
 
 #: Until LiveKit shows the jobs of all dispatches.
 _DECIDES_AFTER_S = 6.0
+
+#: LiveKit's own names for agents contain the id of their job, which is never given again.
+_JOB_IDENTITY = "agent-AJ_"
+
+#: How many of the dispatches before may still have an agent.
+_FORMER = 10
 
 #: How many rooms are compared together.
 _BATCH = 256
@@ -250,13 +257,26 @@ class Reconciler:
             one.candidate.hides_its_agent(self._livekit.now()) for one in inspection.assessed
         ):
             # Any agent may belong to that dispatch: a later inspection, with its job shown, can decide.
-            extras = [assessed for assessed in extras if assessed.candidate.agent is None]
+            extras = [one for one in extras if not await self._may_be_its(one.candidate.agent, room_name)]
         for assessed in extras:
             if self._mode.ends:
                 self.drift["extra"] += 1
                 await self._remover.remove_candidate(room_name, assessed.candidate)
             else:
                 self._suppressed.note("remove_extra", assessed.candidate.name)
+
+    async def _may_be_its(self, agent: Participant | None, room_name: str) -> bool:
+        """Whether the agent may belong to a new dispatch in the room, and not to one that has ended.
+
+        After a short outage of LiveKit, the agent from before connects anew beside the one in its place.
+        """
+        if agent is None or agent.identity is None:
+            return False
+        if not agent.identity.startswith(_JOB_IDENTITY):
+            # The worker's own naming: the next agent may have the name of the last one.
+            return True
+        ended = await self._store.list_dispatches([State.ENDED], None, _FORMER, room_name=room_name)
+        return all(row.agent_identity != agent.identity for row in ended)
 
     async def _adopt(
         self, best: AssessedCandidate, inspection: Inspection, room: RoomInfo, agent_name: str

@@ -108,6 +108,11 @@ class FakeServer:
     def delete_room(self, name: str) -> None:
         self._close(self.rooms[name], "ROOM_DELETED")
 
+    def restart(self) -> None:
+        """Away for a moment: it has no rooms any more, tells nobody, and asks anew who serves which name."""
+        self.rooms.clear()
+        self._enquiries.clear()
+
     def close_room(self, name: str) -> None:
         """The same, as the service asks for it."""
         self.delete_room(name)
@@ -352,7 +357,12 @@ class FakeServer:
         room = self.rooms[room_name]
         agent = room.participants[identity]
         self._take_out(room, agent, "DUPLICATE_IDENTITY")
-        self._put_in(room, replace(agent, sid=self._new_id("PA"), joined_at=self._now_ms()))
+        self.come_back(room_name, agent)
+
+    def come_back(self, room_name: str, agent: FakeParticipant) -> None:
+        """One who has been in some room of this name, such as before an outage, is in again."""
+        back = replace(agent, sid=self._new_id("PA"), joined_at=self._now_ms())
+        self._put_in(self.rooms[room_name], back)
 
     def join_avatar(self, room_name: str, agent: FakeAgent) -> FakeParticipant:
         avatar = FakeParticipant(
@@ -411,6 +421,7 @@ class FakeServer:
         ):
             return False
         agent.claim, agent.waits = told["claim"], False
+        agent.attributes["agent-lifecycle.warm"] = "claimed"
         room = self.open_room(told["room"])
         if present := room.participants.get(agent.identity):
             self._take_out(room, present, "DUPLICATE_IDENTITY")

@@ -1,6 +1,7 @@
 """The instance of a room that LiveKit reports now is the room, whatever webhooks have said."""
 
 import logging
+from dataclasses import replace
 
 import pytest
 
@@ -147,3 +148,33 @@ async def test_a_room_that_comes_back_under_its_sid_is_the_room_again(
     await app.advance(1)
     assert (await app.state(), len(world.agents("room"))) == ("active", 1)
     assert [row["agent_name"] for row in world.rows("dispatches")] == [AGENT]
+
+
+@ON_BOTH
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize("own_name", [False, True])
+async def test_an_agent_that_comes_back_after_an_outage_is_no_second_one(
+    app: App,
+    world: World,
+    server: FakeServer,
+    own_name: bool,  # noqa: FBT001
+) -> None:
+    """LiveKit was away for a second: the process of the agent from before connects anew."""
+    server.join("room")
+    await app.dispatch()
+    await app.advance(1)
+    (before,) = world.agents("room")
+    server.restart()
+    server.join("room")
+    await app.dispatch()
+    await app.advance(1)
+    (agent,) = world.agents("room")
+
+    server.come_back("room", replace(before, identity="our agent") if own_name else before)
+    await app.settle()
+
+    # An agent of a worker's own naming may be the new one's companion until LiveKit shows the jobs.
+    assert len(world.agents("room")) == (2 if own_name else 1)
+    await app.advance(8)
+    await app.sweep()
+    assert [one.identity for one in world.agents("room")] == [agent.identity]
