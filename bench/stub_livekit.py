@@ -81,6 +81,9 @@ class StubLiveKit:
     async def claim(self, room_name: str, identity: str, claim: str) -> ClaimAnswer:
         raise NotImplementedError
 
+    async def announce(self, room_name: str, identity: str) -> bool:
+        raise NotImplementedError
+
     async def delete_room(self, room_name: str) -> bool:
         raise NotImplementedError
 

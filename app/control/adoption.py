@@ -6,14 +6,16 @@ from app.clock import Clock
 from app.control.candidates import AssessedCandidate, Inspection
 from app.control.processor import ChangeProcessor
 from app.control.requests import AgentRequest
+from app.database.store import Store
 from app.errors import LiveKitUnavailable
 from app.lifecycle import Dispatch
 from app.state.changes import Intent, Outcome
 
 
 class Adopter:
-    def __init__(self, processor: ChangeProcessor, clock: Clock) -> None:
+    def __init__(self, processor: ChangeProcessor, store: Store, clock: Clock) -> None:
         self._processor = processor
+        self._table = store.warm_agents
         self._clock = clock
 
     async def adopt(self, best: AssessedCandidate, inspection: Inspection, request: AgentRequest) -> Dispatch:
@@ -30,12 +32,16 @@ class Adopter:
             request.intended(inspection.room, now),
             dispatch_id=listed.id,
             dispatched_at=listed.created_at,
+            holding_room=listed.holding_room,
             briefing=listed.briefing,
             agent_identity=agent.identity if agent else None,
             agent_joined_at=now if agent else None,
         )
         intent = Intent(dispatch=dispatch, room=inspection.room, generation=inspection.generation)
-        return row_of(await self._processor.submit_one(intent))
+        row = row_of(await self._processor.submit_one(intent))
+        if row.holding_room:
+            await self._table.restore(row.agent_name)
+        return row
 
 
 def row_of(outcome: Outcome) -> Dispatch:

@@ -173,7 +173,7 @@ class RoomReading:
     """One reading of a room in LiveKit; its presence is committed."""
 
     room: RoomInfo | None
-    #: Also those of its rows that are in holding rooms.
+    #: Also those of its agents that are in holding rooms.
     listed: tuple[ListedDispatch, ...]
     #: These alone.
     held: tuple[ListedDispatch, ...] = ()

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import replace
 from typing import TypeAlias
 
 from app.clock import Clock
@@ -16,6 +15,7 @@ from app.control.candidates import (
     pair,
     with_avatars,
 )
+from app.control.held_dispatches import HeldDispatches
 from app.control.neighbours import Neighbours
 from app.control.processor import ChangeProcessor
 from app.database.store import Store
@@ -49,6 +49,7 @@ class RoomInspector:
         self._processor = processor
         self._clock = clock
         self._neighbours = Neighbours(livekit, clock)
+        self._held = HeldDispatches(livekit, store)
 
     async def read_room(self, room_name: str) -> RoomReading:
         """Read a room from LiveKit, and update its presence in the tables.
@@ -74,8 +75,9 @@ class RoomInspector:
                 listed, participants, held = await asyncio.gather(
                     self._livekit.list_dispatches(room_name),
                     self._livekit.list_participants(room_name),
-                    self._list_held(before.dispatches),
+                    self._held.of_rows(before.dispatches),
                 )
+                held += await self._held.of_strangers(participants, before.dispatches)
             except LiveKitUnavailable:
                 # A room that closed between the calls causes this too.
                 if await self._livekit.find_room(room_name):
@@ -99,31 +101,6 @@ class RoomInspector:
             is_stale=(room is not None and not outcome.applied)
             or not named_in_livekit(after.dispatches) <= named_in_livekit(before.dispatches) | seen,
         )
-
-    async def _list_held(self, rows: Iterable[Dispatch]) -> tuple[ListedDispatch, ...]:
-        """The dispatches of warm agents that these rows have claimed, as if they were in the rows' room."""
-        found: list[ListedDispatch] = []
-        for row in rows:
-            # On hold it has none any more.
-            if row.holding_room is None or row.state is State.ON_HOLD:
-                continue
-            found += [
-                replace(one, row_id=row.id, created_at=row.dispatched_at or one.created_at)
-                for one in await self._list_in_holding(row.holding_room)
-                if one.agent_name == row.agent_name
-            ]
-        return tuple(found)
-
-    async def _list_in_holding(self, room_name: str) -> tuple[ListedDispatch, ...]:
-        if await self._livekit.find_room(room_name) is None:
-            return ()
-        try:
-            return await self._livekit.list_dispatches(room_name)
-        except LiveKitUnavailable:
-            # A room that closed between the calls causes this too.
-            if await self._livekit.find_room(room_name):
-                raise
-            return ()
 
     async def inspect(self, room_name: str, agent_name: str) -> Inspection:
         """Assess every dispatch and agent of that name in the room; raises as `read_room`."""

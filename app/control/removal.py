@@ -96,7 +96,9 @@ class Remover:
 
     async def remove_candidate(self, room_name: str, candidate: Candidate) -> None:
         """Remove a dispatch and an agent that have no row."""
-        if candidate.listed:
+        if candidate.listed and candidate.listed.holding_room:
+            await self._call(self._livekit.delete_room, candidate.listed.holding_room)
+        elif candidate.listed:
             await self._call(self._livekit.delete_dispatch, room_name, candidate.listed.id)
         if candidate.identities:
             # A person may have joined under such an identity since.

@@ -1,5 +1,6 @@
 """Claims: a dispatch that is being created takes a warm agent, which comes into its room."""
 
+import contextlib
 import logging
 from collections.abc import Callable
 
@@ -84,6 +85,7 @@ class WarmClaimer:
             answer = await self._tell(agent, dispatch, briefing)
             is_lost = answer in (None, ClaimAnswer.SILENT)
             if answer is ClaimAnswer.CLAIMED or (is_lost and await self._is_in(dispatch, agent)):
+                await self._announce(dispatch, agent)
                 return Signal(
                     event=Event.DISPATCHED,
                     dispatch_id=agent.dispatch_id,
@@ -110,6 +112,11 @@ class WarmClaimer:
             one.identity == agent.agent_identity and one.kind is ParticipantKind.AGENT for one in present
         )
 
+    async def _announce(self, dispatch: Dispatch, agent: WarmAgent) -> None:
+        with contextlib.suppress(ServiceError):
+            # Without it people see the agent once its session says what state it is in.
+            await self._livekit.announce(dispatch.room_name, agent.agent_identity or "")
+
     async def _take(self, dispatch: Dispatch, briefing: Briefing) -> WarmAgent | None:
         if len(_payload(dispatch, briefing, token="")) > _PAYLOAD_BYTES:
             return None
@@ -123,7 +130,7 @@ class WarmClaimer:
 
     async def _tell(self, agent: WarmAgent, dispatch: Dispatch, briefing: Briefing) -> ClaimAnswer | None:
         identity = agent.agent_identity or ""
-        token = self._tokens.issue(dispatch.room_name, identity, agent.agent_name, agent.dispatch_id or "")
+        token = self._tokens.issue(dispatch.room_name, agent)
         answer = None
         try:
             claim = _payload(dispatch, briefing, token).decode()

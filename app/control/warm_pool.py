@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 #: How long after the last round the next one begins, unless something happens before: while agents come or
 #: go, and in quiet.
 _BUSY_S, _QUIET_S = 1.0, 5.0
+#: After a claim. The worker that takes the next job, and all that it loads, has somebody to answer first.
+_REFILLS_AFTER_S = 1.0
 _QUIET = frozenset({WarmState.WAITING, WarmState.CLAIMED})
 #: A holding room that no row knows may be one that another process is about to store.
 _UNKNOWN_US = 60 * SECOND_US
@@ -71,14 +73,14 @@ class WarmPool:
         """End the round under way: whatever it has begun is in the rows."""
         await self._loop.close()
 
-    def wake(self) -> None:
-        """One was taken: the next round begins at once."""
-        self._woken.set()
+    def note_taken(self) -> None:
+        """One was taken: the next round begins once that one has had the time to answer."""
+        asyncio.get_running_loop().call_later(_REFILLS_AFTER_S, self._woken.set)
 
     def note_event(self, holding_room: str) -> None:
         """LiveKit has reported something of this holding room."""
         self._keeper.forget(holding_room.removeprefix(HOLDING_PREFIX))
-        self.wake()
+        self._woken.set()
 
     def follow(self, _change: Change, outcome: Outcome) -> None:
         """The dispatch of a claimed one may be over; called after each commit."""
@@ -99,7 +101,13 @@ class WarmPool:
 
     async def sweep(self, rooms: Sequence[RoomInfo]) -> None:
         """Delete holding rooms that are nobody's: LiveKit makes one anew for an agent that comes too late."""
-        known = await self._table.known([room.name.removeprefix(HOLDING_PREFIX) for room in rooms])
+        ids = [room.name.removeprefix(HOLDING_PREFIX) for room in rooms]
+        known = await self._table.known(ids)
+        if len(known) < len(ids):
+            # A crash may have come between the adoption of a claimed one and this.
+            for agent_name in self._agent_names:
+                await self._table.restore(agent_name)
+            known = await self._table.known(ids)
         for room in rooms:
             agent = known.get(room.name.removeprefix(HOLDING_PREFIX))
             if agent is None and self._livekit.now() - room.created_at >= _UNKNOWN_US:
@@ -108,9 +116,14 @@ class WarmPool:
                 await self._guarded(self._livekit.delete_room(room.name))
 
     async def _delete_unknown(self, room: RoomInfo) -> None:
-        """Of a database that was lost; one with agents of other names is another service's."""
+        """Of a database that was lost; one with agents of other names is another service's.
+
+        One whose agent is with people stays: the room that it is in is compared next.
+        """
         listed = await self._livekit.list_dispatches(room.name)
-        if all(dispatch.agent_name in self._agent_names for dispatch in listed):
+        present = await self._livekit.list_participants(room.name)
+        is_own = all(dispatch.agent_name in self._agent_names for dispatch in listed)
+        if is_own and not any(one.is_claimed for one in present):
             await self._livekit.delete_room(room.name)
 
     async def _repeat(self) -> None:

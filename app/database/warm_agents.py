@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, and_, func, insert, select, update
 
 from app.database.claims import lock_agent_name, places
 from app.database.statements import batch_sql
@@ -14,6 +14,7 @@ from app.database.usage import warm_usage_rows
 from app.database.worker_tables import warm_agents
 from app.lifecycle import Dispatch, State
 from app.lifecycle.warm import (
+    HOLDING_PREFIX,
     WarmAgent,
     WarmEnd,
     WarmEvent,
@@ -138,6 +139,26 @@ class WarmAgents:
 
         return await self._transactions.write(work)
 
+    async def restore(self, agent_name: str) -> None:
+        """Store the claimed ones that the rows of open dispatches name, and that are not stored."""
+        open_ones = select(dispatches).where(
+            dispatches.c.agent_name == agent_name,
+            dispatches.c.ended_at.is_(None),
+            dispatches.c.holding_room.is_not(None),
+            dispatches.c.dispatch_id.is_not(None),
+        )
+
+        def work(connection: Connection) -> None:
+            # Two replicas must not both store one.
+            lock_agent_name(connection, agent_name)
+            claimed = [_claimed_by(row) for row in connection.execute(open_ones).mappings()]
+            ids = [agent.id for agent in claimed]
+            stored = set(connection.scalars(select(warm_agents.c.id).where(warm_agents.c.id.in_(ids))))
+            if missing := [_values(agent) for agent in claimed if agent.id not in stored]:
+                connection.execute(insert(warm_agents), missing)
+
+        await self._transactions.write(work)
+
     async def part(self, dispatch: Dispatch, agent: WarmAgent | None, now: int) -> None:
         """Take from the dispatch the agent that does not come to it, and whose holding room is gone.
 
@@ -162,6 +183,21 @@ class WarmAgents:
             return [_agent_of(row) for row in connection.execute(query)]
 
         return await self._transactions.read(work)
+
+
+def _claimed_by(dispatch: RowMapping) -> WarmAgent:
+    """The warm agent that a dispatch's row tells of; when it was made is not known."""
+    return WarmAgent(
+        id=dispatch["holding_room"].removeprefix(HOLDING_PREFIX),
+        agent_name=dispatch["agent_name"],
+        deployment=dispatch["deployment"],
+        state=WarmState.CLAIMED,
+        dispatch_id=dispatch["dispatch_id"],
+        agent_identity=dispatch["agent_identity"],
+        claimed_by=dispatch["id"],
+        created_at=dispatch["created_at"],
+        claimed_at=dispatch["created_at"],
+    )
 
 
 def _taken(connection: Connection, agent_name: str) -> int:

@@ -8,11 +8,12 @@ from livekit import api
 from app.clock import Clock
 from app.config.settings import Keypair
 from app.lifecycle import SECOND_US
+from app.lifecycle.warm import WarmAgent
+from app.livekit.interface import CLAIMED, HOLDING_ROOM_ATTRIBUTE
 
 #: What livekit-agents writes of its agents, and the helper of its dispatch.
 _NAME_ATTRIBUTES = ("lk.agent.name", "lk.agent_name")
 DISPATCH_ATTRIBUTE = "agent-lifecycle.dispatch"
-_WARM_ATTRIBUTE = "agent-lifecycle.warm"
 
 _VALID_FOR_S = 60
 
@@ -23,8 +24,8 @@ class AgentTokens:
         self._clock = clock
         self._livekits_now = livekits_now
 
-    def issue(self, room_name: str, identity: str, agent_name: str, dispatch_id: str) -> str:
-        """A token for the agent's entry now; `identity` is the one that it has in its holding room."""
+    def issue(self, room_name: str, agent: WarmAgent) -> str:
+        """A token with which this agent enters the room now, as who it is in its holding room."""
         # Where LiveKit's clock is ahead, the token would be over before it came.
         ahead_s = max(0, self._livekits_now() - self._clock.now()) // SECOND_US
         grants = api.VideoGrants(
@@ -36,12 +37,15 @@ class AgentTokens:
             can_publish_data=True,
             can_update_own_metadata=True,
         )
-        attributes = dict.fromkeys(_NAME_ATTRIBUTES, agent_name)
-        attributes |= {DISPATCH_ATTRIBUTE: dispatch_id, _WARM_ATTRIBUTE: "claimed"}
+        attributes = dict.fromkeys(_NAME_ATTRIBUTES, agent.agent_name)
+        attributes |= CLAIMED | {
+            DISPATCH_ATTRIBUTE: agent.dispatch_id or "",
+            HOLDING_ROOM_ATTRIBUTE: agent.room_name,
+        }
         return (
             api.AccessToken(self._keypair.key, self._keypair.secret)
             .with_kind("agent")
-            .with_identity(identity)
+            .with_identity(agent.agent_identity or "")
             .with_attributes(attributes)
             .with_grants(grants)
             .with_ttl(timedelta(seconds=_VALID_FOR_S + ahead_s))

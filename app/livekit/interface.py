@@ -8,6 +8,7 @@ from typing import Protocol
 import msgspec
 
 from app.lifecycle import UNTOLD, Briefing
+from app.lifecycle.warm import is_holding_room
 from app.state.presence import Participant, ParticipantKind, Room
 
 #: The row's id on a dispatch in LiveKit: it finds the dispatch again after a lost answer.
@@ -23,6 +24,10 @@ _ON_BEHALF_ATTRIBUTE = "lk.publish_on_behalf"
 LEAVING_ATTRIBUTE = "agent-lifecycle.leaving"
 #: `on`: what is said to an agent with the helper outlives it.
 MEMORY_ATTRIBUTE = "agent-lifecycle.memory"
+#: Of a warm agent, in both of its rooms; before, it is `waiting`.
+CLAIMED = {"agent-lifecycle.warm": "claimed"}
+#: Of a claimed one, in the room of people: the room in which it had waited.
+HOLDING_ROOM_ATTRIBUTE = "agent-lifecycle.holding_room"
 #: The RPC method that probes such an agent.
 HEALTH_METHOD = "agent-lifecycle.health"
 #: The RPC method that warns such an agent of the end of its session.
@@ -83,6 +88,8 @@ class ListedDispatch:
     row_id: str | None = None
     #: Of the jobs that run. Empty for the first 5 s of a dispatch, even if its agent is in the room.
     agent_identities: tuple[str, ...] = ()
+    #: Where LiveKit has the dispatch of a warm agent; None: in the room of the agent.
+    holding_room: str | None = None
 
 
 class LiveKit(Protocol):
@@ -133,6 +140,12 @@ class LiveKit(Protocol):
     async def claim(self, room_name: str, identity: str, claim: str) -> ClaimAnswer:
         """Send a waiting agent its claim, a JSON object. Also unavailable for one that is not in."""
 
+    async def announce(self, room_name: str, identity: str) -> bool:
+        """Have LiveKit tell everybody in the room of a claimed agent; False if it is not in.
+
+        Of a participant that publishes nothing LiveKit tells up to 3 s later by itself.
+        """
+
     async def delete_room(self, room_name: str) -> bool:
         """Close a room, even with participants in it; False if it does not exist."""
 
@@ -148,6 +161,11 @@ _PHONE_KINDS = frozenset({"SIP", "CONNECTOR"})
 class Permission(Protocol):
     agent: bool
     recorder: bool
+
+
+def _holding_room_in(attributes: Mapping[str, str]) -> str | None:
+    name = attributes.get(HOLDING_ROOM_ATTRIBUTE, "")
+    return name if is_holding_room(name) else None
 
 
 def make_participant(
@@ -175,6 +193,8 @@ def make_participant(
             has_session=state not in (None, "", "initializing"),
             leaving=attributes.get(LEAVING_ATTRIBUTE),
             remembers=attributes.get(MEMORY_ATTRIBUTE) == "on",
+            holding_room=_holding_room_in(attributes),
+            is_claimed=CLAIMED.items() <= attributes.items(),
         )
     is_dependent = kind == "EGRESS" or permission.recorder
     other = ParticipantKind.DEPENDENT if is_dependent else ParticipantKind.PERSON

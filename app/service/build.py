@@ -88,7 +88,7 @@ def build_service(
         counters,
         clock,
         mode=mode,
-        on_claim=lambda: warm_pool.wake(),  # noqa: PLW0108 - it needs the pool first
+        on_claim=lambda: warm_pool.note_taken(),  # noqa: PLW0108 - it needs the pool first
         doubtful_dispatches=fleet.doubtful_dispatches,
     )
     creator = Creator(livekit, processor, counters, features, clock, policies, claimer)
@@ -96,7 +96,7 @@ def build_service(
     warner = SessionWarner(livekit, store, processor, clock)
     effects = EffectRunner(livekit, store, processor, inspector, creator, remover, warner, mode=mode)
     agent_readiness = AgentReadiness(livekit, store, processor, effects, clock)
-    adopter = Adopter(processor, clock)
+    adopter = Adopter(processor, store, clock)
     capacity = Capacity(store.claims, policies, fleet, processor, clock, mode=mode)
     call_queue = CallQueue(capacity, processor, counters, clock)
     dispatcher = Dispatcher(

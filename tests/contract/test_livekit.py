@@ -8,6 +8,7 @@ from app.clock import SteadyClock
 from app.control.session_warnings import warning_text
 from app.errors import LiveKitTimeout, LiveKitUnavailable, LiveKitUnreachable
 from app.lifecycle import UNTOLD, Briefing
+from app.lifecycle.warm import WarmAgent
 from app.livekit.agent_tokens import AgentTokens
 from app.livekit.interface import ClaimAnswer, Hearing, Probe
 from app.state.presence import ParticipantKind
@@ -505,7 +506,10 @@ IDENTITY = "agent-AJ_warm"
 def claim_of(stage: Stage, claim: str, room: str) -> str:
     key = stage.keypair
     tokens = AgentTokens(key, SteadyClock(), SteadyClock().now)
-    token = tokens.issue(room, IDENTITY, WARM_AGENT, "AD_warm")
+    agent = WarmAgent(
+        id=claim, agent_name=WARM_AGENT, dispatch_id="AD_warm", agent_identity=IDENTITY, created_at=0
+    )
+    token = tokens.issue(room, agent)
     return json.dumps({"claim": claim, "room": room, "token": token, "metadata": "", "attributes": {}})
 
 
@@ -520,6 +524,10 @@ async def test_a_waiting_agent_goes_where_its_claim_says(stage: Stage) -> None:
 
     (came,) = await stage.livekit.list_participants(room)
     assert (came.kind, came.identity, came.agent_name) == (ParticipantKind.AGENT, IDENTITY, WARM_AGENT)
+    assert (came.holding_room, came.is_claimed) == ("agent-warm.1", True)
+    assert await stage.livekit.announce(room, IDENTITY) is True
+    assert await stage.livekit.announce(room, "agent-nobody") is False
+    assert await stage.livekit.announce(f"{room}-that-is-none", IDENTITY) is False
     (stays,) = await stage.livekit.list_participants(stage.room)
     assert stays.identity == IDENTITY
     assert await stage.livekit.claim(stage.room, IDENTITY, claim_of(stage, "1", room)) is ClaimAnswer.CLAIMED

@@ -60,6 +60,17 @@ async def test_a_warm_agent_answers_survives_the_service_and_ends_like_any_other
     assert await person.ask("still there?") == "turn 2: still there?"
     await eventually(one_waits, "the next one waits", timeout_s=30)
 
+    # Its database is lost: the agent with a person stays.
+    await asyncio.to_thread(service.kill)
+    for file in service.database.parent.glob(f"{service.database.name}*"):
+        file.unlink()
+    await asyncio.to_thread(service.start)
+    after = await caller.request_agent(truth.name)
+    assert (after.body["source"], after.body["dispatchId"]) == ("reused", granted.body["dispatchId"])
+    assert await person.ask("and now?") == "turn 3: and now?"
+    assert identity in await truth.agents()
+    await eventually(one_waits, "the next one waits", timeout_s=30)
+
     # Its job ends from outside: people get the next one.
     (room,) = [name for name, agents in (await held()).items() if identity in agents]
     await livekit_api.room.delete_room(api.DeleteRoomRequest(room=room))

@@ -159,6 +159,16 @@ class FakeLiveKit:
 
         return await self._call(act, "claim", room_name, identity, claim)
 
+    async def announce(self, room_name: str, identity: str) -> bool:
+        def act() -> bool:
+            room = self.server.rooms.get(room_name)
+            agent = room.participants.get(identity) if room else None
+            if agent:
+                agent.attributes["agent-lifecycle.warm"] = "claimed"
+            return agent is not None
+
+        return await self._call(act, "announce", room_name, identity)
+
     async def delete_room(self, room_name: str) -> bool:
         def act() -> bool:
             if room_name not in self.server.rooms:
@@ -218,4 +228,6 @@ def _participant(participant: FakeParticipant) -> Participant:
         has_session=agent is not None and agent.has_started and agent.worker.has_sessions,
         leaving=agent.attributes.get("agent-lifecycle.leaving") if agent else None,
         remembers=agent is not None and agent.attributes.get("agent-lifecycle.memory") == "on",
+        holding_room=agent.attributes.get("agent-lifecycle.holding_room") if agent else None,
+        is_claimed=agent is not None and agent.attributes.get("agent-lifecycle.warm") == "claimed",
     )

@@ -3,6 +3,7 @@
 import jwt
 import pytest
 
+from app.lifecycle.warm import WarmAgent
 from app.livekit.agent_tokens import AgentTokens
 from fakes.clock import SECOND_US, FakeClock
 from integration.harness import KEYPAIR
@@ -12,10 +13,11 @@ from integration.harness import KEYPAIR
 def test_it_is_for_one_room_and_identity_and_short_by_livekits_clock(ahead_s: int, valid_s: int) -> None:
     clock = FakeClock()
     tokens = AgentTokens(KEYPAIR, clock, lambda: clock.now() + ahead_s * SECOND_US)
-
-    claims = jwt.decode(
-        tokens.issue("room", "agent-AJ_1", "agent", "AD_1"), KEYPAIR.secret, algorithms=["HS256"]
+    agent = WarmAgent(
+        id="1", agent_name="agent", dispatch_id="AD_1", agent_identity="agent-AJ_1", created_at=clock.now()
     )
+
+    claims = jwt.decode(tokens.issue("room", agent), KEYPAIR.secret, algorithms=["HS256"])
 
     assert (claims["sub"], claims["kind"], claims["iss"]) == ("agent-AJ_1", "agent", KEYPAIR.key)
     assert claims["exp"] - claims["nbf"] == pytest.approx(valid_s, abs=1)
@@ -33,4 +35,5 @@ def test_it_is_for_one_room_and_identity_and_short_by_livekits_clock(ahead_s: in
         "lk.agent_name": "agent",
         "agent-lifecycle.dispatch": "AD_1",
         "agent-lifecycle.warm": "claimed",
+        "agent-lifecycle.holding_room": "agent-warm.1",
     }

@@ -1,0 +1,72 @@
+"""The dispatches of warm agents, as if they were in the rooms that these agents have gone into."""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import replace
+
+from app.database.store import Store
+from app.errors import LiveKitUnavailable
+from app.lifecycle import Dispatch, State
+from app.lifecycle.warm import HOLDING_PREFIX
+from app.livekit.interface import ListedDispatch, LiveKit
+from app.state.presence import Participant
+
+
+class HeldDispatches:
+    def __init__(self, livekit: LiveKit, store: Store) -> None:
+        self._livekit = livekit
+        self._table = store.warm_agents
+
+    async def of_rows(self, rows: Iterable[Dispatch]) -> tuple[ListedDispatch, ...]:
+        """Those of the warm agents that these rows have claimed."""
+        found: list[ListedDispatch] = []
+        for row in rows:
+            # On hold it has none any more.
+            if row.holding_room is None or row.state is State.ON_HOLD:
+                continue
+            found += [
+                replace(one, row_id=row.id, created_at=row.dispatched_at or one.created_at)
+                for one in await self._list(row.holding_room, row.agent_name)
+            ]
+        return tuple(found)
+
+    async def of_strangers(
+        self, participants: Iterable[Participant], rows: Iterable[Dispatch]
+    ) -> tuple[ListedDispatch, ...]:
+        """Those of claimed agents in a room that no row knows, nor the pool: from before a lost database."""
+        known = {row.holding_room for row in rows}
+        agents = {one.holding_room: one for one in participants if one.holding_room not in known}
+        agents.pop(None, None)
+        if not agents:
+            return ()
+        pooled = await self._table.known([(room or "").removeprefix(HOLDING_PREFIX) for room in agents])
+        pooled_rooms = {agent.room_name for agent in pooled.values()}
+        lists = await asyncio.gather(
+            *(
+                self._list(room, agent.agent_name)
+                for room, agent in agents.items()
+                if room and room not in pooled_rooms
+            )
+        )
+        joined_at = {one.holding_room: one.joined_at for one in agents.values()}
+        # The id on it is that of the warm agent, not of a row.
+        return tuple(
+            replace(one, row_id=None, created_at=joined_at[one.holding_room] or one.created_at)
+            for found in lists
+            for one in found
+        )
+
+    async def _list(self, room_name: str, agent_name: str | None) -> list[ListedDispatch]:
+        listed = await self._list_in(room_name)
+        return [replace(one, holding_room=room_name) for one in listed if one.agent_name == agent_name]
+
+    async def _list_in(self, room_name: str) -> tuple[ListedDispatch, ...]:
+        if await self._livekit.find_room(room_name) is None:
+            return ()
+        try:
+            return await self._livekit.list_dispatches(room_name)
+        except LiveKitUnavailable:
+            # A room that closed between the calls causes this too.
+            if await self._livekit.find_room(room_name):
+                raise
+            return ()
