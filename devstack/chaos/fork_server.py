@@ -9,6 +9,7 @@ import importlib
 import json
 import os
 import runpy
+import select
 import signal
 import socket
 import subprocess
@@ -126,10 +127,25 @@ def _serve(channel: socket.socket, imports: Sequence[str]) -> None:
         importlib.import_module(name)
     # Each fork runs it anew; runpy would warn that it has run already.
     sys.modules.pop("app.__main__", None)
-    signal.signal(signal.SIGCHLD, lambda *_: _reap(channel))
-    while request := channel.recv(_MESSAGE_BYTES):
-        if os.fork() == 0:
-            _run_module(channel, json.loads(request))
+    # By a descriptor: a signal that comes just before a blocking call would run its handler after that call.
+    ends, signals = socket.socketpair()
+    signals.setblocking(False)
+    signal.set_wakeup_fd(signals.fileno(), warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    while True:
+        readable, _, _ = select.select([channel, ends], [], [])
+        if ends in readable:
+            ends.recv(_MESSAGE_BYTES)
+            _reap(channel)
+        if channel in readable:
+            request = channel.recv(_MESSAGE_BYTES)
+            if not request:
+                return
+            if os.fork() == 0:
+                signal.set_wakeup_fd(-1)
+                ends.close()
+                signals.close()
+                _run_module(channel, json.loads(request))
 
 
 def _reap(channel: socket.socket) -> None:
