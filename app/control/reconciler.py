@@ -11,6 +11,7 @@ from app.control.candidates import AgentHealth, AssessedCandidate, Inspection
 from app.control.disputes import Disputes
 from app.control.drift import matches, needs_inspection
 from app.control.effects import EffectRunner
+from app.control.former_agents import FormerAgents
 from app.control.inspector import SECOND_PROBE_DELAY_S, RoomInspector
 from app.control.processor import ChangeProcessor
 from app.control.removal import Remover
@@ -25,7 +26,6 @@ from app.livekit.interface import LiveKit, RoomInfo
 from app.metrics.counters import SuppressedActions
 from app.state.changes import Change, Outcome, RoomEvent, RoomEventKind, Snapshot
 from app.state.leaves import DUPLICATE
-from app.state.presence import Participant
 from app.state.views import KnownRoom
 from app.tasks import BackgroundTasks, batches
 
@@ -41,12 +41,6 @@ _REJOINS_WITHIN_S = 1.0
 
 #: Until LiveKit shows the jobs of all dispatches.
 _DECIDES_AFTER_S = 6.0
-
-#: LiveKit's own names for agents contain the id of their job, which is never given again.
-_JOB_IDENTITY = "agent-AJ_"
-
-#: How many of the dispatches before may still have an agent.
-_FORMER = 10
 
 #: How many rooms are compared together.
 _BATCH = 256
@@ -79,6 +73,7 @@ class Reconciler:
         self._remover = remover
         self._disputes = disputes
         self._warm_pool = warm_pool
+        self._former_agents = FormerAgents(store)
         self._mode = mode
         self._suppressed = suppressed
         self._agent_names = tuple(agent_names)
@@ -112,28 +107,34 @@ class Reconciler:
         known = await self._store.known_rooms()
         rooms = await self._livekit.list_rooms()
         # What is in a holding room is the pool's business.
-        await self._warm_pool.sweep([room for room in rooms if is_holding_room(room.name)])
+        holding_rooms = [room for room in rooms if is_holding_room(room.name)]
         listed = {room.name: room for room in rooms if not is_holding_room(room.name)}
         gone = [known[name] for name in known.keys() - listed.keys()]
         async for gone_rooms in batches(gone, _BATCH):
             await asyncio.gather(*map(self._note_gone, gone_rooms))
+        is_complete = True
         async for batch in batches(list(listed.values()), _BATCH):
-            await asyncio.gather(*(self._compare(room, known.get(room.name)) for room in batch))
+            compared = await asyncio.gather(*(self._compare(room, known.get(room.name)) for room in batch))
+            is_complete = is_complete and all(compared)
+        if is_complete and not self._undecided:
+            # By now the pool knows each holding room whose agent is with people.
+            await self._warm_pool.sweep(holding_rooms)
         self._round += 1
 
     async def _note_gone(self, room: KnownRoom) -> None:
         gone = Snapshot(room_name=room.name, room=None, generation=room.generation)
         self.drift.update((await self._processor.submit_one(gone)).drift)
 
-    async def _compare(self, room: RoomInfo, known: KnownRoom | None) -> None:
-        """Compare one room, and inspect it only if needed."""
+    async def _compare(self, room: RoomInfo, known: KnownRoom | None) -> bool:
+        """Compare one room, and inspect it only if needed; False: it could not be inspected."""
         if known is None or needs_inspection(room, known, self._round, self._livekit.now()):
-            await self._guarded(self.inspect, room.name, room.name)
-        elif known.rows:
+            return await self._guarded(self.inspect, room.name, room.name)
+        if known.rows:
             async with self._slots:
                 participants = await self._livekit.list_participants(room.name)
             if not matches(known, participants):
-                await self._guarded(self.inspect, room.name, room.name)
+                return await self._guarded(self.inspect, room.name, room.name)
+        return True
 
     def spawn_inspection(self, room_name: str) -> None:
         """Inspect one room in the background, since something in it does not fit."""
@@ -182,7 +183,8 @@ class Reconciler:
         if await self._store.vacant_rooms(room_name):
             await self.inspect(room_name)
 
-    async def _guarded(self, work: Callable[[T], Awaitable[object]], subject: T, room_name: str) -> None:
+    async def _guarded(self, work: Callable[[T], Awaitable[object]], subject: T, room_name: str) -> bool:
+        """Whether it succeeded."""
         try:
             async with self._slots:
                 await work(subject)
@@ -196,6 +198,9 @@ class Reconciler:
                 "Unexpected error while inspecting a room",
                 extra={"action": "reconcile", "room": room_name},
             )
+        else:
+            return True
+        return False
 
     async def inspect(self, room_name: str) -> RoomInfo | None:
         """Bring the rows and agents of one room into line with what LiveKit reports; None: no such room."""
@@ -257,26 +262,20 @@ class Reconciler:
             one.candidate.hides_its_agent(self._livekit.now()) for one in inspection.assessed
         ):
             # Any agent may belong to that dispatch: a later inspection, with its job shown, can decide.
-            extras = [one for one in extras if not await self._may_be_its(one.candidate.agent, room_name)]
+            kept = [
+                one
+                for one in extras
+                if one.candidate.agent and not await self._former_agents.has(one.candidate.agent, room_name)
+            ]
+            if kept:
+                self._inspect_later(room_name)
+            extras = [one for one in extras if one not in kept]
         for assessed in extras:
             if self._mode.ends:
                 self.drift["extra"] += 1
                 await self._remover.remove_candidate(room_name, assessed.candidate)
             else:
                 self._suppressed.note("remove_extra", assessed.candidate.name)
-
-    async def _may_be_its(self, agent: Participant | None, room_name: str) -> bool:
-        """Whether the agent may belong to a new dispatch in the room, and not to one that has ended.
-
-        After a short outage of LiveKit, the agent from before connects anew beside the one in its place.
-        """
-        if agent is None or agent.identity is None:
-            return False
-        if not agent.identity.startswith(_JOB_IDENTITY):
-            # The worker's own naming: the next agent may have the name of the last one.
-            return True
-        ended = await self._store.list_dispatches([State.ENDED], None, _FORMER, room_name=room_name)
-        return all(row.agent_identity != agent.identity for row in ended)
 
     async def _adopt(
         self, best: AssessedCandidate, inspection: Inspection, room: RoomInfo, agent_name: str

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from fakes.livekit import FakeLiveKit
-from fakes.rooms import FakeRoom
+from fakes.rooms import FakeAgent, FakeRoom
 from fakes.server import FakeServer
 from fakes.webhooks import SignedWebhook, render, sign
 from integration.harness import AGENT, CLOCKS_APART, KEYPAIR, ON_BOTH, App, World
@@ -152,14 +152,64 @@ async def test_a_room_that_comes_back_under_its_sid_is_the_room_again(
 
 @ON_BOTH
 @pytest.mark.usefixtures("worker")
-@pytest.mark.parametrize("own_name", [False, True])
 async def test_an_agent_that_comes_back_after_an_outage_is_no_second_one(
-    app: App,
-    world: World,
-    server: FakeServer,
-    own_name: bool,  # noqa: FBT001
+    app: App, world: World, server: FakeServer
 ) -> None:
     """LiveKit was away for a second: the process of the agent from before connects anew."""
+    before, agent = await outage(app, world, server)
+
+    server.come_back("room", before)
+    await app.settle()
+
+    assert [one.identity for one in world.agents("room")] == [agent.identity]
+
+
+@ON_BOTH
+@pytest.mark.usefixtures("worker")
+async def test_one_that_is_back_before_the_next_one_has_loaded_is_not_taken_for_it(
+    app: App, world: World, server: FakeServer
+) -> None:
+    server.join("room")
+    await app.dispatch()
+    await app.advance(1)
+    (before,) = world.agents("room")
+    server.restart()
+    server.join("room")
+    server.workers[0].joins_after_s = 2
+    await app.dispatch()
+    await app.settle()
+
+    server.come_back("room", before)
+    await app.settle()
+
+    assert world.agents("room") == []
+    assert await app.state() == "starting"
+    await app.advance(3)
+    (agent,) = world.agents("room")
+    assert agent.identity != before.identity
+    assert await app.state() == "active"
+
+
+@ON_BOTH
+@pytest.mark.usefixtures("worker")
+async def test_one_of_a_workers_own_naming_may_be_the_next_ones_companion(
+    app: App, world: World, server: FakeServer
+) -> None:
+    """Until LiveKit shows whose jobs are whose."""
+    before, agent = await outage(app, world, server)
+    world.database.execute("UPDATE dispatches SET agent_identity = 'ours' WHERE state = 'ended'")
+
+    server.come_back("room", replace(before, identity="ours"))
+    await app.settle()
+
+    assert len(world.agents("room")) == 2
+    await app.advance(8)
+    await app.sweep()
+    assert [one.identity for one in world.agents("room")] == [agent.identity]
+
+
+async def outage(app: App, world: World, server: FakeServer) -> tuple[FakeAgent, FakeAgent]:
+    """LiveKit restarts with a person in, who comes back and gets an agent: the ones before and after."""
     server.join("room")
     await app.dispatch()
     await app.advance(1)
@@ -169,12 +219,5 @@ async def test_an_agent_that_comes_back_after_an_outage_is_no_second_one(
     await app.dispatch()
     await app.advance(1)
     (agent,) = world.agents("room")
-
-    server.come_back("room", replace(before, identity="our agent") if own_name else before)
-    await app.settle()
-
-    # An agent of a worker's own naming may be the new one's companion until LiveKit shows the jobs.
-    assert len(world.agents("room")) == (2 if own_name else 1)
-    await app.advance(8)
-    await app.sweep()
-    assert [one.identity for one in world.agents("room")] == [agent.identity]
+    assert agent.identity != before.identity
+    return before, agent
