@@ -7,7 +7,7 @@ from dataclasses import replace
 from app.database.store import Store
 from app.errors import LiveKitUnavailable
 from app.lifecycle import Dispatch, State
-from app.lifecycle.warm import HOLDING_PREFIX
+from app.lifecycle.warm import HOLDING_PREFIX, POOLED
 from app.livekit.interface import ListedDispatch, LiveKit
 from app.state.presence import Participant
 
@@ -33,25 +33,27 @@ class HeldDispatches:
     async def of_strangers(
         self, participants: Iterable[Participant], rows: Iterable[Dispatch]
     ) -> tuple[ListedDispatch, ...]:
-        """Those of claimed agents in a room that no row knows, nor the pool: from before a lost database."""
-        known = {row.holding_room for row in rows}
-        agents = {one.holding_room: one for one in participants if one.holding_room not in known}
-        agents.pop(None, None)
-        if not agents:
+        """Those of claimed agents in a room of whose claim the database does not know.
+
+        It was lost, or is an older backup. A claim is stored before its agent comes.
+        """
+        of_rows = {row.holding_room for row in rows}
+        agents = {one.holding_room: one for one in participants if one.holding_room not in of_rows}
+        ids = [room.removeprefix(HOLDING_PREFIX) for room in agents if room]
+        if not ids:
             return ()
-        pooled = await self._table.known([(room or "").removeprefix(HOLDING_PREFIX) for room in agents])
-        pooled_rooms = {agent.room_name for agent in pooled.values()}
+        known = (await self._table.known(ids)).values()
+        claimed = {one.room_name for one in known if one.state not in POOLED}
         lists = await asyncio.gather(
             *(
                 self._list(room, agent.agent_name)
                 for room, agent in agents.items()
-                if room and room not in pooled_rooms
+                if room and room not in claimed
             )
         )
         joined_at = {one.holding_room: one.joined_at for one in agents.values()}
-        # The id on it is that of the warm agent, not of a row.
         return tuple(
-            replace(one, row_id=None, created_at=joined_at[one.holding_room] or one.created_at)
+            replace(one, created_at=joined_at[one.holding_room] or one.created_at)
             for found in lists
             for one in found
         )

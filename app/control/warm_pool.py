@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 #: go, and in quiet.
 _BUSY_S, _QUIET_S = 1.0, 5.0
 #: After a claim. The worker that takes the next job, and all that it loads, has somebody to answer first.
-_REFILLS_AFTER_S = 1.0
+_REFILLS_AFTER_US = SECOND_US
 _QUIET = frozenset({WarmState.WAITING, WarmState.CLAIMED})
 #: A holding room that no row knows may be one that another process is about to store.
 _UNKNOWN_US = 60 * SECOND_US
@@ -74,8 +74,8 @@ class WarmPool:
         await self._loop.close()
 
     def note_taken(self) -> None:
-        """One was taken: the next round begins once that one has had the time to answer."""
-        asyncio.get_running_loop().call_later(_REFILLS_AFTER_S, self._woken.set)
+        """One was taken: a round begins when the next may be made."""
+        asyncio.get_running_loop().call_later(_REFILLS_AFTER_US / SECOND_US, self._woken.set)
 
     def note_event(self, holding_room: str) -> None:
         """LiveKit has reported something of this holding room."""
@@ -100,12 +100,15 @@ class WarmPool:
         self._note(agents)
 
     async def sweep(self, rooms: Sequence[RoomInfo]) -> None:
-        """Delete holding rooms that are nobody's: LiveKit makes one anew for an agent that comes too late."""
+        """Delete holding rooms that are nobody's: LiveKit makes one anew for an agent that comes too late.
+
+        After all rooms of people were compared: a claimed agent that was found there keeps its holding room.
+        """
         ids = [room.name.removeprefix(HOLDING_PREFIX) for room in rooms]
         known = await self._table.known(ids)
         if len(known) < len(ids):
             # A crash may have come between the adoption of a claimed one and this.
-            for agent_name in self._agent_names:
+            for agent_name in sorted(self._agent_names):
                 await self._table.restore(agent_name)
             known = await self._table.known(ids)
         for room in rooms:
@@ -116,14 +119,9 @@ class WarmPool:
                 await self._guarded(self._livekit.delete_room(room.name))
 
     async def _delete_unknown(self, room: RoomInfo) -> None:
-        """Of a database that was lost; one with agents of other names is another service's.
-
-        One whose agent is with people stays: the room that it is in is compared next.
-        """
+        """Of a database that was lost; one with agents of other names is another service's."""
         listed = await self._livekit.list_dispatches(room.name)
-        present = await self._livekit.list_participants(room.name)
-        is_own = all(dispatch.agent_name in self._agent_names for dispatch in listed)
-        if is_own and not any(one.is_claimed for one in present):
+        if all(dispatch.agent_name in self._agent_names for dispatch in listed):
             await self._livekit.delete_room(room.name)
 
     async def _repeat(self) -> None:
@@ -141,12 +139,13 @@ class WarmPool:
         agents = await self._table.open()
         names = {name for name in self._policies.agents if self._pool_of(name).most}
         for agent_name in sorted(names | {agent.agent_name for agent in agents}):
-            await self._guarded(self._fit(agent_name, _pooled(agents, agent_name)))
+            await self._guarded(self._fit(agent_name, agents))
         return agents
 
-    async def _fit(self, agent_name: str, agents: Sequence[WarmAgent]) -> None:
+    async def _fit(self, agent_name: str, everyone: Sequence[WarmAgent]) -> None:
         """End those of this name that are too many, and make what is missing."""
         now, pool = self._clock.now(), await self._allowed(agent_name)
+        agents = _pooled(everyone, agent_name)
         draining = self._draining_dispatches()
         going = [(agent, WarmEnd.UNWANTED) for agent in _waiting_on(agents, draining)]
         going += surplus([agent for agent in agents if agent.dispatch_id not in draining], pool, now)
@@ -155,7 +154,7 @@ class WarmPool:
         if going:
             agents = _pooled(await self._table.open(), agent_name)
         missing = shortfall(agents, pool, now)
-        if missing:
+        if missing and not any(_was_just_taken(one, now) for one in everyone if one.agent_name == agent_name):
             await self._make(agent_name, missing, now)
 
     async def _allowed(self, agent_name: str) -> Pool:
@@ -213,6 +212,10 @@ class WarmPool:
 
 def _waiting_on(agents: Iterable[WarmAgent], dispatch_ids: frozenset[str]) -> list[WarmAgent]:
     return [agent for agent in agents if agent.state in POOLED and agent.dispatch_id in dispatch_ids]
+
+
+def _was_just_taken(agent: WarmAgent, now: int) -> bool:
+    return agent.claimed_at is not None and abs(now - agent.claimed_at) < _REFILLS_AFTER_US
 
 
 def _pooled(agents: Iterable[WarmAgent], agent_name: str) -> list[WarmAgent]:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, and_, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, and_, func, insert, or_, select, update
 
 from app.database.claims import lock_agent_name, places
 from app.database.statements import batch_sql
@@ -15,6 +15,7 @@ from app.database.worker_tables import warm_agents
 from app.lifecycle import Dispatch, State
 from app.lifecycle.warm import (
     HOLDING_PREFIX,
+    POOLED,
     WarmAgent,
     WarmEnd,
     WarmEvent,
@@ -49,7 +50,9 @@ class WarmAgents:
     async def count_made(self, agent_name: str, since: int, until: int) -> int:
         """How many were made in this time, without those of a clock that was ahead."""
         at = warm_agents.c.created_at
-        made = and_(warm_agents.c.agent_name == agent_name, at > since, at <= until)
+        # A restored one was not made then.
+        is_new = or_(warm_agents.c.ready_at.is_not(None), warm_agents.c.claimed_by.is_(None))
+        made = and_(warm_agents.c.agent_name == agent_name, at > since, at <= until, is_new)
         query = select(func.count()).select_from(warm_agents).where(made)
         return await self._transactions.read(lambda connection: connection.scalar(query) or 0)
 
@@ -140,7 +143,7 @@ class WarmAgents:
         return await self._transactions.write(work)
 
     async def restore(self, agent_name: str) -> None:
-        """Store the claimed ones that the rows of open dispatches name, and that are not stored."""
+        """Store as claimed those that the rows of open dispatches name."""
         open_ones = select(dispatches).where(
             dispatches.c.agent_name == agent_name,
             dispatches.c.ended_at.is_(None),
@@ -152,10 +155,15 @@ class WarmAgents:
             # Two replicas must not both store one.
             lock_agent_name(connection, agent_name)
             claimed = [_claimed_by(row) for row in connection.execute(open_ones).mappings()]
-            ids = [agent.id for agent in claimed]
-            stored = set(connection.scalars(select(warm_agents.c.id).where(warm_agents.c.id.in_(ids))))
+            is_one = warm_agents.c.id.in_([agent.id for agent in claimed])
+            stored = {row.id: row.state for row in connection.execute(select(warm_agents).where(is_one))}
             if missing := [_values(agent) for agent in claimed if agent.id not in stored]:
                 connection.execute(insert(warm_agents), missing)
+            for agent in claimed:
+                if stored.get(agent.id) in POOLED:
+                    # In a backup from before its claim.
+                    known = warm_agents.c.id == agent.id
+                    connection.execute(update(warm_agents).where(known).values(**_values(agent)))
 
         await self._transactions.write(work)
 

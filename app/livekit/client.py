@@ -45,6 +45,8 @@ from app.state.presence import Participant, ParticipantKind
 
 #: LiveKit removes a responsive participant within milliseconds.
 _REMOVE_TIMEOUT_S = 1.5
+#: A call for an agent waits for it, and the agent is seen a moment later without it.
+_ANNOUNCE_TIMEOUT_S = 0.5
 _RUNNING = (JobStatus.JS_PENDING, JobStatus.JS_RUNNING)
 #: No room has this name: it is not one of the rooms that LiveKit has at the time.
 _NOBODYS_ROOM = "agent-lifecycle: nobody's room"
@@ -150,7 +152,7 @@ class LiveKitClient:
     async def announce(self, room_name: str, identity: str) -> bool:
         # LiveKit tells of attributes that stay as they are, too (1.13.5, rtc/participant.go, SetAttributes).
         request = api.UpdateParticipantRequest(room=room_name, identity=identity, attributes=CLAIMED)
-        return await existed(self._rooms.update_participant(request))
+        return await existed(self._rooms.update_participant(request), _ANNOUNCE_TIMEOUT_S)
 
     async def delete_room(self, room_name: str) -> bool:
         return await existed(self._rooms.delete_room(api.DeleteRoomRequest(room=room_name)))

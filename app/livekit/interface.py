@@ -24,7 +24,7 @@ _ON_BEHALF_ATTRIBUTE = "lk.publish_on_behalf"
 LEAVING_ATTRIBUTE = "agent-lifecycle.leaving"
 #: `on`: what is said to an agent with the helper outlives it.
 MEMORY_ATTRIBUTE = "agent-lifecycle.memory"
-#: Of a warm agent, in both of its rooms; before, it is `waiting`.
+#: Of a warm agent, in both of its rooms, once it is claimed; before, it is `waiting`.
 CLAIMED = {"agent-lifecycle.warm": "claimed"}
 #: Of a claimed one, in the room of people: the room in which it had waited.
 HOLDING_ROOM_ATTRIBUTE = "agent-lifecycle.holding_room"
@@ -194,7 +194,6 @@ def make_participant(
             leaving=attributes.get(LEAVING_ATTRIBUTE),
             remembers=attributes.get(MEMORY_ATTRIBUTE) == "on",
             holding_room=_holding_room_in(attributes),
-            is_claimed=CLAIMED.items() <= attributes.items(),
         )
     is_dependent = kind == "EGRESS" or permission.recorder
     other = ParticipantKind.DEPENDENT if is_dependent else ParticipantKind.PERSON

@@ -77,8 +77,6 @@ class Participant(msgspec.Struct, frozen=True, kw_only=True):
     remembers: bool = False
     #: Of an agent that had waited in a holding room: that room, in which its dispatch is.
     holding_room: str | None = None
-    #: Whether it has waited in this room, and has gone into another one.
-    is_claimed: bool = False
 
     def is_newer_than(self, other: "Participant") -> bool:
         """By LiveKit's clock; False if it did not report when they joined."""

@@ -229,5 +229,4 @@ def _participant(participant: FakeParticipant) -> Participant:
         leaving=agent.attributes.get("agent-lifecycle.leaving") if agent else None,
         remembers=agent is not None and agent.attributes.get("agent-lifecycle.memory") == "on",
         holding_room=agent.attributes.get("agent-lifecycle.holding_room") if agent else None,
-        is_claimed=agent is not None and agent.attributes.get("agent-lifecycle.warm") == "claimed",
     )

@@ -64,6 +64,39 @@ async def test_a_call_gets_a_warm_agent_that_is_in_at_once(
     assert states(world) == {"claimed": 1, "waiting": 2}
 
 
+@pytest.mark.parametrize("fails", [False, True])
+async def test_everybody_in_the_room_is_told_of_it(
+    warm_app: App,
+    world: World,
+    server: FakeServer,
+    fails: bool,  # noqa: FBT001
+) -> None:
+    """Without that, people see it a moment later."""
+    if fails:
+        world.livekit.faults.script("announce", FailBefore(UNAVAILABLE))
+    server.join("room")
+
+    answer = await warm_app.dispatch()
+
+    assert (answer.status, answer.body["source"], answer.body["state"]) == (200, "warm", "active")
+    (call,) = [call for call in world.livekit.calls if call.method == "announce"]
+    assert call.arguments == ("room", one_agent(world))
+
+
+async def test_the_next_one_is_made_once_it_has_had_the_time_to_answer(
+    warm_app: App, world: World, server: FakeServer
+) -> None:
+    server.join("room")
+    await warm_app.dispatch()
+    await warm_app.settle()
+
+    await rounds(warm_app, 1, every_s=0.9)
+    await rounds(warm_app, 1, every_s=0.2)
+    assert len(holding_rooms(world)) == 2
+    await rounds(warm_app, 2)
+    assert len(waiting(world)) == 2
+
+
 async def test_in_an_empty_room_it_is_idle_and_its_ttl_runs(
     warm_app: App, world: World, server: FakeServer
 ) -> None:
