@@ -6,12 +6,19 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from devstack.fresh_app import REACT, TOOLS, add_examples, make_app, pack
 from devstack.livekit_build import find_or_build
 from devstack.npm import Npm, environment
 from fakes.databases import PostgresServer, postgres_server
 from made_once import made_once
+
+# Hypothesis has limits of its own for an example, 200 ms, and for making them: a busy machine breaks both.
+settings.register_profile(
+    "any machine", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 
 pytest_plugins = ["log_fields", "real_stack", "require_all", "side_by_side"]
 

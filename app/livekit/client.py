@@ -43,10 +43,8 @@ from app.livekit.twirp import (
 )
 from app.state.presence import Participant, ParticipantKind
 
-#: LiveKit removes a responsive participant within milliseconds.
-_REMOVE_TIMEOUT_S = 1.5
-#: A call for an agent waits for it, and the agent is seen a moment later without it.
-_ANNOUNCE_TIMEOUT_S = 0.5
+#: LiveKit removes a responsive participant within milliseconds. A call for an agent waits for the other.
+_REMOVE_TIMEOUT_S, _ANNOUNCE_TIMEOUT_S = 1.5, 0.5
 _RUNNING = (JobStatus.JS_PENDING, JobStatus.JS_RUNNING)
 #: No room has this name: it is not one of the rooms that LiveKit has at the time.
 _NOBODYS_ROOM = "agent-lifecycle: nobody's room"
