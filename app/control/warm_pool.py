@@ -109,7 +109,7 @@ class WarmPool:
         if len(known) < len(ids):
             # A crash may have come between the adoption of a claimed one and this.
             for agent_name in sorted(self._agent_names):
-                await self._table.restore(agent_name)
+                await self._guarded(self._table.restore(agent_name))
             known = await self._table.known(ids)
         for room in rooms:
             agent = known.get(room.name.removeprefix(HOLDING_PREFIX))

@@ -8,7 +8,7 @@ from typing import Protocol
 import msgspec
 
 from app.lifecycle import UNTOLD, Briefing
-from app.lifecycle.warm import is_holding_room
+from app.lifecycle.warm import HOLDING_PREFIX, is_holding_room
 from app.state.presence import Participant, ParticipantKind, Room
 
 #: The row's id on a dispatch in LiveKit: it finds the dispatch again after a lost answer.
@@ -163,9 +163,13 @@ class Permission(Protocol):
     recorder: bool
 
 
+#: The id of a warm agent is a row's.
+_LONGEST_HOLDING_ROOM = len(HOLDING_PREFIX) + 32
+
+
 def _holding_room_in(attributes: Mapping[str, str]) -> str | None:
     name = attributes.get(HOLDING_ROOM_ATTRIBUTE, "")
-    return name if is_holding_room(name) else None
+    return name if is_holding_room(name) and len(name) <= _LONGEST_HOLDING_ROOM else None
 
 
 def make_participant(

@@ -267,6 +267,20 @@ def test_the_leaving_attribute_is_read_for_agents_only() -> None:
     assert (person.leaving, person.agent_name) == (None, None)
 
 
+@pytest.mark.parametrize(
+    ("kind", "named", "read"),
+    [
+        ("AGENT", f"agent-warm.{'a' * 32}", f"agent-warm.{'a' * 32}"),
+        ("STANDARD", f"agent-warm.{'a' * 32}", None),
+        ("AGENT", f"agent-warm.{'a' * 33}", None),
+        ("AGENT", "room", None),
+    ],
+)
+def test_only_agents_say_in_which_holding_room_they_were(kind: str, named: str, read: str | None) -> None:
+    attributes = {"agent-lifecycle.holding_room": named, "lk.agent_name": "plain"}
+    assert participant(kind=kind, attributes=attributes).holding_room == read
+
+
 @pytest.mark.parametrize("kind", ["STANDARD", "SIP", "CONNECTOR"])
 def test_a_session_may_be_linked_to_a_participant_of_these_kinds(kind: str) -> None:
     person = participant(kind=kind)
