@@ -39,6 +39,7 @@ CALLS: dict[str, Call] = {
     "can_probe": lambda client: client.can_probe(),
     "probe": lambda client: client.probe("room", "agent-AJ_1"),
     "warn": lambda client: client.warn("room", "agent-AJ_1", "{}"),
+    "announce": lambda client: client.announce("room", "agent-AJ_1"),
     "claim": lambda client: client.claim("agent-warm.row", "agent-AJ_1", "{}"),
 }
 EVERY_CALL = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)

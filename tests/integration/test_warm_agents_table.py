@@ -11,6 +11,12 @@ from fakes.server import FakeServer
 from integration.harness import AGENT, ON_BOTH, App, World
 
 
+@pytest.fixture(autouse=True)
+async def _no_pool(app: App) -> None:
+    """Its rounds would end what waits: no policy wants it."""
+    await app.service.warm_pool.close()
+
+
 async def stored(app: App, world: World, number: int = 1, *, deployment: str = "") -> WarmAgent:
     """One that waits."""
     table, now = app.service.store.warm_agents, world.clock.now()
