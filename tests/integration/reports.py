@@ -61,7 +61,11 @@ class ReportingWorker:
 
 
 async def look(app: App) -> None:
-    """One round of the service's watch, with all that it entails."""
+    """One round of the service's watch, with all that it entails; it has no others from now on.
+
+    What one of its own began in the meantime might not have ended when this returns.
+    """
+    await app.service.fleet_watch.close()
     await app.service.fleet_watch.step()
     await app.settle()
 
