@@ -116,6 +116,12 @@ async def test_a_second_livekit_takes_no_agent_from_its_people(
     await person.wait_for_agents(1)
     assert await person.ask("hello") == "turn 1: hello"
 
+    async def is_known() -> bool:
+        status = await caller.status(truth.name)
+        return (status["state"], status["participantCount"]) == ("active", 1)
+
+    # A room of which the service knows nobody yet may be believed to have ended.
+    await eventually(is_known, "the service knows who is in")
     stranger = {"participant": {"sid": "PA_elsewhere", "identity": "a stranger", "kind": "STANDARD"}}
     for _ in range(3):
         more = stranger if event == "participant_joined" else {}
