@@ -7,7 +7,7 @@ from enum import StrEnum
 from app.lifecycle import SECOND_US, UNTOLD, Briefing, Dispatch, Event, State
 from app.livekit.interface import ListedDispatch, RoomInfo
 from app.state.changes import Outcome
-from app.state.ownership import avatars_of, is_not_older, names_a_job
+from app.state.ownership import avatars_of, is_former, is_not_older
 from app.state.presence import Participant, ParticipantKind
 
 #: LiveKit shows the job of a dispatch after 5 s.
@@ -259,7 +259,7 @@ def _fits(candidate: Candidate, agent: Participant, present: Collection[str]) ->
     listed = candidate.listed
     if listed is None or candidate.agent or listed.agent_identities:
         return False
-    if candidate.row and names_a_job(agent.identity) and candidate.row.former_agent == agent.identity:
+    if candidate.row and is_former(agent, candidate.row):
         return False
     if candidate.row and candidate.row.agent_identity:
         # The row's agent has left. If it was not the row's at all, the true one came as soon as that.

@@ -1,6 +1,5 @@
 """The dispatches of warm agents, as if they were in the rooms that these agents have gone into."""
 
-import asyncio
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -38,25 +37,18 @@ class HeldDispatches:
         It was lost, or is an older backup. A claim is stored before its agent comes.
         """
         of_rows = {row.holding_room for row in rows}
-        agents = {one.holding_room: one for one in participants if one.holding_room not in of_rows}
-        ids = [room.removeprefix(HOLDING_PREFIX) for room in agents if room]
-        if not ids:
+        agents = {one.holding_room: one for one in participants if one.holding_room}
+        strangers = agents.keys() - of_rows
+        if not strangers:
             return ()
-        known = (await self._table.known(ids)).values()
-        claimed = {one.room_name for one in known if one.state not in POOLED}
-        lists = await asyncio.gather(
-            *(
-                self._list(room, agent.agent_name)
-                for room, agent in agents.items()
-                if room and room not in claimed
-            )
-        )
-        joined_at = {one.holding_room: one.joined_at for one in agents.values()}
-        return tuple(
-            replace(one, created_at=joined_at[one.holding_room] or one.created_at)
-            for found in lists
-            for one in found
-        )
+        known = await self._table.known([room.removeprefix(HOLDING_PREFIX) for room in strangers])
+        strangers -= {one.room_name for one in known.values() if one.state not in POOLED}
+        found = [
+            replace(one, created_at=agents[room].joined_at or one.created_at)
+            for room in sorted(strangers)
+            for one in await self._list(room, agents[room].agent_name)
+        ]
+        return tuple(found)
 
     async def _list(self, room_name: str, agent_name: str | None) -> list[ListedDispatch]:
         listed = await self._list_in(room_name)

@@ -80,7 +80,7 @@ class Reconciler:
         self._slots = asyncio.Semaphore(concurrency)
         self._tasks = BackgroundTasks()
         self._round = 0
-        #: Rooms in which another service dispatches too, and LiveKit does not say yet whose agents are whose.
+        #: Rooms in which LiveKit does not say yet whose agents are whose, and when they are looked at again.
         self._undecided: dict[str, asyncio.TimerHandle] = {}
         #: Why the last round failed; None if it succeeded, or before the first.
         self.problem: ServiceError | None = None

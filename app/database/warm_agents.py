@@ -156,7 +156,8 @@ class WarmAgents:
             lock_agent_name(connection, agent_name)
             claimed = [_claimed_by(row) for row in connection.execute(open_ones).mappings()]
             is_one = warm_agents.c.id.in_([agent.id for agent in claimed])
-            stored = {row.id: row.state for row in connection.execute(select(warm_agents).where(is_one))}
+            states = select(warm_agents.c.id, warm_agents.c.state).where(is_one)
+            stored = {row.id: row.state for row in connection.execute(states)}
             if missing := [_values(agent) for agent in claimed if agent.id not in stored]:
                 connection.execute(insert(warm_agents), missing)
             for agent in claimed:

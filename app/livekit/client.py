@@ -43,7 +43,7 @@ from app.livekit.twirp import (
 )
 from app.state.presence import Participant, ParticipantKind
 
-#: LiveKit removes a responsive participant within milliseconds. A call for an agent waits for the other.
+#: LiveKit does either within milliseconds to one that responds. A call for an agent waits for the second.
 _REMOVE_TIMEOUT_S, _ANNOUNCE_TIMEOUT_S = 1.5, 0.5
 _RUNNING = (JobStatus.JS_PENDING, JobStatus.JS_RUNNING)
 #: No room has this name: it is not one of the rooms that LiveKit has at the time.

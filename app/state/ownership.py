@@ -32,11 +32,16 @@ def owner(agent: Participant, dispatches: Sequence[Dispatch]) -> Dispatch | None
     return next((one for one in dispatches if one.agent_identity == agent.identity), None)
 
 
+def is_former(agent: Participant, dispatch: Dispatch) -> bool:
+    """Whether this is the agent from before the dispatch: it can never be the dispatch's own."""
+    return agent.identity == dispatch.former_agent and names_a_job(agent.identity)
+
+
 def awaits(dispatch: Dispatch, agent: Participant) -> bool:
     """Whether the dispatch may be waiting for this agent."""
     if dispatch.state not in (State.CREATING, State.STARTING) or dispatch.agent_identity:
         return False
-    if agent.identity == dispatch.former_agent and names_a_job(agent.identity):
+    if is_former(agent, dispatch):
         return False
     return dispatch.agent_name == agent.agent_name and is_not_older(agent, dispatch.dispatched_at)
 

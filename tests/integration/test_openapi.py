@@ -163,7 +163,6 @@ async def test_an_unchanged_document_is_not_sent_again(app: App) -> None:
 
 _settings = hypothesis.settings(
     max_examples=SIZES.requests,
-    deadline=None,
     derandomize=True,
     suppress_health_check=list(hypothesis.HealthCheck),
 )

@@ -427,7 +427,6 @@ def test_the_promises_hold_whatever_happens_in_any_order(tmp_path: Path) -> None
         stateful_step_count=STEPS,
         derandomize="SIMULATION_EXAMPLES" not in os.environ,
         database=None,
-        deadline=None,
         print_blob=True,
         report_multiple_bugs=False,
         suppress_health_check=list(HealthCheck),

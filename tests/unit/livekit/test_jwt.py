@@ -173,7 +173,7 @@ HEADERS = st.sampled_from(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(
     content=CLAIMS,
     header=HEADERS,
@@ -199,7 +199,7 @@ EDITS = st.lists(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(edits=EDITS)
 def test_the_fast_path_agrees_with_pyjwt_on_altered_tokens(
     edits: list[tuple[int, int, str]],
@@ -212,7 +212,7 @@ def test_the_fast_path_agrees_with_pyjwt_on_altered_tokens(
     assert (quick is not None) == (token == GOOD)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(payload=st.binary(max_size=60) | st.sampled_from([b"[" * 50_000, b"{}", b"[]", b'"', b"\xff"]))
 def test_payloads_that_are_not_claims_are_rejected(payload: bytes) -> None:
     assert verify_usual(token_of(payload), KEYS) is None

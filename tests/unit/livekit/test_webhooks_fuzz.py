@@ -52,7 +52,7 @@ def events(draw: st.DrawFn) -> Any:
     )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(message=events())
 def test_any_webhook_is_read_as_protobuf_reads_it(message: Any) -> None:
     body = MessageToJson(message, indent=None).encode()
@@ -82,7 +82,7 @@ PLACES = st.sampled_from(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(body=st.sampled_from(list(bodies(20, 3))), place=PLACES, value=JSON)
 def test_any_value_in_a_field_is_read_as_protobuf_does_or_rejected(
     body: str, place: str, value: object
@@ -118,7 +118,7 @@ TIMES = st.sampled_from(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(place=TIMES, moment=MOMENTS, written=st.sampled_from([int, str]))
 def test_any_time_fits_the_database_and_sorts_or_is_rejected(
     place: str, moment: int, written: type[int | str]

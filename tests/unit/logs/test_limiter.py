@@ -4,7 +4,7 @@ import logging
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from app.logs.aggregation import Aggregation
@@ -52,7 +52,6 @@ def test_lifecycle_actions_rank_with_warnings(level: int, action: str | None, ra
     assert rank_of(record) is rank
 
 
-@settings(deadline=None)
 @given(calls=CALLS, limit=st.integers(1, 12), aggregates=st.booleans())
 def test_the_limit_holds_and_the_counts_add_up(
     *, calls: list[tuple[int, int, str | None, str]], limit: int, aggregates: bool

@@ -274,7 +274,7 @@ STEPS: Mapping[str, Callable[[Scene], None]] = {
 OFTEN = ("call", "join", "leave", "expire", "removed") * 3
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.lists(st.sampled_from((*OFTEN, *STEPS)), max_size=30))
 def test_no_absence_counts_twice_whatever_happens(steps: list[str]) -> None:
     scene = Scene()

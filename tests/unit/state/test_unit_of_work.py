@@ -455,7 +455,7 @@ def _play(world: World, batches: Sequence[Sequence[RoomEvent]]) -> object:
     return _view(made)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(world=worlds(), data=st.data())
 def test_any_order_repetition_and_batching_of_the_same_webhooks_has_the_same_result(
     world: World, data: st.DataObject
@@ -917,7 +917,6 @@ def acts(*names: str) -> st.SearchStrategy[list[tuple[str, int]]]:
     return st.lists(st.tuples(st.sampled_from(names), st.integers(0, 5)), max_size=40)
 
 
-@settings(deadline=None)
 @given(steps=acts("join", "join", "leave", "deliver", "read", "commit"))
 def test_stale_snapshots_leave_no_error_once_every_webhook_has_arrived(steps: list[tuple[str, int]]) -> None:
     """This holds for snapshots of any age, in any order of arrival."""
@@ -931,7 +930,6 @@ def test_stale_snapshots_leave_no_error_once_every_webhook_has_arrived(steps: li
     assert reality.is_known()
 
 
-@settings(deadline=None)
 @given(steps=acts("join", "join", "leave", "deliver", "lose", "read", "commit"))
 def test_one_fresh_snapshot_corrects_any_lost_webhooks(steps: list[tuple[str, int]]) -> None:
     reality = Reality()
