@@ -1,6 +1,7 @@
 """The helper's part of a hand-over, on the real thing: the service's part is played by the test."""
 
 import asyncio
+import json
 from collections import Counter
 
 import pytest
@@ -8,6 +9,7 @@ from livekit import api, rtc
 from reusable_agent import HAND_OVER_METHOD, RELIEVES_ATTRIBUTE
 
 from devstack.fixture_types import Dispatch, JoinRoom
+from devstack.livekit_server import LiveKitServer
 from devstack.people import Person
 from devstack.truth import eventually
 
@@ -59,6 +61,32 @@ async def test_an_agent_that_is_gone_is_not_waited_for(
     person = await join_room(room_name)
     await person.wait_for_agents(1)
     assert await person.ask("hello") == "turn 1: hello"
+
+
+async def test_an_agent_that_livekit_has_not_announced_yet_takes_over(
+    livekit_server: LiveKitServer, room_name: str, join_room: JoinRoom, dispatch: Dispatch
+) -> None:
+    """It publishes nothing, so the others hear of it up to 3 s later."""
+    await dispatch(room_name, AGENT)
+    person = await join_room(room_name)
+    [former] = await person.wait_for_agents(1)
+    assert await person.ask("hello") == "turn 1: hello"
+    grants = api.VideoGrants(room_join=True, room=room_name, agent=True)
+    token = (
+        api.AccessToken(livekit_server.api_key, livekit_server.api_secret)
+        .with_identity("agent-AJ_new")
+        .with_kind("agent")
+        .with_grants(grants)
+    )
+    successor = rtc.Room()
+    await successor.connect(livekit_server.url, token.to_jwt())
+
+    answer = await successor.local_participant.perform_rpc(
+        destination_identity=former.identity, method=HAND_OVER_METHOD, payload="{}", response_timeout=10
+    )
+
+    assert len(json.loads(answer)["taken"]) == 1
+    await successor.disconnect()
 
 
 async def test_a_person_cannot_have_an_agent_hand_over(

@@ -9,14 +9,13 @@ from collections.abc import Collection
 from typing import Any, Protocol
 
 from livekit import rtc
-from livekit.agents import AgentSession, room_io, utils
+from livekit.agents import AgentSession, room_io
 from livekit.agents.types import TOPIC_CHAT
 
+from reusable_agent.announcement import announced
 from reusable_agent.audience import Audience
 from reusable_agent.options import Terms
 
-# LiveKit announces a participant who publishes nothing in batches, up to 3 s late.
-_ANNOUNCE_TIMEOUT_S = 6.0
 #: How many texts an agent that hands over may have taken while its successor was in the room.
 _REMEMBERED = 200
 
@@ -107,7 +106,8 @@ class Chat:
             await self._started.wait()
             if reader.info.stream_id in self._skipped:
                 return
-            sender = await self._sender(identity)
+            # Nobody would receive an answer before RoomIO knows a first person.
+            sender = await announced(self._room, identity)
             if self._audience.is_person(sender):
                 event = room_io.TextInputEvent(text=text, info=reader.info, participant=sender)
                 self._taken[reader.info.stream_id] = await self._answer(event)
@@ -115,14 +115,6 @@ class Chat:
             _log.warning("ignored a text: its sender is not in the room")
         except Exception:  # noqa: BLE001 - a caller's callback may raise; later texts must still be answered
             _log.exception("could not answer a text")
-
-    async def _sender(self, identity: str) -> rtc.RemoteParticipant:
-        known = self._room.remote_participants.get(identity)
-        if known is not None:
-            return known
-        # Nobody would receive an answer before RoomIO knows a first person.
-        async with asyncio.timeout(_ANNOUNCE_TIMEOUT_S):
-            return await utils.wait_for_participant(self._room, identity=identity)
 
     async def _answer(self, event: room_io.TextInputEvent) -> "_Answer":
         if self._terms.on_text is not None:

@@ -10,6 +10,7 @@ from typing import Any
 from livekit import rtc
 from livekit.agents import AgentSession, JobContext
 
+from reusable_agent.announcement import announced
 from reusable_agent.chat import Chat
 from reusable_agent.farewell import Farewell
 from reusable_agent.recorder import Recorder
@@ -63,13 +64,19 @@ class HandOver:
         self._room.local_participant.register_rpc_method(HAND_OVER_METHOD, self._take)
 
     async def _take(self, data: rtc.RpcInvocationData) -> str:
-        caller = self._room.remote_participants.get(data.caller_identity)
-        # Only LiveKit's server, and whoever has its key, can make a participant an agent.
-        if caller is None or caller.kind != rtc.ParticipantKind.PARTICIPANT_KIND_AGENT:
+        if not await self._is_agent(data.caller_identity):
             raise rtc.RpcError(_NOT_ALLOWED, "only another agent takes over")
         # A successor whose answer was lost asks again.
         self._giving = self._giving or asyncio.get_running_loop().create_task(self._give())
         return await asyncio.shield(self._giving)
+
+    async def _is_agent(self, identity: str) -> bool:
+        """Only LiveKit's server, and whoever has its key, can make a participant an agent."""
+        try:
+            caller = await announced(self._room, identity)
+        except (TimeoutError, RuntimeError):
+            return False
+        return caller.kind == rtc.ParticipantKind.PARTICIPANT_KIND_AGENT
 
     async def _give(self) -> str:
         self._chat.stop()

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 from livekit import rtc
 from livekit.agents import AgentSession, JobContext
-from reusable_agent import HAND_OVER_METHOD, RELIEVES_ATTRIBUTE, handover
+from reusable_agent import HAND_OVER_METHOD, RELIEVES_ATTRIBUTE, announcement, handover
 from reusable_agent.chat import Chat
 from reusable_agent.farewell import Farewell
 from reusable_agent.handover import HandOver, take_over
@@ -17,6 +17,10 @@ from reusable_agent.recorder import Recorder
 
 AGENT = rtc.ParticipantKind.PARTICIPANT_KIND_AGENT
 PERSON = rtc.ParticipantKind.PARTICIPANT_KIND_STANDARD
+
+
+def participant(identity: str, kind: rtc.ParticipantKind.ValueType) -> SimpleNamespace:
+    return SimpleNamespace(identity=identity, kind=kind, state=rtc.ParticipantState.PARTICIPANT_STATE_ACTIVE)
 
 
 @dataclass
@@ -64,8 +68,8 @@ class FakeHelper:
         self.steps.append("save")
 
 
-@dataclass
-class FakeRoom:
+@dataclass(eq=False)
+class FakeRoom(rtc.EventEmitter[str]):
     """A room with an agent and a person; it is its own local participant."""
 
     answers: list[Any] = field(default_factory=list)
@@ -73,14 +77,18 @@ class FakeRoom:
     methods: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        super().__init__()
         self.remote_participants = {
-            "agent-AJ_1": SimpleNamespace(kind=AGENT),
-            "alice": SimpleNamespace(kind=PERSON),
+            "agent-AJ_1": participant("agent-AJ_1", AGENT),
+            "alice": participant("alice", PERSON),
         }
 
     @property
     def local_participant(self) -> "FakeRoom":
         return self
+
+    def isconnected(self) -> bool:
+        return True
 
     def register_rpc_method(self, name: str, handler: Any) -> None:
         self.methods[name] = handler
@@ -192,8 +200,25 @@ async def test_a_session_that_has_closed_hands_over_too(room: FakeRoom, helper: 
     assert await room.call("agent-AJ_1") == {"taken": ["a", "b"]}
 
 
+async def test_an_agent_that_is_announced_late_takes_over_too(room: FakeRoom, helper: FakeHelper) -> None:
+    """LiveKit lets it call before the others hear of it."""
+    helper.said.set()
+    asked = asyncio.create_task(room.call("agent-AJ_2"))
+    await asyncio.sleep(0.01)
+    assert helper.steps == []
+
+    late = participant("agent-AJ_2", AGENT)
+    room.remote_participants[late.identity] = late
+    room.emit("participant_active", late)
+
+    assert await asked == {"taken": ["a", "b"]}
+
+
 @pytest.mark.parametrize("caller", ["alice", "nobody"])
-async def test_only_an_agent_takes_over(room: FakeRoom, helper: FakeHelper, caller: str) -> None:
+async def test_only_an_agent_takes_over(
+    room: FakeRoom, helper: FakeHelper, caller: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(announcement, "_TIMEOUT_S", 0.01)
     with pytest.raises(rtc.RpcError):
         await room.call(caller)
     assert helper.steps == []
