@@ -23,6 +23,7 @@ _FRAME_MS = 10
 _TONE_HZ = 400
 _TONE_AMPLITUDE = 16_000
 _WORD_FRAMES, _PAUSE_FRAMES = 100, 100
+_SPOKEN_FRAMES, _SILENT_FRAMES = 40, 120
 
 
 def member_token(
@@ -180,6 +181,14 @@ class Person:
             task.cancel()
             await asyncio.wait([task])
 
+    async def speak(self, tone_hz: int) -> None:
+        """Say one word, as `tone_stt` hears them, and be silent after it, so that it is a turn of its own."""
+        if self._microphone is None:
+            raise RuntimeError("this person joined without a microphone")
+        word = _frame(_TONE_AMPLITUDE, tone_hz)
+        for frame in [word] * _SPOKEN_FRAMES + [_frame(0)] * _SILENT_FRAMES:
+            await self._microphone.capture_frame(frame)
+
     async def leave(self) -> None:
         """Leave like a closed tab (CLIENT_INITIATED)."""
         await self._room.disconnect()
@@ -218,9 +227,9 @@ async def _hum(microphone: rtc.AudioSource) -> None:
         await microphone.capture_frame(frame)
 
 
-def _frame(amplitude: int) -> rtc.AudioFrame:
-    """A frame of whole waves, so that there is no click between frames."""
+def _frame(amplitude: int, tone_hz: int = _TONE_HZ) -> rtc.AudioFrame:
+    """A frame of whole waves, as all multiples of 100 Hz have: so there is no click between frames."""
     count = _SAMPLE_RATE_HZ * _FRAME_MS // 1000
-    wave = (math.sin(2 * math.pi * _TONE_HZ * number / _SAMPLE_RATE_HZ) for number in range(count))
+    wave = (math.sin(2 * math.pi * tone_hz * number / _SAMPLE_RATE_HZ) for number in range(count))
     samples = array.array("h", (round(amplitude * one) for one in wave))
     return rtc.AudioFrame(samples.tobytes(), _SAMPLE_RATE_HZ, 1, count)

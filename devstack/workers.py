@@ -33,6 +33,7 @@ class WorkerKind(StrEnum):
     PLAIN = "devstack.plain_worker"
     OBEDIENT = "devstack.obedient_worker"
     TOLD = "devstack.told_worker"
+    HEARING = "devstack.hearing_worker"
 
 
 class Worker:
