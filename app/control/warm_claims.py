@@ -122,7 +122,7 @@ class WarmClaimer:
             return None
         agent = await self._table.claim(dispatch, self._clock.now(), self._doubtful_dispatches())
         if agent is None:
-            self._counters.warm_claims["none_waiting"] += 1
+            self._counters.warm_claims[dispatch.agent_name, "none_waiting"] += 1
             return None
         self._counters.note_warm_end(agent)
         self._on_claim()
@@ -141,7 +141,7 @@ class WarmClaimer:
                 extra={"action": "warm", "agent": agent.agent_name, "code": error.code},
             )
         finally:
-            self._counters.warm_claims[answer or "failed"] += 1
+            self._counters.warm_claims[agent.agent_name, answer or "failed"] += 1
         if answer not in (None, ClaimAnswer.CLAIMED):
             logger.warning(
                 "A warm agent did not come; an ordinary one is dispatched",

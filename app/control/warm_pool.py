@@ -18,6 +18,7 @@ from app.lifecycle.pool import NO_POOL, Pool, next_try_at, shortfall, surplus
 from app.lifecycle.warm import HOLDING_PREFIX, POOLED, WarmAgent, WarmEnd, WarmState
 from app.livekit.interface import LiveKit, RoomInfo
 from app.state.changes import Change, Outcome
+from app.state.views import WarmCounts
 from app.tasks import BackgroundLoop
 
 logger = logging.getLogger(__name__)
@@ -62,8 +63,9 @@ class WarmPool:
         self._slots = asyncio.Semaphore(concurrency)
         self._loop = BackgroundLoop("warm pool")
         self._woken = asyncio.Event()
-        #: Those that have not ended, by state, as the last round found them; those of before are not known.
-        self.counts: Counter[str] = Counter()
+        #: Those that have not ended, by agent name and state, as the last round found them; those of before
+        #: are not known.
+        self._counts: Counter[tuple[str, WarmState]] = Counter()
         self._may_have_any = True
 
     def start(self) -> None:
@@ -72,6 +74,19 @@ class WarmPool:
     async def close(self) -> None:
         """End the round under way: whatever it has begun is in the rows."""
         await self._loop.close()
+
+    def counts(self) -> Sequence[WarmCounts]:
+        """Of each agent name that has warm ones or is to have some."""
+        wanted = {name: sum(self._pool_of(name).targets.values()) for name in self._policies.agents}
+        with_any = {name for name, number in wanted.items() if number} | {name for name, _ in self._counts}
+        return [
+            WarmCounts(
+                agent_name=agent_name,
+                wanted=wanted.get(agent_name, 0),
+                by_state={state: n for (name, state), n in self._counts.items() if name == agent_name},
+            )
+            for agent_name in sorted(with_any)
+        ]
 
     def note_taken(self) -> None:
         """One was taken: a round begins when the next may be made."""
@@ -127,7 +142,7 @@ class WarmPool:
     async def _repeat(self) -> None:
         while True:
             with suppress(TimeoutError):
-                is_quiet = bool(self.counts) and self.counts.keys() <= _QUIET
+                is_quiet = bool(self._counts) and {state for _, state in self._counts} <= _QUIET
                 async with asyncio.timeout(_QUIET_S if is_quiet else _BUSY_S):
                     await self._woken.wait()
             self._woken.clear()
@@ -191,8 +206,8 @@ class WarmPool:
         return self._policies.of(agent_name).pool
 
     def _note(self, agents: Iterable[WarmAgent]) -> None:
-        self.counts = Counter(agent.state for agent in agents)
-        self._may_have_any = bool(self.counts)
+        self._counts = Counter((agent.agent_name, agent.state) for agent in agents)
+        self._may_have_any = bool(self._counts)
 
     async def _in_turn(self, act: Callable[[WarmAgent], Awaitable[None]], agent: WarmAgent) -> None:
         async with self._slots:

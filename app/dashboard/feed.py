@@ -20,7 +20,7 @@ from app.database.store import Store
 from app.errors import Busy, ServiceError
 from app.lifecycle import LIVE_STATES, Dispatch, State
 from app.state.changes import Change, Outcome
-from app.state.views import AgentTtl
+from app.state.views import AgentTtl, WarmCounts
 from app.state.workers import Worker, WorkerState
 from app.tasks import BackgroundLoop, repeat
 
@@ -43,6 +43,7 @@ class Feed:
         alerts: Callable[[], Iterable[Alert]],
         ttls: Callable[[], Iterable[AgentTtl]],
         workers: Callable[[], Iterable[tuple[Worker, WorkerState]]],
+        warm: Callable[[], Iterable[WarmCounts]],
         problem: Callable[[], str | None],
     ) -> None:
         """`totals` are this process's counters; `problem` is the known problem of the service, if any."""
@@ -52,6 +53,7 @@ class Feed:
         self._alerts = alerts
         self._ttls = ttls
         self._workers = workers
+        self._warm = warm
         self._problem = problem
         self._history = MinuteHistory()
         #: The number of open pages, including those that wait for their snapshot.
@@ -193,6 +195,7 @@ class Feed:
             self.sample(),
             self._ttls(),
             self._workers(),
+            self._warm(),
             problem,
         )
 

@@ -11,7 +11,8 @@ from app.alerts.model import Alert
 from app.dashboard.history import Minute
 from app.lifecycle import SECOND_US, Dispatch
 from app.lifecycle.descriptions import END_REASONS, STATES, describe
-from app.state.views import AgentTtl, HistoryLine
+from app.lifecycle.warm import WarmState
+from app.state.views import AgentTtl, HistoryLine, WarmCounts
 from app.state.workers import Worker, WorkerState
 
 
@@ -81,6 +82,18 @@ class WorkerCard(_Message):
     load: float
 
 
+class WarmCard(_Message):
+    """An agent's warm ones; see `WarmCounts`."""
+
+    agent: str
+    wanted: int
+    waiting: int
+    #: On their way to wait.
+    coming: int
+    #: In the rooms of people.
+    claimed: int
+
+
 class Beat(_Message):
     """The current state, sent even without changes: a missing beat shows the page that it is out of date."""
 
@@ -92,6 +105,7 @@ class Beat(_Message):
     minute: MinuteCard
     ttls: list[TtlCard]
     workers: list[WorkerCard]
+    warm: list[WarmCard]
     #: Why the data may be out of date; None if it is not.
     problem: str | None
 
@@ -180,6 +194,19 @@ def worker_card(worker: Worker, state: WorkerState) -> WorkerCard:
     )
 
 
+def warm_card(one: WarmCounts) -> WarmCard:
+    def count(*states: WarmState) -> int:
+        return sum(one.by_state.get(state, 0) for state in states)
+
+    return WarmCard(
+        agent=one.agent_name,
+        wanted=one.wanted,
+        waiting=count(WarmState.WAITING),
+        coming=count(WarmState.CREATING, WarmState.STARTING),
+        claimed=count(WarmState.CLAIMED),
+    )
+
+
 def beat(
     at: int,
     counts: Mapping[str, int],
@@ -187,6 +214,7 @@ def beat(
     minute: Minute,
     ttls: Iterable[AgentTtl],
     workers: Iterable[tuple[Worker, WorkerState]],
+    warm: Iterable[WarmCounts],
     problem: str | None,
 ) -> Beat:
     return Beat(
@@ -199,6 +227,7 @@ def beat(
         minute=minute_card(minute),
         ttls=[ttl_card(one) for one in ttls],
         workers=[worker_card(worker, state) for worker, state in workers],
+        warm=[warm_card(one) for one in warm],
         problem=problem,
     )
 

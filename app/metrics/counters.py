@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import product
 from typing import Any
@@ -35,13 +35,14 @@ _RESTARTS = tuple(sorted(event for event, reason in _REASONS.items() if reason =
 _REPLACED = (Event.REFUTED, Event.UNTAKEN, Event.JOIN_OVERDUE, *_RESTARTS, Event.REMOVED)
 #: Far more than the dispatches that are open at once; a forgotten one would be counted again.
 _MOST_NOTED = 10_000
+_CLAIM_RESULTS = ("claimed", "refused", "unknown", "silent", "unsupported", "none_waiting", "failed")
 _CLEANUPS = {Event.REMOVED: "removed", Event.REMOVE_FAILED: "failed", Event.OCCUPIED: "occupied"}
 
 
 class Counters:
     """Each line below is a metric: a Counter by the values of its labels."""
 
-    def __init__(self, *, mode: Mode, agent_names: Iterable[str] = ()) -> None:
+    def __init__(self, *, mode: Mode, agent_names: Collection[str] = ()) -> None:
         self.families: list[Family] = []
         self._mode = mode
         self.requests = self._counter(
@@ -53,8 +54,9 @@ class Counters:
         self.warm_claims = self._counter(
             "warm_claims",
             "Dispatches that wanted a warm agent, by what became of it",
+            "agent",
             "result",
-            start=("claimed", "refused", "unknown", "silent", "unsupported", "none_waiting", "failed"),
+            start=product(agent_names, _CLAIM_RESULTS),
         )
         self.refused = self._counter(
             "capacity_refusals", "Requests refused for a limit of the agent's policy", "agent", "cap"
@@ -130,7 +132,9 @@ class Counters:
         #: Creations that have failed since the last success.
         self.failed_creations_in_a_row = 0
 
-    def _counter(self, name: str, text: str, *labels: str, start: Iterable[str] = ()) -> Counter[Any]:
+    def _counter(
+        self, name: str, text: str, *labels: str, start: Iterable[str | tuple[str, ...]] = ()
+    ) -> Counter[Any]:
         """`start`: label values that show 0 at first, since a rate needs a start."""
         counts = Counter[Any](dict.fromkeys(start if labels else (ONLY,), 0))
         self.families.append(Family(name, text, labels, lambda: counts))

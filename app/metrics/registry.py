@@ -74,7 +74,6 @@ class Metrics:
         alerts: Callable[[], Mapping[str, int]],
         queue_depth: Callable[[], int],
         waiting: Callable[[], int],
-        warm: Callable[[], Mapping[str, int]],
         drift: Mapping[str, int],
         withheld: Mapping[str, int],
         deployments: Mapping[tuple[str, str, str], int],
@@ -82,7 +81,7 @@ class Metrics:
     ) -> None:
         """Read these from their owners at every scrape.
 
-        `agents`, `warm`: by state; empty if the database could not be read. `alerts`: 1 if raised, else 0.
+        `agents`: by state; empty if the database could not be read. `alerts`: 1 if raised, else 0.
         `deployments`: by agent name, deployment and result. `avoided`: 1 if passed over, else 0.
         """
         families = (
@@ -106,13 +105,6 @@ class Metrics:
                 "Dispatches by state as the database has them, for all replicas: take the max over these",
                 ("state",),
                 agents,
-                GaugeMetricFamily,
-            ),
-            Family(
-                "warm_agents",
-                "Warm agents by state as the database has them, for all replicas: take the max over these",
-                ("state",),
-                warm,
                 GaugeMetricFamily,
             ),
             Family(

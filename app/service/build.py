@@ -56,6 +56,7 @@ from app.metrics.collector import Families
 from app.metrics.counters import Counters, SuppressedActions
 from app.metrics.registry import Metrics
 from app.metrics.ttls import ttl_families
+from app.metrics.warm import warm_families
 from app.metrics.workers import worker_families
 from app.service.parts import Service
 from app.state.links import pseudonyms
@@ -185,7 +186,6 @@ def build_service(
         alerts=lambda: alert_monitor.active,
         queue_depth=lambda: processor.queue_depth,
         waiting=lambda: len(call_queue),
-        warm=lambda: {**warm_pool.counts},
         drift=reconciler.drift,
         withheld=suppressed.counts,
         deployments=deployments.results,
@@ -193,6 +193,7 @@ def build_service(
     )
     metrics.registry.register(Families(ttl_families(learning.ttls)))
     metrics.registry.register(Families(worker_families(fleet.figures)))
+    metrics.registry.register(Families(warm_families(warm_pool.counts)))
     feed = Feed(
         store,
         clock,
@@ -200,6 +201,7 @@ def build_service(
         alerts=alerts.current,
         ttls=learning.ttls,
         workers=fleet.states,
+        warm=warm_pool.counts,
         problem=lambda: str(reconciler.problem) if reconciler.problem else None,
     )
     processor.subscribe(feed.follow)

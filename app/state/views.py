@@ -86,6 +86,17 @@ class Deadline(NamedTuple):
     due_at: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class WarmCounts:
+    """An agent's warm ones, as the last round of the pool has found them."""
+
+    agent_name: str
+    #: How many are to wait, by the policy.
+    wanted: int
+    #: How many there are, by state; none that have ended.
+    by_state: Mapping[str, int]
+
+
 class TtlSource(StrEnum):
     FIXED = "fixed"  #: a number in the settings
     DEFAULT = "default"  #: to be learned, but too few returns were seen

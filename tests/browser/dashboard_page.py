@@ -126,6 +126,7 @@ class Dashboard:
             "minute": minute,
             "ttls": [],
             "workers": [],
+            "warm": [],
             "problem": None,
         }
         await self.beat()
@@ -146,6 +147,11 @@ class Dashboard:
     async def show_workers(self, *workers: dict[str, Any]) -> None:
         """Send a beat with these workers."""
         self._beat["workers"] = workers
+        await self.beat()
+
+    async def show_warm(self, *pools: dict[str, Any]) -> None:
+        """Send a beat with these pools of warm agents."""
+        self._beat["warm"] = pools
         await self.beat()
 
     async def say(self, name: str, **message: Any) -> None:

@@ -237,6 +237,16 @@ async def test_each_worker_that_reports_itself_is_shown(dashboard: Dashboard) ->
     await expect(table).to_be_hidden()
 
 
+async def test_the_pool_of_each_agent_that_has_warm_ones_is_shown(dashboard: Dashboard) -> None:
+    await dashboard.open_on([])
+    table = dashboard.page.get_by_role("table", name="Warm agents")
+    await expect(table).to_be_hidden()
+    await dashboard.show_warm({"agent": "support", "wanted": 3, "waiting": 1, "coming": 2, "claimed": 40})
+    await expect(table.get_by_role("cell")).to_have_text(["support", "1 of 3", "2", "40"])
+    await dashboard.show_warm()
+    await expect(table).to_be_hidden()
+
+
 async def test_the_charts_have_one_bar_for_each_minute(dashboard: Dashboard) -> None:
     hour = {59: {"created": 1}, 30: {"created": 4, "cleanups": 3, "cleanupFailures": 1}, 90: {"created": 7}}
     await dashboard.open_on([], hour)

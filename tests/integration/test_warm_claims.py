@@ -124,8 +124,8 @@ async def test_an_empty_pool_is_no_error(warm_app: App, world: World) -> None:
     assert sources == ["warm", "warm", "dispatched"]
     assert states(world) == {"claimed": 2}
     text = (await warm_app.scrape())[2]
-    assert 'agent_lifecycle_warm_claims_total{result="claimed"} 2.0' in text
-    assert 'agent_lifecycle_warm_claims_total{result="none_waiting"} 1.0' in text
+    assert 'agent_lifecycle_warm_claims_total{agent="agent",result="claimed"} 2.0' in text
+    assert 'agent_lifecycle_warm_claims_total{agent="agent",result="none_waiting"} 1.0' in text
 
 
 async def test_metadata_that_a_claim_cannot_carry_goes_with_an_ordinary_dispatch(
@@ -204,7 +204,7 @@ async def test_a_frozen_one_falls_back(
     await warm_app.advance(1)
     assert [agent.reacts for agent in world.agents("room")] == [True]
     text = (await warm_app.scrape())[2]
-    assert 'agent_lifecycle_warm_claims_total{result="silent"} 1.0' in text
+    assert 'agent_lifecycle_warm_claims_total{agent="agent",result="silent"} 1.0' in text
 
 
 async def test_while_its_holding_room_cannot_be_deleted_no_other_is_dispatched(

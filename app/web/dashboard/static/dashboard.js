@@ -9,6 +9,7 @@ import { session, signIn, signOut, Stream } from "./service.js";
 import { Timeline } from "./timeline.js";
 import { showTtls } from "./ttls.js";
 import { UsageChart } from "./usage.js";
+import { showWarm } from "./warm.js";
 import { showWorkers } from "./workers.js";
 
 const VIEWS = ["sign-in", "not-configured", "board"];
@@ -51,6 +52,7 @@ const stream = new Stream({
     showAlerts(message.alerts);
     showTtls(message.ttls);
     showWorkers(message.workers);
+    showWarm(message.warm);
     setText(byId("problem"), message.problem ?? "");
     byId("problem").hidden = !message.problem;
     render();

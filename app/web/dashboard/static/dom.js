@@ -77,3 +77,8 @@ const MOMENT = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeSty
 export const timeOfDay = (ms) => TIME.format(ms);
 export const moment = (ms) => MOMENT.format(ms);
 export const iso = (ms) => new Date(ms).toISOString();
+
+/** A cell of a table. Each has a label: on a phone the table has no head. */
+export function cell(label, ...children) {
+  return element("td", { role: "cell", "data-label": label }, ...children);
+}

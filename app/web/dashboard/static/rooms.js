@@ -1,6 +1,6 @@
 // The table of rooms: one row for each agent, created once and then updated.
 
-import { ago, badge, byId, countdown, element, moment, people, setBadge, setText } from "./dom.js";
+import { ago, badge, byId, cell, countdown, element, moment, people, setBadge, setText } from "./dom.js";
 
 /** More rows than this are not useful and freeze the page. */
 const MAX_ROWS = 200;
@@ -132,9 +132,4 @@ function details(agent) {
   if (agent.cleanupFailures) return `${agent.cleanupFailures} failed removals`;
   if (agent.attempt > 1) return `attempt ${agent.attempt}`;
   return "";
-}
-
-/** Every cell has a label: on a phone the table has no head. */
-function cell(label, ...children) {
-  return element("td", { role: "cell", "data-label": label }, ...children);
 }

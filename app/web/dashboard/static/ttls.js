@@ -1,6 +1,6 @@
 // The TTL of each agent name, with what it costs and saves.
 
-import { byId, countdown, element } from "./dom.js";
+import { byId, cell, countdown, element } from "./dom.js";
 
 /** Shows the TTLs of a beat; the table is made anew only if one has changed. */
 export function showTtls(ttls) {
@@ -27,9 +27,4 @@ function returns({ kept, lost }) {
   if (!all) return ["–"];
   const share = element("small", {}, `${kept.toLocaleString()} of ${all.toLocaleString()}`);
   return [`${Math.round((100 * kept) / all)} %`, share];
-}
-
-/** Every cell has a label: on a phone the table has no head. */
-function cell(label, ...children) {
-  return element("td", { role: "cell", "data-label": label }, ...children);
 }

@@ -1,6 +1,6 @@
 // The workers that report themselves, with what each runs and can take.
 
-import { byId, element } from "./dom.js";
+import { byId, cell, element } from "./dom.js";
 
 /** Shows the workers of a beat; without any, the section is hidden. */
 export function showWorkers(workers) {
@@ -23,9 +23,4 @@ function row(worker) {
     cell("Jobs", jobs),
     cell("Load", worker.load.toFixed(2)),
   );
-}
-
-/** Every cell has a label: on a phone the table has no head. */
-function cell(label, ...children) {
-  return element("td", { role: "cell", "data-label": label }, ...children);
 }

@@ -1,0 +1,24 @@
+// The pools of warm agents, with how many of each wait.
+
+import { byId, cell, element } from "./dom.js";
+
+/** Shows the pools of a beat; without any, the section is hidden. */
+export function showWarm(pools) {
+  const body = byId("warm");
+  const shown = JSON.stringify(pools);
+  if (body.dataset.shown === shown) return;
+  body.dataset.shown = shown;
+  byId("warm-section").hidden = !pools.length;
+  body.replaceChildren(...pools.map(row));
+}
+
+function row(pool) {
+  return element(
+    "tr",
+    { role: "row" },
+    cell("Agent", pool.agent),
+    cell("Waiting", `${pool.waiting} of ${pool.wanted}`),
+    cell("Starting", `${pool.coming}`),
+    cell("In rooms", `${pool.claimed}`),
+  );
+}
