@@ -29,6 +29,8 @@ class _Try(NamedTuple):
     """What was tried for one agent."""
 
     at: int
+    #: What the dispatch was then.
+    state: State
     #: None: it has failed, or is under way.
     relief: Relief | None
     #: The agent name and deployment of the slot that its relief is about to take.
@@ -101,11 +103,11 @@ class Drains:
         now, former = self._clock.now(), self._tries.get(dispatch.id)
         deployment = self._fleet.deployment_for(dispatch, self._taken(now))
         # Noted before: one that fails is not tried again at once.
-        self._tries[dispatch.id] = _Try(now, former.relief if former else None)
+        self._tries[dispatch.id] = _Try(now, dispatch.state, former.relief if former else None)
         relief = await self._reliever.relieve(dispatch.id, deployment, cause)
         is_under_way = relief is Relief.UNDER_WAY and deployment is not None
         place = (dispatch.agent_name, deployment or "") if is_under_way else None
-        self._tries[dispatch.id] = _Try(now, relief, place)
+        self._tries[dispatch.id] = _Try(now, dispatch.state, relief, place)
         if relief not in _LEAVES and (former is None or former.relief is not relief):
             _log_stay(dispatch, relief)
 
@@ -116,7 +118,8 @@ class Drains:
     def _is_due(self, dispatch: Dispatch) -> bool:
         now = self._clock.now()
         former = self._tries.get(dispatch.id)
-        if former and now - former.at < _AGAIN_US:
+        # Once its people have left, it does not matter that it had to stay for them.
+        if former and former.state is dispatch.state and now - former.at < _AGAIN_US:
             return False
         if dispatch.state is State.ACTIVE:
             return True

@@ -86,6 +86,8 @@ async def test_it_waits_until_the_workers_have_nothing_left(
     assert [one.id for one in seen[0]] == [old.id]
     assert await old.report(app)
     assert not await new.report(app)
+    # With the person in.
+    await look(app)
     server.leave("room", "alice")
     for _ in range(5):
         await app.advance(1.4)

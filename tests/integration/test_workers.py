@@ -453,6 +453,23 @@ async def test_a_drained_worker_takes_no_jobs_and_its_idle_agents_end_while_peop
     assert (await app.dispatch("another")).status == 200
 
 
+async def test_an_agent_that_stayed_for_its_people_ends_3_s_after_the_last_one_has_left(
+    app: App, world: World, server: FakeServer, reporting: ReportingWorker
+) -> None:
+    await confirm(app, reporting)
+    await meet(app, server, "room")
+    await report_all(app, reporting)
+    await app.call("POST", f"/api/livekit/workers/{reporting.id}/drain")
+    await report_all(app, reporting, seconds=1)
+    server.leave("room", "alice")
+    await app.settle()
+
+    await report_all(app, reporting, seconds=2)
+    assert len(world.agents("room")) == 1
+    await report_all(app, reporting, seconds=2)
+    assert world.agents("room") == []
+
+
 async def test_a_drain_survives_a_restart_and_holds_for_workers_that_come_later(
     start_app: StartApp, world: World, server: FakeServer
 ) -> None:
