@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any
 
 from app.clock import Clock
@@ -50,6 +51,8 @@ class AgentReadiness:
         self._tasks = BackgroundTasks()
         #: The agents that are being probed, by row and identity.
         self._under_way: dict[tuple[str, str | None], asyncio.Task[None]] = {}
+        #: Of each that is probed again after a wait: ends the wait.
+        self._waits: dict[Dispatch, asyncio.Event] = {}
         self._is_closing = False
         processor.subscribe(self._follow)
 
@@ -67,6 +70,15 @@ class AgentReadiness:
         for effect, dispatch in outcome.effects:
             if effect is Effect.CHECK_READY:
                 self.check(dispatch)
+        for transition in outcome.transitions:
+            if transition.after.state is State.ENDED:
+                self._hurry_successor(transition.after)
+
+    def _hurry_successor(self, ended: Dispatch) -> None:
+        """The agent that has taken over answers by now, and until it is known to, nobody seems to."""
+        for dispatch, wait in self._waits.items():
+            if dispatch.succeeds == ended.id:
+                wait.set()
 
     def _spawn(self, dispatch: Dispatch, work: Coroutine[Any, Any, None], name: str) -> None:
         key = _key(dispatch)
@@ -84,10 +96,16 @@ class AgentReadiness:
             self._spawn(dispatch, self._repeat(dispatch), "readiness")
 
     async def _repeat(self, dispatch: Dispatch) -> None:
-        for wait_s in _WAITS_S:
-            await asyncio.sleep(wait_s)
-            if await self._try(dispatch):
-                return
+        wait = self._waits[dispatch] = asyncio.Event()
+        try:
+            for wait_s in _WAITS_S:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(wait.wait(), wait_s)
+                wait.clear()
+                if await self._try(dispatch):
+                    return
+        finally:
+            del self._waits[dispatch]
 
     async def _try(self, dispatch: Dispatch) -> bool:
         """Probe the agent once; True if there is nothing to wait for any more."""
