@@ -41,7 +41,8 @@ async def test_a_warm_agent_answers_survives_the_service_and_ends_like_any_other
             aiohttp.ClientSession() as session,
             session.get(f"{service.base_url}/metrics") as answer,
         ):
-            return 'agent_lifecycle_warm_agents{state="waiting"} 1.0' in await answer.text()
+            waiting = f'agent_lifecycle_warm_agents{{agent="{agent_name}",state="waiting"}} 1.0'
+            return waiting in await answer.text()
 
     await eventually(one_waits, "one waits", timeout_s=30)
     person = await join_room(truth.name)
