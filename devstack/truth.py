@@ -57,7 +57,8 @@ class RoomTruth:
 
     async def _participants(self) -> list[api.ParticipantInfo]:
         listed = await self._client.room.list_participants(api.ListParticipantsRequest(room=self.name))
-        return list(listed.participants)
+        # LiveKit may list one that has left; its state says so.
+        return [one for one in listed.participants if one.state != api.ParticipantInfo.State.DISCONNECTED]
 
     async def delete(self) -> None:
         if await self.room():
