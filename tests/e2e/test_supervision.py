@@ -107,9 +107,9 @@ async def test_a_redeploy_of_plain_workers_cannot_be_told_from_agents_that_have_
 ) -> None:
     """Without the helper both leave in the same way, and LiveKit says no more of it.
 
-    An agent that leaves within 10 s of joining has failed.
+    An agent that leaves within 10 s of joining has failed. LiveKit tells a leave in whole seconds.
     """
-    old = await start_worker(agent_name, kind=WorkerKind.PLAIN, drain_timeout_s=10)
+    old = await start_worker(agent_name, kind=WorkerKind.PLAIN, drain_timeout_s=12)
     caller = await call(await start_quick(start_service, agent_name))
     await visit(caller, join_room, truth)
     await start_worker(agent_name, kind=WorkerKind.PLAIN)
