@@ -608,7 +608,15 @@ async def test_two_services_of_one_agent_name_do_not_fight(
     callers = [await call(service) for service in services]
     person = await join_room(truth.name)
     await asyncio.gather(*(caller.request_agent(truth.name) for caller in callers))
-    await eventually(truth.has_one_agent, "one agent is left", timeout_s=30)
+
+    async def they_agree() -> bool:
+        seen = [await caller.status(truth.name) for caller in callers]
+        known = {(one["state"], one["dispatchId"]) for one in seen}
+        return len(known) == 1 and known == {("active", one) for one in await truth.dispatches()}
+
+    # Each of two agents may be the only one for a moment.
+    await eventually(they_agree, "both services know the one agent", timeout_s=30)
+    await eventually(truth.has_one_agent, "one agent is left")
     [agent] = await truth.agents()
     await person.wait_for_agents(1)
     for turn in range(2):
