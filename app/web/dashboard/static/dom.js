@@ -82,3 +82,11 @@ export const iso = (ms) => new Date(ms).toISOString();
 export function cell(label, ...children) {
   return element("td", { role: "cell", "data-label": label }, ...children);
 }
+
+/** Shows a row for each item; they are made anew only if an item has changed. */
+export function showRows(body, items, row) {
+  const shown = JSON.stringify(items);
+  if (body.dataset.shown === shown) return;
+  body.dataset.shown = shown;
+  body.replaceChildren(...items.map(row));
+}

@@ -1,14 +1,10 @@
 // The TTL of each agent name, with what it costs and saves.
 
-import { byId, cell, countdown, element } from "./dom.js";
+import { byId, cell, countdown, element, showRows } from "./dom.js";
 
-/** Shows the TTLs of a beat; the table is made anew only if one has changed. */
+/** Shows the TTLs of a beat. */
 export function showTtls(ttls) {
-  const body = byId("ttls");
-  const shown = JSON.stringify(ttls);
-  if (body.dataset.shown === shown) return;
-  body.dataset.shown = shown;
-  body.replaceChildren(...ttls.map(row));
+  showRows(byId("ttls"), ttls, row);
 }
 
 function row(ttl) {

@@ -1,15 +1,11 @@
 // The pools of warm agents, with how many of each wait.
 
-import { byId, cell, element } from "./dom.js";
+import { byId, cell, element, showRows } from "./dom.js";
 
 /** Shows the pools of a beat; without any, the section is hidden. */
 export function showWarm(pools) {
-  const body = byId("warm");
-  const shown = JSON.stringify(pools);
-  if (body.dataset.shown === shown) return;
-  body.dataset.shown = shown;
   byId("warm-section").hidden = !pools.length;
-  body.replaceChildren(...pools.map(row));
+  showRows(byId("warm"), pools, row);
 }
 
 function row(pool) {

@@ -1,15 +1,11 @@
 // The workers that report themselves, with what each runs and can take.
 
-import { byId, cell, element } from "./dom.js";
+import { byId, cell, element, showRows } from "./dom.js";
 
 /** Shows the workers of a beat; without any, the section is hidden. */
 export function showWorkers(workers) {
-  const body = byId("workers");
-  const shown = JSON.stringify(workers);
-  if (body.dataset.shown === shown) return;
-  body.dataset.shown = shown;
   byId("workers-section").hidden = !workers.length;
-  body.replaceChildren(...workers.map(row));
+  showRows(byId("workers"), workers, row);
 }
 
 function row(worker) {
