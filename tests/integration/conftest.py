@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import pytest
 
 from app.clock import Clock
+from app.control.warm_pool import WarmPool
 from app.logs.counts import LogCounts
 from fakes.clock import SECOND_US, FakeClock
 from fakes.databases import Database, PostgresDatabase, PostgresServer, SqliteDatabase
@@ -128,6 +129,12 @@ async def start_app(world: World) -> AsyncIterator[StartApp]:
 @pytest.fixture
 async def app(start_app: StartApp) -> App:
     return await start_app()
+
+
+@pytest.fixture
+def warm_pool_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The warm pool's rounds come when a test says so: one of its own, cut off, leaves agents half made."""
+    monkeypatch.setattr(WarmPool, "start", lambda _: None)
 
 
 @pytest.fixture

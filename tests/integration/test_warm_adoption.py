@@ -10,6 +10,8 @@ from integration.conftest import StartApp
 from integration.harness import AGENT, CLOCKS_APART, App, World
 from integration.warm import ends, holding_rooms, policy, rounds, start, states, waiting
 
+pytestmark = pytest.mark.usefixtures("warm_pool_by_hand")
+
 
 @pytest.fixture
 async def identity(start_app: StartApp, worker: FakeWorker, world: World, server: FakeServer) -> str:
@@ -27,9 +29,7 @@ async def identity(start_app: StartApp, worker: FakeWorker, world: World, server
 
 
 async def restart(start_app: StartApp, *, ready: bool = True) -> App:
-    app = await start_app(agents=policy(warm=1), ready=ready)
-    await app.service.warm_pool.close()
-    return app
+    return await start_app(agents=policy(warm=1), ready=ready)
 
 
 def held(world: World) -> list[str]:

@@ -10,11 +10,8 @@ from app.lifecycle.warm import WarmAgent, WarmEnd, WarmEvent, WarmSignal, WarmSt
 from fakes.server import FakeServer
 from integration.harness import AGENT, ON_BOTH, App, World
 
-
-@pytest.fixture(autouse=True)
-async def _no_pool(app: App) -> None:
-    """Its rounds would end what waits: no policy wants it."""
-    await app.service.warm_pool.close()
+#: A round would end what waits: no policy wants it.
+pytestmark = pytest.mark.usefixtures("warm_pool_by_hand")
 
 
 async def stored(app: App, world: World, number: int = 1, *, deployment: str = "") -> WarmAgent:

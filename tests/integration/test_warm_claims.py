@@ -19,6 +19,8 @@ from integration.replicas import LEASE_S, Death, StartReplica
 from integration.reports import ReportingWorker, look
 from integration.warm import ends, holding_rooms, policy, rounds, start, states, waiting
 
+pytestmark = pytest.mark.usefixtures("warm_pool_by_hand")
+
 
 @pytest.fixture
 async def warm_app(start_app: StartApp, worker: FakeWorker) -> App:
@@ -353,7 +355,6 @@ async def test_after_a_crash_at_any_call_of_a_claim_there_is_one_agent(
 ) -> None:
     assert worker.takes_jobs
     first = await start_replica(agents=policy())
-    await first.app.service.warm_pool.close()
     await rounds(first.app, 2)
     server.join("room")
     await first.app.settle()
@@ -363,7 +364,6 @@ async def test_after_a_crash_at_any_call_of_a_claim_there_is_one_agent(
     await first.app.dispatch()
 
     second = await start_replica(agents=policy())
-    await second.app.service.warm_pool.close()
     await rounds(second.app, LEASE_S + 2)
     await second.app.sweep()
     await second.app.sweep()
@@ -386,8 +386,6 @@ async def test_two_replicas_claim_two_different_ones(
 
     assert worker.takes_jobs
     a, b = [await start_replica(agents=policy()) for _ in range(2)]
-    for replica in (a, b):
-        await replica.app.service.warm_pool.close()
     await rounds(a.app, 2)
     answers = await asyncio.gather(a.app.dispatch("one"), b.app.dispatch("two"))
     assert [answer.body["source"] for answer in answers] == ["warm", "warm"]

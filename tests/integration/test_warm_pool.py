@@ -19,6 +19,8 @@ from integration.replicas import Death, StartReplica
 from integration.reports import ReportingWorker, look
 from integration.warm import JOIN_TIMEOUT_S, ends, holding_rooms, policy, rounds, start, states, waiting
 
+pytestmark = pytest.mark.usefixtures("warm_pool_by_hand")
+
 
 def pools(app: App) -> list[tuple[int, Mapping[str, int]]]:
     """How many are to wait and how many there are by state, as the metrics and the dashboard say it."""
@@ -46,7 +48,6 @@ async def test_as_many_wait_as_the_policy_says(start_app: StartApp, world: World
 
 @pytest.mark.usefixtures("worker")
 async def test_without_a_pool_nothing_is_made_or_asked(app: App, world: World, livekit: FakeLiveKit) -> None:
-    await app.service.warm_pool.close()
     await app.service.warm_pool.run()
     livekit.calls.clear()
     world.database_faults.down = True
@@ -317,7 +318,6 @@ async def test_a_crash_at_any_call_of_the_keeper_leaves_no_room_for_ever(
 ) -> None:
 
     first = await start_replica(agents=policy(1))
-    await first.app.service.warm_pool.close()
     first.livekit.faults.script(method, Death(first, acted))
     for _ in range(2):
         try:
@@ -326,7 +326,6 @@ async def test_a_crash_at_any_call_of_the_keeper_leaves_no_room_for_ever(
             break
         world.clock.advance(1)
     second = await start_replica(agents=policy(1))
-    await second.app.service.warm_pool.close()
     for _ in range(30):
         await second.app.service.warm_pool.run()
         world.clock.advance(1)
@@ -341,7 +340,6 @@ async def test_two_replicas_keep_one_pool(start_replica: StartReplica, world: Wo
     replicas = [await start_replica(agents=policy()) for _ in range(2)]
     for _ in range(6):
         for replica in replicas:
-            await replica.app.service.warm_pool.close()
             await replica.app.service.warm_pool.run()
         world.clock.advance(1)
     assert len(holding_rooms(world)) == 2

@@ -19,9 +19,7 @@ def policy(warm: int = 2, **changes: Any) -> dict[str, AgentPolicy]:
 
 
 async def start(start_app: StartApp, **settings: Any) -> App:
-    app = await start_app(**({"agents": policy()} | settings))
-    await app.service.warm_pool.close()
-    return app
+    return await start_app(**({"agents": policy()} | settings))
 
 
 async def rounds(app: App, count: int = 1, *, every_s: float = 1.0) -> None:
