@@ -293,7 +293,7 @@ async def test_a_call_that_waits_in_vain_gets_429_with_its_position(
     await app.dispatch("a")
     async with waiting(app, world, "b"):
         world.clock.advance(0.001)
-        answer = await app.dispatch("c", waitS=0.3)
+        answer = await app.dispatch("c", waitS=2)
         assert refused(answer)
         assert answer.body["queue"]["position"] == 2
         assert [row["room_name"] for row in world.rows("claims")] == ["b"]
