@@ -363,6 +363,7 @@ async def test_a_caller_who_hangs_up_is_not_waited_for(
     app: App, server: FakeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.start_worker(AGENT, starts_after_s=300)
+    caplog.set_level(logging.INFO)
     body = b'{"roomName": "room", "wait": "ready"}'
     async with connected(app.port) as caller:
         caller.send(
@@ -371,9 +372,8 @@ async def test_a_caller_who_hangs_up_is_not_waited_for(
             + body
         )
         await until(lambda: waiting(app))
-    with caplog.at_level(logging.INFO):
-        await until(lambda: not waiting(app))
-        await until(lambda: [one for one in caplog.records if vars(one).get("status") == 499])
+    await until(lambda: not waiting(app))
+    await until(lambda: [one for one in caplog.records if vars(one).get("status") == 499])
 
 
 async def test_a_call_that_waits_leaves_its_place_to_others(

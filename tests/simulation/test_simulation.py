@@ -418,7 +418,7 @@ class Simulation(RuleBasedStateMachine):
         self._go_on(None)
 
 
-@pytest.mark.timeout(0 if "SIMULATION_EXAMPLES" in os.environ else 300)
+@pytest.mark.timeout(0 if "SIMULATION_EXAMPLES" in os.environ else 1_200)
 def test_the_promises_hold_whatever_happens_in_any_order(tmp_path: Path) -> None:
     asyncio.run(write_template(tmp_path / "template.db"))
     Simulation.folder, Simulation.steps = tmp_path, 0
