@@ -21,6 +21,8 @@ Report = Callable[[str], None]
 _OLDEST_NODE = (20, 19)
 _REPORT_EVERY_S = 5.0
 _TIMEOUT_S = 300.0
+#: An installation uses all processors; what else runs may have limits in real time, and npm has none.
+_BEHIND_OTHERS = (nice,) if (nice := shutil.which("nice")) else ()
 
 
 class NpmError(RuntimeError):
@@ -65,8 +67,9 @@ def installed(folder: Path, report: Report = print) -> Iterator[Npm]:
 def run_command(command: list[str], folder: Path, environ: Mapping[str, str], report: Report) -> str:
     """Run a command from the environment's PATH and return its output; raises NpmError when it fails."""
     shown = " ".join(command)
+    program = shutil.which(command[0], path=environ["PATH"]) or command[0]
     process = subprocess.Popen(
-        [shutil.which(command[0], path=environ["PATH"]) or command[0], *command[1:]],
+        [*_BEHIND_OTHERS, program, *command[1:]],
         cwd=folder,
         env=environ,
         stdin=subprocess.DEVNULL,

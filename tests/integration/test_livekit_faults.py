@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from app.control import dispatcher
 from app.errors import LiveKitUnavailable
 from fakes.faults import REFUSED, TIMEOUT, UNAVAILABLE, UNREACHABLE, FailAfter, FailBefore
 from fakes.livekit import FakeLiveKit
@@ -160,7 +161,10 @@ async def test_a_replacement_that_fails_half_way_still_leaves_one_agent(
     assert world.agents("room") == answering
 
 
-async def test_a_hanging_livekit_is_a_504_in_bounded_time(app: App, livekit: FakeLiveKit) -> None:
+async def test_a_hanging_livekit_is_a_504_in_bounded_time(
+    app: App, livekit: FakeLiveKit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "_FLIGHT_TIMEOUT_S", 1)
     stuck = livekit.faults.hang("find_room")
     waiting = asyncio.create_task(app.dispatch())
     await stuck.reached.wait()
