@@ -221,7 +221,7 @@ def over(wire: Wire, bare: PostgresDatabase) -> AsyncEngine:
 
 async def test_a_server_that_does_not_answer_is_an_outage(wire: Wire, bare: PostgresDatabase) -> None:
     engine = over(wire, bare)
-    transactions = Transactions(engine, timeout_s=0.5)
+    transactions = Transactions(engine, timeout_s=2)
     async with wire.listening(), asyncio.timeout(60):
         assert await transactions.read(count) == 2
         wire.freeze()

@@ -90,7 +90,7 @@ class Scene:
         await asyncio.sleep(0)
         assert not waiting.done()
         self.recorder.may_end.set()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await waiting
 
 

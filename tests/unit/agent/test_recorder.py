@@ -99,7 +99,7 @@ class Scene:
 
     async def quiet(self) -> None:
         """Until no save is under way."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             saves = [task for task in asyncio.all_tasks() if "_save_until_fresh" in repr(task)]
             await asyncio.gather(*saves, return_exceptions=True)
 

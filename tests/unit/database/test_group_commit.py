@@ -245,7 +245,7 @@ async def test_a_failing_on_commit_does_not_stop_the_group_commit(caplog: pytest
     bench.writer.start()
     first = bench.submit("one")
     second = bench.submit("two")
-    done, waiting = await asyncio.wait([first, second], timeout=1)
+    done, waiting = await asyncio.wait([first, second], timeout=60)
     assert not waiting
     assert all(task.exception() is None for task in done)
     await bench.writer.close()
