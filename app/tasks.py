@@ -1,4 +1,4 @@
-"""Background tasks: starting, restarting, repeating, locking by key, and draining at shutdown.
+"""Background tasks: starting, restarting, repeating, asking again, locking by key, and draining at shutdown.
 
 No other module makes tasks, but for those that a caller awaits: here, one that fails is logged.
 """
@@ -113,6 +113,30 @@ async def repeat(step: Callable[[], Awaitable[object]], interval_s: float) -> No
     while True:
         await asyncio.sleep(interval_s)
         await step()
+
+
+async def ask_again(
+    question: Callable[[], Coroutine[Any, Any, T]], after_s: float, is_answer: Callable[[T], bool]
+) -> T:
+    """Ask, and ask once more if there is no answer after `after_s`: a single question may be lost.
+
+    What the first one returns or raises counts; the second one only if it is an answer and comes before.
+    """
+    first = asyncio.create_task(question())
+    asked = {first}
+    try:
+        await asyncio.wait(asked, timeout=after_s)
+        if not first.done():
+            second = asyncio.create_task(question())
+            asked.add(second)
+            await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+            if not first.done() and second.exception() is None and is_answer(second.result()):
+                return second.result()
+        return await first
+    finally:
+        for task in asked:
+            task.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
 
 
 async def batches(items: Sequence[T], size: int) -> AsyncIterator[Sequence[T]]:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import TypeAlias
 
 from app.clock import Clock
@@ -25,6 +26,7 @@ from app.livekit.interface import ListedDispatch, LiveKit, Probe, RoomInfo
 from app.state.changes import Snapshot
 from app.state.links import has_lost_its_user
 from app.state.presence import Participant, ParticipantKind
+from app.tasks import ask_again
 
 #: How the health of an agent in the room is found out.
 Test: TypeAlias = Callable[[RoomReading, RoomInfo, Candidate, Participant], Awaitable[AgentHealth]]
@@ -175,7 +177,11 @@ class RoomInspector:
     ) -> AgentHealth:
         identity = agent.identity or ""
         try:
-            probe = await self._livekit.probe(room.name, identity)
+            probe = await ask_again(
+                partial(self._livekit.probe, room.name, identity),
+                SECOND_PROBE_DELAY_S,
+                lambda answer: answer is not Probe.SILENT,
+            )
         except LiveKitUnavailable:
             # Probing an agent that has just left causes this too.
             present = await self._livekit.list_participants(room.name)

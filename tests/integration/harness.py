@@ -6,7 +6,7 @@ import datetime as dt
 import hashlib
 import io
 import json
-from collections.abc import AsyncIterable, Mapping
+from collections.abc import AsyncIterable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -19,6 +19,7 @@ from app.clock import Clock
 from app.config.settings import Config, Keypair
 from app.logs.counts import LogCounts
 from app.service import Service
+from app.tracing.interface import Tracing
 from app.web.app import create_app
 from app.web.keys import SERVICE
 from app.web.listener import Listener, listen
@@ -57,6 +58,12 @@ STATUS = "/api/livekit/agent-status"
 TOKEN = "/api/livekit/token"
 AGENTS = "/api/livekit/agents"
 USAGE = "/api/livekit/usage"
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(BOUND_S):
+        while not condition():  # noqa: ASYNC110 - what it is about has no event
+            await asyncio.sleep(0.005)
 
 
 def signing_with(keypair: Keypair) -> dict[str, Any]:
@@ -119,7 +126,6 @@ class World:
             webhook_keys=(SECOND_KEYPAIR,),
             agent_names=(AGENT, OTHER_AGENT),
             database_url=self.database.patient_url,
-            # Longer than any test takes: rounds come when a test calls for one.
             cleanup_interval_ms=60_000,
             api_keys=(API_KEY,),
         )
@@ -151,6 +157,7 @@ class App:
         config: Config,
         clock: Clock | None = None,
         log_counts: LogCounts | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self.world = world
         self._web = create_app(
@@ -159,6 +166,7 @@ class App:
             livekit=world.livekit,
             store_type=world.database_faults.store_type(),
             log_counts=log_counts,
+            tracing=tracing,
         )
         # As in app.__main__, but for the port.
         self.runner = web.AppRunner(

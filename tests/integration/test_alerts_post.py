@@ -18,10 +18,10 @@ from app.alerts.notifier import QUEUE_LIMIT, AlertNotifier
 from app.lifecycle.mode import Mode
 from app.logs.redaction import Redaction
 from app.metrics.counters import Counters
+from integration.harness import BOUND_S, until
 
 SECRET_PATH = "/services/T000/B000/a-secret-nobody-may-see"
 SINCE = 1_800_000_000_000_000
-BOUND_S = 60.0
 RAISED = AlertChange(
     alert=Alert(
         name="no_worker",
@@ -56,12 +56,6 @@ async def reset(request: web.Request) -> web.StreamResponse:
 async def hang(_: web.Request) -> web.StreamResponse:
     await asyncio.Event().wait()
     return web.Response()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(BOUND_S):
-        while not condition():  # noqa: ASYNC110 - the counters have no event
-            await asyncio.sleep(0.005)
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -31,6 +31,7 @@ from integration.harness import (
     App,
     World,
     member_token,
+    until,
 )
 from integration.replicas import LEASE_S, Death, Replica, StartReplica
 from integration.sockets import connected
@@ -39,12 +40,6 @@ pytestmark = pytest.mark.usefixtures("worker")
 
 #: Longer than any test waits.
 LONG_S = 30
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(BOUND_S):
-        while not condition():  # noqa: ASYNC110 - what it is about has no event
-            await asyncio.sleep(0.01)
 
 
 def limited(world: World, **limits: Any) -> dict[str, Any]:

@@ -5,10 +5,11 @@ import json
 
 import pytest
 
+from fakes.faults import UNAVAILABLE, FailBefore
 from fakes.rooms import FakeWorker
 from fakes.server import FakeServer
 from integration.conftest import StartApp
-from integration.harness import AGENT, CLOCKS_APART, ON_BOTH, OTHER_AGENT, App, World, member_token
+from integration.harness import AGENT, CLOCKS_APART, ON_BOTH, OTHER_AGENT, App, World, member_token, until
 
 
 async def dispatched(app: App, room: str = "room", *, for_s: float = 6) -> str:
@@ -330,6 +331,37 @@ async def test_a_frozen_agent_is_replaced_and_removed(
     server.start_worker(AGENT)
 
     await assert_replaced(app, old, reason="replaced")
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_lost_probe_costs_nobody_the_agent(app: App, world: World) -> None:
+    old = await dispatched(app)
+    lost = world.livekit.faults.hang("probe")
+
+    answer = await app.dispatch()
+
+    assert lost.reached.is_set()
+    assert (answer.body["dispatchId"], answer.body["reused"]) == (old, True)
+    assert world.dispatches("room") == [old]
+
+
+@pytest.mark.parametrize("second", [FailBefore(UNAVAILABLE), None], ids=["fails", "silent"])
+async def test_if_a_second_probe_does_not_help_the_first_decides(
+    app: App, world: World, server: FakeServer, worker: FakeWorker, second: FailBefore | None
+) -> None:
+    old = await dispatched(app)
+    server.freeze(worker)
+    server.workers.remove(worker)
+    server.start_worker(AGENT)
+    asked = world.livekit.count("probe")
+    first = world.livekit.faults.hang("probe")
+    world.livekit.faults.script("probe", second)
+
+    replacing = asyncio.create_task(assert_replaced(app, old, reason="replaced"))
+    await until(lambda: world.livekit.count("probe") == asked + 2)
+    first.release()
+
+    await replacing
 
 
 async def test_a_killed_agent_is_replaced_and_removed(

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -24,14 +24,9 @@ from integration.harness import (
     Answer,
     App,
     World,
+    until,
 )
 from integration.sockets import connected
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(BOUND_S):
-        while not condition():  # noqa: ASYNC110 - what it is about has no event
-            await asyncio.sleep(0.01)
 
 
 async def until_ready(app: App) -> None:
