@@ -1,4 +1,4 @@
-"""`python -m app`: the service, or another command."""
+"""`agent-lifecycle`, or `python -m app`: the service, or another command."""
 
 import argparse
 import asyncio
@@ -22,6 +22,8 @@ from app.logs.aggregation import Aggregation
 from app.logs.counts import LogCounts
 from app.logs.redaction import RecordCleaner, Redaction
 from app.logs.setup import configure_logging, prepare_process
+from app.tracing.interface import Tracing
+from app.tracing.opening import opened_tracing
 from app.web.app import create_app
 from app.web.keys import SERVICE
 from app.web.listener import GIVE_UP_AFTER_S, listen
@@ -66,7 +68,11 @@ def _run(config: Config, clock: Clock, log_counts: LogCounts) -> int:
     for warning in config.warnings:
         logger.warning("Unknown setting", extra={"action": "config", "reason": warning})
     try:
-        asyncio.run(_serve(config, clock, log_counts))
+        with opened_tracing(config, clock) as tracing:
+            asyncio.run(_serve(config, clock, log_counts, tracing))
+    except ConfigError as error:
+        logger.critical("The service cannot start", extra={"action": "start", "reason": str(error)})
+        return 2
     except (MigrationError, ServiceError, OSError) as error:
         logger.critical("The service cannot start", extra={"action": "start", "reason": str(error)})
         return 1
@@ -76,7 +82,7 @@ def _run(config: Config, clock: Clock, log_counts: LogCounts) -> int:
     return 0
 
 
-async def _serve(config: Config, clock: Clock, log_counts: LogCounts) -> None:
+async def _serve(config: Config, clock: Clock, log_counts: LogCounts, tracing: Tracing | None) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -85,7 +91,7 @@ async def _serve(config: Config, clock: Clock, log_counts: LogCounts) -> None:
     if config.agents_file:
         # From here on, since a signal without a handler would end the process while it starts.
         loop.add_signal_handler(signal.SIGHUP, reload.set)
-    app = create_app(config, clock=clock, log_counts=log_counts)
+    app = create_app(config, clock=clock, log_counts=log_counts, tracing=tracing)
     # aiohttp's own access log costs more than most requests; ours is a middleware.
     runner = web.AppRunner(
         app,

@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 
 from devstack.demo_assets import ensure_demo_assets
+from devstack.go_build import BuildFailedError
 from devstack.interruption import Interruption, StopRequested
-from devstack.livekit_build import BuildFailedError
 from devstack.npm import NpmError
 from devstack.output import Follower
 from devstack.processes import ChildFailedError

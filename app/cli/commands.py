@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TextIO
 
 from app.cli import drain as drains
+from app.cli import events as event_calls
 from app.cli import policy as policies
+from app.cli.calls import CallFailed
 from app.cli.doctor import checks, report
 from app.cli.doctor.findings import Finding, Verdict
 from app.cli.status import StatusUnknown, ask, table, to_json
@@ -109,12 +111,38 @@ def drain(given: argparse.Namespace, environ: Environ) -> int:
     work = drains.drain(given.url, given.api_key, target, cancel=given.cancel, wait=given.wait, report=show)
     try:
         asyncio.run(work)
-    except drains.DrainFailed as error:
+    except CallFailed as error:
         sys.stderr.write(f"{error}\n")
         return 1
     except KeyboardInterrupt:
         # The order stands.
         return 128 + signal.SIGINT
+    return 0
+
+
+def events(given: argparse.Namespace, environ: Environ) -> int:
+    if not given.api_key:
+        sys.stderr.write(_KEYLESS)
+        return 2
+    if given.replay_after is None and (given.endpoint or given.replay_before is not None):
+        sys.stderr.write("--endpoint and --replay-before need --replay-after: where the replay begins\n")
+        return 2
+    try:
+        if given.replay_after is not None:
+            count = asyncio.run(
+                event_calls.replay(
+                    given.url, given.api_key, given.endpoint, given.replay_after, given.replay_before
+                )
+            )
+            sys.stdout.write(f"Deliveries queued: {count}\n")
+            return 0
+        items = asyncio.run(event_calls.endpoints(given.url, given.api_key))
+    except CallFailed as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    terminal = Terminal(sys.stdout, environ)
+    for line in [event_calls.to_json(items)] if given.json else event_calls.table(items):
+        terminal.write(line)
     return 0
 
 

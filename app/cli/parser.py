@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Callable, Mapping
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,7 +22,7 @@ _DESCRIPTION = "Keeps exactly one responsive LiveKit agent in every room where p
 
 _EPILOG = """\
 The service is configured by environment variables; LIVEKIT_URL, LIVEKIT_API_KEY, LIVEKIT_API_SECRET and
-AGENT_NAME are required. README.md lists all of them.
+AGENT_NAME are required. docs/configuration.md lists all of them.
 
 exit codes: 0 done, or stopped as asked; 1 could not run; 2 the environment or the command line is invalid
 """
@@ -63,6 +64,13 @@ exit codes: 0 ordered; with --wait: the workers have no agents left; 1 the order
 line is invalid; 130 interrupted (the drain goes on)
 """
 
+_EVENTS_DESCRIPTION = """\
+Prints where a running service sends its events (EVENT_WEBHOOKS), and the state of each endpoint. With
+--replay-after it has events sent again, each with the id that it had: those after that position.
+"""
+
+_EVENTS_EPILOG = "exit codes: 0 done; 1 the order was not taken; 2 the command line is invalid\n"
+
 _POLICY_DESCRIPTION = """\
 Prints the policy that each agent has with this environment and this AGENTS_FILE, and where each value comes
 from. It checks the file before a reload, and needs neither LiveKit nor the database.
@@ -96,17 +104,22 @@ exit codes: 0 done; 1 rejected or failed, and nothing was changed; 2 the command
 
 _WAIT_S = 15
 
+#: The console script and the distribution have the same name.
+PROGRAM = "agent-lifecycle"
+
 
 def command_line(environ: Mapping[str, str], serve: Command) -> argparse.ArgumentParser:
     """The parser; its result has the command as `run`, which is `serve` by default."""
     texts: dict[str, Any] = {"description": _DESCRIPTION, "epilog": _EPILOG}
-    parser = argparse.ArgumentParser(prog="python -m app", formatter_class=_FORM, **texts)
+    parser = argparse.ArgumentParser(prog=PROGRAM, formatter_class=_FORM, **texts)
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {_version()}")
     parser.set_defaults(run=serve)
     add = partial(parser.add_subparsers(metavar="command").add_parser, formatter_class=_FORM)
     add("serve", help="run the service; the default", **texts).set_defaults(run=serve)
     _add_doctor(add)
     _add_status(add, environ)
     _add_drain(add, environ)
+    _add_events(add, environ)
     _add_policy(add)
     _add_backup(add)
     _add_restore(add)
@@ -159,6 +172,20 @@ def _add_drain(add: _Add, environ: Mapping[str, str]) -> None:
     parser.add_argument("--cancel", action="store_true", help="let them take jobs again")
     parser.add_argument("--wait", action="store_true", help="return once they have no agents left")
     parser.add_argument("--json", action="store_true", help="print a line of JSON for each change")
+
+
+def _add_events(add: _Add, environ: Mapping[str, str]) -> None:
+    summary = "show where events are sent, or send them again"
+    parser = add("events", help=summary, description=_EVENTS_DESCRIPTION, epilog=_EVENTS_EPILOG)
+    parser.set_defaults(run=commands.events)
+    _add_service(parser, environ)
+    position = _argument(between(0, 10**15 - 1))
+    parser.add_argument("--replay-after", type=position, metavar="POSITION", help="send these events again")
+    parser.add_argument(
+        "--replay-before", type=position, metavar="POSITION", help="where the replay ends; default: now"
+    )
+    parser.add_argument("--endpoint", metavar="URL", help="replay to this one alone; default: to all")
+    parser.add_argument("--json", action="store_true", help="print the endpoints as one JSON object")
 
 
 def _add_service(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:
@@ -215,6 +242,13 @@ def _add_copy_database(add: _Add, environ: Mapping[str, str]) -> None:
         type=read,
         help="default: $DATABASE_URL, whose password other processes cannot read",
     )
+
+
+def _version() -> str:
+    try:
+        return metadata.version(PROGRAM)
+    except metadata.PackageNotFoundError:
+        return "(its files were copied, not installed: no version is known)"
 
 
 def _argument(parse: Callable[[str], T]) -> Callable[[str], T]:

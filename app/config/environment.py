@@ -22,7 +22,7 @@ Network: TypeAlias = IPv4Network | IPv6Network
 _NONE: Any = MISSING
 
 #: Shared with others' variables: here only a near miss of one of ours is worth a warning.
-_SHARED_PREFIXES = ("API_", "ENABLE_", "RATE_")
+_SHARED_PREFIXES = ("API_", "ENABLE_", "EVENT_", "RATE_")
 
 #: Metadata services of the large clouds, besides the link-local addresses that most use.
 _METADATA_NAMES = frozenset({"metadata", "metadata.google.internal", "instance-data"})
@@ -196,7 +196,7 @@ def web_url(text: str) -> str:
     return text.rstrip("/")
 
 
-def alert_url(text: str) -> str:
+def receiver_url(text: str) -> str:
     """A web URL, except a cloud's metadata service, which gives its secrets to any local caller."""
     web_url(text)
     host = (urlsplit(text).hostname or "").rstrip(".")

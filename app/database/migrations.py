@@ -102,7 +102,7 @@ async def _explained(file: Path | None) -> AsyncIterator[None]:
 
 def alembic_config(connection: Connection | None = None) -> AlembicConfig:
     config = AlembicConfig()
-    config.set_main_option("script_location", str(Path(__file__).parents[2] / "migrations"))
+    config.set_main_option("script_location", str(Path(__file__).parents[1] / "migrations"))
     if connection is not None:
         config.attributes["connection"] = connection
     return config

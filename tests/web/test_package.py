@@ -20,7 +20,10 @@ def test_it_holds_what_is_imported_and_nothing_of_its_making(package: Path) -> N
         assert manifest_file
         manifest: dict[str, Any] = json.load(manifest_file)
     other = {name for name in names if not re.fullmatch(r"dist/[\w/-]+\.(js|d\.ts)", name)}
-    assert other == {"package.json", "README.md"}
+    assert other == {"package.json", "README.md", "LICENSE"}
+    assert "private" not in manifest
+    assert manifest["license"] == "Apache-2.0"
+    assert (WEB / "LICENSE").read_text() == (WEB.parent / "LICENSE").read_text()
     assert set(manifest["exports"]) == {".", "./react", "./components-react"}
     exported = {path.removeprefix("./") for entry in manifest["exports"].values() for path in entry.values()}
     assert exported <= names

@@ -81,7 +81,7 @@ async def check_migrations(context: CheckContext) -> Findings:
     except (MigrationError, ServiceError) as error:
         yield fault(
             str(error),
-            "run the version that wrote it or restore a backup:  python -m app restore --from <backup>",
+            "run the version that wrote it or restore a backup:  agent-lifecycle restore --from <backup>",
         )
     else:
         yield ok(_STANDINGS[standing])
@@ -155,7 +155,7 @@ def _refusal(file: Path, error: sqlite3.Error) -> Finding:
     if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
         return fault(
             f"{file} is damaged or not an SQLite database",
-            "python -m app restore --from <backup>   or move it away to start with an empty database",
+            "agent-lifecycle restore --from <backup>   or move it away to start with an empty database",
         )
     return fault(
         f"{file} is not writable: {error}",

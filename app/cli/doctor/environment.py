@@ -48,4 +48,4 @@ async def check_environment(context: CheckContext) -> Findings:
 def _fix(name: str) -> str:
     if name.endswith(":"):
         return "correct this line   (docs/policy.md)"
-    return _EXAMPLES.get(name, f"export {name}=<value>   (README.md, Environment)")
+    return _EXAMPLES.get(name, f"export {name}=<value>   (docs/configuration.md)")

@@ -13,7 +13,8 @@ def serve(_given: argparse.Namespace, _environ: Mapping[str, str]) -> int:
 
 
 @pytest.mark.parametrize(
-    "command", ["", "serve", "doctor", "status", "drain", "policy", "backup", "restore", "copy-database"]
+    "command",
+    ["", "serve", "doctor", "status", "drain", "events", "policy", "backup", "restore", "copy-database"],
 )
 def test_help_explains_the_exit_codes(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
@@ -44,6 +45,7 @@ def test_status_without_a_key_explains_how_to_get_one(capsys: pytest.CaptureFixt
         ("status --api-key key --url example.com", "must be like https://example.com/path"),
         ("doctor --wait soon", "must be a whole number from 1 to 600"),
         ("doctor --skip everything", "invalid choice: 'everything'"),
+        ("events --replay-after soon", "must be a whole number from 0"),
         ("backup", "--to"),
         ("restore", "--from"),
         ("copy-database --from mysql://x --to y.db", "must be sqlite:///path/to/file or postgresql://"),

@@ -1,4 +1,4 @@
-"""what agents are told, and when people joined"""
+"""what agents are told, and when people joined."""
 
 import sqlalchemy as sa
 from alembic import op

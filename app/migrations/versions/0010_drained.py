@@ -1,4 +1,4 @@
-"""an end reason: drained"""
+"""an end reason: drained."""
 
 from collections.abc import Sequence
 

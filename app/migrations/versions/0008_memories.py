@@ -1,4 +1,4 @@
-"""memories of conversations"""
+"""memories of conversations."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -6,7 +6,7 @@ import os
 from alembic import context
 from sqlalchemy import Connection
 
-from app.config.settings import parse_database_url
+from app.config.environment import parse_database_url
 from app.database.engine import create_engine
 from app.database.tables import metadata
 

@@ -1,4 +1,4 @@
-"""people counts in rooms, and fewer writes per webhook"""
+"""people counts in rooms, and fewer writes per webhook."""
 
 import sqlalchemy as sa
 from alembic import op

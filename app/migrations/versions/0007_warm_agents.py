@@ -1,4 +1,4 @@
-"""warm agents, and what they cost"""
+"""warm agents, and what they cost."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""participants keyed by room: the primary key replaces a separate index"""
+"""participants keyed by room: the primary key replaces a separate index."""
 
 from alembic import op
 

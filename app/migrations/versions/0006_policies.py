@@ -1,4 +1,4 @@
-"""policies of agents: their terms, returns, usage and claims"""
+"""policies of agents: their terms, returns, usage and claims."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""workers that report themselves, and drains"""
+"""workers that report themselves, and drains."""
 
 import sqlalchemy as sa
 from alembic import op

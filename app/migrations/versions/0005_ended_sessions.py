@@ -1,4 +1,4 @@
-"""sessions of the dashboard that were signed out"""
+"""sessions of the dashboard that were signed out."""
 
 import sqlalchemy as sa
 from alembic import op
