@@ -1,17 +1,10 @@
-"""The alert notifier: posts changes of alerts to ALERT_WEBHOOK_URL, in a form that Slack can show.
-
-Only the operator sets the URL: no input of a caller becomes a part of it. Against the remaining request
-forgery, cloud metadata addresses are rejected at start (`environment.alert_url`), and redirects are rejected
-here. Addresses in the own network are allowed, since receivers may be there. The URL can be a secret, as
-Slack's is: it is never logged, and of the client's errors, which may quote it, only the type is.
-"""
+"""The alert notifier: posts changes of alerts to ALERT_WEBHOOK_URL, in a form that Slack can show."""
 
 import asyncio
 import html
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime
 from functools import partial
 
 import aiohttp
@@ -19,8 +12,9 @@ import msgspec
 import stamina
 
 from app.alerts.model import AlertChange
-from app.lifecycle import SECOND_US
+from app.clock import to_iso
 from app.metrics.counters import Counters
+from app.posts import POST_TIMEOUT, PostFailed, open_session, post
 from app.tasks import BackgroundLoop
 
 logger = logging.getLogger(__name__)
@@ -29,19 +23,8 @@ logger = logging.getLogger(__name__)
 QUEUE_LIMIT = 64
 #: After 1, 5, 25 and 120 s.
 _ATTEMPTS, _FIRST_WAIT_S, _WAIT_FACTOR, _LONGEST_WAIT_S = 5, 1.0, 5, 120.0
-_TIMEOUT = aiohttp.ClientTimeout(total=10)
 #: Time for pending posts at a stop.
 _GRACE_S = 1.0
-#: Worth a retry, like 5xx: timeout, too early, too many requests.
-_TRANSIENT = frozenset({408, 425, 429})
-
-
-class _NotPosted(Exception):
-    """The receiver rejected it, and will reject it the next time."""
-
-
-class _NotPostedYet(_NotPosted):
-    """The receiver was not able to take it; a retry may succeed."""
 
 
 class AlertNotifier:
@@ -53,7 +36,7 @@ class AlertNotifier:
         hide: Callable[[str], str],
         *,
         first_wait_s: float = _FIRST_WAIT_S,
-        timeout: aiohttp.ClientTimeout = _TIMEOUT,
+        timeout: aiohttp.ClientTimeout = POST_TIMEOUT,
     ) -> None:
         """`url` None: nothing is posted. `hide` is applied to room names."""
         self._url = url
@@ -89,7 +72,7 @@ class AlertNotifier:
         await self._loop.close()
 
     async def _run(self, url: str) -> None:
-        async with aiohttp.ClientSession(timeout=self._timeout) as session:
+        async with open_session(self._timeout) as session:
             while True:
                 change = await self._queue.get()
                 try:
@@ -103,7 +86,7 @@ class AlertNotifier:
         body = msgspec.json.encode(_message(change, self._replica, self._hide))
         try:
             async for attempt in stamina.retry_context(
-                on=_NotPostedYet,
+                on=_is_worth_a_retry,
                 attempts=_ATTEMPTS,
                 timeout=None,
                 wait_initial=self._first_wait_s,
@@ -112,26 +95,16 @@ class AlertNotifier:
                 wait_exp_base=_WAIT_FACTOR,
             ):
                 with attempt:
-                    await _post(session, url, body)
-        except _NotPosted as error:
+                    await post(session, url, body)
+        except PostFailed as error:
             fields = {"action": "alert_post", "alert": change.alert.name, "reason": str(error)}
             logger.warning("An alert could not be posted", extra=fields)
             return False
         return True
 
 
-async def _post(session: aiohttp.ClientSession, url: str, body: bytes) -> None:
-    headers = {"Content-Type": "application/json"}
-    try:
-        async with session.post(url, data=body, headers=headers, allow_redirects=False) as response:
-            status = response.status
-    except Exception as error:  # noqa: BLE001 - no receiver may stop the notifier
-        raise _NotPostedYet(type(error).__name__) from None
-    if 200 <= status < 300:  # noqa: PLR2004 - HTTP's own numbers
-        return
-    if status in _TRANSIENT or status >= 500:  # noqa: PLR2004 - likewise
-        raise _NotPostedYet(f"HTTP {status}")
-    raise _NotPosted(f"HTTP {status}")
+def _is_worth_a_retry(error: Exception) -> bool:
+    return isinstance(error, PostFailed) and error.is_transient
 
 
 def _message(change: AlertChange, replica: str, hide: Callable[[str], str]) -> dict[str, object]:
@@ -149,12 +122,7 @@ def _message(change: AlertChange, replica: str, hide: Callable[[str], str]) -> d
         "summary": alert.summary,
         "advice": alert.advice,
         "replica": replica,
-        "since": _iso(alert.since_at),
-        "resolved": None if change.resolved_at is None else _iso(change.resolved_at),
+        "since": to_iso(alert.since_at),
+        "resolved": to_iso(change.resolved_at),
         "rooms": [hide(room) for room in alert.rooms],
     }
-
-
-def _iso(at: int) -> str:
-    moment = datetime.fromtimestamp(at / SECOND_US, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
