@@ -2,7 +2,15 @@
 
 import time
 from collections.abc import Callable
-from typing import Protocol
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Protocol, overload
+
+from msgspec import Meta
+
+#: ISO 8601 in UTC with milliseconds, as `to_iso` returns it; so OpenAPI describes it.
+Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Clock(Protocol):
@@ -27,3 +35,15 @@ class SteadyClock:
 
     def now(self) -> int:
         return (self._monotonic_ns() + self._offset_ns) // 1_000
+
+
+@overload
+def to_iso(at: int) -> str: ...
+@overload
+def to_iso(at: int | None) -> str | None: ...
+def to_iso(at: int | None) -> str | None:
+    """A time as answers and events have it: ISO 8601 in UTC."""
+    if at is None:
+        return None
+    moment = _EPOCH + timedelta(microseconds=at)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

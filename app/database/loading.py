@@ -16,6 +16,7 @@ from app.database.usage import usage_rows
 from app.lifecycle import LIVE_STATES, Briefing, Dispatch, EndReason, State, Terms, Visitors
 from app.state.changes import Advance, Change, Due, Intent, RoomEvent, RoomEventKind, Snapshot
 from app.state.dispatch_set import final_states
+from app.state.events import event_rows
 from app.state.presence import Headcount, ParticipantKind, TrackedParticipant, TrackedRoom
 from app.state.unit_of_work import UnitOfWork
 
@@ -99,7 +100,7 @@ def load(connection: Connection, changes: Sequence[Change], unit: UnitOfWork) ->
     snapshots = [change for change in changes if isinstance(change, Snapshot)]
     if events:
         ids = [event.event_id for event in events]
-        unit.seen_events.update(row[0] for row in sql.find(connection, sql.events, ids))
+        unit.seen_events.update(row[0] for row in sql.find(connection, sql.webhook_events, ids))
     keys = [(event.room.sid, event.participant.sid) for event in events if event.participant]
     for snapshot in snapshots:
         if snapshot.room:
@@ -147,7 +148,7 @@ def save(connection: Connection, unit: UnitOfWork) -> None:
         changed = map(unit.participants.__getitem__, sorted(unit.changed_participants))
         sql.put(connection, sql.put_participants, list(map(_participant_values, changed)))
     if unit.new_events:
-        sql.put(connection, sql.add_events, [(event_id, unit.now) for event_id in unit.new_events])
+        sql.put(connection, sql.add_webhook_events, [(event_id, unit.now) for event_id in unit.new_events])
     if unit.used_claims:
         sql.put(connection, sql.drop_claims, [(claim,) for claim in unit.used_claims])
     if unit.dispatch_set.transitions:
@@ -185,6 +186,8 @@ def _save_dispatches(connection: Connection, unit: UnitOfWork) -> None:
     sql.put(connection, sql.add_history, lines)
     if spent := list(usage_rows(unit.dispatch_set.transitions)):
         sql.put(connection, sql.add_usage, spent)
+    if announced := list(event_rows(unit.dispatch_set.transitions, unit.now, unit.dispatch_set.new_id)):
+        sql.put(connection, sql.add_events, announced)
 
 
 def _room_values(unit: UnitOfWork, name: str) -> tuple[Any, ...]:

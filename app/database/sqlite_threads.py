@@ -33,9 +33,8 @@ class SqliteThreads:
             raise
 
     async def close(self) -> None:
-        """Finish all submitted transactions, then close the file."""
+        """Finish all submitted transactions; the engine stays open."""
         await asyncio.to_thread(self._threads.shutdown)
-        self.engine.dispose()
 
     def _run(self, work: Callable[[Connection], T], given_up: threading.Event) -> T:
         if given_up.is_set():

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Column, Connection, Integer, Table
 
+from app.database.event_tables import events
 from app.database.tables import dispatches, history, participants, returns, rooms, usage, webhook_events
 
 Rows = Sequence[Sequence[Any]]
@@ -51,10 +52,10 @@ class Statements(ABC):
         self.forget_rooms = f"DELETE FROM memories WHERE room_sid = {self._place(1)}"  # noqa: S608 - our names
         #: Each row: the room's sid and the agent name.
         self.forget_conversations = f"{self.forget_rooms} AND agent_name = {self._place(2)}"
-        self.events = _select(webhook_events, f"id {self.among}")
+        self.webhook_events = _select(webhook_events, f"id {self.among}")
         self.put_rooms = self._insert(rooms, rooms.columns) + _or_update(rooms)
         self.put_participants = self._insert(participants, participants.columns) + _or_update(participants)
-        self.add_events = self._insert(webhook_events, webhook_events.columns)
+        self.add_webhook_events = self._insert(webhook_events, webhook_events.columns)
         self.add_dispatches = self._insert(dispatches, dispatches.columns)
         #: Each row: all columns but the key, then the key. The unique index needs this order of rows.
         self.change_dispatches = self._update(dispatches)
@@ -62,6 +63,8 @@ class Statements(ABC):
         self.add_usage = self._insert(usage, usage.columns) + _or_add(usage)
         #: Each row without its id.
         self.add_history = self._insert(history, _others(history))
+        #: Each row without its id and its position.
+        self.add_events = self._insert(events, _others(events)[:-1])
 
     @abstractmethod
     def lock(self, connection: Connection, names: list[str]) -> None:

@@ -9,6 +9,8 @@ from sqlalchemy import Connection, Engine, Row, and_, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.database.claims import Claims
+from app.database.deliveries import Deliveries
+from app.database.events import EventLog
 from app.database.loading import dispatch_of, load, participant_of, save
 from app.database.memories import Memories
 from app.database.pruning import prune
@@ -50,6 +52,8 @@ class Store:
         self.memories = Memories(self._transactions)
         self.workers = WorkersTable(self._transactions)
         self.warm_agents = WarmAgents(self._transactions)
+        self.events = EventLog(self._transactions)
+        self.deliveries = Deliveries(self._transactions)
 
     @property
     def engines(self) -> tuple[Engine, ...]:
@@ -81,8 +85,8 @@ class Store:
 
         def work(connection: Connection) -> RoomView:
             generation = connection.scalar(select(rooms.c.generation).where(rooms.c.name == room_name))
-            found = connection.execute(open_ones)
-            return RoomView(generation=generation or 0, dispatches=tuple(map(dispatch_of, found)))
+            found = tuple(map(dispatch_of, connection.execute(open_ones)))
+            return RoomView(generation=generation or 0, dispatches=found)
 
         return await self._transactions.read(work)
 
@@ -204,8 +208,7 @@ class Store:
 
     async def last_change(self) -> int:
         """The id of the newest line of history; every change of a dispatch adds a line."""
-        rows = await self._rows(select(func.max(history.c.id)))
-        return rows[0][0] or 0
+        return (await self._rows(select(func.max(history.c.id))))[0][0] or 0
 
     async def changed_since(self, number: int) -> list[Dispatch]:
         """The dispatches with a line of history after `number`.

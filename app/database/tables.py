@@ -20,7 +20,7 @@ from sqlalchemy import (
     text,
 )
 
-from app.database import worker_tables  # noqa: F401 - whoever has the metadata has all tables
+from app.database import event_tables, worker_tables  # noqa: F401 - whoever has the metadata has all tables
 from app.database.schema import metadata, one_of
 from app.lifecycle import LIVE_STATES, EndReason, State, Visitors
 

@@ -61,6 +61,10 @@ class Transactions:
         for threads in (self._file_writer, self._file_reader):
             if threads:
                 await threads.close()
+        # Only now: a connection that is returned to a pool after its disposal is never closed.
+        for threads in (self._file_writer, self._file_reader):
+            if threads:
+                threads.engine.dispose()
         await self._engine.dispose()
 
     async def read(self, work: Callable[[Connection], T], *, timeout_s: float | None = None) -> T:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import Connection, Table, func, insert, select, text
@@ -11,10 +12,13 @@ from app.database import migrations
 from app.database.backup import require_unused
 from app.database.engine import create_engine
 from app.database.error_mapping import mapped_errors
+from app.database.event_tables import events
 from app.database.file_lock import sole_use
 from app.database.tables import history, metadata
 
 _CHUNK = 1_000
+#: Their rows are numbered by the database.
+_NUMBERED = (events, history)
 
 
 class TransferRefused(Exception):
@@ -80,14 +84,15 @@ async def _copy(reading: AsyncConnection, writing: AsyncConnection, table: Table
     arrived = await writing.scalar(select(func.count()).select_from(table))
     if arrived != copied:
         raise TransferRefused(f"only {arrived} of {copied} rows of {table.name} were stored")
-    if table is history and writing.dialect.name == "postgresql":
-        await writing.run_sync(_continue_numbering)
+    if table in _NUMBERED and writing.dialect.name == "postgresql":
+        await writing.run_sync(partial(_continue_numbering, table))
     return copied
 
 
-def _continue_numbering(target: Connection) -> None:
-    last = select(func.max(history.c.id)).scalar_subquery()
-    target.execute(select(func.setval("history_id_seq", func.coalesce(last, 1), last.is_not(None))))
+def _continue_numbering(table: Table, target: Connection) -> None:
+    last = select(func.max(table.c.id)).scalar_subquery()
+    sequence = f"{table.name}_id_seq"
+    target.execute(select(func.setval(sequence, func.coalesce(last, 1), last.is_not(None))))
 
 
 def told(rows: dict[str, int]) -> Iterable[str]:

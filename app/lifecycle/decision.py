@@ -106,7 +106,8 @@ def _observe(dispatch: Dispatch, signal: Signal, now: int, policy: Policy) -> Di
     if signal.event is Event.RESUMED:
         return _resumed(observed, signal, now, policy)
     if dispatch.state is State.UNAVAILABLE and signal.event in (Event.RETRY_DUE, Event.REUSED):
-        return replace(observed, attempt=dispatch.attempt + 1)
+        told = signal.told(observed.briefing)
+        return replace(observed, attempt=dispatch.attempt + 1, briefing=told)
     if signal.event is Event.REMOVE_FAILED:
         return replace(observed, cleanup_failures=dispatch.cleanup_failures + 1)
     return observed
@@ -122,7 +123,7 @@ def _brings_agent(dispatch: Dispatch, signal: Signal) -> bool:
 def _resumed(held: Dispatch, signal: Signal, now: int, policy: Policy) -> Dispatch:
     """As new: failures from before the hold do not count, nor does its time."""
     fresh = replace(held, created_at=now, vacated_at=None, attempt=1, restarts=0, restarts_since=None)
-    told = signal.briefing or held.briefing
+    told = signal.told(signal.briefing or held.briefing)
     if signal.briefing and told.deployment:
         given = replace(policy.terms_of(held), deployments=None)
         return replace(fresh, briefing=told, terms=given)

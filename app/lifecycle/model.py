@@ -1,6 +1,6 @@
 """The data of the state machine: dispatch, states, events, effects."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from app.lifecycle.terms import Terms
@@ -233,8 +233,14 @@ class Signal:
     terms: Terms | None = None
     #: For RESUMED and DRAINED: what the next agent is told; None: the same as the one before.
     briefing: Briefing | None = None
+    #: Of a call: the attributes of the agent that it gets in place of this one; None: the same as before.
+    attributes: str | None = None
     #: The id for a possible successor: ids are made outside, so that this package stays pure.
     successor_id: str = ""
+
+    def told(self, briefing: Briefing) -> Briefing:
+        """What the next agent is told in place of one with this briefing, as far as a call changes it."""
+        return briefing if self.attributes is None else replace(briefing, attributes=self.attributes)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,7 @@ def make_successor(
         ttl_expires_at=ended.ttl_expires_at,
         succeeds=ended.id,
         former_agent=ended.agent_identity,
-        briefing=ended.briefing,
+        briefing=signal.told(ended.briefing),
         timezone=ended.timezone,
         timezone_offset_min=ended.timezone_offset_min,
         terms=ended.terms,

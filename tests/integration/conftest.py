@@ -2,7 +2,7 @@
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +11,11 @@ from typing import Any, Protocol
 import pytest
 
 from app.clock import Clock
-from app.control import dispatcher
+from app.control import dispatcher, liveness, sweeper
 from app.control.warm_pool import WarmPool
 from app.logs.counts import LogCounts
+from app.tasks import repeat
+from app.tracing.interface import Tracing
 from fakes.clock import SECOND_US, FakeClock
 from fakes.databases import Database, PostgresDatabase, PostgresServer, SqliteDatabase
 from fakes.livekit import FakeLiveKit
@@ -21,8 +23,12 @@ from fakes.post import Post
 from fakes.rooms import FakeWorker
 from fakes.server import FakeServer
 from fakes.store import PATIENCE_S, DatabaseFaults
+from integration.event_receiver import EventReceiver
 from integration.harness import AGENT, KEYPAIR, App, World
 from integration.replicas import Replica, StartReplica
+
+#: An interval that a test has chosen so that rounds come by themselves.
+_SOON_S = 1.0
 
 
 class StartApp(Protocol):
@@ -34,6 +40,7 @@ class StartApp(Protocol):
         ready: bool = True,
         clock: Clock | None = None,
         log_counts: LogCounts | None = None,
+        tracing: Tracing | None = None,
         **settings: Any,
     ) -> App: ...
 
@@ -116,9 +123,10 @@ async def start_app(world: World) -> AsyncIterator[StartApp]:
         ready: bool = True,
         clock: Clock | None = None,
         log_counts: LogCounts | None = None,
+        tracing: Tracing | None = None,
         **settings: Any,
     ) -> App:
-        app = App(world, replace(world.config, **settings), clock, log_counts)
+        app = App(world, replace(world.config, **settings), clock, log_counts, tracing)
         started.append(app)
         return await (app.start_ready() if ready else app.start())
 
@@ -136,6 +144,17 @@ async def app(start_app: StartApp) -> App:
 def _no_call_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """A call's limit is in real time, and a busy machine may need longer."""
     monkeypatch.setattr(dispatcher, "_FLIGHT_TIMEOUT_S", PATIENCE_S)
+
+
+@pytest.fixture(autouse=True)
+def _rounds_come_when_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a slow machine the service's own round would come within a test. Some tests choose one soon."""
+
+    async def repeat_often(step: Callable[[], Awaitable[object]], interval_s: float) -> None:
+        await (repeat(step, interval_s) if interval_s < _SOON_S else asyncio.Event().wait())
+
+    for module in (sweeper, liveness):
+        monkeypatch.setattr(module, "repeat", repeat_often)
 
 
 @pytest.fixture
@@ -181,3 +200,11 @@ def worker(server: FakeServer) -> FakeWorker:
 def plain_worker(server: FakeServer) -> FakeWorker:
     """One whose sessions close with their user, and cannot be asked."""
     return server.start_worker(AGENT, helper=False)
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[EventReceiver]:
+    """It checks each signature."""
+    receiver = await EventReceiver().start()
+    yield receiver
+    await receiver.stop()

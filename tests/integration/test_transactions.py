@@ -1,13 +1,14 @@
 """Transactions on a Postgres that collides, restarts, hangs or is down; and advisory locks."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, event, text
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import await_only
@@ -18,6 +19,8 @@ from app.database.transactions import Transactions
 from app.errors import DatabaseUnavailable
 from fakes.databases import PostgresDatabase, PostgresServer
 from fakes.wire import Wire
+
+_BOUND_S = 60.0
 
 
 @pytest.fixture
@@ -294,3 +297,36 @@ async def test_on_sqlite_the_lock_is_always_held(tmp_path: Path) -> None:
     async with transactions.exclusive("round") as first, transactions.exclusive("round") as second:
         assert (first, second) == (True, True)
     await transactions.close()
+
+
+async def test_a_close_also_closes_the_connection_of_a_read_under_way(tmp_path: Path) -> None:
+    transactions = Transactions(create_engine(f"sqlite+aiosqlite:///{tmp_path / 'one.db'}"))
+    is_open: set[int] = set()
+    for engine in transactions.engines:
+        event.listen(engine, "connect", lambda raw, _: is_open.add(id(raw)))
+        event.listen(engine, "close", lambda raw, _: is_open.discard(id(raw)))
+    begun, may_end = threading.Event(), threading.Event()
+
+    def read_long(connection: Connection) -> None:
+        connection.execute(text("SELECT 1"))
+        begun.set()
+        assert may_end.wait(_BOUND_S)
+
+    await transactions.write(lambda connection: connection.execute(text("SELECT 1")))
+    reading = asyncio.create_task(transactions.read(read_long))
+    assert await asyncio.to_thread(begun.wait, _BOUND_S)
+
+    closing_all = asyncio.create_task(transactions.close())
+    async with asyncio.timeout(_BOUND_S):
+        # The writer has ended, and whatever follows its end at once.
+        while _threads_of_the_file() > 1:  # noqa: ASYNC110 - a thread sets no event
+            await asyncio.sleep(0.01)
+    await asyncio.to_thread(lambda: None)
+    may_end.set()
+    await asyncio.gather(reading, closing_all)
+
+    assert not is_open
+
+
+def _threads_of_the_file() -> int:
+    return sum(thread.name.startswith("database file") for thread in threading.enumerate())

@@ -579,3 +579,28 @@ def test_a_successor_has_to_answer_anew() -> None:
 def test_an_agent_that_joined_before_livekits_answer_is_checked_with_the_answer() -> None:
     early = _after(INTENT, Signal(event=Event.AGENT_IN, agent_identity=AGENT))
     assert _decide(early, Event.DISPATCHED).effects == (Effect.CHECK_READY,)
+
+
+@pytest.mark.parametrize("event", [Event.MISSING, Event.AGENT_LOST, Event.REFUTED, Event.JOIN_OVERDUE])
+def test_a_call_may_change_the_attributes_of_the_agent_that_it_gets_and_nothing_else(event: Event) -> None:
+    state = State.STARTING if event is Event.JOIN_OVERDUE else State.ACTIVE
+    told = Briefing(metadata="m", attributes='{"a":"b"}', deployment="blue")
+    lost = replace(INTENT, state=state, briefing=told, participant_count=1)
+
+    same = _successor(lost, Signal(event=event, successor_id="next"))
+    other = _successor(lost, Signal(event=event, attributes='{"c":"d"}', successor_id="next"))
+
+    assert same.briefing == told
+    assert other.briefing == replace(told, attributes='{"c":"d"}')
+
+
+@pytest.mark.parametrize(
+    ("state", "event"), [(State.UNAVAILABLE, Event.REUSED), (State.ON_HOLD, Event.RESUMED)]
+)
+def test_so_may_one_that_lets_a_dispatch_begin_anew(state: State, event: Event) -> None:
+    told = Briefing(metadata="m", attributes='{"a":"b"}', deployment="blue")
+    waiting = replace(INTENT, state=state, briefing=told)
+
+    assert _after(waiting, event).briefing == told
+    changed = _after(waiting, Signal(event=event, attributes='{"c":"d"}'))
+    assert changed.briefing == replace(told, attributes='{"c":"d"}')

@@ -5,18 +5,10 @@ from itertools import product
 
 import pytest
 
-from app.lifecycle import SECOND_US, Dispatch, Effect, EndReason, Event, Policy, Signal, State, Terms, decide
+from app.lifecycle import SECOND_US, Dispatch, Effect, EndReason, Event, Signal, State, decide
+from fakes.dispatches import NOW
+from fakes.tables import POLICY, STATES, parse
 
-NOW = 1_700_000_000_000_000
-POLICY = Policy(
-    default=Terms(ttl_us=300 * SECOND_US, join_timeout_us=15 * SECOND_US), interval_us=60 * SECOND_US
-)
-
-STATES = {"C": "creating", "S": "starting", "A": "active", "I": "idle", "U": "unavailable"} | {
-    "H": "on_hold",
-    "E": "ending",
-    "X": "ended",
-}
 EFFECTS = {
     "c": Effect.CREATE,
     "r": Effect.REMOVE,
@@ -88,12 +80,7 @@ REASONS = {
 }
 
 
-def _parse(table: str) -> dict[tuple[str, str], str]:
-    head, *rows = (line.split() for line in table.strip().splitlines())
-    return {(row[0], column): cell for row in rows for column, cell in zip(head[1:], row[1:], strict=True)}
-
-
-CELLS = _parse(EXPECTED)
+CELLS = parse(EXPECTED)
 COLUMNS = {state: letter for letter, state in STATES.items()}
 PAIRS = [
     *product(Event, State, [False]),
