@@ -20,6 +20,7 @@ from app.database.store import Store
 from app.errors import Busy, ServiceError
 from app.lifecycle import LIVE_STATES, Dispatch, State
 from app.state.changes import Change, Outcome
+from app.state.deliveries import EndpointStatus
 from app.state.views import AgentTtl, WarmCounts
 from app.state.workers import Worker, WorkerState
 from app.tasks import BackgroundLoop, repeat
@@ -44,6 +45,7 @@ class Feed:
         ttls: Callable[[], Iterable[AgentTtl]],
         workers: Callable[[], Iterable[tuple[Worker, WorkerState]]],
         warm: Callable[[], Iterable[WarmCounts]],
+        endpoints: Callable[[], Iterable[EndpointStatus]],
         problem: Callable[[], str | None],
     ) -> None:
         """`totals` are this process's counters; `problem` is the known problem of the service, if any."""
@@ -54,6 +56,7 @@ class Feed:
         self._ttls = ttls
         self._workers = workers
         self._warm = warm
+        self._endpoints = endpoints
         self._problem = problem
         self._history = MinuteHistory()
         #: The number of open pages, including those that wait for their snapshot.
@@ -196,6 +199,7 @@ class Feed:
             self._ttls(),
             self._workers(),
             self._warm(),
+            self._endpoints(),
             problem,
         )
 

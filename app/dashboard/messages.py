@@ -12,6 +12,7 @@ from app.dashboard.history import Minute
 from app.lifecycle import SECOND_US, Dispatch
 from app.lifecycle.descriptions import END_REASONS, STATES, describe
 from app.lifecycle.warm import WarmState
+from app.state.deliveries import EndpointStatus
 from app.state.views import AgentTtl, HistoryLine, WarmCounts
 from app.state.workers import Worker, WorkerState
 
@@ -94,6 +95,21 @@ class WarmCard(_Message):
     claimed: int
 
 
+class EndpointCard(_Message):
+    """Where events are sent, and how it fares; see `EndpointStatus`."""
+
+    name: str
+    #: delivering, failing or disabled.
+    state: str
+    done: int
+    waiting: int
+    waiting_since: int | None
+    failing_since: int | None
+    last_error: str | None
+    next_try_at: int | None
+    given_up: int
+
+
 class Beat(_Message):
     """The current state, sent even without changes: a missing beat shows the page that it is out of date."""
 
@@ -106,6 +122,7 @@ class Beat(_Message):
     ttls: list[TtlCard]
     workers: list[WorkerCard]
     warm: list[WarmCard]
+    endpoints: list[EndpointCard]
     #: Why the data may be out of date; None if it is not.
     problem: str | None
 
@@ -207,6 +224,21 @@ def warm_card(one: WarmCounts) -> WarmCard:
     )
 
 
+def endpoint_card(one: EndpointStatus) -> EndpointCard:
+    health = one.health
+    return EndpointCard(
+        name=one.name,
+        state=one.state,
+        done=one.done_position,
+        waiting=one.waiting,
+        waiting_since=_to_ms(one.waiting_since),
+        failing_since=_to_ms(health.failing_since),
+        last_error=health.last_error,
+        next_try_at=_to_ms(one.next_try_at),
+        given_up=health.given_up,
+    )
+
+
 def beat(
     at: int,
     counts: Mapping[str, int],
@@ -215,6 +247,7 @@ def beat(
     ttls: Iterable[AgentTtl],
     workers: Iterable[tuple[Worker, WorkerState]],
     warm: Iterable[WarmCounts],
+    endpoints: Iterable[EndpointStatus],
     problem: str | None,
 ) -> Beat:
     return Beat(
@@ -228,6 +261,7 @@ def beat(
         ttls=[ttl_card(one) for one in ttls],
         workers=[worker_card(worker, state) for worker, state in workers],
         warm=[warm_card(one) for one in warm],
+        endpoints=[endpoint_card(one) for one in endpoints],
         problem=problem,
     )
 

@@ -14,6 +14,7 @@ from app.lifecycle.usage import TimeKind, accrued
 from app.lifecycle.warm import WarmAgent
 from app.metrics.collector import ONLY, Family
 from app.state.changes import RoomEventKind, Transition
+from app.state.deliveries import receiver_label
 
 #: Why a dispatch is to be created, by the event that decided it.
 _REASONS = {
@@ -42,7 +43,9 @@ _CLEANUPS = {Event.REMOVED: "removed", Event.REMOVE_FAILED: "failed", Event.OCCU
 class Counters:
     """Each line below is a metric: a Counter by the values of its labels."""
 
-    def __init__(self, *, mode: Mode, agent_names: Collection[str] = ()) -> None:
+    def __init__(
+        self, *, mode: Mode, agent_names: Collection[str] = (), event_endpoints: Collection[str] = ()
+    ) -> None:
         self.families: list[Family] = []
         self._mode = mode
         self.requests = self._counter(
@@ -128,6 +131,13 @@ class Counters:
         )
         self.alert_posts = self._counter(
             "alert_posts", "Posts to ALERT_WEBHOOK_URL", "result", start=("sent", "failed", "dropped")
+        )
+        self.event_deliveries = self._counter(
+            "event_deliveries",
+            "Deliveries of events to EVENT_WEBHOOKS, by result",
+            "receiver",
+            "result",
+            start=product(map(receiver_label, event_endpoints), ("delivered", "failed", "given_up")),
         )
         #: Creations that have failed since the last success.
         self.failed_creations_in_a_row = 0

@@ -127,6 +127,7 @@ class Dashboard:
             "ttls": [],
             "workers": [],
             "warm": [],
+            "endpoints": [],
             "problem": None,
         }
         await self.beat()
@@ -152,6 +153,11 @@ class Dashboard:
     async def show_warm(self, *pools: dict[str, Any]) -> None:
         """Send a beat with these pools of warm agents."""
         self._beat["warm"] = pools
+        await self.beat()
+
+    async def show_endpoints(self, *endpoints: dict[str, Any]) -> None:
+        """Send a beat with these endpoints of events."""
+        self._beat["endpoints"] = endpoints
         await self.beat()
 
     async def say(self, name: str, **message: Any) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import re
 import time
+from typing import Any
 
 import pytest
 from playwright.async_api import Locator, Page, ViewportSize, expect
@@ -87,6 +88,7 @@ async def test_an_ended_agent_leaves_the_list_and_an_empty_list_gives_advice(
     await expect(dashboard.row("room-00001")).to_contain_text("gone")
 
 
+@pytest.mark.parametrize("settings", [{}])
 async def test_the_page_reconnects_after_a_restart_of_the_service(
     dashboard: Dashboard, service: Service, caller: Caller, truth: RoomTruth
 ) -> None:
@@ -246,6 +248,51 @@ async def test_the_pool_of_each_agent_that_has_warm_ones_is_shown(dashboard: Das
     await dashboard.show_warm({"agent": "support", "wanted": 3, "waiting": 1, "coming": 2, "claimed": 40})
     await expect(table.get_by_role("cell")).to_have_text(["support", "1 of 3", "2", "40"])
     await dashboard.show_warm()
+    await expect(table).to_be_hidden()
+
+
+async def test_each_endpoint_of_events_is_shown_with_how_it_fares(dashboard: Dashboard) -> None:
+    await dashboard.open_on([])
+    table = dashboard.page.get_by_role("table", name="Event endpoints")
+    await expect(table).to_be_hidden()
+    works: dict[str, Any] = {
+        "name": "https://crm.example.com/hook",
+        "state": "delivering",
+        "done": 41,
+        "waiting": 0,
+        "waitingSince": None,
+        "failingSince": None,
+        "lastError": None,
+        "nextTryAt": None,
+        "givenUp": 0,
+    }
+    fails = works | {
+        "name": "https://audit.example.com/<b>",
+        "state": "failing",
+        "done": 12,
+        "waiting": 29,
+        "waitingSince": 1_800_000_000_000,
+        "failingSince": 1_800_000_000_000,
+        "lastError": "HTTP 503",
+        "nextTryAt": 1_800_000_060_000,
+        "givenUp": 3,
+    }
+    await dashboard.show_endpoints(works, fails)
+    await expect(table.get_by_role("cell")).to_have_text(
+        [
+            "https://crm.example.com/hook",
+            "Delivering",
+            "41",
+            "0",
+            "\N{EN DASH}",
+            "https://audit.example.com/<b>",
+            re.compile(r"FailingHTTP 503 since .*2027"),
+            "123 given up",
+            re.compile(r"29since .*2027"),
+            re.compile(r"\d:01:00"),
+        ]
+    )
+    await dashboard.show_endpoints()
     await expect(table).to_be_hidden()
 
 

@@ -9,6 +9,7 @@ import { session, signIn, signOut, Stream } from "./service.js";
 import { Timeline } from "./timeline.js";
 import { showTtls } from "./ttls.js";
 import { UsageChart } from "./usage.js";
+import { showEndpoints } from "./endpoints.js";
 import { showWarm } from "./warm.js";
 import { showWorkers } from "./workers.js";
 
@@ -53,6 +54,7 @@ const stream = new Stream({
     showTtls(message.ttls);
     showWorkers(message.workers);
     showWarm(message.warm);
+    showEndpoints(message.endpoints);
     setText(byId("problem"), message.problem ?? "");
     byId("problem").hidden = !message.problem;
     render();
