@@ -13,10 +13,12 @@ from livekit.agents import Agent, AgentServer, AgentSession, JobContext, cli, ro
 from devstack.counting_llm import CountingLLM
 from devstack.worker_connection import connect
 from devstack.worker_options import agent_name, max_jobs, server_options
+from devstack.worker_traces import export_traces
 from devstack.workers import LOADS_S
 
 server = AgentServer(**server_options())
 reusable_agent.attach(server, max_jobs=max_jobs())
+export_traces()
 
 
 @server.rtc_session(agent_name=agent_name())

@@ -212,10 +212,13 @@ class Person:
         self._readers.add(task)
         task.add_done_callback(self._readers.discard)
 
-    async def _read(self, reader: rtc.TextStreamReader, _identity: str) -> None:
+    async def _read(self, reader: rtc.TextStreamReader, identity: str) -> None:
         text = await reader.read_all()
         attributes = reader.info.attributes or {}
-        if attributes.get(_FINAL, "true") == "true" and text:
+        # livekit-agents for Node never marks an agent's answer as final: its streams end without attributes.
+        # What an agent has heard from people comes in their names.
+        is_of_agent = identity in (agent.identity for agent in self.agents)
+        if text and (is_of_agent or attributes.get(_FINAL, "true") == "true"):
             self._answers.put_nowait(text)
 
 

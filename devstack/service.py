@@ -30,7 +30,7 @@ class Service:
         name: str = "service",
         spawn: Spawn = popen,
     ) -> None:
-        """`env` adds to the service's environment and overrides these defaults; see README's table."""
+        """`env` adds to the service's environment and overrides these defaults; see docs/configuration.md."""
         folder.mkdir(parents=True, exist_ok=True)
         self.port = free_port(port)
         self.base_url = f"http://{LOOPBACK}:{self.port}"

@@ -91,5 +91,5 @@ class _Word:
         if len(self.samples) < _GAP_S * _SAMPLE_RATE_HZ:
             return ""
         loudness = np.abs(np.fft.rfft(np.asarray(self.samples)))
-        hz = loudness.argmax() * _SAMPLE_RATE_HZ / len(self.samples)
+        hz = int(np.argmax(loudness)) * _SAMPLE_RATE_HZ / len(self.samples)
         return f"word {round((hz - LOWEST_HZ) / STEP_HZ)}"

@@ -16,6 +16,7 @@ from reusable_agent.options import UnsuitableOptionsError
 from reusable_agent.presence import DISPATCH_ATTRIBUTE, HEALTH_METHOD, MEMORY_ATTRIBUTE
 from reusable_agent.reports import attach
 from reusable_agent.starting import start
+from reusable_agent.tracing import TRACEPARENT_ATTRIBUTE, TRACESTATE_ATTRIBUTE, trace_headers
 from reusable_agent.waiting import CLAIM_METHOD, HOLDING_ROOM_PREFIX, NotAssignedError
 from reusable_agent.warnings import WARNING_METHOD, OnWarning, SessionWarning
 
@@ -28,6 +29,8 @@ __all__ = [
     "LEAVING_ATTRIBUTE",
     "MEMORY_ATTRIBUTE",
     "RELIEVES_ATTRIBUTE",
+    "TRACEPARENT_ATTRIBUTE",
+    "TRACESTATE_ATTRIBUTE",
     "WARNING_METHOD",
     "Assignment",
     "Conversation",
@@ -45,4 +48,5 @@ __all__ = [
     "conversation_of",
     "service_memory",
     "start",
+    "trace_headers",
 ]

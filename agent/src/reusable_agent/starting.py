@@ -23,6 +23,7 @@ from reusable_agent.options import reject_unsuitable, terms_of
 from reusable_agent.presence import Presence
 from reusable_agent.recorder import recorder_of
 from reusable_agent.redirection import redirect
+from reusable_agent.tracing import continue_trace
 from reusable_agent.waiting import Waiting, is_warm
 from reusable_agent.warnings import OnWarning, Warnings
 
@@ -79,7 +80,9 @@ async def start(
     if terms.chat:
         chat.open()
     try:
-        await tell(on_assigned, await _assignment(ctx, room, presence))
+        assignment = await _assignment(ctx, room, presence)
+        continue_trace(assignment)
+        await tell(on_assigned, assignment)
         chat.skip(await take_over(ctx, room))
         recorder = await recorder_of(memory, on_resume, ctx, room)
         if recorder:
