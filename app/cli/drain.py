@@ -4,23 +4,18 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
 
 import aiohttp
 import msgspec
 
+from app.cli.calls import call, open_session
 from app.livekit.answers import read_within
 from app.logs.formats import printable
 from app.web.workers import WorkerItem, WorkerList
 
-_TIMEOUT = aiohttp.ClientTimeout(total=10)
 _ROUND_S = 1.0
 _ROOMS_SHOWN = 5
 _WORKERS = "/api/livekit/workers"
-
-
-class DrainFailed(Exception):
-    """The service did not take the order; the message says what to do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,12 +51,11 @@ async def drain(
     `report` gets the workers that are drained, after the order and after each change.
 
     Raises:
-        DrainFailed: the order was not taken.
+        CallFailed: the order was not taken.
     """
-    headers = {"Authorization": f"Bearer {api_key}"}
-    async with aiohttp.ClientSession(base_url, timeout=_TIMEOUT, headers=headers) as session:
+    async with open_session(base_url, api_key) as session:
         method = "DELETE" if cancel else "POST"
-        found = await _ask(session, method, target.path, target.params)
+        found = await call(session, method, target.path, WorkerList, params=target.params)
         workers = _drained(found, target)
         report(workers)
         while wait and not cancel and not is_over(workers):
@@ -121,27 +115,3 @@ async def _ask_again(session: aiohttp.ClientSession) -> WorkerList:
         except (aiohttp.ClientError, TimeoutError, msgspec.MsgspecError):
             pass
         await asyncio.sleep(_ROUND_S)
-
-
-async def _ask(session: aiohttp.ClientSession, method: str, path: str, params: dict[str, str]) -> WorkerList:
-    try:
-        async with session.request(method, path, params=params) as response:
-            body = await read_within(response)
-            status = response.status
-        if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-            raise DrainFailed("the service rejected the API key: set API_KEYS here to that of the service")
-        if status != HTTPStatus.OK:
-            raise DrainFailed(f"the service did not take the order ({status}): {_message(body)}")
-        return msgspec.json.decode(body, type=WorkerList)
-    except (aiohttp.ClientConnectorError, TimeoutError) as error:
-        raise DrainFailed("no answer: check that the service runs there, or pass another --url") from error
-    except (aiohttp.ClientError, msgspec.MsgspecError) as error:
-        raise DrainFailed("that is not this service: check --url") from error
-
-
-def _message(body: bytes) -> str:
-    try:
-        answer: Any = msgspec.json.decode(body)
-    except msgspec.MsgspecError:
-        return "no reason given"
-    return str(answer.get("message")) if isinstance(answer, dict) else "no reason given"

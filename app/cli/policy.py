@@ -1,4 +1,4 @@
-"""The policy of each agent, as `python -m app policy` prints it."""
+"""The policy of each agent, as `agent-lifecycle policy` prints it."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

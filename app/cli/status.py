@@ -3,17 +3,17 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
-from typing import Any
 
 import aiohttp
 import msgspec
 
+from app.cli.calls import CALL_TIMEOUT, reason_in
+from app.cli.columns import aligned
 from app.control.readiness import Report
 from app.livekit.answers import read_within
 from app.logs.formats import printable
 from app.web.schemas import AgentItem, AgentList
 
-_TIMEOUT = aiohttp.ClientTimeout(total=10)
 _PAGE = 100
 _HEADINGS = ("ROOM", "AGENT", "STATE", "PEOPLE", "TTL", "AGE", "DISPATCH")
 
@@ -31,7 +31,7 @@ async def ask(base_url: str, api_key: str) -> Status:
     """Raises: StatusUnknown."""
     headers = {"Authorization": f"Bearer {api_key}"}
     try:
-        async with aiohttp.ClientSession(base_url, timeout=_TIMEOUT) as session:
+        async with aiohttp.ClientSession(base_url, timeout=CALL_TIMEOUT) as session:
             service = await _readiness(session)
             agents = await _agents(session, headers)
     except (aiohttp.ClientConnectorError, TimeoutError) as error:
@@ -60,20 +60,12 @@ async def _agents(session: aiohttp.ClientSession, headers: dict[str, str]) -> li
             raise StatusUnknown("the service rejected the API key: set API_KEYS here to that of the service")
         if response.status != HTTPStatus.OK:
             raise StatusUnknown(
-                f"the service failed to list its agents ({response.status}): {_message(body)}"
+                f"the service failed to list its agents ({response.status}): {reason_in(body)}"
             )
         page = msgspec.json.decode(body, type=AgentList)
         found += page.agents
         cursor = page.next_cursor
     return found
-
-
-def _message(body: bytes) -> str:
-    try:
-        answer: Any = msgspec.json.decode(body)
-    except msgspec.MsgspecError:
-        return "no reason given"
-    return str(answer.get("message")) if isinstance(answer, dict) else "no reason given"
 
 
 def to_json(status: Status) -> str:
@@ -83,8 +75,6 @@ def to_json(status: Status) -> str:
 def table(status: Status, now: datetime) -> list[str]:
     """The lines: the service's readiness, and a row for each agent."""
     service = status.service
-    rows = [_HEADINGS, *(_row(agent, now) for agent in status.agents)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
     lines = [
         "   ".join(
             (
@@ -99,7 +89,7 @@ def table(status: Status, now: datetime) -> list[str]:
     ]
     if not status.agents:
         return [*lines, "no agents"]
-    return lines + [_aligned(row, widths) for row in rows]
+    return lines + aligned([_HEADINGS, *(_row(agent, now) for agent in status.agents)])
 
 
 def _row(agent: AgentItem, now: datetime) -> Sequence[str]:
@@ -112,10 +102,6 @@ def _row(agent: AgentItem, now: datetime) -> Sequence[str]:
         _duration(now - _time(agent.created_at)),
         agent.dispatch_id,
     )
-
-
-def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
-    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
 
 
 def _time(text: str) -> datetime:

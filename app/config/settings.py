@@ -12,7 +12,6 @@ from app.config.agents import AgentPolicy, MemberEnd, room_timeout_s
 from app.config.agents_file import AgentsFile, AgentsFileError, Running, read_agents_file
 from app.config.environment import (
     Network,
-    alert_url,
     api_keys,
     between,
     boolean,
@@ -25,12 +24,15 @@ from app.config.environment import (
     parse_livekit_url,
     pattern,
     proxies,
+    receiver_url,
     setting,
     settings,
     unknown,
     web_url,
 )
+from app.config.event_endpoints import EventEndpoint, event_endpoints
 from app.config.short_secrets import short_secrets
+from app.config.tracing import TraceExporter, misspelt, trace_fields
 from app.lifecycle import Policy, Restart
 from app.lifecycle.mode import Mode
 
@@ -81,7 +83,7 @@ def _keypairs(text: str) -> tuple[Keypair, ...]:
 
 @settings
 class Config:
-    """One line for each variable: field, name, parser, default. README.md describes them."""
+    """One line for each variable: field, name, parser, default. docs/configuration.md describes them."""
 
     livekit_url: str = setting("LIVEKIT_URL", parse_livekit_url)
     #: What browsers get; None: the same.
@@ -132,6 +134,9 @@ class Config:
     rate_limit_per_minute: int = setting("RATE_LIMIT_PER_MINUTE", between(0, 1_000_000), default=60)
     #: False: `/metrics` needs an API key.
     metrics_public: bool = setting("METRICS_PUBLIC", boolean, default=True)
+    event_endpoints: tuple[EventEndpoint, ...] = setting("EVENT_WEBHOOKS", event_endpoints, default=())
+    #: How long events can be read and sent again: longer than they are retried.
+    event_days: int = setting("EVENT_DAYS", between(2, 90), default=7)
     #: How long the usage ledger is kept.
     usage_days: int = setting("USAGE_DAYS", between(1, 3_650), default=90)
     #: Whether what agents remember of conversations is kept for the agents that follow them.
@@ -147,7 +152,7 @@ class Config:
     #: Room names and identities are logged as hashes.
     log_redact: bool = setting("LOG_REDACT", boolean, default=False)
     #: None: alerts are logged and counted only. It may hold a secret, as Slack's does.
-    alert_webhook_url: str | None = setting("ALERT_WEBHOOK_URL", alert_url, default=None, secret=True)
+    alert_webhook_url: str | None = setting("ALERT_WEBHOOK_URL", receiver_url, default=None, secret=True)
     alert_max_agents: int = setting("ALERT_MAX_AGENTS", between(1, 1_000_000), default=20)
     alert_cleanup_failure_percent: int = setting("ALERT_CLEANUP_FAILURE_PERCENT", between(1, 100), default=10)
     #: Of the slots of an agent's workers; 0: no alert.
@@ -165,6 +170,9 @@ class Config:
     #: Where each value of a policy comes from, by agent name and key.
     policy_sources: Mapping[str, Mapping[str, str]] = field(default_factory=dict, compare=False)
     running: Running = Running.KEEP
+    #: By OpenTelemetry's own variables; None: nothing is traced.
+    traces: TraceExporter | None = None
+    trace_secrets: tuple[str, ...] = field(default=(), repr=False)
     #: Not errors, but logged at start.
     warnings: tuple[str, ...] = ()
 
@@ -224,15 +232,15 @@ class Config:
     def secrets(self) -> tuple[str, ...]:
         """What must never be logged. The path of an alert webhook lets anybody post to it."""
         password = urlsplit(self.database_url).password or ""
-        alerts = urlsplit(self.alert_webhook_url or "")
         return (
             *self.livekit_secrets,
             *self.memory_keys,
             *self.api_keys,
+            *self.trace_secrets,
             password,
             unquote(password),
-            alerts.path,
-            alerts.query,
+            *urlsplit(self.alert_webhook_url or "")[2:4],
+            *(secret for endpoint in self.event_endpoints for secret in endpoint.hidden),
         )
 
 
@@ -259,6 +267,7 @@ def load_config(environ: Mapping[str, str]) -> Config:
                 values[field_name] = entry.metadata["dev"]
         except ValueError as problem:
             problems.append(f"{name} {problem}")
+    values |= trace_fields(environ, problems)
     problems.extend(short_secrets(values, is_dev=is_dev))
     agent_names = values.get("agent_names", ())
     if agent_names and not set(values.get("publisher_agents", ())) <= set(agent_names):
@@ -272,7 +281,7 @@ def load_config(environ: Mapping[str, str]) -> Config:
     if problems:
         raise ConfigError(problems)
     known = [entry.metadata["name"] for entry in declared.values()]
-    config = Config(**values, warnings=tuple(unknown(environ, known)))
+    config = Config(**values, warnings=(*unknown(environ, known), *misspelt(environ)))
     return replace(
         config,
         agents=file.policies(agent_names, config.default_policy),

@@ -145,7 +145,7 @@ class Dispatcher:
         if not request.resumes:
             log_served("on_hold", held)
             return AgentGrant(dispatch=held, reused=False)
-        resumed = await self._advance(held, Signal(event=Event.RESUMED, briefing=request.briefing))
+        resumed = await self._advance(held, request.signal(Event.RESUMED, held))
         return _created(await self._creator.create(row_of(resumed)))
 
     async def _reuse(
@@ -200,7 +200,7 @@ class Dispatcher:
         claim = await self._capacity.claim(request)
         if inspection.row:
             event = event_of(inspection.row, inspection) if self._mode.keeps_one else Event.MISSING
-            signal = Signal(event=event, agent_identity=inspection.expected_agent())
+            signal = request.signal(event, inspection.row, inspection.expected_agent())
             outcome = await self._advance(inspection.row, signal)
             others, successor = _split_off_successor(outcome, inspection.row)
             await self._effects.run_now(others, inspection.room)
@@ -224,7 +224,7 @@ class Dispatcher:
         row = await self._await_lease(row)
         if row.state is State.UNAVAILABLE:
             # A request is a reason to retry at once.
-            row = (await self._advance(row, Signal(event=Event.REUSED))).dispatch or row
+            row = (await self._advance(row, request.signal(Event.REUSED, row))).dispatch or row
         if row.state is State.ON_HOLD:
             raise _StaleInspection
         if row.state is not State.CREATING:

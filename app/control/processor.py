@@ -19,6 +19,7 @@ from app.lifecycle import Dispatch, Policy, Signal
 from app.metrics.registry import Metrics
 from app.state.changes import Advance, Change, Outcome, RoomEvent, RoomEventKind, Transition
 from app.state.dispatch_set import DispatchSet
+from app.state.trace_context import trace_id_of
 from app.state.unit_of_work import UnitOfWork
 
 logger = logging.getLogger(__name__)
@@ -138,6 +139,7 @@ def _log(transition: Transition) -> None:
     after = transition.after
     if before is after.state:
         return
+    traced = trace_id_of(after.briefing)
     logger.info(
         "A dispatch changed its state",
         extra={
@@ -150,7 +152,8 @@ def _log(transition: Transition) -> None:
             "to_state": after.state,
             "end_reason": after.end_reason,
             "people": after.participant_count,
-        },
+        }
+        | ({"trace_id": traced} if traced else {}),
     )
 
 

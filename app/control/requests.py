@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from app.control.processor import new_row_id
-from app.lifecycle import UNTOLD, Briefing, Dispatch, State
+from app.lifecycle import UNTOLD, Briefing, Dispatch, Event, Signal, State
 from app.state.presence import Room
+from app.state.trace_context import Trace, within
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +45,8 @@ class AgentRequest:
     requested_by: str | None = None
     #: None: the call does not wait for a place.
     patience: Patience | None = None
+    #: The trace that the call belongs to.
+    trace: Trace = field(default_factory=dict)
 
     def intended(self, room: Room, now: int) -> Dispatch:
         """The dispatch that would serve the request, in this instance of the room."""
@@ -57,8 +60,14 @@ class AgentRequest:
             last_activity_at=now,
             timezone=self.timezone,
             timezone_offset_min=self.timezone_offset_min,
-            briefing=self.briefing or UNTOLD,
+            briefing=within(self.briefing or UNTOLD, self.trace),
         )
+
+    def signal(self, event: Event, row: Dispatch, agent_identity: str | None = None) -> Signal:
+        """What the call does to a row; an agent that comes of it belongs to the trace of the call."""
+        told = self.briefing if event is Event.RESUMED else None
+        attributes = within(told or row.briefing, self.trace).attributes if self.trace else None
+        return Signal(event=event, agent_identity=agent_identity, briefing=told, attributes=attributes)
 
     def agrees_with(self, briefing: Briefing) -> bool:
         """Whether an agent with this briefing was told what the caller asks for."""

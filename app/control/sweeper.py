@@ -15,6 +15,7 @@ from app.control.timers import Timers
 from app.control.usage import UsageLedger
 from app.database.store import Store
 from app.errors import ServiceError
+from app.events.outbox import Outbox
 from app.lifecycle import SECOND_US, Dispatch, Event, Signal
 from app.lifecycle.mode import Mode
 from app.metrics.counters import SuppressedActions
@@ -42,6 +43,7 @@ class Sweeper:
         learning: Learning,
         usage: UsageLedger,
         memory: ConversationMemory,
+        outbox: Outbox,
         clock: Clock,
         *,
         mode: Mode,
@@ -56,6 +58,7 @@ class Sweeper:
         self._learning = learning
         self._usage = usage
         self._memory = memory
+        self._outbox = outbox
         self._clock = clock
         self._mode = mode
         self._suppressed = suppressed
@@ -99,6 +102,7 @@ class Sweeper:
             self._learning.prune,
             self._usage.prune,
             self._memory.prune,
+            self._outbox.prune,
         ):
             await _guarded(step)
 

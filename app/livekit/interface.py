@@ -10,12 +10,13 @@ import msgspec
 from app.lifecycle import UNTOLD, Briefing
 from app.lifecycle.warm import HOLDING_PREFIX, is_holding_room
 from app.state.presence import Participant, ParticipantKind, Room
+from app.state.trace_context import TRACE_ATTRIBUTES
 
 #: The row's id on a dispatch in LiveKit: it finds the dispatch again after a lost answer.
 ROW_ID_ATTRIBUTE = "agent-lifecycle.id"
 #: On the dispatch of an agent that takes over from one that still answers: the identity of that one.
 RELIEVES_ATTRIBUTE = "agent-lifecycle.relieves"
-_OWN_ATTRIBUTES = (ROW_ID_ATTRIBUTE, RELIEVES_ATTRIBUTE)
+_OWN_ATTRIBUTES = (ROW_ID_ATTRIBUTE, RELIEVES_ATTRIBUTE, *TRACE_ATTRIBUTES)
 #: The state of an agent's session (livekit-agents, types.py, ATTRIBUTE_AGENT_STATE).
 _STATE_ATTRIBUTE = "lk.agent.state"
 #: Whose avatar a participant is (livekit-agents, types.py, ATTRIBUTE_PUBLISH_ON_BEHALF).

@@ -4,9 +4,9 @@ import hashlib
 import logging
 import re
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
-from app.logs.context import request_id
+from app.logs.context import request_id, trace_id
 
 #: Attributes of every record; the rest came with `extra`.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -31,6 +31,11 @@ class Redaction:
     def hide(self, name: str) -> str:
         digest = hashlib.blake2b(name.encode("utf-8", "backslashreplace"), key=self._key, digest_size=6)
         return f"#{digest.hexdigest()}"
+
+
+def room_name_filter(secret: str, *, is_on: bool) -> Callable[[str], str]:
+    """How alerts, posts and traces show a room's name, which others than the operator may read."""
+    return Redaction(secret).hide if is_on else str
 
 
 class RecordCleaner:
@@ -61,6 +66,8 @@ class RecordCleaner:
                 fields[name] = self._plain(name, value, _DEEPEST)
         if request_id.get() is not None:
             fields.setdefault("request_id", self.text(request_id.get()))
+        if trace_id.get() is not None:
+            fields.setdefault("trace_id", self.text(trace_id.get()))
         return fields
 
     def exception(self, record: logging.LogRecord) -> str | None:

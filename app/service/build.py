@@ -1,7 +1,5 @@
 """Makes the parts of the service, and connects them."""
 
-from collections.abc import Callable
-
 from app.alerts.model import Alerts
 from app.alerts.monitor import AlertMonitor
 from app.alerts.notifier import AlertNotifier
@@ -47,13 +45,17 @@ from app.control.workers import Workers
 from app.dashboard.feed import Feed
 from app.dashboard.figures import read_totals
 from app.database.store import Store
+from app.events.deliverer import Deliverer
+from app.events.outbox import Outbox
+from app.events.sender import Sender
 from app.livekit.agent_tokens import AgentTokens
 from app.livekit.interface import LiveKit
 from app.livekit.metered import metered
 from app.logs.counts import LogCounts
-from app.logs.redaction import Redaction
+from app.logs.redaction import room_name_filter
 from app.metrics.collector import Families
 from app.metrics.counters import Counters, SuppressedActions
+from app.metrics.events import event_families
 from app.metrics.registry import Metrics
 from app.metrics.ttls import ttl_families
 from app.metrics.warm import warm_families
@@ -67,7 +69,11 @@ def build_service(
 ) -> Service:
     """Make every part once and connect them."""
     mode, suppressed = config.mode, SuppressedActions()
-    counters = Counters(mode=mode, agent_names=config.agent_names)
+    counters = Counters(
+        mode=mode,
+        agent_names=config.agent_names,
+        event_endpoints=[endpoint.name for endpoint in config.event_endpoints],
+    )
     policies = Policies(config.policies, config.lifecycle_policy)
     metrics = Metrics(counters, log_counts, clock)
     livekit = metered(livekit, counters, metrics)
@@ -151,6 +157,25 @@ def build_service(
         is_on=config.conversation_memory,
         ttl_s=config.memory_ttl_s,
     )
+    deliverer = Deliverer(
+        config.event_endpoints,
+        store.events,
+        store.deliveries,
+        Sender(config.event_endpoints),
+        counters,
+        clock,
+        processor.process_id,
+    )
+    processor.subscribe(deliverer.follow)
+    outbox = Outbox(
+        config.event_endpoints,
+        store.events,
+        store.deliveries,
+        clock,
+        counters,
+        deliverer.wake,
+        keep_days=config.event_days,
+    )
     sweeper = Sweeper(
         store,
         processor,
@@ -160,6 +185,7 @@ def build_service(
         learning,
         usage,
         memory,
+        outbox,
         clock,
         mode=mode,
         suppressed=suppressed,
@@ -175,7 +201,10 @@ def build_service(
     drains = Drains(store, fleet, reliever, clock, mode=mode)
     alerts = Alerts(rules_for(config, started_at=clock.now()))
     alert_notifier = AlertNotifier(
-        config.alert_webhook_url, processor.process_id[:8], counters, _room_name_filter(config)
+        config.alert_webhook_url,
+        processor.process_id[:8],
+        counters,
+        room_name_filter(config.livekit_key.secret, is_on=config.log_redact),
     )
     alert_monitor = AlertMonitor(
         alerts, store, processor.outage, counters, log_counts, clock, alert_notifier.send, fleet.figures
@@ -191,9 +220,13 @@ def build_service(
         deployments=deployments.results,
         avoided=lambda: deployments.avoided,
     )
-    metrics.registry.register(Families(ttl_families(learning.ttls)))
-    metrics.registry.register(Families(worker_families(fleet.figures)))
-    metrics.registry.register(Families(warm_families(warm_pool.counts)))
+    of_all_replicas = (
+        *ttl_families(learning.ttls),
+        *worker_families(fleet.figures),
+        *warm_families(warm_pool.counts),
+        *event_families(lambda: deliverer.statuses, clock),
+    )
+    metrics.registry.register(Families(of_all_replicas))
     feed = Feed(
         store,
         clock,
@@ -202,6 +235,7 @@ def build_service(
         ttls=learning.ttls,
         workers=fleet.states,
         warm=warm_pool.counts,
+        endpoints=lambda: deliverer.statuses,
         problem=lambda: str(reconciler.problem) if reconciler.problem else None,
     )
     processor.subscribe(feed.follow)
@@ -221,6 +255,8 @@ def build_service(
         holds=Holds(queries, processor, effects, dispatcher, reconciler.spawn_inspection),
         usage=usage,
         memory=memory,
+        outbox=outbox,
+        deliverer=deliverer,
         reconciler=reconciler,
         reliever=reliever,
         sweeper=sweeper,
@@ -239,8 +275,3 @@ def build_service(
         alert_notifier=alert_notifier,
         feed=feed,
     )
-
-
-def _room_name_filter(config: Config) -> Callable[[str], str]:
-    """How alerts show a room's name, since everybody in a channel can read them."""
-    return Redaction(config.livekit_key.secret).hide if config.log_redact else str

@@ -33,6 +33,8 @@ from app.control.worker_reports import WorkerReports
 from app.control.workers import Workers
 from app.dashboard.feed import Feed
 from app.database.store import Store
+from app.events.deliverer import Deliverer
+from app.events.outbox import Outbox
 from app.livekit.interface import LiveKit
 from app.metrics.counters import Counters
 from app.metrics.registry import Metrics
@@ -42,6 +44,8 @@ logger = logging.getLogger(__name__)
 #: How long all work under way may take at a stop. The deadlines of its rows take up the rest at the next
 #: start. Together with the time for open requests it stays within the 10 s that platforms give.
 _DRAIN_GRACE_S = 3.0
+#: However long the others took: what was delivered and is not stored is sent twice.
+_DELIVERER_GRACE_S = 0.5
 #: For the last commits: LiveKit sends the webhooks again that a database in trouble does not take by then.
 _COMMIT_GRACE_S = 2.0
 
@@ -66,6 +70,8 @@ class Service:
     holds: Holds
     usage: UsageLedger
     memory: ConversationMemory
+    outbox: Outbox
+    deliverer: Deliverer
     reconciler: Reconciler
     reliever: Reliever
     sweeper: Sweeper
@@ -96,6 +102,7 @@ class Service:
         self.call_queue.start()
         self.readiness.start()
         self.feed.start()
+        self.deliverer.start()
         await self.reloader.start()
 
     async def stop(self) -> None:
@@ -112,6 +119,7 @@ class Service:
         until = loop.time() + _DRAIN_GRACE_S
         for part in (self.sweeper, self.dispatcher, self.reconciler, self.effects):
             await part.close(max(0.0, until - loop.time()))
+        await self.deliverer.close(max(_DELIVERER_GRACE_S, until - loop.time()))
         try:
             async with asyncio.timeout(_COMMIT_GRACE_S):
                 await self.processor.close()

@@ -17,6 +17,7 @@ from app.livekit.interface import LiveKit
 from app.logs.counts import LogCounts
 from app.metrics.registry import LoopLag
 from app.service import Service, build_service
+from app.tracing.interface import Tracing
 from app.web.admission import Admission, add_quota_headers
 from app.web.auth import Authenticator
 from app.web.browser_sessions import SessionRooms
@@ -41,6 +42,7 @@ from app.web.refusals import Refusals
 from app.web.routes import api_endpoints
 from app.web.security_headers import headers_for
 from app.web.tokens import TokenIssuer
+from app.web.tracing import tracing_middleware
 from app.web.webhook import WEBHOOK_LIMIT, webhook_lane
 
 
@@ -51,14 +53,23 @@ def create_app(
     livekit: LiveKit | None = None,
     store_type: type[Store] = Store,
     log_counts: LogCounts | None = None,
+    tracing: Tracing | None = None,
 ) -> web.Application:
-    """The application for one configuration; `livekit` None: a client for the configured LiveKit."""
+    """The application for one configuration; `livekit` None: a client for the configured LiveKit.
+
+    `tracing` None: nothing is traced.
+    """
     clock = clock or SteadyClock()
     refusals = Refusals(clock, config.trusted_proxies)
     envelope = Envelope(clock, lambda: app[SERVICE].metrics, headers_for(config.public_url), refusals)
     cors = Cors(config.cors_origins, cookies=config.session_rooms is SessionRoomsBy.COOKIE)
-    # The limit of the largest body; handlers have their own, smaller ones.
-    app = web.Application(middlewares=[envelope.middleware, cors.middleware], client_max_size=WEBHOOK_LIMIT)
+    endpoints = api_endpoints(config)
+    outermost = [tracing_middleware(tracing, endpoints)] if tracing else []
+    app = web.Application(
+        middlewares=[*outermost, envelope.middleware, cors.middleware],
+        # The limit of the largest body; handlers have their own, smaller ones.
+        client_max_size=WEBHOOK_LIMIT,
+    )
     app.on_response_prepare.extend([cors.add_headers, add_quota_headers, envelope.add_headers])
     app[CONFIG] = config
     app[SECURE_CONNECTIONS] = SecureConnections(config.public_url, config.trusted_proxies)
@@ -71,8 +82,7 @@ def create_app(
         allows_lk_attributes=config.token_lk_attributes,
     )
     app.on_shutdown.append(_answer_waiting_calls)
-    app.cleanup_ctx.append(_lifespan(config, clock, livekit, store_type, log_counts or LogCounts()))
-    endpoints = api_endpoints(config)
+    app.cleanup_ctx.append(_lifespan(config, clock, livekit, store_type, log_counts or LogCounts(), tracing))
     calls = app[CALLS] = CallLimiter()
     admission = Admission(
         Authenticator(config.keys, config.api_keys, member_token_max_days=config.member_token_max_days),
@@ -96,7 +106,12 @@ async def _answer_waiting_calls(app: web.Application) -> None:
 
 
 def _lifespan(
-    config: Config, clock: Clock, livekit: LiveKit | None, store_type: type[Store], log_counts: LogCounts
+    config: Config,
+    clock: Clock,
+    livekit: LiveKit | None,
+    store_type: type[Store],
+    log_counts: LogCounts,
+    tracing: Tracing | None,
 ) -> Callable[[web.Application], AsyncIterator[None]]:
     """Start database, LiveKit client and service before the first request; stop them in reverse order."""
 
@@ -105,7 +120,10 @@ def _lifespan(
             _opened_store(config, store_type) as store,
             _livekit_client(config, clock, livekit) as client,
         ):
-            service = build_service(config, store, client, clock, log_counts)
+            asked = tracing.traced(client) if tracing else client
+            service = build_service(config, store, asked, clock, log_counts)
+            if tracing:
+                service.processor.subscribe(tracing.follow)
             app[SERVICE] = service
             app[SESSION_ROOMS] = SessionRooms(service.livekit, clock, config.livekit_secrets)
             await service.start()

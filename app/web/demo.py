@@ -15,6 +15,8 @@ _NOT_BUILT = """The demo page is not built.
 Build it with npm:     npm --prefix web ci && npm --prefix web run demo:build
 Or start everything:   uv run dev      (builds it when needed; npm is not needed)
 
+Both need a checkout of the project: an installed package does not contain the page.
+
 Then reload this page.
 """
 

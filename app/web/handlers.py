@@ -11,7 +11,6 @@ from app.config.settings import SessionRoomsBy
 from app.control.requests import AgentRequest, Patience
 from app.errors import AtCapacity, Forbidden, Invalid
 from app.lifecycle import Briefing
-from app.service import Service
 from app.web import checks, presenters, schemas
 from app.web.auth import CALLER
 from app.web.bodies import is_connected, json_response
@@ -21,6 +20,7 @@ from app.web.holds import extends_ttl, keeps_hold, require_hold_right
 from app.web.identities import check_identity, check_name
 from app.web.keys import CALLS, CONFIG, SECURE_CONNECTIONS, SERVICE, SESSION_ROOMS, TOKEN_ISSUER
 from app.web.tokens import IssuedToken
+from app.web.tracing import note_grant, note_request
 from app.web.webhook import receive_webhook
 
 
@@ -34,9 +34,11 @@ async def request_agent(request: web.Request, fields: schemas.DispatchRequest) -
     caller.require_room(fields.room_name)
     warnings: list[str] = []
     service, is_wanted = request.app[SERVICE], partial(is_connected, request)
+    room_name = checks.check_room_name(fields.room_name, request.app[CONFIG].room_name_pattern)
+    agent_name = _agent_name(request, fields.agent_name)
     agent_request = AgentRequest(
-        room_name=checks.check_room_name(fields.room_name, request.app[CONFIG].room_name_pattern),
-        agent_name=_agent_name(request, fields.agent_name),
+        room_name=room_name,
+        agent_name=agent_name,
         timezone=checks.check_timezone(fields.timezone, warnings),
         timezone_offset_min=checks.check_timezone_offset(fields.timezone_offset, warnings),
         briefing=_briefing(request, fields, warnings),
@@ -45,6 +47,7 @@ async def request_agent(request: web.Request, fields: schemas.DispatchRequest) -
         resumes=fields.resume,
         requested_by=None if caller.is_operator else service.pseudonym(caller.identity),
         patience=Patience(wait_s=fields.wait_s, is_wanted=is_wanted) if fields.wait_s else None,
+        trace=note_request(request, room_name, agent_name),
     )
     if fields.resume:
         require_hold_right(request, agent_request.agent_name)
@@ -53,6 +56,7 @@ async def request_agent(request: web.Request, fields: schemas.DispatchRequest) -
             grant = await service.ready_calls.request(agent_request, is_wanted)
         else:
             grant = await service.dispatcher.request(agent_request)
+    note_grant(request, grant)
     return presenters.dispatch_response(grant, warnings)
 
 
@@ -72,6 +76,7 @@ async def end_agent(request: web.Request, query: schemas.EndQuery) -> schemas.En
         raise Forbidden("The agent is on hold; to end a hold requires an API key (members_may_hold)")
     dispatcher = request.app[SERVICE].dispatcher
     end = dispatcher.end_if_empty if only_if_empty else dispatcher.end
+    note_request(request, query.room_name, agent_name)
     ended = await end(query.room_name, agent_name)
     return presenters.end_response(ended, only_if_empty=only_if_empty, may_end=may_end)
 
@@ -98,7 +103,7 @@ async def issue_token(request: web.Request, fields: schemas.TokenRequest) -> web
     ignored = request.app[SERVICE].counters.ignored_fields
     ignored["body"] += schemas.has_unknown_fields(await request.read(), schemas.TokenRequest)
     ignored["room_config"] += issued.ignored_fields
-    await _request_agents(request.app[SERVICE], issued)
+    await _request_agents(request, issued)
     answer = schemas.TokenResponse(server_url=config.browser_livekit_url, participant_token=issued.token)
     response = json_response(answer, status=201)
     if cookie:
@@ -106,15 +111,16 @@ async def issue_token(request: web.Request, fields: schemas.TokenRequest) -> web
     return response
 
 
-async def _request_agents(service: Service, issued: IssuedToken) -> None:
+async def _request_agents(request: web.Request, issued: IssuedToken) -> None:
     """Raises: AtCapacity: there is no place for one of them; those before it were given up again."""
-    made: list[str] = []
+    service, made = request.app[SERVICE], list[str]()
     for agent_name, briefing in issued.agents.items():
         agent_request = AgentRequest(
             room_name=issued.room_name,
             agent_name=agent_name,
             briefing=briefing,
             requested_by=service.pseudonym(issued.identity),
+            trace=note_request(request, issued.room_name, agent_name),
         )
         try:
             grant = await service.dispatcher.request(agent_request)
@@ -122,6 +128,7 @@ async def _request_agents(service: Service, issued: IssuedToken) -> None:
             for name in made:
                 await service.dispatcher.end_if_empty(issued.room_name, name)
             raise
+        note_grant(request, grant)
         if not grant.reused:
             made.append(agent_name)
 

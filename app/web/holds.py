@@ -8,20 +8,27 @@ from app.lifecycle import Dispatch
 from app.web import presenters, schemas
 from app.web.auth import CALLER
 from app.web.keys import CONFIG, SERVICE
+from app.web.tracing import note_grant, note_request
 
 
 async def hold_agent(request: web.Request, _query: schemas.NoQuery) -> schemas.DispatchResponse:
     named = await _named_dispatch(request)
+    note_request(request, named.room_name, named.agent_name)
     grant = await request.app[SERVICE].holds.hold(named.room_name, named.agent_name)
+    note_grant(request, grant)
     return presenters.dispatch_response(grant, [])
 
 
 async def resume_agent(request: web.Request, _query: schemas.NoQuery) -> schemas.DispatchResponse:
     named = await _named_dispatch(request)
     agent_request = AgentRequest(
-        room_name=named.room_name, agent_name=named.agent_name, extends_ttl=extends_ttl(request)
+        room_name=named.room_name,
+        agent_name=named.agent_name,
+        extends_ttl=extends_ttl(request),
+        trace=note_request(request, named.room_name, named.agent_name),
     )
     grant = await request.app[SERVICE].holds.resume(agent_request)
+    note_grant(request, grant)
     return presenters.dispatch_response(grant, [])
 
 

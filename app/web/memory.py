@@ -6,6 +6,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta
 
+from app.clock import to_iso
 from app.config.agents import MemberEnd
 from app.errors import Forbidden, Invalid, MemoryForgotten, MemoryOff, MemoryTaken, TooLarge
 from app.state.memory import Conversation
@@ -13,7 +14,6 @@ from app.web import checks
 from app.web.auth import CALLER, Caller
 from app.web.endpoints import Access, AnyEndpoint, Endpoint
 from app.web.keys import CONFIG, SERVICE
-from app.web.presenters import to_iso
 from app.web.schemas import RoomName
 
 HISTORY_BYTES = 256 * 1024

@@ -1,7 +1,6 @@
 """Presenters: make answers from dispatches and history."""
 
-from datetime import UTC, datetime, timedelta
-
+from app.clock import to_iso
 from app.config.agents import MemberEnd
 from app.control.requests import AgentGrant, is_ready
 from app.lifecycle import Dispatch, State
@@ -52,8 +51,8 @@ def status_response(dispatch: Dispatch | None, now: int) -> StatusResponse:
         has_agent=dispatch.state not in _WITHOUT_AGENT,
         state=dispatch.state,
         dispatch_id=dispatch.dispatch_id,
-        created_at=_iso(dispatch.created_at),
-        last_activity_at=_iso(dispatch.last_activity_at),
+        created_at=to_iso(dispatch.created_at),
+        last_activity_at=to_iso(dispatch.last_activity_at),
         participant_count=dispatch.participant_count,
         ttl_expires_at=to_iso(dispatch.ttl_expires_at),
         ready=is_ready(dispatch),
@@ -69,8 +68,8 @@ def agent_item(dispatch: Dispatch, now: int) -> AgentItem:
         room_name=dispatch.room_name,
         agent_name=dispatch.agent_name,
         state=dispatch.state,
-        created_at=_iso(dispatch.created_at),
-        last_activity_at=_iso(dispatch.last_activity_at),
+        created_at=to_iso(dispatch.created_at),
+        last_activity_at=to_iso(dispatch.last_activity_at),
         participant_count=dispatch.participant_count,
         ttl_expires_at=to_iso(dispatch.ttl_expires_at),
         session_ends_at=to_iso(dispatch.session_ends_at),
@@ -83,19 +82,10 @@ def agent_item(dispatch: Dispatch, now: int) -> AgentItem:
 
 def history_item(line: HistoryLine) -> HistoryItem:
     return HistoryItem(
-        at=_iso(line.at),
+        at=to_iso(line.at),
         event=line.event,
         message=describe(line.event, line.from_state),
         from_state=line.from_state,
         to_state=line.to_state,
         participant_count=line.people,
     )
-
-
-def to_iso(at: int | None) -> str | None:
-    return None if at is None else _iso(at)
-
-
-def _iso(at: int) -> str:
-    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=at)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -19,6 +19,7 @@ from app.errors import (
 from app.livekit.webhooks import WebhookBody
 from app.web import handlers, holds, schemas
 from app.web.endpoints import Access, AnyEndpoint, Endpoint
+from app.web.events import EVENT_ENDPOINTS
 from app.web.keys import READINESS_PATH, WEBHOOK_PATH
 from app.web.memory import MEMORY_ENDPOINTS
 from app.web.usage import CSV, UsageQuery, UsageResponse, show_usage
@@ -135,6 +136,7 @@ def api_endpoints(config: Config) -> tuple[AnyEndpoint, ...]:
             answer=UsageResponse,
             also_as=(CSV,),
         ),
+        *EVENT_ENDPOINTS,
         *MEMORY_ENDPOINTS,
         *worker_endpoints(),
         *_operational_endpoints(Access.SCRAPER if config.metrics_public else Access.OPERATOR),

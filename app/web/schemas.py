@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
+from app.clock import Time
 from app.control.requests import Source
 from app.lifecycle import Dispatch, State
 from app.web.checks import METADATA_BYTES
@@ -173,7 +174,7 @@ class DispatchResponse(_Response):
     #: Null while the room is on hold: it has no agent.
     source: Source | None
     state: str
-    ttl_expires_at: str | None
+    ttl_expires_at: Time | None
     message: str
     #: Whether the agent was told the metadata of this call; null without metadata.
     metadata_applied: bool | None
@@ -198,12 +199,12 @@ class StatusResponse(_Response, omit_defaults=True):
     has_agent: bool
     state: str
     dispatch_id: str | msgspec.UnsetType | None = msgspec.UNSET
-    created_at: str | msgspec.UnsetType = msgspec.UNSET
-    last_activity_at: str | msgspec.UnsetType = msgspec.UNSET
+    created_at: Time | msgspec.UnsetType = msgspec.UNSET
+    last_activity_at: Time | msgspec.UnsetType = msgspec.UNSET
     participant_count: int | msgspec.UnsetType = msgspec.UNSET
-    ttl_expires_at: str | msgspec.UnsetType | None = msgspec.UNSET
+    ttl_expires_at: Time | msgspec.UnsetType | None = msgspec.UNSET
     #: Null if its session has no longest length, and before its first agent has joined.
-    session_ends_at: str | msgspec.UnsetType | None = msgspec.UNSET
+    session_ends_at: Time | msgspec.UnsetType | None = msgspec.UNSET
     #: Whether the session is in the time for which its agent is warned.
     ending_soon: bool | msgspec.UnsetType = msgspec.UNSET
     #: Whether the agent is in the room and answers.
@@ -215,11 +216,11 @@ class AgentItem(_Response):
     room_name: str
     agent_name: str
     state: str
-    created_at: str
-    last_activity_at: str
+    created_at: Time
+    last_activity_at: Time
     participant_count: int
-    ttl_expires_at: str | None
-    session_ends_at: str | None
+    ttl_expires_at: Time | None
+    session_ends_at: Time | None
     ending_soon: bool
     agent_identity: str | None
     end_reason: str | None
@@ -233,7 +234,7 @@ class AgentList(_Response):
 
 
 class HistoryItem(_Response):
-    at: str
+    at: Time
     event: str
     #: A description of the event for people: what happened, and why.
     message: str

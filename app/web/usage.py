@@ -22,6 +22,9 @@ DEFAULT_DAYS = 30
 _FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 
 
+_Day = Annotated[str, Meta(extra_json_schema={"format": "date"})]
+
+
 class UsageQuery(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Unset, not None: as the text of a parameter, `null` would be read as None."""
 
@@ -60,8 +63,8 @@ class UsageItem(UsageTimes):
 
 
 class UsageResponse(msgspec.Struct, rename="camel", kw_only=True):
-    first: str = msgspec.field(name="from")
-    to: str
+    first: _Day = msgspec.field(name="from")
+    to: _Day
     by: UsageBy
     items: list[UsageItem]
     #: A dispatch of several days is one here, and one in the item of each day.

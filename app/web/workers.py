@@ -6,11 +6,11 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta
 
+from app.clock import Time, to_iso
 from app.control.workers import KnownWorker
 from app.errors import NotFound
 from app.state.workers import REPORT_INTERVAL_S, DrainOf, Job, Report
 from app.web.keys import SERVICE
-from app.web.presenters import to_iso
 from app.web.schemas import NoQuery
 
 #: A worker with that many jobs reports the first ones, and then it is not known what is free.
@@ -84,7 +84,7 @@ class WorkerItem(msgspec.Struct, rename="camel", kw_only=True):
     draining: bool
     #: Whether an operator has ordered it.
     drain_requested: bool
-    last_seen: str
+    last_seen: Time
     #: What a draining worker still has; null for others.
     left: list[LeftItem] | None
 
@@ -174,7 +174,7 @@ def _item(known: KnownWorker) -> WorkerItem:
         accepting=worker.accepting,
         draining=worker.draining,
         drain_requested=known.is_drained,
-        last_seen=to_iso(worker.seen_at) or "",
+        last_seen=to_iso(worker.seen_at),
         left=None
         if known.left is None
         else [
