@@ -50,6 +50,14 @@ def test_the_dockerfile_passes_hadolint() -> None:
     run(Path(sys.executable).parent / "hadolint", "Dockerfile")
 
 
+def test_every_base_image_is_pinned_by_its_digest() -> None:
+    froms = re.findall(r"^FROM (\S+) AS (\S+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    stages = {stage for _, stage in froms}
+    bases = [image for image, _ in froms if image not in stages]
+    assert bases
+    assert all(re.fullmatch(r"\S+:[\w.-]+@sha256:[0-9a-f]{64}", base) for base in bases)
+
+
 def test_the_procfile_starts_the_service() -> None:
     assert (ROOT / "Procfile").read_text() == "web: python -m app\n"
 
