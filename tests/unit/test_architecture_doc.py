@@ -1,7 +1,10 @@
-"""docs/architecture.md and CONTRIBUTING.md against the code: the table of packages, the files they name."""
+"""The pages for those who change the code, against it: the packages, the files and the commands they name."""
 
 import re
+import shutil
+import sysconfig
 from collections.abc import Iterator
+from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 
@@ -11,6 +14,7 @@ from unit.test_architecture import APP, ROWS
 
 ROOT = APP.parent
 ARCHITECTURE, CONTRIBUTING = "docs/architecture.md", "CONTRIBUTING.md"
+AGENTS, SECURITY = "AGENTS.md", "SECURITY.md"
 WALKS = 3
 
 #: A word of code that is a path from the root, `{a,b}` as in a shell; a test's name may stand behind it.
@@ -50,6 +54,14 @@ def test_a_package_is_written_as_the_folder_or_the_file_that_it_is(package: str)
     assert fine, f"{ARCHITECTURE}, Packages: `{package}` is no such folder or file of app/"
 
 
+def test_the_table_for_coding_agents_has_the_same_rows() -> None:
+    lines = re.findall(r"^\| (\d) \| (.+) \|$", text(AGENTS), re.MULTILINE)
+    written = [
+        (int(row), package) for row, packages in lines for package in re.findall(r"`app/([\w./]+)`", packages)
+    ]
+    assert sorted(written) == sorted(table()), f"{AGENTS}, against the table of {ARCHITECTURE}"
+
+
 # The files that are named
 
 
@@ -83,7 +95,7 @@ def walks() -> dict[str, str]:
 
 SECTIONS = {
     **{f"{ARCHITECTURE}, {walk}": section for walk, section in walks().items()},
-    CONTRIBUTING: text(CONTRIBUTING),
+    **{page: text(page) for page in (CONTRIBUTING, AGENTS, SECURITY)},
 }
 NAMED = sorted({(place, path) for place, section in SECTIONS.items() for path in named(section)})
 
@@ -99,6 +111,30 @@ def test_a_file_that_is_named_exists(place: str, path: str) -> None:
     there = ROOT / path
     fine = there.is_dir() if path.endswith("/") else there.exists()
     assert fine, f"{place} names `{path}`, which does not exist{hint(path)}"
+
+
+# The commands that are named
+
+
+COMMANDS = sorted(
+    {
+        (page, command)
+        for page in (CONTRIBUTING, AGENTS)
+        for command in re.findall(r"uv run (?:--locked )?((?:python -m )?[\w./-]+)", text(page))
+    }
+)
+
+
+def test_there_are_commands_to_look_for() -> None:
+    for page in (CONTRIBUTING, AGENTS):
+        assert sum(where == page for where, _ in COMMANDS) >= WALKS, page
+
+
+@pytest.mark.parametrize(("page", "command"), COMMANDS)
+def test_a_command_that_is_named_exists(page: str, command: str) -> None:
+    program, _, module = command.partition(" -m ")
+    there = find_spec(module) if module else shutil.which(program, path=sysconfig.get_path("scripts"))
+    assert there, f"{page} names `uv run {command}`, which does not exist"
 
 
 def hint(path: str) -> str:

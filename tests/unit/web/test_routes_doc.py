@@ -1,4 +1,4 @@
-"""README's table of endpoints against the route table: paths, access and input."""
+"""The table of endpoints in docs/api.md against the route table: paths, access and input."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ from app.config.settings import Config
 from app.web.endpoints import Access
 from app.web.routes import api_endpoints
 
-README = (Path(__file__).parents[3] / "README.md").read_text()
+DOC = (Path(__file__).parents[3] / "docs" / "api.md").read_text(encoding="utf-8")
 #: No routes of the API.
 PAGES = {"/dashboard", "/demo"}
 WHO = {
@@ -38,7 +38,7 @@ class Row(NamedTuple):
 
 
 def listed() -> set[Row]:
-    section = README.partition("## Endpoints")[2].partition("\n## ")[0]
+    section = DOC.partition("## Endpoints")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| (\w+) `([^?`]+)\??([^`]*)` \| ([^|]+) \|", section, re.MULTILINE)
     return {
         # Access to two endpoints depends on a setting; the text after the semicolon is about that.
@@ -52,7 +52,7 @@ def _names(query: str) -> frozenset[str]:
     return frozenset(part.rstrip("=") for part in query.split("&") if part)
 
 
-def test_the_readme_lists_every_endpoint() -> None:
+def test_the_page_lists_every_endpoint() -> None:
     there_are = {
         Row(
             endpoint.method,
