@@ -100,7 +100,7 @@ class Builder:
         while left:
             for instruction in blocks[left.pop()]:
                 words = [word.removeprefix("--from=") for word in instruction.words[:2]]
-                found = {word for word in words if word in blocks} - wanted
+                found = {word for word in words if word in blocks and word not in self._tools} - wanted
                 wanted |= found
                 left += found
         return [one for name, block in blocks.items() if name in wanted for one in block]

@@ -90,7 +90,7 @@ def start(stage: Stage, command: list[str], log: IO[bytes], **environ: str) -> s
     return subprocess.Popen(  # noqa: S603 - the Dockerfile is ours
         [str(stage.place(".venv/bin") / command[0]), *command[1:]],
         cwd=stage.place("."),
-        env=stage.outer_environ() | environ,
+        env=stage.outer_environ() | environ | {"PYTHONFAULTHANDLER": "1"},
         stdout=log,
         stderr=subprocess.STDOUT,
         user=uid if may_choose else None,
@@ -106,6 +106,9 @@ def wait_until(happened: Callable[[], bool], process: subprocess.Popen[bytes], l
         if happened():
             return
         time.sleep(0.1)
+    # With PYTHONFAULTHANDLER it says where each of its threads is.
+    process.send_signal(signal.SIGABRT)
+    process.wait()
     pytest.fail(f"it did not happen in time: {log.read_text()}")
 
 
@@ -143,6 +146,8 @@ def test_the_image_serves_as_nobody_on_a_read_only_root(
         "LIVEKIT_API_KEY": KEYPAIR.key,
         "LIVEKIT_API_SECRET": KEYPAIR.secret,
         "AGENT_NAME": "agent",
+        # Without the extra in the image it would not start. Nobody is there to take a span.
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1",
     }
     with log.open("wb") as output:
         process = start(stage, stage.command, output, **environ)
