@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from devstack.npm import Report, installed
+from devstack.cache import Report
+from devstack.npm import installed
 
 WEB = Path(__file__).resolve().parent.parent / "web"
 #: Everything that the build reads, besides what npm installs from the lock file.

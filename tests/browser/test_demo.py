@@ -56,6 +56,8 @@ async def test_who_leaves_and_comes_back_finds_the_same_agent(
     await demo.join(TEXT)
     assert await demo.ask("hello") == "turn 1: hello"
     agents = await truth.agents()
+    # Until LiveKit has told the service who is in, the agent waits, and the page says so.
+    await expect(demo.page.locator("#agent-state")).to_have_text("in the room")
     await demo.press("Leave")
     await expect(demo.page.locator("#agent-state")).to_have_text("waiting for you")
     await expect(demo.page.locator("#agent-ttl")).to_have_text(re.compile(r"^[45]:\d\d$"))

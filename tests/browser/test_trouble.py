@@ -189,8 +189,9 @@ async def is_given_back(caller: Caller, truth: RoomTruth) -> None:
     await eventually(truth.has_none, "no agent and no dispatch", timeout_s=10)
 
     async def is_ended() -> bool:
-        ended = await caller.agents(roomName=truth.name, state="ended")
-        return [agent["endReason"] for agent in ended] == ["requested"]
+        reasons = [one["endReason"] for one in await caller.agents(roomName=truth.name, state="ended")]
+        # On a busy machine an agent may not answer in time, and the page's next call replaces it.
+        return reasons.count("requested") == 1 and set(reasons) <= {"requested", "replaced"}
 
     await eventually(is_ended, "one agent that was ended on request")
 

@@ -45,7 +45,8 @@ async def test_a_worker_takes_all_jobs_that_come_at_once(
     rooms = [f"{room_name}-{number}" for number in range(_JOBS_AT_ONCE)]
     people = [await join_room(room) for room in rooms]
     await asyncio.gather(*(dispatch(room, reusable_worker.agent_name) for room in rooms))
-    await asyncio.gather(*(person.wait_for_agents() for person in people))
+    # Each agent is a process that starts, and a small machine starts two at a time.
+    await asyncio.gather(*(person.wait_for_agents(timeout_s=60) for person in people))
     assert "full capacity" not in reusable_worker.child.output()
 
 

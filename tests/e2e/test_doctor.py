@@ -153,7 +153,7 @@ async def test_an_agent_name_without_a_worker(environ: dict[str, str], plain_wor
     """The other name has a worker, without the helper."""
     wrong = plain_worker.agent_name.upper()
     environ["AGENT_NAME"] = f"{wrong},{plain_worker.agent_name}"
-    found = await examine(environ, "worker", wait_s=4)
+    found = await examine(environ, "worker", wait_s=12)
     assert [one.verdict for one in found["worker"]] == [Verdict.FAULT, Verdict.OK]
     assert f"no worker is registered as {wrong}" in fault_of(found, "worker")
     assert "replaced, not reused" in found["worker"][1].message
@@ -161,7 +161,7 @@ async def test_an_agent_name_without_a_worker(environ: dict[str, str], plain_wor
 
 async def test_a_worker_without_a_name(environ: dict[str, str], start_worker: StartWorker) -> None:
     await start_worker("")
-    found = await examine(environ | {"AGENT_NAME": "somebody"}, "worker", wait_s=3)
+    found = await examine(environ | {"AGENT_NAME": "somebody"}, "worker", wait_s=12)
     said = fault_of(found, "worker")
     assert "but one without a name" in said
     assert '@server.rtc_session(agent_name="somebody")' in said

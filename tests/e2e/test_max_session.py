@@ -31,8 +31,9 @@ async def test_an_agent_says_goodbye_and_is_gone_with_the_person_still_in(
     file.write_text(FILE, encoding="utf-8")
     service = await start_service(agent_name=reusable_worker.agent_name, AGENTS_FILE=str(file))
     caller = await call(service)
-    await caller.request_agent(truth.name)
+    # In before the call: the session ends 5 s after the agent has come.
     alice = await join_room(truth.name)
+    await caller.request_agent(truth.name)
     await alice.wait_for_agents(1)
 
     goodbye = await alice.next_answer()

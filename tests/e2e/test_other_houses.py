@@ -174,11 +174,11 @@ async def test_the_user_of_a_session_takes_it_along_and_the_others_get_a_new_one
 
     async def answered() -> bool:
         try:
-            return await bob.ask("and me?", timeout_s=2) == "turn 1: and me?"
+            return await bob.ask("and me?") == "turn 1: and me?"
         except TimeoutError:
             return False
 
-    await eventually(answered, "Bob is answered")
+    await eventually(answered, "Bob is answered", timeout_s=40)
     await eventually(truth.has_one_agent, "one agent is left")
 
 
@@ -218,7 +218,7 @@ async def test_four_calls_before_anybody_has_joined_start_one_agent(
     assert await truth.has_one_agent()
     person = await join_room(truth.name)
     await person.wait_for_agents(1)
-    assert await person.ask("hello", timeout_s=4) == "turn 1: hello"
+    assert await person.ask("hello") == "turn 1: hello"
 
 
 # What an agent was told goes with it
@@ -398,14 +398,14 @@ async def test_an_agent_that_loads_long_is_waited_for(
     truth: RoomTruth,
     call: Call,
 ) -> None:
-    """Twice the join timeout, and no second start."""
+    """Longer than the join timeout, and no second start."""
     await start_worker(agent_name, kind=WorkerKind.TOLD)
-    service = await start_service(agent_name=agent_name, AGENT_JOIN_TIMEOUT_SECONDS="7")
+    service = await start_service(agent_name=agent_name, AGENT_JOIN_TIMEOUT_SECONDS="9")
     caller = await call(service)
     person = await join_room(truth.name)
     await caller.request_agent(truth.name, metadata={"waits_s": 11})
 
-    assert await person.wait_for_agents(1, timeout_s=30)
+    assert await person.wait_for_agents(1, timeout_s=40)
     assert await person.ask("hello") == "turn 1: hello"
     assert await metric(service, "agent_lifecycle_dispatches_created_total") == 1
 
@@ -451,6 +451,11 @@ async def test_a_plain_agent_that_says_goodbye_has_finished(
     # Within 10 s of joining it would have failed; LiveKit tells the time of a leave in whole seconds.
     await asyncio.sleep(11)
     await join_room(truth.name, "a human")
+
+    async def both_are_known() -> bool:
+        return bool((await caller.status(truth.name))["participantCount"] == 2)
+
+    await eventually(both_are_known, "the service knows the human")
     await person.say("/goodbye")
     await wait_for_state(caller, truth.name, "none")
     await eventually(truth.has_none, "nothing is left in LiveKit")
@@ -504,21 +509,27 @@ async def test_an_avatar_is_part_of_its_agent(
     caller = await call(service)
     await caller.request_agent(truth.name, metadata={"has_face": True})
     person = await join_room(truth.name)
-    # LiveKit lists a job after 5 s; until then a room is inspected in full.
     await person.wait_for_agents(2)
     assert await person.ask("hello") == "turn 1: hello"
-    await asyncio.sleep(6)
 
-    # The rounds are read first and last: those that pass between two reads are counted then.
-    rounds = await metric(service, 'agent_lifecycle_livekit_calls_total{method="list_rooms"')
-    before = await metric(service, "agent_lifecycle_livekit_calls_total")
-    drift = await metric(service, "agent_lifecycle_drift_total")
-    await asyncio.sleep(3)
-    calls = await metric(service, "agent_lifecycle_livekit_calls_total") - before
-    rounds = await metric(service, 'agent_lifecycle_livekit_calls_total{method="list_rooms"') - rounds
-    # Two a round, and four more in one round of ten.
-    assert calls <= 2.6 * rounds + 4
-    assert await metric(service, "agent_lifecycle_drift_total") == drift
+    async def total(name: str) -> float:
+        return await metric(service, f"agent_lifecycle_{name}")
+
+    async def calls_are_few() -> bool:
+        """Whether a round takes at most two calls, with four more in one round of ten."""
+        # The rounds are read first and last: those that pass between two reads are counted then.
+        rounds = await total('livekit_calls_total{method="list_rooms"')
+        calls = await total("livekit_calls_total")
+        await asyncio.sleep(3)
+        calls = await total("livekit_calls_total") - calls
+        rounds = await total('livekit_calls_total{method="list_rooms"') - rounds
+        return calls <= 2.6 * rounds + 4
+
+    # LiveKit lists a job after 5 s, or later; until then a room is inspected in full.
+    await eventually(calls_are_few, "no full inspection in each round", timeout_s=60)
+    drift = await total("drift_total")
+    assert await calls_are_few()
+    assert await total("drift_total") == drift
     assert (await caller.status(truth.name))["participantCount"] == 1
 
     await caller.end_agent(truth.name)
@@ -580,7 +591,7 @@ async def test_a_person_who_joins_as_the_agent_takes_nobody_elses_agent(
     async def is_replaced() -> bool:
         return await truth.has_one_agent() and await truth.agents() != [taken]
 
-    await eventually(is_replaced, "another agent is in", timeout_s=10)
+    await eventually(is_replaced, "another agent is in", timeout_s=40)
     await person.wait_for_agents(1)
     assert await person.ask("hello again") == "turn 1: hello again"
     assert set(await truth.people()) == {person.identity, taker.identity}

@@ -164,13 +164,13 @@ async def test_an_agent_whose_session_closes_leaves_and_says_why(
 async def test_a_redeploy_of_the_worker_is_announced(
     start_worker: StartWorker, relay: WebhookRelay, join_room: JoinRoom, room_name: str, dispatch: Dispatch
 ) -> None:
-    worker = await start_worker("drained-agent", drain_timeout_s=1)
+    worker = await start_worker("drained-agent", drain_timeout_s=8)
     alice = await join_room(room_name)
     await dispatch(room_name, worker.agent_name)
     await alice.wait_for_agents()
     assert await alice.ask("hello") == "turn 1: hello"
     worker.drain()
     assert await alice.ask("still there") == "turn 2: still there"
-    [left] = await relay.wait_for(room_name, "participant_left")
+    [left] = await relay.wait_for(room_name, "participant_left", timeout_s=40)
     assert left.body["participant"]["attributes"][LEAVING_ATTRIBUTE] == "worker_shutdown"
-    assert await asyncio.to_thread(worker.child.wait, 20) == 0
+    assert await asyncio.to_thread(worker.child.wait, 40) == 0

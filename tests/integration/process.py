@@ -1,9 +1,9 @@
-"""`python -m app` as a process of its own, with a LiveKit that cannot be reached."""
+"""The service and its commands as a process of their own, with a LiveKit that cannot be reached."""
 
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -15,6 +15,8 @@ from integration.harness import API_KEY, KEYPAIR, WEBHOOK
 
 #: A start imports a good deal, on a machine that may be busy.
 _BOUND_S = 60.0
+
+_MODULE = (sys.executable, "-m", "app")
 
 _ENVIRON = {
     "LIVEKIT_URL": "ws://127.0.0.1:1",
@@ -67,9 +69,9 @@ class Running:
             return answer.status
 
 
-async def run(*arguments: str, **environ: str) -> Ended:
+async def run(*arguments: str, program: Sequence[str] = _MODULE, **environ: str) -> Ended:
     """Run it to its end."""
-    process = await _start(*arguments, **environ)
+    process = await _start(*arguments, program=program, **environ)
     try:
         async with asyncio.timeout(_BOUND_S):
             out, err = await process.communicate()
@@ -81,10 +83,10 @@ async def run(*arguments: str, **environ: str) -> Ended:
 
 
 @asynccontextmanager
-async def running(**environ: str) -> AsyncIterator[Running]:
+async def running(program: Sequence[str] = _MODULE, **environ: str) -> AsyncIterator[Running]:
     """The service while it serves; it has to end as asked, if it has not ended before."""
     port = free_port()
-    process = await _start(PORT=str(port), **environ)
+    process = await _start(program=program, PORT=str(port), **environ)
     assert process.stdout is not None
     try:
         async with asyncio.timeout(_BOUND_S):
@@ -104,11 +106,9 @@ async def running(**environ: str) -> AsyncIterator[Running]:
             await process.wait()
 
 
-async def _start(*arguments: str, **environ: str) -> asyncio.subprocess.Process:
+async def _start(*arguments: str, program: Sequence[str], **environ: str) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "app",
+        *program,
         *arguments,
         env=os.environ | _ENVIRON | environ,
         stdout=asyncio.subprocess.PIPE,

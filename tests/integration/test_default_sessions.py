@@ -131,9 +131,10 @@ async def test_when_all_leave_at_once_nothing_is_replaced_created_or_probed(
 
 
 async def test_while_others_are_leaving_too_nothing_is_replaced(
-    app: App, server: FakeServer, livekit: FakeLiveKit
+    app: App, server: FakeServer, livekit: FakeLiveKit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """LiveKit still lists them when the leave of the one that the agent is linked to is reported."""
+    monkeypatch.setattr("app.control.effects._LEAVE_TOGETHER_S", 3)
     await three_talk(app, server)
     created = livekit.count("create_dispatch")
     server.leave("room", "alice")

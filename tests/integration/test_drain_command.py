@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from app.cli.drain import DrainFailed, Target, drain, is_over, lines, to_json
+from app.cli.calls import CallFailed
+from app.cli.drain import Target, drain, is_over, lines, to_json
 from app.lifecycle import Briefing
 from app.web.workers import LeftItem, WorkerItem
 from fakes.server import FakeServer
@@ -112,7 +113,7 @@ async def test_it_cancels(app: App, world: World, server: FakeServer) -> None:
 async def test_it_says_why_the_order_was_not_taken(app: App) -> None:
     async def order(url: str, key: str, worker: str) -> str:
         target = Target(worker=worker, deployment=None)
-        with pytest.raises(DrainFailed) as failed:
+        with pytest.raises(CallFailed) as failed:
             await drain(url, key, target, cancel=False, wait=True, report=lambda _: None)
         return str(failed.value)
 

@@ -174,12 +174,12 @@ async def test_a_machine_that_halts_in_the_middle_does_not_end_a_migration(
     upgrade = command.upgrade
 
     def halt_and_upgrade(config: Config, revision: str) -> None:
-        time.sleep(0.5)
+        time.sleep(2)
         upgrade(config, revision)
 
     monkeypatch.setattr(command, "upgrade", halt_and_upgrade)
     with closing(postgres.create()) as database:
-        engine = create_engine(f"{database.url}&idle_in_transaction_session_timeout=100ms")
+        engine = create_engine(f"{database.url}&idle_in_transaction_session_timeout=1s")
         await migrations.upgrade(engine)
         await engine.dispose()
 

@@ -166,14 +166,14 @@ async def test_a_peer_that_reads_nothing_is_put_out(app: App, path: str) -> None
 
 
 async def test_a_peer_that_reads_slowly_is_served(app: App) -> None:
-    async with listening(app, read_timeout_s=0.5) as port, connected(port, receives=8_192) as slow:
+    async with listening(app, read_timeout_s=2) as port, connected(port, receives=8_192) as slow:
         slow.send(b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         read = 0
         async with asyncio.timeout(BOUND_S * 4):
             while piece := await slow.reader.read(16_384):
                 read += len(piece)
                 # Several times as long in all as it may read nothing.
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.04)
         assert read > 1_000_000
 
 

@@ -21,7 +21,7 @@ from app.web.listener import listen
 from devstack.truth import eventually
 from fakes.clock import FakeClock
 from fakes.sick_livekit import LIMIT, PROTOBUF, SICK, SickLiveKit, answer, failed, sick_livekit
-from integration.harness import API_KEY, DISPATCH, KEYPAIR, World
+from integration.harness import API_KEY, BOUND_S, DISPATCH, KEYPAIR, World
 
 Call = Callable[[LiveKitClient], Awaitable[object]]
 
@@ -60,6 +60,12 @@ def clock() -> FakeClock:
 async def client(sick: SickLiveKit, clock: FakeClock) -> AsyncIterator[LiveKitClient]:
     async with aiohttp.ClientSession() as session:
         yield LiveKitClient(session, sick.url, KEYPAIR, clock, answer_limit=LIMIT)
+
+
+@pytest.fixture(autouse=True)
+def _calls_that_may_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    for limit in ("_ANNOUNCE_TIMEOUT_S", "_REMOVE_TIMEOUT_S"):
+        monkeypatch.setattr(f"app.livekit.client.{limit}", BOUND_S)
 
 
 def test_every_call_to_livekit_is_in_the_table() -> None:

@@ -1,14 +1,14 @@
 """A thousand hostile connections at once: webhooks, probes and members are served all the while."""
 
 import asyncio
+import multiprocessing
 import random
 import resource
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
 from pathlib import Path
-
-import pytest
 
 from app.clock import SteadyClock
 from app.web.dashboard.access import PATH
@@ -22,8 +22,8 @@ from integration.sockets import Client, connected
 HOSTILE = 1_000
 #: How often everybody else is served while they go on.
 ROUNDS = 20
-#: A round takes a fiftieth of that on a machine of its own, and hangs where places or files run out.
-SERVED_WITHIN_S = 5.0
+#: A round takes a tenth of a second on a machine of its own, and hangs where places or files run out.
+SERVED_WITHIN_S = 20.0
 #: Whom the service puts out comes back after this time, more or less.
 _COMES_BACK_AFTER_S = 0.5
 
@@ -83,13 +83,45 @@ ATTACKS: tuple[Attack, ...] = (
 )
 
 
-@pytest.fixture(autouse=True)
-def _many_files() -> Iterator[None]:
-    """Each hostile connection is a file of this process."""
+@contextmanager
+def besieged(port: int) -> Iterator[Connection]:
+    """Hostile connections of another process, whose work would slow down those that are measured here.
+
+    It says when all of them have come. To anything it hears it answers how many have given up, and ends.
+    """
+    ours, theirs = multiprocessing.Pipe()
+    besieger = multiprocessing.get_context("spawn").Process(target=besiege, args=(port, theirs), daemon=True)
+    besieger.start()
+    try:
+        yield ours
+    finally:
+        besieger.kill()
+        besieger.join()
+
+
+def besiege(port: int, parent: Connection) -> None:
+    # Each hostile connection is a file of this process.
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, HOSTILE * 4)), hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    asyncio.run(_besiege(port, parent))
+
+
+async def _besiege(port: int, parent: Connection) -> None:
+    arrived: set[int] = set()
+    hostile = [asyncio.create_task(attack(port, number, arrived)) for number in range(HOSTILE)]
+    while len(arrived) < HOSTILE:  # noqa: ASYNC110 - each of them only adds to it
+        await asyncio.sleep(0.05)
+    parent.send("all have come")
+    await asyncio.to_thread(parent.recv)
+    parent.send(sum(task.done() for task in hostile))
+    # Its tasks go on until it is killed: to end them in order takes long.
+    await asyncio.Event().wait()
+
+
+async def answer_of(connection: Connection) -> object:
+    assert await asyncio.to_thread(connection.poll, BOUND_S), "no answer in time"
+    answer: object = connection.recv()
+    return answer
 
 
 async def attack(port: int, number: int, arrived: set[int]) -> None:
@@ -133,21 +165,14 @@ async def test_a_thousand_hostile_connections_keep_nobody_out(tmp_path: Path) ->
     ):
         # As on most machines.
         resource.prlimit(service.pid, resource.RLIMIT_NOFILE, (1_024, 1_024))
-        arrived: set[int] = set()
-        hostile = [asyncio.create_task(attack(service.port, number, arrived)) for number in range(HOSTILE)]
-        try:
-            async with asyncio.timeout(BOUND_S):
-                while len(arrived) < HOSTILE:  # noqa: ASYNC110 - each of them only adds to it
-                    await asyncio.sleep(0.05)
+        with besieged(service.port) as hostile:
+            assert await answer_of(hostile) == "all have come"
             # They have all come at once; from here on they only keep on.
             assert await service.get("/healthz") == 200
             took: list[float] = []
             for _ in range(ROUNDS):
                 async with asyncio.timeout(SERVED_WITHIN_S), service.anew() as fresh:
                     await serve_others(fresh, took)
-            assert not [task for task in hostile if task.done()]
-        finally:
-            for task in hostile:
-                task.cancel()
-            await asyncio.gather(*hostile, return_exceptions=True)
+            hostile.send("enough")
+            assert await answer_of(hostile) == 0
         print(f"{len(took)} served, at worst within {max(took):.2f} s")  # noqa: T201

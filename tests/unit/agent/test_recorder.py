@@ -240,7 +240,7 @@ async def test_a_memory_that_does_not_answer_keeps_no_agent_waiting(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(recorder, "_RECALL_TRY_S", 0.01)
-    monkeypatch.setattr(recorder, "_RECALL_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(recorder, "_RECALL_TIMEOUT_S", 1.0)
     remember(scene.memory, "one")
     scene.memory.open.clear()
     await scene.begin()

@@ -9,6 +9,7 @@ import pytest
 
 from app.config.agents import MemberEnd
 from app.config.environment import parse_database_url
+from app.config.event_endpoints import EventEndpoint
 from app.config.settings import (
     Config,
     ConfigError,
@@ -37,6 +38,8 @@ def problems(environ: dict[str, str]) -> list[str]:
         load_config(environ)
     return error.value.problems
 
+
+_EVENT_SECRET = "a" * 32
 
 #: Variable, field, default, and texts with their values.
 SETTINGS: list[tuple[str, str, Any, dict[str, Any]]] = [
@@ -101,6 +104,21 @@ SETTINGS: list[tuple[str, str, Any, dict[str, Any]]] = [
         {"k" * 32: ("k" * 32,), f" {'a' * 32} , {'b' * 40},": ("a" * 32, "b" * 40)},
     ),
     ("MEMORY_TTL_SECONDS", "memory_ttl_s", 86_400, {"60": 60, "2592000": 2_592_000}),
+    (
+        "EVENT_WEBHOOKS",
+        "event_endpoints",
+        (),
+        {
+            f"https://example.com/hook?a#whsec_{_EVENT_SECRET}": (
+                EventEndpoint(
+                    name="https://example.com/hook",
+                    url="https://example.com/hook?a",
+                    secrets=(_EVENT_SECRET,),
+                ),
+            )
+        },
+    ),
+    ("EVENT_DAYS", "event_days", 7, {"2": 2, "90": 90}),
     ("USAGE_DAYS", "usage_days", 90, {"1": 1, "3650": 3_650}),
     (
         "ALERT_WEBHOOK_URL",
@@ -302,6 +320,8 @@ def test_every_field_of_the_configuration_has_a_variable() -> None:
         "livekit_api_secret",
         "agents",
         "policy_sources",
+        "trace_secrets",
+        "traces",
         "running",
         "warnings",
     }
@@ -503,18 +523,20 @@ def test_load_config_touches_no_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_readmes_table_has_every_variable_and_no_other() -> None:
-    readme = (Path(__file__).parents[3] / "README.md").read_text()
-    section = readme.partition("## Environment")[2].partition("\n## ")[0].partition("\n### ")[0]
-    listed = [line.split("`")[1] for line in section.splitlines() if line.startswith("| `")]
+def documented() -> str:
+    """The section of docs/configuration.md that has the table."""
+    page = Path(__file__).parents[3] / "docs" / "configuration.md"
+    return page.read_text(encoding="utf-8").partition("## Environment")[2].partition("\n## ")[0]
+
+
+def test_the_documented_table_has_every_variable_and_no_other() -> None:
+    listed = [line.split("`")[1] for line in documented().splitlines() if line.startswith("| `")]
     reader_names = {name for name, *_ in SETTINGS} | {"LIVEKIT_API_KEY", "LIVEKIT_API_SECRET"}
     assert sorted(listed) == sorted(reader_names)
 
 
-def test_the_readmes_table_has_the_defaults() -> None:
-    readme = (Path(__file__).parents[3] / "README.md").read_text()
-    section = readme.partition("## Environment")[2].partition("\n### ")[0]
-    cells = [line.split("|") for line in section.splitlines() if line.startswith("| `")]
+def test_the_documented_table_has_the_defaults() -> None:
+    cells = [line.split("|") for line in documented().splitlines() if line.startswith("| `")]
     told = {name.strip(" `"): default.strip() for _, name, default, *_ in cells}
     assert {name for name, default in told.items() if default == "required"} == set(NEEDED)
     fields = {name: field for name, field, *_ in SETTINGS}

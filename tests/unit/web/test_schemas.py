@@ -8,13 +8,14 @@ from typing import Any
 import msgspec
 import pytest
 
+from app.clock import to_iso
 from app.control.requests import AgentGrant
 from app.errors import Invalid, Malformed, ServiceError
 from app.lifecycle import State
 from app.state.views import HistoryLine
 from app.web.bodies import parse_body, parse_query
 from app.web.checks import check_metadata, check_room_name, check_timezone, check_timezone_offset
-from app.web.presenters import agent_item, dispatch_response, history_item, status_response, to_iso
+from app.web.presenters import agent_item, dispatch_response, history_item, status_response
 from app.web.schemas import (
     DispatchRequest,
     ListQuery,
@@ -157,10 +158,15 @@ def test_what_is_not_json_in_utf8_is_malformed(body: bytes) -> None:
     ],
 )
 @pytest.mark.parametrize("kind", [DispatchRequest, TokenRequest])
-def test_a_body_of_any_depth_is_a_4xx(body: bytes, kind: type) -> None:
-    with pytest.raises((Malformed, Invalid)) as error:
-        parse_body(body, kind)
-    assert 400 <= error.value.status < 500
+def test_a_body_of_any_depth_is_a_4xx_or_its_depth_is_ignored(body: bytes, kind: type) -> None:
+    try:
+        parsed: object = parse_body(body, kind)
+    except (Malformed, Invalid) as error:
+        assert 400 <= error.status < 500  # noqa: PT017 - one of two good ends
+    else:
+        # Python 3.12 reads some 10,000 levels. Only what is ignored, or checked later, may have them.
+        assert isinstance(parsed, TokenRequest)
+        assert parsed == TokenRequest(room_config=parsed.room_config)
 
 
 @pytest.mark.parametrize("offset", [b"9" * 15_000, b"1e999"])
