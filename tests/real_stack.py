@@ -212,17 +212,23 @@ async def _delete(client: api.LiveKitAPI, room: str) -> None:
     await truth.delete()
 
 
+async def _delete_all(client: api.LiveKitAPI) -> None:
+    for room in (await client.room.list_rooms(api.ListRoomsRequest())).rooms:
+        await _delete(client, room.name)
+
+
 @pytest.fixture
 async def relay(livekit_api: api.LiveKitAPI, relay_port: int) -> AsyncIterator[WebhookRelay]:
     """LiveKit's webhooks go to each address in its `targets`.
 
     No room outlives the test: the next service would take its agents for its own.
     """
+    # An agent that connected late may have made its room anew after the test before.
+    await _delete_all(livekit_api)
     relay = WebhookRelay(relay_port)
     await relay.start()
     yield relay
-    for room in (await livekit_api.room.list_rooms(api.ListRoomsRequest())).rooms:
-        await _delete(livekit_api, room.name)
+    await _delete_all(livekit_api)
     await relay.stop()
 
 
