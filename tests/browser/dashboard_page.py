@@ -136,9 +136,9 @@ class Dashboard:
         has_stream: bool = await self.page.evaluate("window.stream !== undefined")
         return has_stream
 
-    async def beat(self, *alerts: dict[str, Any]) -> None:
-        """Send the beat of the service, with these alerts."""
-        await self.say("beat", at=_now_ms(), alerts=alerts, **self._beat)
+    async def beat(self, *alerts: dict[str, Any], at: int | None = None) -> None:
+        """Send the beat of the service, with these alerts, as of `at`: now, unless a test says otherwise."""
+        await self.say("beat", at=_now_ms() if at is None else at, alerts=alerts, **self._beat)
 
     async def show_ttls(self, *ttls: dict[str, Any]) -> None:
         """Send a beat with these TTLs."""

@@ -184,6 +184,23 @@ async def test_alerts_and_charts_show_the_services_data(
     )
 
 
+async def test_a_message_that_was_long_on_its_way_sets_no_countdown_back(dashboard: Dashboard) -> None:
+    await dashboard.page.clock.install()
+    await dashboard.page.clock.pause_at(time.time())
+    await dashboard.open_on([])
+    at = int(time.time() * 1_000)
+    await dashboard.say("changes", at=at, agents=[agent(1, state="idle", ttlExpiresAt=at + 600_000)])
+    ttl = dashboard.ttl("room-00001")
+    await dashboard.beat(at=at + 10_000)
+    await expect(ttl).to_have_text("9:50")
+    await dashboard.beat(at=at + 5_000)
+    await expect(ttl).to_have_text("9:50")
+    await dashboard.say("changes", at=at + 6_000, agents=[])
+    await expect(ttl).to_have_text("9:50")
+    await dashboard.beat(at=at + 20_000)
+    await expect(ttl).to_have_text("9:40")
+
+
 async def test_an_alert_is_shown_until_it_is_resolved(dashboard: Dashboard) -> None:
     await dashboard.open_on([])
     since = int(time.time() * 1_000) - 120_000

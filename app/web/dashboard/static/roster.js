@@ -22,12 +22,14 @@ export class Roster {
     return performance.now() + this.#offset;
   }
 
+  /** The message that was least long on its way has the largest offset: a later one would set countdowns back. */
   setTime(at) {
-    this.#offset = at - performance.now();
+    this.#offset = Math.max(this.#offset, at - performance.now());
   }
 
   reset({ at, agents, maxLive, maxEnded }) {
-    this.setTime(at);
+    // Another replica, or a service whose clock was set back, may have sent it.
+    this.#offset = at - performance.now();
     this.#maxLive = maxLive;
     this.#maxEnded = maxEnded;
     this.#agents = new Map(agents.map((agent) => [agent.id, agent]));
