@@ -101,7 +101,13 @@ async def test_a_token_that_the_service_takes_and_livekit_does_not(
         )
         await route.fulfill(status=201, json=await answer.json() | {"participant_token": token.to_jwt()})
 
+    async def give_back_once_it_is_in(route: Route) -> None:
+        if route.request.method == "DELETE":
+            await eventually(truth.has_one_agent, "the agent that is given back is in")
+        await route.continue_()
+
     await demo.page.route("**/api/livekit/token", sign_with_the_old_key, times=1)
+    await demo.page.route("**/api/livekit/dispatch-agent*", give_back_once_it_is_in)
     await demo.press(TEXT)
     await expect(demo.notice).to_have_text(_NOT_ALLOWED)
     await expect(demo.status).to_have_text(_FAILED)
