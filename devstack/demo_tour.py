@@ -89,8 +89,12 @@ async def _without_agent(page: Page, base_url: str, room: str) -> AsyncIterator[
     await _says(page, "Waiting for the agent…")
     await expect(page.locator("#agent-state")).to_have_text("none")
     let_through = await _hold(page, "**/agent-status*")
+    # Else the page's patience could end before somebody has looked. Timers go on, for who looks needs some.
+    now_s = await page.evaluate("Date.now()") / 1_000
+    await page.clock.set_fixed_time(now_s)
     await expect(page.locator("#notice")).to_be_hidden()
     yield "waiting"
+    await page.clock.set_system_time(now_s)
     let_through()
     await expect(page.locator("#notice-sentence")).to_have_text(
         "No agent is available right now.", timeout=_BOUND_MS
