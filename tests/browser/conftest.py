@@ -20,7 +20,17 @@ from devstack.relay import WebhookRelay
 from devstack.service import Service
 from devstack.workers import Worker, WorkerKind
 
+#: Of several such switches Chromium obeys the last: these are Playwright's, and the address bar's popups,
+#: whose page takes every Chromium half a second of a processor.
+_WITHOUT = (
+    *("AimEnabled", "AvoidCorsURLLoaderRestartOnRedirect", "AvoidUnnecessaryBeforeUnloadCheckSync"),
+    *("DestroyProfileOnBrowserClose", "HttpsFirstBalancedModeAutoEnable", "HttpsUpgrades", "LensOverlay"),
+    *("MediaRouter", "NetworkTimeServiceQuerying", "OptimizationHints", "PaintHolding"),
+    *("PreconnectToSearch", "ThirdPartyStoragePartitioning"),
+    *("WebUIOmniboxAimPopup", "WebUIOmniboxPopup"),
+)
 _ARGUMENTS = (
+    f"--disable-features={','.join(_WITHOUT)}",
     "--no-sandbox",
     "--allow-loopback-in-peer-connection",
     "--use-fake-device-for-media-stream",
