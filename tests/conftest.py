@@ -1,5 +1,6 @@
 """For all tests: what takes minutes is made before the first one, and what is dear to make is made once."""
 
+import gc
 import os
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -24,6 +25,8 @@ pytest_plugins = ["log_fields", "real_stack", "require_all", "side_by_side"]
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
+    # Thousands of tests and their modules stay to the end: each full collection would look at them all.
+    gc.freeze()
     is_one_of_several = hasattr(session.config, "workerinput")
     wanted = any(item.get_closest_marker("real") for item in session.items)
     if wanted and not session.config.option.collectonly and not is_one_of_several:
