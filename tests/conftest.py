@@ -21,7 +21,7 @@ settings.register_profile(
 )
 settings.load_profile("any machine")
 
-pytest_plugins = ["log_fields", "real_stack", "require_all", "side_by_side"]
+pytest_plugins = ["first_cases", "log_fields", "real_stack", "require_all", "side_by_side"]
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
