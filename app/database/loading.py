@@ -1,6 +1,7 @@
 """Loading and saving of the unit of work of one batch."""
 
-from collections.abc import Collection, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import fields
 from functools import lru_cache
 from operator import attrgetter
@@ -10,11 +11,11 @@ import msgspec
 from sqlalchemy import Connection
 
 from app.database.returns import return_rows
-from app.database.statements import Rows, batch_sql
+from app.database.statements import Put, Question, Rows, batch_sql
 from app.database.tables import dispatches, participants
 from app.database.usage import usage_rows
 from app.lifecycle import LIVE_STATES, Briefing, Dispatch, EndReason, State, Terms, Visitors
-from app.state.changes import Advance, Change, Due, Intent, RoomEvent, RoomEventKind, Snapshot
+from app.state.changes import Change, Intent, RoomEvent, RoomEventKind, Snapshot, Transition
 from app.state.dispatch_set import final_states
 from app.state.events import event_rows
 from app.state.presence import Headcount, ParticipantKind, TrackedParticipant, TrackedRoom
@@ -81,47 +82,49 @@ def load(connection: Connection, changes: Sequence[Change], unit: UnitOfWork) ->
     sql = batch_sql(connection)
     names = sorted({change.room_name for change in changes})
     sql.lock(connection, names)
-    # This locks the rows too: the pruning takes no other lock.
-    for name, sid, created_at, finished_at, generation, *headcount in sql.find(connection, sql.rooms, names):
+    events = [change for change in changes if isinstance(change, RoomEvent)]
+    snapshots = [change for change in changes if isinstance(change, Snapshot)]
+    intents = [change for change in changes if isinstance(change, Intent)]
+    # This locks the rows of rooms and dispatches too: the pruning takes no other lock.
+    questions: list[Question] = [
+        (sql.rooms, names),
+        (sql.open_dispatches, names),
+        (sql.webhook_events, [event.event_id for event in events]),
+        (sql.participants, _participant_keys(events, snapshots)),
+    ]
+    if intents:
+        questions.append((sql.former_dispatches, sorted({intent.room_name for intent in intents})))
+        questions.append((sql.claims, [intent.claim for intent in intents if intent.claim]))
+    questions = [question for question in questions if question[1]]
+    answers = sql.find_all(connection, questions)
+    found = defaultdict[str, Rows](tuple, zip((one for one, _ in questions), answers, strict=True))
+    for name, sid, created_at, finished_at, generation, *headcount in found[sql.rooms]:
         unit.headcounts[name] = Headcount(*headcount)
         unit.rooms[name] = TrackedRoom(
             name=name, sid=sid, created_at=created_at, finished_at=finished_at, generation=generation
         )
-    for row in sql.find(connection, sql.open_dispatches, names):
-        dispatch = dispatch_of(row)
+    for dispatch in map(dispatch_of, found[sql.open_dispatches]):
         unit.dispatch_set.dispatches[dispatch.id] = dispatch
-    if all(isinstance(change, Advance | Due) for change in changes):
-        return
-    _add_former(connection, changes, unit)
-    claimed = [change.claim for change in changes if isinstance(change, Intent) and change.claim]
-    if claimed:
-        unit.claims.update(row[0] for row in sql.find(connection, sql.claims, claimed))
-    events = [change for change in changes if isinstance(change, RoomEvent)]
-    snapshots = [change for change in changes if isinstance(change, Snapshot)]
-    if events:
-        ids = [event.event_id for event in events]
-        unit.seen_events.update(row[0] for row in sql.find(connection, sql.webhook_events, ids))
-    keys = [(event.room.sid, event.participant.sid) for event in events if event.participant]
-    for snapshot in snapshots:
-        if snapshot.room:
-            room_sid = snapshot.room.sid
-            keys += [(room_sid, participant.sid) for participant in snapshot.participants]
-    if keys:
-        _add_participants(unit, sql.find_by_pairs(connection, sql.participants, keys))
+    for former in map(dispatch_of, found[sql.former_dispatches]):
+        unit.dispatch_set.former[former.room_name, former.agent_name] = former
+    unit.claims.update(row[0] for row in found[sql.claims])
+    unit.seen_events.update(row[0] for row in found[sql.webhook_events])
+    _add_participants(unit, found[sql.participants])
     held = {dispatch.agent_identity for dispatch in unit.dispatch_set.dispatches.values()} - {None}
     inhabited = {snapshot.room_name for snapshot in snapshots} | {
         event.room_name for event in events if _is_agents_leave(event) or _takes_identity(event, held)
     }
     if inhabited:
-        _add_participants(unit, sql.find(connection, sql.present, sorted(inhabited)))
+        (present,) = sql.find_all(connection, [(sql.present, sorted(inhabited))])
+        _add_participants(unit, present)
 
 
-def _add_former(connection: Connection, changes: Sequence[Change], unit: UnitOfWork) -> None:
-    sql = batch_sql(connection)
-    names = sorted({change.room_name for change in changes if isinstance(change, Intent)})
-    for row in sql.find(connection, sql.former_dispatches, names) if names else ():
-        former = dispatch_of(row)
-        unit.dispatch_set.former[former.room_name, former.agent_name] = former
+def _participant_keys(events: Iterable[RoomEvent], snapshots: Iterable[Snapshot]) -> list[tuple[str, str]]:
+    keys = [(event.room.sid, event.participant.sid) for event in events if event.participant]
+    for snapshot in snapshots:
+        if snapshot.room:
+            keys += [(snapshot.room.sid, participant.sid) for participant in snapshot.participants]
+    return keys
 
 
 def _is_agents_leave(event: RoomEvent) -> bool:
@@ -142,19 +145,20 @@ def _add_participants(unit: UnitOfWork, rows: Rows) -> None:
 
 def save(connection: Connection, unit: UnitOfWork) -> None:
     sql = batch_sql(connection)
-    if unit.changed_rooms:
-        sql.put(connection, sql.put_rooms, [_room_values(unit, name) for name in sorted(unit.changed_rooms)])
-    if unit.changed_participants:
-        changed = map(unit.participants.__getitem__, sorted(unit.changed_participants))
-        sql.put(connection, sql.put_participants, list(map(_participant_values, changed)))
-    if unit.new_events:
-        sql.put(connection, sql.add_webhook_events, [(event_id, unit.now) for event_id in unit.new_events])
+    changed = map(unit.participants.__getitem__, sorted(unit.changed_participants))
+    puts: list[Put] = [
+        (sql.put_rooms, [_room_values(unit, name) for name in sorted(unit.changed_rooms)]),
+        (sql.put_participants, list(map(_participant_values, changed))),
+        (sql.add_webhook_events, [(event_id, unit.now) for event_id in unit.new_events]),
+    ]
+    if unit.dispatch_set.transitions:
+        puts += _save_dispatches(connection, unit)
+    if unit.dispatch_set.returns:
+        puts.append((sql.add_returns, return_rows(unit.dispatch_set.returns, unit.now)))
+    if puts := [put for put in puts if put[1]]:
+        sql.put_all(connection, puts)
     if unit.used_claims:
         sql.put(connection, sql.drop_claims, [(claim,) for claim in unit.used_claims])
-    if unit.dispatch_set.transitions:
-        _save_dispatches(connection, unit)
-    if unit.dispatch_set.returns:
-        sql.put(connection, sql.add_returns, return_rows(unit.dispatch_set.returns, unit.now))
     # In one order: two replicas never deadlock.
     if ended := sorted(unit.dispatch_set.ended_conversations):
         sql.put(connection, sql.forget_conversations, ended)
@@ -162,32 +166,35 @@ def save(connection: Connection, unit: UnitOfWork) -> None:
         sql.put(connection, sql.forget_rooms, [(sid,) for sid in finished])
 
 
-def _save_dispatches(connection: Connection, unit: UnitOfWork) -> None:
+def _save_dispatches(connection: Connection, unit: UnitOfWork) -> list[Put]:
+    """Save what has changed; returns the rows that are new."""
     sql = batch_sql(connection)
-    final = final_states(unit.dispatch_set.transitions)
+    transitions = unit.dispatch_set.transitions
+    final = final_states(transitions)
     # Ended and ending rows first: a successor takes their place in the unique index.
     ordered = sorted(final.values(), key=lambda dispatch: dispatch.state in LIVE_STATES)
-    new = {t.after.id for t in unit.dispatch_set.transitions if t.before is None}
+    new = {transition.after.id for transition in transitions if transition.before is None}
     if changed := [_changed_values(dispatch) for dispatch in ordered if dispatch.id not in new]:
         sql.put(connection, sql.change_dispatches, changed)
-    if added := [_dispatch_values(dispatch) for dispatch in ordered if dispatch.id in new]:
-        sql.put(connection, sql.add_dispatches, added)
-    lines = [
-        (
-            transition.after.id,
-            unit.now,
-            transition.event,
-            transition.before.state if transition.before else None,
-            transition.after.state,
-            transition.after.participant_count,
-        )
-        for transition in unit.dispatch_set.transitions
-    ]
-    sql.put(connection, sql.add_history, lines)
-    if spent := list(usage_rows(unit.dispatch_set.transitions)):
+    if spent := list(usage_rows(transitions)):
         sql.put(connection, sql.add_usage, spent)
-    if announced := list(event_rows(unit.dispatch_set.transitions, unit.now, unit.dispatch_set.new_id)):
-        sql.put(connection, sql.add_events, announced)
+    return [
+        (sql.add_dispatches, [_dispatch_values(dispatch) for dispatch in ordered if dispatch.id in new]),
+        (sql.add_history, [_history_values(transition, unit.now) for transition in transitions]),
+        (sql.add_events, list(event_rows(transitions, unit.now, unit.dispatch_set.new_id))),
+    ]
+
+
+def _history_values(transition: Transition, now: int) -> tuple[Any, ...]:
+    before, after = transition.before, transition.after
+    return (
+        after.id,
+        now,
+        transition.event,
+        before.state if before else None,
+        after.state,
+        after.participant_count,
+    )
 
 
 def _room_values(unit: UnitOfWork, name: str) -> tuple[Any, ...]:

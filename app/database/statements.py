@@ -3,9 +3,11 @@
 It runs for every webhook; docs/ingest.md gives the cost of SQLAlchemy's expressions here.
 """
 
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -15,8 +17,12 @@ from app.database.event_tables import events
 from app.database.tables import dispatches, history, participants, returns, rooms, usage, webhook_events
 
 Rows = Sequence[Sequence[Any]]
+#: A statement, and the strings or pairs of strings that it looks for.
+Question = tuple[str, Sequence[Any]]
+#: A statement, and the rows that it stores.
+Put = tuple[str, Sequence[tuple[Any, ...]]]
 
-
+_PLACE = re.compile(r"\$(\d+)")
 _NEWEST_ENDED = """SELECT id FROM (
     SELECT id, row_number() OVER (
         PARTITION BY room_name, agent_name ORDER BY created_at DESC, ended_at DESC
@@ -53,33 +59,37 @@ class Statements(ABC):
         #: Each row: the room's sid and the agent name.
         self.forget_conversations = f"{self.forget_rooms} AND agent_name = {self._place(2)}"
         self.webhook_events = _select(webhook_events, f"id {self.among}")
-        self.put_rooms = self._insert(rooms, rooms.columns) + _or_update(rooms)
-        self.put_participants = self._insert(participants, participants.columns) + _or_update(participants)
-        self.add_webhook_events = self._insert(webhook_events, webhook_events.columns)
-        self.add_dispatches = self._insert(dispatches, dispatches.columns)
+        self.put_rooms = self._insert_all(rooms, rooms.columns) + _or_update(rooms)
+        self.put_participants = self._insert_all(participants, participants.columns) + _or_update(
+            participants
+        )
+        self.add_webhook_events = self._insert_all(webhook_events, webhook_events.columns)
+        self.add_dispatches = self._insert_all(dispatches, dispatches.columns)
         #: Each row: all columns but the key, then the key. The unique index needs this order of rows.
         self.change_dispatches = self._update(dispatches)
-        self.add_returns = self._insert(returns, returns.columns) + _or_add(returns)
+        self.add_returns = self._insert_all(returns, returns.columns) + _or_add(returns)
+        #: Several rows may have the same key.
         self.add_usage = self._insert(usage, usage.columns) + _or_add(usage)
         #: Each row without its id.
-        self.add_history = self._insert(history, _others(history))
+        self.add_history = self._insert_all(history, _others(history))
         #: Each row without its id and its position.
-        self.add_events = self._insert(events, _others(events)[:-1])
+        self.add_events = self._insert_all(events, _others(events)[:-1])
 
     @abstractmethod
     def lock(self, connection: Connection, names: list[str]) -> None:
         """Lock the rooms of these names against other transactions."""
 
     @abstractmethod
-    def find(self, connection: Connection, statement: str, wanted: list[str]) -> Rows: ...
+    def find_all(self, connection: Connection, questions: Sequence[Question]) -> Sequence[Rows]:
+        """The rows for each question; all are of one snapshot."""
 
     @abstractmethod
-    def find_by_pairs(
-        self, connection: Connection, statement: str, wanted: list[tuple[str, str]]
-    ) -> Rows: ...
+    def put(self, connection: Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Run the statement for one row after the other."""
 
     @abstractmethod
-    def put(self, connection: Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> None: ...
+    def put_all(self, connection: Connection, puts: Sequence[Put]) -> None:
+        """Store rows by statements that insert, each into another table."""
 
     @abstractmethod
     def _place(self, number: int) -> str:
@@ -95,6 +105,10 @@ class Statements(ABC):
         places = ", ".join(self._place(number) for number, _ in enumerate(names, 1))
         return f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({places})"  # noqa: S608 - our names
 
+    @abstractmethod
+    def _insert_all(self, table: Table, columns: Iterable[Column[Any]]) -> str:
+        """For `put_all`."""
+
 
 class SqliteStatements(Statements):
     """Runs on sqlite3's own cursors, whose errors need no translation."""
@@ -105,24 +119,33 @@ class SqliteStatements(Statements):
     def lock(self, connection: Connection, names: list[str]) -> None:
         """Nothing to do: SQLite has one writer at a time."""
 
-    def find(self, connection: Connection, statement: str, wanted: Sequence[object]) -> Rows:
+    def find_all(self, connection: Connection, questions: Sequence[Question]) -> Sequence[Rows]:
         with closing(connection.connection.cursor()) as cursor:
-            cursor.execute(statement, (msgspec.json.encode(wanted).decode(),))
-            return cursor.fetchall()
-
-    def find_by_pairs(self, connection: Connection, statement: str, wanted: list[tuple[str, str]]) -> Rows:
-        return self.find(connection, statement, wanted)
+            return [
+                cursor.execute(statement, (msgspec.json.encode(wanted).decode(),)).fetchall()
+                for statement, wanted in questions
+            ]
 
     def put(self, connection: Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        self.put_all(connection, [(statement, rows)])
+
+    def put_all(self, connection: Connection, puts: Sequence[Put]) -> None:
         with closing(connection.connection.cursor()) as cursor:
-            cursor.executemany(statement, rows)
+            for statement, rows in puts:
+                cursor.executemany(statement, rows)
+
+    def _insert_all(self, table: Table, columns: Iterable[Column[Any]]) -> str:
+        return self._insert(table, columns)
 
     def _place(self, number: int) -> str:
         return f"?{number}"
 
 
 class PostgresStatements(Statements):
-    """Runs on SQLAlchemy, which knows which errors mean a lost connection."""
+    """Runs on SQLAlchemy, which knows which errors mean a lost connection.
+
+    Each statement is a round trip, which costs as much CPU as several rows.
+    """
 
     among = "= ANY(CAST($1 AS text[]))"
     among_pairs = "IN (SELECT * FROM unnest(CAST($1 AS text[]), CAST($2 AS text[])))"
@@ -135,20 +158,62 @@ class PostgresStatements(Statements):
     )
 
     def lock(self, connection: Connection, names: list[str]) -> None:
-        self.find(connection, self._LOCK, names)
+        # Not together with what is read: that would be of the time before the wait for the lock.
+        connection.exec_driver_sql(self._LOCK, (names,))
 
-    def find(self, connection: Connection, statement: str, wanted: list[str]) -> Rows:
-        return connection.exec_driver_sql(statement, (wanted,)).all()
-
-    def find_by_pairs(self, connection: Connection, statement: str, wanted: list[tuple[str, str]]) -> Rows:
-        firsts, seconds = zip(*wanted, strict=True)
-        return connection.exec_driver_sql(statement, (list(firsts), list(seconds))).all()
+    def find_all(self, connection: Connection, questions: Sequence[Question]) -> Sequence[Rows]:
+        parameters = [part for _, wanted in questions for part in _parts(wanted)]
+        statement = _all_found(tuple(statement for statement, _ in questions))
+        return connection.exec_driver_sql(statement, tuple(parameters)).one()
 
     def put(self, connection: Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
         connection.exec_driver_sql(statement, list(rows))
 
+    def put_all(self, connection: Connection, puts: Sequence[Put]) -> None:
+        parameters = [part for _, rows in puts for part in _parts(rows)]
+        statement = _all_put(tuple(statement for statement, _ in puts))
+        connection.exec_driver_sql(statement, tuple(parameters))
+
+    def _insert_all(self, table: Table, columns: Iterable[Column[Any]]) -> str:
+        names = ", ".join(_names(columns))
+        lists = ", ".join(
+            f"CAST({self._place(number)} AS {_LIST_TYPES[column.type.python_type]})"
+            for number, column in enumerate(columns, 1)
+        )
+        return f"INSERT INTO {table.name} ({names}) SELECT * FROM unnest({lists})"  # noqa: S608 - our names
+
     def _place(self, number: int) -> str:
         return f"${number}"
+
+
+#: Without lengths: a cast would cut off what is too long, which the table rejects.
+_LIST_TYPES = {str: "text[]", int: "bigint[]", bool: "boolean[]"}
+
+
+def _parts(rows: Sequence[Any]) -> list[Sequence[Any]]:
+    """A list for each column; of strings there is one."""
+    return [list(part) for part in zip(*rows, strict=True)] if isinstance(rows[0], tuple) else [rows]
+
+
+@lru_cache(maxsize=256)
+def _all_found(statements: tuple[str, ...]) -> str:
+    """One row, with a list of rows for each statement."""
+    lists = (f"ARRAY(SELECT found FROM ({one}) AS found)" for one in _renumbered(statements))  # noqa: S608 - ours
+    return f"SELECT {', '.join(lists)}"
+
+
+@lru_cache(maxsize=256)
+def _all_put(statements: tuple[str, ...]) -> str:
+    parts = (f"put_{number} AS ({one})" for number, one in enumerate(_renumbered(statements)))
+    return f"WITH {', '.join(parts)} SELECT"
+
+
+def _renumbered(statements: Iterable[str]) -> Iterator[str]:
+    """The same with parameters of its own for each, in this order."""
+    before = 0
+    for statement in statements:
+        yield _PLACE.sub(lambda place: f"${int(place[1]) + before}", statement)  # noqa: B023 - called at once
+        before += max(map(int, _PLACE.findall(statement)))
 
 
 def batch_sql(connection: Connection) -> Statements:

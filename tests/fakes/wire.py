@@ -1,7 +1,7 @@
 """The wire to a Postgres, which can be cut, or go dead without a word."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -18,6 +18,9 @@ class Wire:
         self._open = asyncio.Event()
         self._open.set()
         self._ways: set[asyncio.Task[None]] = set()
+        #: How often the client has sent something and waited for the server's answer.
+        self.round_trips = 0
+        self._is_asked = False
 
     def freeze(self) -> None:
         """From now on nothing gets through, and nobody is told."""
@@ -39,13 +42,26 @@ class Wire:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         to_reader, to_writer = await asyncio.open_unix_connection(self._server_folder / _SOCKET)
-        for way in (self._carry(reader, to_writer), self._carry(to_reader, writer)):
+        for way in (
+            self._carry(reader, to_writer, self._note_question),
+            self._carry(to_reader, writer, self._note_answer),
+        ):
             self._ways.add(asyncio.create_task(way))
 
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _note_question(self) -> None:
+        self.round_trips += not self._is_asked
+        self._is_asked = True
+
+    def _note_answer(self) -> None:
+        self._is_asked = False
+
+    async def _carry(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, note: Callable[[], None]
+    ) -> None:
         try:
             with suppress(OSError):
                 while data := await reader.read(65_536):
+                    note()
                     await self._open.wait()
                     writer.write(data)
                     await writer.drain()
