@@ -12,7 +12,6 @@ from app.control.capacity import Capacity
 from app.control.creation import Creator, dispatched
 from app.control.effects import EffectRunner
 from app.control.flights import Flights
-from app.control.former_agents import FormerAgents
 from app.control.inspector import RoomInspector
 from app.control.processor import ChangeProcessor, new_row_id
 from app.control.removal import Remover
@@ -67,7 +66,6 @@ class Dispatcher:
         self._clock = clock
         self._mode = mode
         self._suppressed = suppressed
-        self._former_agents = FormerAgents(store)
         self._flights = Flights(self._run_flight)
 
     async def request(self, request: AgentRequest) -> AgentGrant:
@@ -211,8 +209,13 @@ class Dispatcher:
         room = inspection.room or ensured
         assert room is not None  # noqa: S101 - one of the two is set
         intended = request.intended(room, self._clock.now())
-        before = inspection.expected_agent() or await self._last_agent(inspection, request)
-        intended = replace(intended, id=request.id, former_agent=before, requested_by=request.requested_by)
+        of_row = inspection.row.agent_identity if inspection.row else None
+        intended = replace(
+            intended,
+            id=request.id,
+            former_agent=inspection.expected_agent() or of_row,
+            requested_by=request.requested_by,
+        )
         outcome = await self._processor.submit_one(
             Intent(dispatch=intended, room=room, generation=inspection.generation, claim=claim)
         )
@@ -231,12 +234,6 @@ class Dispatcher:
             # Another replica was faster.
             return AgentGrant(dispatch=row, reused=True)
         return _created(await self._creator.create(row))
-
-    async def _last_agent(self, inspection: Inspection, request: AgentRequest) -> str | None:
-        """The identity of the agent before: it may still be in, or connect anew after an outage."""
-        if inspection.row:
-            return inspection.row.agent_identity
-        return await self._former_agents.last(request.room_name, request.agent_name)
 
     async def _await_lease(self, row: Dispatch) -> Dispatch:
         """Wait until the process with the lease has created the dispatch; take the lease when it expires.

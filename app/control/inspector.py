@@ -88,7 +88,7 @@ class RoomInspector:
         outcome = await self._processor.submit_one(
             Snapshot(room_name=room_name, room=room, participants=participants, generation=before.generation)
         )
-        after = await self._store.room(room_name)
+        after = outcome.view
         agents = {one.identity for one in participants if one.kind is ParticipantKind.AGENT}
         listed += held
         seen = {dispatch.id for dispatch in listed} | agents

@@ -7,6 +7,7 @@ import msgspec
 from app.lifecycle import Dispatch, Effect, Event, Signal
 from app.lifecycle.returns import Return
 from app.state.presence import Participant, Room
+from app.state.views import RoomView
 
 
 class RoomEventKind(StrEnum):
@@ -119,3 +120,5 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     departed: frozenset[str] = frozenset()
     #: For a Snapshot: the number of differences from LiveKit, by kind.
     drift: dict[str, int] = {}
+    #: For a Snapshot: its room after it, applied or not.
+    view: RoomView = RoomView(generation=0, dispatches=())

@@ -26,7 +26,8 @@ from app.lifecycle.usage import account
 from app.state.changes import Advance, Due, Outcome, Transition
 from app.state.leaves import Leave, event_of, is_brief
 from app.state.ownership import awaits, future_owner, owner
-from app.state.presence import Headcount, Participant
+from app.state.presence import Headcount, Participant, TrackedRoom
+from app.state.views import RoomView
 
 
 @dataclass(kw_only=True)
@@ -57,6 +58,14 @@ class DispatchSet:
                 return dispatch
         return None
 
+    def view_of(self, room_name: str, room: TrackedRoom | None) -> RoomView:
+        """`room`: its last instance; None: none was ever tracked."""
+        named = (one for one in self.dispatches.values() if one.room_name == room_name)
+        return RoomView(
+            generation=room.generation if room else 0,
+            dispatches=tuple(one for one in named if one.state is not State.ENDED),
+        )
+
     def of_room(self, room_sid: str) -> list[Dispatch]:
         return [
             dispatch
@@ -68,6 +77,8 @@ class DispatchSet:
         """Add a new dispatch; one that LiveKit already holds is adopted and skips `creating`."""
         dispatch = open_dispatch(met(dispatch, *headcount), self.now, self.policy)
         self._note_return_to(dispatch)
+        if not (dispatch.dispatch_id or dispatch.former_agent):
+            dispatch = replace(dispatch, former_agent=self._last_agent(dispatch))
         dispatch = self._record(Transition(before=None, after=dispatch, event="intent"))
         if dispatch.dispatch_id:
             self.signal(dispatch, Signal(event=Event.DISPATCHED))
@@ -250,11 +261,18 @@ class DispatchSet:
 
     def _newest(self, room_name: str, agent_name: str) -> Dispatch | None:
         """The live one of these names; else the one that was made last."""
+        made_last = max(self._named(room_name, agent_name), key=_made_at, default=None)
+        return self.live(room_name, agent_name) or made_last
+
+    def _last_agent(self, fresh: Dispatch) -> str | None:
+        """The identity of the last agent before: it may still be in, or connect anew after an outage."""
+        ended = [one for one in self._named(fresh.room_name, fresh.agent_name) if one.state is State.ENDED]
+        return max(ended, key=_made_at).agent_identity if ended else None
+
+    def _named(self, room_name: str, agent_name: str) -> list[Dispatch]:
         names = (room_name, agent_name)
         tracked = [one for one in self.dispatches.values() if (one.room_name, one.agent_name) == names]
-        former = [self.former[names]] if names in self.former else []
-        made_last = max([*former, *tracked], key=_made_at, default=None)
-        return self.live(room_name, agent_name) or made_last
+        return [self.former[names], *tracked] if names in self.former else tracked
 
     def _record(self, transition: Transition) -> Dispatch:
         after, before = transition.after, transition.before

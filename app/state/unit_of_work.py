@@ -62,11 +62,12 @@ class UnitOfWork:
                 outcome = self._apply_event(change)
             case Snapshot():
                 outcome = self._apply_snapshot(change)
+                view = self.dispatch_set.view_of(change.room_name, self.rooms.get(change.room_name))
+                outcome = structs.replace(outcome, view=view)
             case Intent():
                 outcome = self._apply_intent(change)
             case Advance():
-                known = change.room_name in self.rooms
-                headcount = self.headcounts[change.room_name] if known else None
+                headcount = self.headcounts[change.room_name] if change.room_name in self.rooms else None
                 outcome = self.dispatch_set.advance(change, headcount)
             case Due():
                 outcome = self.dispatch_set.act(change)

@@ -1,60 +1,115 @@
-"""The calls to LiveKit during one request for an agent: none is repeated."""
+"""The calls to LiveKit and the trips to the database during one request for an agent: none is repeated."""
 
 from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
+from app.control.processor import ChangeProcessor
+from app.database.transactions import Transactions
+from app.logs.context import request_id
 from fakes.livekit import FakeLiveKit
 from fakes.rooms import FakeWorker
 from fakes.server import FakeServer
-from integration.harness import App
+from integration.harness import ON_BOTH, App, World
+
+Method = Callable[..., Awaitable[Any]]
 
 
-async def calls_of_a_dispatch(app: App, livekit: FakeLiveKit) -> Counter[str]:
-    livekit.calls.clear()
-    answer = await app.dispatch()
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is done on behalf of requests, in the order of the beginnings; a claim is a `write`."""
+    steps: list[str] = []
+
+    def noted(method: Method, name: Callable[..., str]) -> Method:
+        def call(*args: Any, **kwargs: Any) -> Awaitable[Any]:
+            if request_id.get():
+                steps.append(name(*args))
+            return method(*args, **kwargs)
+
+        return call
+
+    for owner, method, name in (
+        (Transactions, "read", lambda *_: "read"),
+        (Transactions, "write", lambda *_: "write"),
+        # Its transaction runs in a task of its own.
+        (ChangeProcessor, "submit", lambda *_: "commit"),
+        (FakeLiveKit, "_call", lambda _self, _act, called, *_: called),
+    ):
+        monkeypatch.setattr(owner, method, noted(getattr(owner, method), name))
+    return steps
+
+
+async def steps_of_a_dispatch(app: App, steps: list[str], **fields: Any) -> list[str]:
+    steps.clear()
+    answer = await app.dispatch(**fields)
     assert answer.status == 200, answer
-    return Counter(call.method for call in livekit.calls)
+    return list(steps)
 
 
+LISTS = ["list_dispatches", "list_participants"]
+
+
+@ON_BOTH
 @pytest.mark.usefixtures("worker")
-async def test_a_first_call_creates_the_room_and_the_dispatch(app: App, livekit: FakeLiveKit) -> None:
-    assert await calls_of_a_dispatch(app, livekit) == Counter(["find_room", "ensure_room", "create_dispatch"])
+async def test_a_first_call_creates_the_room_and_the_dispatch(app: App, steps: list[str]) -> None:
+    assert await steps_of_a_dispatch(app, steps) == [
+        *("read", "find_room", "commit"),
+        *("ensure_room", "commit", "create_dispatch", "commit"),
+    ]
 
 
+@ON_BOTH
 @pytest.mark.usefixtures("worker")
 async def test_a_call_in_a_room_without_an_agent_lists_it_once(
-    app: App, livekit: FakeLiveKit, server: FakeServer
+    app: App, server: FakeServer, steps: list[str]
 ) -> None:
     server.join("room", "alice")
-    assert await calls_of_a_dispatch(app, livekit) == Counter(
-        ["find_room", "list_dispatches", "list_participants", "ensure_room", "create_dispatch"]
-    )
+    await app.settle()
+    assert await steps_of_a_dispatch(app, steps) == [
+        *("read", "find_room", *LISTS, "commit"),
+        *("commit", "ensure_room", "create_dispatch", "commit"),
+    ]
 
 
+@ON_BOTH
 @pytest.mark.usefixtures("worker")
 async def test_a_reuse_probes_the_agent_and_repeats_no_call(
-    app: App, livekit: FakeLiveKit, server: FakeServer
+    app: App, server: FakeServer, steps: list[str]
 ) -> None:
     server.join("room", "alice")
     await app.dispatch()
     await app.advance(6)
-    assert await calls_of_a_dispatch(app, livekit) == Counter(
-        ["find_room", "list_dispatches", "list_participants", "probe"]
-    )
+    assert await steps_of_a_dispatch(app, steps) == ["read", "find_room", *LISTS, "commit", "probe", "commit"]
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_call_after_an_agent_learns_of_it_by_its_own_commit(
+    app: App, world: World, server: FakeServer, steps: list[str]
+) -> None:
+    server.join("room", "alice")
+    await app.dispatch()
+    await app.advance(6)
+    (former,) = world.agents("room")
+    await app.end()
+    await app.settle()
+    assert (await steps_of_a_dispatch(app, steps)).count("read") == 1
+    assert former.identity in {row["former_agent"] for row in world.rows("dispatches")}
 
 
 async def test_a_replacement_lists_again_only_for_the_agent_that_leaves(
-    app: App, livekit: FakeLiveKit, server: FakeServer, worker: FakeWorker
+    app: App, server: FakeServer, worker: FakeWorker, steps: list[str]
 ) -> None:
     server.join("room", "alice")
     await app.dispatch()
     await app.advance(6)
     server.freeze(worker)
     server.start_worker("agent")
-    calls = await calls_of_a_dispatch(app, livekit)
+    calls = Counter(await steps_of_a_dispatch(app, steps))
     # Before the deletion, after it, and once the agent was removed.
     assert calls.pop("list_participants") == 3
+    del calls["read"], calls["commit"]
     assert calls == Counter(
         [
             *("find_room", "list_dispatches", "probe", "ensure_room", "create_dispatch"),

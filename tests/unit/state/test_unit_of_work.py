@@ -1,7 +1,7 @@
 """Webhooks, snapshots, intents and signals, applied to the rows of their rooms."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 
@@ -36,6 +36,7 @@ from app.state.presence import (
     TrackedRoom,
 )
 from app.state.unit_of_work import UnitOfWork
+from app.state.views import RoomView
 
 NOW = 1_700_000_000_000_000
 #: Later than any change of presence.
@@ -128,6 +129,7 @@ class Tables:
             new_id=lambda: f"new-{next(ids)}",
             process_id="me",
             dispatches=open_rows,
+            former=self._former(names),
         )
         return UnitOfWork(
             dispatch_set=dispatch_set,
@@ -144,6 +146,14 @@ class Tables:
             ),
             seen_events=set(self.events),
         )
+
+    def _former(self, room_names: Collection[str]) -> dict[tuple[str, str], Dispatch]:
+        ended = [
+            row
+            for row in self.dispatches.values()
+            if row.room_name in room_names and row.state is State.ENDED
+        ]
+        return {(row.room_name, row.agent_name): row for row in sorted(ended, key=lambda row: row.created_at)}
 
     def headcount(self, room: Room) -> Headcount:
         headcount = Headcount()
@@ -622,6 +632,35 @@ def test_a_snapshot_adds_a_missed_join() -> None:
     assert (made.row().state, made.row().participant_count) == (State.ACTIVE, 1)
 
 
+def view(made: Tables) -> RoomView:
+    """As the store reads it."""
+    found = [row for row in made.dispatches.values() if row.state is not State.ENDED]
+    return RoomView(generation=made.rooms["room"].generation, dispatches=tuple(found))
+
+
+def test_the_outcome_of_a_snapshot_has_the_room_as_a_later_read_finds_it() -> None:
+    made = tables(dispatch(State.ACTIVE), dispatch(State.ENDING, id="old", agent_identity=None))
+    assert made.apply(snapshot(made, ANN, BOB)).view == view(made)
+    assert [row.state for row in view(made).dispatches] == [State.ENDING, State.ENDING, State.CREATING]
+
+
+def test_the_outcome_of_a_stale_snapshot_has_the_newer_room() -> None:
+    made = tables(dispatch(State.IDLE))
+    stale = snapshot(made, AGENT)
+    made.apply(finished())
+    outcome = made.apply(stale)
+    assert (outcome.applied, outcome.view) == (False, view(made))
+    assert outcome.view.dispatches == ()
+
+
+def test_the_view_of_a_room_lacks_the_other_rooms_of_the_batch() -> None:
+    made = tables()
+    made.commit(started(OTHER))
+    made.dispatches["elsewhere"] = replace(dispatch(), id="elsewhere", room_name="other", room_sid=OTHER.sid)
+    _, outcome = made.commit(joined(ANN, OTHER), snapshot(made))
+    assert outcome.view.dispatches == ()
+
+
 def test_a_snapshot_adds_a_missed_leave_that_may_have_closed_the_session() -> None:
     made = tables(dispatch(State.ACTIVE), present=[ANN])
     outcome = made.apply(snapshot(made, AGENT))
@@ -1001,6 +1040,48 @@ def test_an_intent_for_the_room_that_livekit_reports_is_applied_whatever_the_tom
     intent = Intent(dispatch=dispatch(State.CREATING, id="mine"), room=room, generation=GENERATION)
     assert made.apply(intent).applied
     assert (made.rooms["room"].sid, made.rooms["room"].finished_at) == (room.sid, None)
+
+
+@pytest.mark.parametrize(
+    ("named", "former"),
+    [
+        ({}, "agent-AJ_last"),
+        # The caller knows of one that LiveKit lists.
+        ({"former_agent": "agent-AJ_known"}, "agent-AJ_known"),
+        # An adopted one has its agent.
+        ({"dispatch_id": "AD_7"}, None),
+        ({"agent_name": "another"}, None),
+    ],
+)
+def test_an_intent_names_the_agent_of_the_last_dispatch_that_ended(
+    named: dict[str, str], former: str | None
+) -> None:
+    ended = {"state": State.ENDED, "end_reason": EndReason.REQUESTED, "ended_at": NOW}
+    earlier, last = (
+        replace(
+            dispatch(State.ACTIVE),
+            id=name,
+            agent_identity=f"agent-AJ_{name}",
+            created_at=created_at,
+            **ended,  # type: ignore[arg-type]
+        )
+        for name, created_at in (("earlier", NOW - 2), ("last", NOW - 1))
+    )
+    made = tables()
+    made.dispatches |= {"last": last, "earlier": earlier}
+    intended = dispatch(State.CREATING, id="mine", **named)
+    outcome = made.apply(Intent(dispatch=intended, room=ROOM, generation=GENERATION))
+    assert outcome.dispatch
+    assert outcome.dispatch.former_agent == former
+
+
+def test_an_intent_names_the_agent_of_a_dispatch_that_ends_in_the_same_batch() -> None:
+    made = tables(dispatch(State.ACTIVE))
+    _, outcome = made.commit(
+        finished(), Intent(dispatch=dispatch(State.CREATING, id="mine"), room=NEW, generation=GENERATION)
+    )
+    assert outcome.dispatch
+    assert outcome.dispatch.former_agent == AGENT.identity
 
 
 def test_an_intent_for_an_adopted_dispatch_skips_creating() -> None:
