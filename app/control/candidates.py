@@ -169,6 +169,16 @@ def event_of_loss(row: Dispatch, inspection: Inspection) -> Event:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RoomLists:
+    """What LiveKit lists of one room."""
+
+    dispatches: tuple[ListedDispatch, ...] = ()
+    participants: tuple[Participant, ...] = ()
+    #: The dispatches of its agents that are in holding rooms.
+    held: tuple[ListedDispatch, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class RoomReading:
     """One reading of a room in LiveKit; its presence is committed."""
 

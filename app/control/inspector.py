@@ -11,6 +11,7 @@ from app.control.candidates import (
     AssessedCandidate,
     Candidate,
     Inspection,
+    RoomLists,
     RoomReading,
     named_in_livekit,
     pair,
@@ -22,10 +23,11 @@ from app.control.processor import ChangeProcessor
 from app.database.store import Store
 from app.errors import LiveKitUnavailable
 from app.lifecycle import LIVE_STATES, SECOND_US, Dispatch, Event, Signal, State, Terms
-from app.livekit.interface import ListedDispatch, LiveKit, Probe, RoomInfo
+from app.livekit.interface import LiveKit, Probe, RoomInfo
 from app.state.changes import Snapshot
 from app.state.links import has_lost_its_user
 from app.state.presence import Participant, ParticipantKind
+from app.state.views import RoomView
 from app.tasks import ask_again
 
 #: How the health of an agent in the room is found out.
@@ -68,41 +70,63 @@ class RoomInspector:
 
     async def _read_room(self, room_name: str) -> RoomReading:
         before = await self._store.room(room_name)
-        room = await self._livekit.find_room(room_name)
-        listed: tuple[ListedDispatch, ...] = ()
-        held: tuple[ListedDispatch, ...] = ()
-        participants: tuple[Participant, ...] = ()
-        if room:
-            try:
-                listed, participants, held = await asyncio.gather(
-                    self._livekit.list_dispatches(room_name),
-                    self._livekit.list_participants(room_name),
-                    self._held.of_rows(before.dispatches),
-                )
-                held += await self._held.of_strangers(participants, before.dispatches)
-            except LiveKitUnavailable:
-                # A room that closed between the calls causes this too.
-                if await self._livekit.find_room(room_name):
-                    raise
-                room = None
+        room, lists = await self._ask(room_name, before)
         outcome = await self._processor.submit_one(
-            Snapshot(room_name=room_name, room=room, participants=participants, generation=before.generation)
+            Snapshot(
+                room_name=room_name,
+                room=room,
+                participants=lists.participants,
+                generation=before.generation,
+            )
         )
         after = outcome.view
-        agents = {one.identity for one in participants if one.kind is ParticipantKind.AGENT}
-        listed += held
+        agents = {one.identity for one in lists.participants if one.kind is ParticipantKind.AGENT}
+        listed = (*lists.dispatches, *lists.held)
         seen = {dispatch.id for dispatch in listed} | agents
         return RoomReading(
             room=room,
             listed=listed,
-            held=held,
-            participants=tuple(one for one in participants if one.sid not in outcome.departed),
+            held=lists.held,
+            participants=tuple(one for one in lists.participants if one.sid not in outcome.departed),
             rows=after.dispatches,
             generation=after.generation,
             outcome=outcome,
             is_stale=(room is not None and not outcome.applied)
             or not named_in_livekit(after.dispatches) <= named_in_livekit(before.dispatches) | seen,
         )
+
+    async def _ask(self, room_name: str, before: RoomView) -> tuple[RoomInfo | None, RoomLists]:
+        """The room with its lists. One that the tables have is listed while LiveKit looks for it."""
+        early: RoomLists | LiveKitUnavailable | None = None
+        if before.sid is None:
+            room = await self._livekit.find_room(room_name)
+        else:
+            room, early = await asyncio.gather(
+                self._livekit.find_room(room_name), self._list(room_name, before.dispatches)
+            )
+        if room is None:
+            return None, RoomLists()
+        # Of another instance than the known one, the lists may be from before it.
+        lists = early if early and room.sid == before.sid else await self._list(room_name, before.dispatches)
+        if isinstance(lists, RoomLists):
+            return room, lists
+        # A room that closed between the calls causes this too.
+        if await self._livekit.find_room(room_name):
+            raise lists
+        return None, RoomLists()
+
+    async def _list(self, room_name: str, rows: Iterable[Dispatch]) -> RoomLists | LiveKitUnavailable:
+        """What is in the room, or why LiveKit does not say so."""
+        try:
+            dispatches, participants, held = await asyncio.gather(
+                self._livekit.list_dispatches(room_name),
+                self._livekit.list_participants(room_name),
+                self._held.of_rows(rows),
+            )
+            held += await self._held.of_strangers(participants, rows)
+        except LiveKitUnavailable as error:
+            return error
+        return RoomLists(dispatches=dispatches, participants=participants, held=held)
 
     async def inspect(self, room_name: str, agent_name: str) -> Inspection:
         """Assess every dispatch and agent of that name in the room; raises as `read_room`."""

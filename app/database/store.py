@@ -15,6 +15,7 @@ from app.database.loading import dispatch_of, load, participant_of, save
 from app.database.memories import Memories
 from app.database.pruning import prune
 from app.database.returns import ReturnCounts
+from app.database.room_views import room_view
 from app.database.sessions import EndedSessions
 from app.database.tables import dispatches, history, participants, rooms, webhook_events
 from app.database.transactions import TIMEOUT_S, Transactions
@@ -81,14 +82,7 @@ class Store:
         return await self._transactions.write(work)
 
     async def room(self, room_name: str) -> RoomView:
-        open_ones = select(dispatches).where(dispatches.c.room_name == room_name, _IS_OPEN)
-
-        def work(connection: Connection) -> RoomView:
-            generation = connection.scalar(select(rooms.c.generation).where(rooms.c.name == room_name))
-            found = tuple(map(dispatch_of, connection.execute(open_ones)))
-            return RoomView(generation=generation or 0, dispatches=found)
-
-        return await self._transactions.read(work)
+        return await self._transactions.read(lambda connection: room_view(connection, room_name))
 
     async def dispatch(self, row_id: str) -> Dispatch | None:
         return await self._one(select(dispatches).where(dispatches.c.id == row_id))

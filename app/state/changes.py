@@ -121,4 +121,4 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     #: For a Snapshot: the number of differences from LiveKit, by kind.
     drift: dict[str, int] = {}
     #: For a Snapshot: its room after it, applied or not.
-    view: RoomView = RoomView(generation=0, dispatches=())
+    view: RoomView = RoomView.of(None, ())

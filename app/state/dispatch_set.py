@@ -61,10 +61,7 @@ class DispatchSet:
     def view_of(self, room_name: str, room: TrackedRoom | None) -> RoomView:
         """`room`: its last instance; None: none was ever tracked."""
         named = (one for one in self.dispatches.values() if one.room_name == room_name)
-        return RoomView(
-            generation=room.generation if room else 0,
-            dispatches=tuple(one for one in named if one.state is not State.ENDED),
-        )
+        return RoomView.of(room, (one for one in named if one.state is not State.ENDED))
 
     def of_room(self, room_sid: str) -> list[Dispatch]:
         return [

@@ -1,11 +1,12 @@
 """Read models: what a query of the tables returns."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from app.lifecycle import Dispatch
+from app.state.presence import TrackedRoom
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,10 +20,20 @@ class HistoryLine:
 
 @dataclass(frozen=True, kw_only=True)
 class RoomView:
-    """The open dispatches of one room and its generation."""
+    """The open dispatches of one room, its generation, and its instance."""
 
     generation: int
+    #: None: as far as the tables know, the room does not exist.
+    sid: str | None
     dispatches: tuple[Dispatch, ...]
+
+    @classmethod
+    def of(cls, room: TrackedRoom | None, dispatches: Iterable[Dispatch]) -> Self:
+        """`room`: its last instance; None: none was ever tracked."""
+        if room is None:
+            return cls(generation=0, sid=None, dispatches=tuple(dispatches))
+        sid = None if room.finished_at else room.sid
+        return cls(generation=room.generation, sid=sid, dispatches=tuple(dispatches))
 
     def row(self, row_id: str) -> Dispatch | None:
         """The dispatch of this row; None if it has ended or was never in the room."""

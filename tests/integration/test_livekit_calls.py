@@ -1,5 +1,6 @@
 """The calls to LiveKit and the trips to the database during one request for an agent: none is repeated."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -9,10 +10,11 @@ import pytest
 from app.control.processor import ChangeProcessor
 from app.database.transactions import Transactions
 from app.logs.context import request_id
+from fakes.faults import UNAVAILABLE, FailBefore
 from fakes.livekit import FakeLiveKit
 from fakes.rooms import FakeWorker
 from fakes.server import FakeServer
-from integration.harness import ON_BOTH, App, World
+from integration.harness import BOUND_S, ON_BOTH, App, World, until
 
 Method = Callable[..., Awaitable[Any]]
 
@@ -82,6 +84,66 @@ async def test_a_reuse_probes_the_agent_and_repeats_no_call(
     await app.dispatch()
     await app.advance(6)
     assert await steps_of_a_dispatch(app, steps) == ["read", "find_room", *LISTS, "commit", "probe", "commit"]
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_room_that_the_tables_have_is_listed_while_livekit_looks_for_it(
+    app: App, livekit: FakeLiveKit, server: FakeServer
+) -> None:
+    server.join("room", "alice")
+    await app.settle()
+    livekit.calls.clear()
+    hang = livekit.faults.hang("find_room")
+    call = asyncio.create_task(app.dispatch())
+    async with asyncio.timeout(BOUND_S):
+        await hang.reached.wait()
+    await until(lambda: livekit.count("list_dispatches") and livekit.count("list_participants"))
+    hang.release()
+    assert (await call).status == 200
+
+
+@pytest.mark.usefixtures("worker")
+async def test_what_was_listed_of_another_instance_is_listed_anew(
+    app: App, world: World, server: FakeServer, steps: list[str]
+) -> None:
+    server.join("room", "alice")
+    await app.settle()
+    server.close_room("room")
+    server.join("room", "bob")
+    # The webhooks of this are on their way.
+    assert (await steps_of_a_dispatch(app, steps))[:7] == ["read", "find_room", *LISTS, *LISTS, "commit"]
+    await app.advance(6)
+    assert {one.identity for one in server.rooms["room"].people} == {"bob"}
+    assert len(world.agents("room")) == 1
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_room_that_livekit_has_no_more_is_made_anew(
+    app: App, world: World, server: FakeServer, steps: list[str]
+) -> None:
+    server.join("room", "alice")
+    await app.settle()
+    server.close_room("room")
+    assert await steps_of_a_dispatch(app, steps) == [
+        *("read", "find_room", *LISTS, "commit"),
+        *("ensure_room", "commit", "create_dispatch", "commit"),
+    ]
+    await app.advance(6)
+    assert len(world.agents("room")) == 1
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_room_that_cannot_be_listed_is_not_taken_for_gone(
+    app: App, world: World, livekit: FakeLiveKit, server: FakeServer, steps: list[str]
+) -> None:
+    server.join("room", "alice")
+    await app.settle()
+    before = world.tables()
+    steps.clear()
+    livekit.faults.always("list_participants", FailBefore(UNAVAILABLE))
+    assert (await app.dispatch()).status == 503
+    assert steps == ["read", "find_room", *LISTS, "find_room"]
+    assert world.tables() == before
 
 
 @pytest.mark.usefixtures("worker")

@@ -635,7 +635,7 @@ def test_a_snapshot_adds_a_missed_join() -> None:
 def view(made: Tables) -> RoomView:
     """As the store reads it."""
     found = [row for row in made.dispatches.values() if row.state is not State.ENDED]
-    return RoomView(generation=made.rooms["room"].generation, dispatches=tuple(found))
+    return RoomView.of(made.rooms["room"], found)
 
 
 def test_the_outcome_of_a_snapshot_has_the_room_as_a_later_read_finds_it() -> None:
