@@ -1,8 +1,11 @@
 """The calls to LiveKit and the trips to the database during one request for an agent: none is repeated."""
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,14 +17,18 @@ from fakes.faults import UNAVAILABLE, FailBefore
 from fakes.livekit import FakeLiveKit
 from fakes.rooms import FakeWorker
 from fakes.server import FakeServer
-from integration.harness import BOUND_S, ON_BOTH, App, World, until
+from integration.conftest import StartApp
+from integration.harness import AGENT, BOUND_S, ON_BOTH, App, World, until
+
+SCALING = Path(__file__).parents[2] / "docs" / "scaling.md"
+LISTS = ["list_dispatches", "list_participants"]
 
 Method = Callable[..., Awaitable[Any]]
 
 
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is done on behalf of requests, in the order of the beginnings; a claim is a `write`."""
+    """What is done on behalf of requests, in the order of the beginnings."""
     steps: list[str] = []
 
     def noted(method: Method, name: Callable[..., str]) -> Method:
@@ -34,7 +41,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     for owner, method, name in (
         (Transactions, "read", lambda *_: "read"),
-        (Transactions, "write", lambda *_: "write"),
+        (Transactions, "write", lambda *_: "claim"),
         # Its transaction runs in a task of its own.
         (ChangeProcessor, "submit", lambda *_: "commit"),
         (FakeLiveKit, "_call", lambda _self, _act, called, *_: called),
@@ -43,47 +50,65 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return steps
 
 
-async def steps_of_a_dispatch(app: App, steps: list[str], **fields: Any) -> list[str]:
+async def steps_of_a_dispatch(app: App, steps: list[str]) -> list[str]:
     steps.clear()
-    answer = await app.dispatch(**fields)
+    answer = await app.dispatch()
     assert answer.status == 200, answer
     return list(steps)
 
 
-LISTS = ["list_dispatches", "list_participants"]
+def documented_steps() -> dict[str, list[str]]:
+    """The table of the docs: the steps of each kind of call, in their order."""
+    section = SCALING.read_text().split("## What a call takes\n")[1].split("\n## ")[0]
+    rows = [line.split("|")[1:3] for line in section.splitlines() if line.startswith("| ") and "`" in line]
+    return {kind.strip(): re.findall(r"`(\w+)`", in_order) for kind, in_order in rows}
 
 
-@ON_BOTH
-@pytest.mark.usefixtures("worker")
-async def test_a_first_call_creates_the_room_and_the_dispatch(app: App, steps: list[str]) -> None:
-    assert await steps_of_a_dispatch(app, steps) == [
-        *("read", "find_room", "commit"),
-        *("ensure_room", "commit", "create_dispatch", "commit"),
-    ]
+async def in_a_new_room(_app: App, _server: FakeServer) -> None:
+    pass
 
 
-@ON_BOTH
-@pytest.mark.usefixtures("worker")
-async def test_a_call_in_a_room_without_an_agent_lists_it_once(
-    app: App, server: FakeServer, steps: list[str]
-) -> None:
+async def with_people(app: App, server: FakeServer) -> None:
     server.join("room", "alice")
     await app.settle()
-    assert await steps_of_a_dispatch(app, steps) == [
-        *("read", "find_room", *LISTS, "commit"),
-        *("commit", "ensure_room", "create_dispatch", "commit"),
-    ]
+
+
+async def on_its_way(app: App, server: FakeServer) -> None:
+    await with_people(app, server)
+    await app.dispatch()
+
+
+async def at_work(app: App, server: FakeServer) -> None:
+    await on_its_way(app, server)
+    await app.advance(6)
+
+
+LIMITED, PLAIN = "makes an agent that has limits", "reuses an agent without the helper"
+#: What has happened before each kind of call.
+SCENES = {
+    "makes an agent in a new room": in_a_new_room,
+    "makes an agent in a room with people": with_people,
+    LIMITED: with_people,
+    "reuses an agent on its way": on_its_way,
+    "reuses an agent that works": at_work,
+    PLAIN: at_work,
+}
+
+
+def test_each_kind_of_call_in_the_docs_has_a_scene() -> None:
+    assert documented_steps().keys() == SCENES.keys()
 
 
 @ON_BOTH
-@pytest.mark.usefixtures("worker")
-async def test_a_reuse_probes_the_agent_and_repeats_no_call(
-    app: App, server: FakeServer, steps: list[str]
+@pytest.mark.parametrize("kind", SCENES)
+async def test_a_call_does_what_the_docs_say_and_nothing_twice(
+    kind: str, start_app: StartApp, world: World, server: FakeServer, steps: list[str]
 ) -> None:
-    server.join("room", "alice")
-    await app.dispatch()
-    await app.advance(6)
-    assert await steps_of_a_dispatch(app, steps) == ["read", "find_room", *LISTS, "commit", "probe", "commit"]
+    server.start_worker(AGENT, helper=kind != PLAIN)
+    limited = {AGENT: replace(world.config.default_policy, max_agents=2)}
+    app = await start_app(agents=limited if kind == LIMITED else {})
+    await SCENES[kind](app, server)
+    assert await steps_of_a_dispatch(app, steps) == documented_steps()[kind]
 
 
 @pytest.mark.usefixtures("worker")
