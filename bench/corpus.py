@@ -6,7 +6,7 @@ import hmac
 import json
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,7 +39,7 @@ class Room:
 
 def write_corpus(file: Path, events: int, rooms: int, keypair: Keypair, *, seed: int = 1) -> None:
     """One webhook per line: the Authorization header, a tab, and the body."""
-    signer = _Signer(keypair)
+    signer = Signer(keypair)
     with file.open("w", encoding="utf-8") as out:
         for body in bodies(events, rooms, seed=seed):
             out.write(f"{signer.sign(body)}\t{body}\n")
@@ -66,13 +66,31 @@ def bodies(events: int, rooms: int, *, seed: int = 1, created_s: int | None = No
 
 
 def _render(event_number: int, room: Room, person: int, now_s: int, *, comes: bool) -> str:
+    return webhook_body(
+        event="participant_joined" if comes else "participant_left",
+        event_id=f"EV_{room.seed:03d}{event_number:09d}",
+        room_sid=room.sid,
+        room_name=room.name,
+        created_ms=room.created_s * 1_000 + 503,
+        people=len(room.people),
+        now_s=now_s,
+        participant=person_fields(
+            sid=f"PA_{room.seed:03d}{room.number:06d}x{person:05d}",
+            identity=f"user-{room.number}-{person}",
+            joined_ms=now_s * 1_000 + 553,
+            is_in=comes,
+        ),
+    )
+
+
+def person_fields(*, sid: str, identity: str, joined_ms: int, is_in: bool) -> dict[str, object]:
     """The fields that livekit-server 1.13.5 sends for a browser's user, in its order."""
-    participant: dict[str, object] = {
-        "sid": f"PA_{room.seed:03d}{room.number:06d}x{person:05d}",
-        "identity": f"user-{room.number}-{person}",
-        "state": "ACTIVE" if comes else "DISCONNECTED",
-        "joinedAt": str(now_s),
-        "joinedAtMs": str(now_s * 1_000 + 553),
+    fields: dict[str, object] = {
+        "sid": sid,
+        "identity": identity,
+        "state": "ACTIVE" if is_in else "DISCONNECTED",
+        "joinedAt": str(joined_ms // 1_000),
+        "joinedAtMs": str(joined_ms),
         "name": "A person with a name",
         "version": 4,
         "permission": {"canSubscribe": True, "canPublish": True, "canPublishData": True},
@@ -80,28 +98,42 @@ def _render(event_number: int, room: Room, person: int, now_s: int, *, comes: bo
         "clientProtocol": 2,
         "capabilities": ["CAP_PACKET_TRAILER", "CAP_COMPRESSION_DEFLATE_RAW"],
     }
-    if not comes:
-        participant["disconnectReason"] = "CLIENT_INITIATED"
-    body = {
-        "event": "participant_joined" if comes else "participant_left",
+    if not is_in:
+        fields["disconnectReason"] = "CLIENT_INITIATED"
+    return fields
+
+
+def webhook_body(
+    *,
+    event: str,
+    event_id: str,
+    room_sid: str,
+    room_name: str,
+    created_ms: int,
+    people: int,
+    now_s: int,
+    participant: Mapping[str, object] | None,
+) -> str:
+    """The fields that livekit-server 1.13.5 sends, in its order; `participant` None: the event has none."""
+    body: dict[str, object] = {
+        "event": event,
         "room": {
-            "sid": room.sid,
-            "name": room.name,
+            "sid": room_sid,
+            "name": room_name,
             "emptyTimeout": 420,
             "departureTimeout": 420,
-            "creationTime": str(room.created_s),
-            "creationTimeMs": str(room.created_s * 1_000 + 503),
+            "creationTime": str(created_ms // 1_000),
+            "creationTimeMs": str(created_ms),
             "turnPassword": "iRBfVQFoeFhgZwOJvSPAJ7RiRFWxgThXeyPuMmNdNEJ",
-            "numParticipants": len(room.people),
+            "numParticipants": people,
         },
-        "participant": participant,
-        "id": f"EV_{room.seed:03d}{event_number:09d}",
-        "createdAt": str(now_s),
     }
-    return json.dumps(body, separators=(",", ":"))
+    if participant is not None:
+        body["participant"] = participant
+    return json.dumps(body | {"id": event_id, "createdAt": str(now_s)}, separators=(",", ":"))
 
 
-class _Signer:
+class Signer:
     """HS256 by hand: the SDK would need longer to sign a corpus than a run needs to send it."""
 
     def __init__(self, keypair: Keypair) -> None:

@@ -5,13 +5,19 @@ A closed loop, which sends only after an answer, sends nothing during a stall, a
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 from urllib.parse import urlsplit
 
 from bench.machine import LOAD_CORES, pinned
 
 _CONNECTIONS = 64
 _DRAIN_S = 10.0
+_TAKEN = b"HTTP/1.1 200"
+
+#: Takes an answer, empty if the connection was closed, and its latency from the due moment in seconds.
+Answered: TypeAlias = Callable[[bytes, float], None]
 
 
 class NotTakenError(RuntimeError):
@@ -30,86 +36,125 @@ def steady_latencies_s(url: str, corpus: Path, per_second: float, duration_s: fl
 
 async def _send(url: str, corpus: Path, per_second: float, duration_s: float) -> list[float]:
     loop = asyncio.get_running_loop()
-    parts = urlsplit(url)
     count = round(per_second * duration_s)
     with corpus.open(encoding="utf-8") as lines:
         requests = deque(
-            _request(parts.path, parts.netloc, line) for line, _ in zip(lines, range(count), strict=False)
+            webhook_request(url, *line.rstrip("\n").split("\t", 1))
+            for line, _ in zip(lines, range(count), strict=False)
         )
-    field = _Field(len(requests))
-    for _ in range(_CONNECTIONS):
-        await loop.create_connection(lambda: _Connection(field), parts.hostname or "", parts.port or 0)
-    begins_s = loop.time() + 0.1
-    for number in range(len(requests)):
-        due_s = begins_s + number / per_second
-        if (wait_s := due_s - loop.time()) > 0:
-            await asyncio.sleep(wait_s)
-        field.take(due_s, requests.popleft())
-    async with asyncio.timeout(_DRAIN_S):
-        await field.all_answered.wait()
-    for connection in field.idle:
-        connection.close()
-    return field.latencies_s
+    latencies_s: list[float] = []
+    all_answered, expected = loop.create_future(), len(requests)
+
+    def take(answer: bytes, latency_s: float) -> None:
+        latencies_s.append(latency_s)
+        if all_answered.done():
+            return
+        if not is_taken(answer):
+            all_answered.set_exception(NotTakenError(answer[:200].decode("utf-8", "replace")))
+        elif len(latencies_s) == expected:
+            all_answered.set_result(None)
+
+    connections = await Connections.opened(url)
+    try:
+        begins_s = loop.time() + 0.1
+        for number in range(expected):
+            due_s = begins_s + number / per_second
+            if (wait_s := due_s - loop.time()) > 0:
+                await asyncio.sleep(wait_s)
+            connections.send(due_s, requests.popleft(), take)
+        async with asyncio.timeout(_DRAIN_S):
+            await all_answered
+    finally:
+        connections.close()
+    return latencies_s
 
 
-def _request(path: str, host: str, line: str) -> bytes:
-    authorization, body = line.rstrip("\n").split("\t", 1)
+def webhook_request(url: str, authorization: str, body: str) -> bytes:
+    parts = urlsplit(url)
     head = (
-        f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/webhook+json\r\n"
+        f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/webhook+json\r\n"
         f"Authorization: {authorization}\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     return (head + body).encode()
 
 
-class _Field:
-    """The due requests, and the idle connections that can send them."""
+def is_taken(answer: bytes) -> bool:
+    return answer.startswith(_TAKEN)
 
-    def __init__(self, count: int) -> None:
-        self.latencies_s: list[float] = []
-        self.idle: deque[_Connection] = deque()
-        self.all_answered = asyncio.Event()
-        self._waiting: deque[tuple[float, bytes]] = deque()
-        self._count = count
 
-    def take(self, due_s: float, request: bytes) -> None:
-        if self.idle:
-            self.idle.popleft().send(due_s, request)
+class Connections:
+    """The connections of the load, one request at a time on each; more requests wait in their order."""
+
+    def __init__(self) -> None:
+        self._all: list[_Connection] = []
+        self._idle: deque[_Connection] = deque()
+        self._waiting: deque[tuple[float, bytes, Answered]] = deque()
+
+    @classmethod
+    async def opened(cls, url: str, count: int = _CONNECTIONS) -> "Connections":
+        connections, parts = cls(), urlsplit(url)
+        loop = asyncio.get_running_loop()
+        for _ in range(count):
+            _, connection = await loop.create_connection(
+                lambda: _Connection(connections), parts.hostname or "", parts.port or 0
+            )
+            connections._all.append(connection)
+            connections._idle.append(connection)
+        return connections
+
+    def send(self, due_s: float, request: bytes, answered: Answered) -> None:
+        """Send when a connection is idle; `due_s`: by the event loop's clock, from where latency counts."""
+        if self._idle:
+            self._idle.popleft().send(due_s, request, answered)
         else:
-            self._waiting.append((due_s, request))
+            self._waiting.append((due_s, request, answered))
 
-    def answered(self, connection: "_Connection", latency_s: float) -> None:
-        self.latencies_s.append(latency_s)
+    def close(self) -> None:
+        for connection in self._all:
+            connection.close()
+
+    def _take_back(self, connection: "_Connection") -> None:
         if self._waiting:
             connection.send(*self._waiting.popleft())
         else:
-            self.idle.append(connection)
-        if len(self.latencies_s) == self._count:
-            self.all_answered.set()
+            self._idle.append(connection)
+
+    def _forget(self, connection: "_Connection") -> None:
+        if connection in self._idle:
+            self._idle.remove(connection)
 
 
 class _Connection(asyncio.Protocol):
-    def __init__(self, field: _Field) -> None:
-        self._field = field
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
         self._due_s = 0.0
+        self._answered: Answered | None = None
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if not isinstance(transport, asyncio.Transport):
             raise TypeError("a stream needs a transport to write to")
         self._transport = transport
-        self._field.idle.append(self)
 
-    def send(self, due_s: float, request: bytes) -> None:
+    def send(self, due_s: float, request: bytes, answered: Answered) -> None:
         if self._transport is None:
             raise NotTakenError("the connection is not open")
-        self._due_s = due_s
+        self._due_s, self._answered = due_s, answered
         self._transport.write(request)
 
     def data_received(self, data: bytes) -> None:
         # All contenders' responses are small and arrive in one piece.
-        if not data.startswith(b"HTTP/1.1 200"):
-            raise NotTakenError(data[:200].decode("utf-8", "replace"))
-        self._field.answered(self, asyncio.get_running_loop().time() - self._due_s)
+        answered, self._answered = self._answered, None
+        latency_s = asyncio.get_running_loop().time() - self._due_s
+        self._connections._take_back(self)  # noqa: SLF001 - the other half of the class
+        if answered:
+            answered(data, latency_s)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        answered, self._answered = self._answered, None
+        self._connections._forget(self)  # noqa: SLF001 - the other half of the class
+        if answered:
+            answered(b"", asyncio.get_running_loop().time() - self._due_s)
 
     def close(self) -> None:
         if self._transport:
