@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from bench import click, dispatch, ingest, many, replicas
+from bench import click, dispatch, ingest, many, replicas, soak
 from bench.figures import Figure, render, write_json
 
 Measure = Callable[[Path], list[Figure]]
@@ -28,6 +28,8 @@ PARTS: Mapping[str, Measure] = {
     "click": click.measure,
     "replicas": partial(replicas.measure, counts=(1, 2, 4), round_s=4),
 }
+#: These take an hour or more, and run only when they are named.
+LONG: Mapping[str, Measure] = {"soak": soak.measure}
 #: The same code with small inputs, so that it keeps working; the figures mean nothing.
 SMOKE: Mapping[str, Measure] = {
     "ingest": ingest.smoke,
@@ -39,13 +41,17 @@ SMOKE: Mapping[str, Measure] = {
     "memory": lambda _folder: many.measure_memory(rounds=1, agents=100),
     "growth": lambda _folder: many.measure_growth(rounds=1, few=50, many=100),
     "timers": lambda _folder: many.measure_timers(rounds=1, agents=1_000),
+    "soak": soak.smoke,
 }
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument(
-        "parts", nargs="*", metavar="part", help=f"parts to run: {', '.join(PARTS)} (default: all)"
+        "parts",
+        nargs="*",
+        metavar="part",
+        help=f"parts to run: {', '.join(PARTS)} (default: all), {', '.join(LONG)} (about an hour)",
     )
     parser.add_argument(
         "--json",
@@ -55,11 +61,12 @@ def main() -> int:
     )
     parser.add_argument("--smoke", action="store_true", help="only check that it works, in seconds")
     given = parser.parse_args()
-    measures = SMOKE if given.smoke else PARTS
-    if unknown := set(given.parts) - PARTS.keys():
-        parser.error(f"unknown part {', '.join(sorted(unknown))}; choose from {', '.join(PARTS)}")
+    known = {**PARTS, **LONG}
+    measures = SMOKE if given.smoke else known
+    if unknown := set(given.parts) - known.keys():
+        parser.error(f"unknown part {', '.join(sorted(unknown))}; choose from {', '.join(known)}")
     figures: list[Figure] = []
-    for name in given.parts or measures:
+    for name in given.parts or (SMOKE if given.smoke else PARTS):
         if name not in measures:
             continue
         began_s = time.monotonic()

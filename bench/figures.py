@@ -13,6 +13,7 @@ class Unit(StrEnum):
     US = "us"
     S = "s"
     KB = "KB"
+    MB = "MB"
     COUNT = ""
 
 
