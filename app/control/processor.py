@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from app.clock import Clock
 from app.control.policies import Policies
 from app.control.timers import Timers
-from app.database.group_commit import GroupCommit
+from app.database.group_commit import GroupCommit, Submitter
 from app.database.store import Store
 from app.database.write_outage import WriteOutage
-from app.errors import DatabaseUnavailable, ServiceError
+from app.errors import DatabaseUnavailable
 from app.lifecycle import Dispatch, Policy, Signal
 from app.metrics.registry import Metrics
 from app.state.changes import Advance, Change, Outcome, RoomEvent, RoomEventKind, Transition
@@ -23,6 +23,9 @@ from app.state.trace_context import trace_id_of
 from app.state.unit_of_work import UnitOfWork
 
 logger = logging.getLogger(__name__)
+
+#: A line costs as much as a webhook.
+_LINE_EVERY_S = 0.1
 
 
 class ChangeProcessor:
@@ -49,7 +52,9 @@ class ChangeProcessor:
         self.process_id = new_row_id()
         self._store = store
         self.outage = WriteOutage(clock.now)
-        self._commits = GroupCommit(store, self._new_unit, self._committed, metrics.commit, self.outage)
+        self._commits = GroupCommit(
+            store, self._new_unit, self._committed, self._not_committed, metrics.commit, self.outage
+        )
 
     @property
     def policy(self) -> Policy:
@@ -65,18 +70,18 @@ class ChangeProcessor:
 
     async def close(self) -> None:
         await self._commits.close()
+        self._presence_log.write()
 
-    async def submit(self, *changes: Change) -> list[Outcome]:
+    async def submit(self, *changes: Change) -> Sequence[Outcome]:
         """Commit `changes` together; see `GroupCommit.submit`."""
-        try:
-            return await self._commits.submit(*changes)
-        except ServiceError:
-            if any(isinstance(change, RoomEvent) for change in changes):
-                self.listening_since = self._clock.now()
-            raise
+        return await self._commits.submit(*changes)
 
     async def submit_one(self, change: Change) -> Outcome:
         return (await self.submit(change))[0]
+
+    def submit_for(self, submitter: Submitter, change: Change) -> None:
+        """Commit a change and tell the submitter; see `GroupCommit.submit_for`."""
+        self._commits.submit_for(submitter, change)
 
     async def advance(self, dispatch: Dispatch, signal: Signal, version: int | None = None) -> Outcome:
         """Apply a signal to one dispatch; see `advance_of`. The caller runs the effects."""
@@ -109,6 +114,10 @@ class ChangeProcessor:
             policy=self.policy, now=self._clock.now(), new_id=new_row_id, process_id=self.process_id
         )
         return UnitOfWork(dispatch_set=dispatch_set, pseudonym=self._pseudonym)
+
+    def _not_committed(self, changes: Sequence[Change]) -> None:
+        if any(isinstance(change, RoomEvent) for change in changes):
+            self.listening_since = self._clock.now()
 
     def _committed(self, change: Change, outcome: Outcome) -> None:
         if isinstance(change, RoomEvent):
@@ -158,18 +167,18 @@ def _log(transition: Transition) -> None:
 
 
 class _PresenceLog:
-    """Logs that participants joined or left, without their names; one line for what is committed together."""
+    """Logs that participants joined or left, without their names; one line for what comes close together."""
 
     def __init__(self) -> None:
         self._events: list[RoomEvent] = []
 
     def note(self, event: RoomEvent) -> None:
-        """Add a committed event; `_write` runs after all events of the same commit are added."""
+        """Add a committed event to the next line."""
         if not self._events:
-            asyncio.get_running_loop().call_soon(self._write)
+            asyncio.get_running_loop().call_later(_LINE_EVERY_S, self.write)
         self._events.append(event)
 
-    def _write(self) -> None:
+    def write(self) -> None:
         events, self._events = self._events, []
         if joined := [event for event in events if event.kind is RoomEventKind.JOINED]:
             logger.info("Participant joined a room", extra=_fields(joined))

@@ -61,6 +61,7 @@ class Bench:
     def __init__(self, queue_limit: int = 20_000) -> None:
         self.store = ListStore()
         self.committed: list[str] = []
+        self.failed: list[Sequence[Change]] = []
         self.sizes: list[int] = []
         self.clock = FakeClock()
         self.outage = WriteOutage(self.clock.now)
@@ -68,6 +69,7 @@ class Bench:
             cast("Store", self.store),
             new_unit,
             self._committed,
+            self.failed.append,
             self._metered,
             self.outage,
             queue_limit=queue_limit,
@@ -83,7 +85,7 @@ class Bench:
         assert outcome.drift == {name: 1}
         self.committed.append(name)
 
-    def submit(self, *names: object) -> asyncio.Task[list[Outcome]]:
+    def submit(self, *names: object) -> asyncio.Task[Sequence[Outcome]]:
         return asyncio.create_task(self.writer.submit(*map(change, names)))
 
 
@@ -241,7 +243,9 @@ async def test_a_failing_on_commit_does_not_stop_the_group_commit(caplog: pytest
     def fail(_change: Change, _outcome: Outcome) -> None:
         raise RuntimeError("unexpected")
 
-    bench.writer = GroupCommit(cast("Store", bench.store), new_unit, fail, bench._metered, bench.outage)
+    bench.writer = GroupCommit(
+        cast("Store", bench.store), new_unit, fail, bench.failed.append, bench._metered, bench.outage
+    )
     bench.writer.start()
     first = bench.submit("one")
     second = bench.submit("two")
@@ -251,6 +255,74 @@ async def test_a_failing_on_commit_does_not_stop_the_group_commit(caplog: pytest
     await bench.writer.close()
     assert bench.store.batches == [["one", "two"]]
     assert caplog.text.count("Unexpected error while processing a commit") == 2
+
+
+class Listener:
+    """A submitter that waits for nothing."""
+
+    def __init__(self, *, slips: bool = False) -> None:
+        self.told: list[object] = []
+        self._slips = slips
+
+    def take_outcomes(self, outcomes: Sequence[Outcome]) -> None:
+        self.told.append(outcomes)
+        if self._slips:
+            raise RuntimeError("unexpected")
+
+    def take_failure(self, error: Exception) -> None:
+        self.told.append(type(error))
+        if self._slips:
+            raise RuntimeError("unexpected")
+
+
+@pytest.mark.parametrize("database", ["works", "is down"])
+async def test_submitters_are_told_even_if_one_before_them_fails(
+    database: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running() as bench:
+        down = bench.store.down = database == "is down"
+        bad, good = Listener(slips=True), Listener()
+        bench.writer.submit_for(bad, change("one"))
+        bench.writer.submit_for(good, change("two"))
+        waiting = bench.submit("three")
+        await asyncio.wait([waiting], timeout=60)
+    news: object = DatabaseUnavailable if down else [Outcome(drift={"two": 1})]
+    assert good.told == [news]
+    assert len(bad.told) == 1
+    assert (waiting.exception() is None) is not down
+    assert caplog.text.count("Unexpected error while answering for a commit") == 1
+
+
+async def test_changes_that_are_not_committed_are_reported_whoever_submitted_them() -> None:
+    async with running(queue_limit=1) as bench:
+        bench.store.down = True
+        with pytest.raises(DatabaseUnavailable):
+            await bench.submit("one")
+        bench.writer.submit_for(Listener(), change("two"))
+        with pytest.raises(Busy):
+            bench.writer.submit_for(Listener(), change("three"))
+        await _turn()
+        assert [[cast("Due", item).row_id for item in each] for each in bench.failed] == [
+            ["one"],
+            ["three"],
+            ["two"],
+        ]
+
+
+async def test_what_comes_in_the_next_turns_of_the_event_loop_joins_the_batch() -> None:
+    """But not without end: whoever came first waits for its commit."""
+    async with running() as bench:
+        loop, left = asyncio.get_running_loop(), list(range(100))
+
+        def submit_another() -> None:
+            bench.writer.submit_for(Listener(), change(left.pop()))
+            if left:
+                loop.call_soon(submit_another)
+
+        submit_another()
+        await bench.submit("last")
+        first, *_ = bench.store.batches
+        assert 2 < len(first) < 50
 
 
 def test_a_cancellation_in_the_database_does_not_stop_the_group_commit(
