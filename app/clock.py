@@ -10,6 +10,9 @@ from msgspec import Meta
 #: ISO 8601 in UTC with milliseconds, as `to_iso` returns it; so OpenAPI describes it.
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 
+#: The machine's time in seconds since 1970, for what others have dated.
+wall_time_s = time.time
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 

@@ -9,12 +9,12 @@ import binascii
 import hmac
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import Any
 
 import jwt
 import msgspec
 
+from app.clock import wall_time_s
 from app.config.settings import Secrets
 from app.errors import Unauthenticated
 
@@ -54,9 +54,10 @@ def verify_usual(token: str, keys: Secrets) -> dict[str, Any] | None:
         return None
     issuer = claims.get("iss")
     secrets = keys.get(issuer, ()) if type(issuer) is str else ()
-    if not any(_is_signature(signature, signed, secret) for secret in secrets):
-        return None
-    return claims if _is_valid_now(claims) else None
+    for secret in secrets:
+        if _is_signature(signature, signed, secret):
+            return claims if _is_valid_now(claims) else None
+    return None
 
 
 def verify_any(token: str, keys: Secrets) -> dict[str, Any]:
@@ -109,6 +110,6 @@ def _is_valid_now(claims: Mapping[str, Any]) -> bool:
     begins, issued, ends = claims.get("nbf", 0), claims.get("iat", 0), claims.get("exp")
     if type(begins) is not int or type(issued) is not int or type(ends) is not int:
         return False
-    now = datetime.now(UTC).timestamp()
+    now = wall_time_s()
     latest = now + LEEWAY_S
     return begins <= latest and issued <= latest and ends > now - LEEWAY_S

@@ -28,7 +28,7 @@ def metered(livekit: LiveKit, counters: Counters, metrics: Metrics) -> LiveKit:
         async def call(*args: object, **kwargs: object) -> object:
             result, answer = "ok", None
             try:
-                with metrics.livekit_seconds.labels(method).time():
+                with metrics.livekit_call(method):
                     answer = await getattr(livekit, method)(*args, **kwargs)
             except BaseException as error:
                 result = next(name for kind, name in _RESULTS.items() if isinstance(error, kind))

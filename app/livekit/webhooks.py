@@ -15,7 +15,7 @@ from app.config.settings import Keypair, Secrets
 from app.errors import Malformed, Unauthenticated
 from app.lifecycle import SECOND_US
 from app.livekit.interface import make_participant
-from app.livekit.jwt import verify_jwt
+from app.livekit.jwt import verify_jwt, verify_usual
 from app.state.changes import RoomEvent, RoomEventKind
 from app.state.presence import Participant, Room
 
@@ -93,6 +93,11 @@ class Webhook(msgspec.Struct, frozen=True, kw_only=True):
     #: By LiveKit's clock, in whole seconds; None if not reported.
     sent_at: int | None = None
 
+    @property
+    def known_name(self) -> str:
+        """The name, if it is one of LiveKit's: whoever has the key could send any number of others."""
+        return self.name if self.name in KNOWN_EVENTS else "unknown"
+
 
 _decoder = msgspec.json.Decoder(WebhookBody)
 
@@ -126,6 +131,18 @@ def check_digest(body: bytes, digest: bytes) -> None:
     """Raises: Unauthenticated: the digest is that of another body."""
     if not hmac.compare_digest(hashlib.sha256(body).digest(), digest):
         raise Unauthenticated("The token signs another body")
+
+
+def read_usual(authorization: str, body: bytes, keys: Secrets) -> Webhook | None:
+    """Verify and decode a webhook as LiveKit sends it; None if it is another, or not valid."""
+    claims = verify_usual(authorization.removeprefix("Bearer "), keys)
+    if claims is None:
+        return None
+    try:
+        check_digest(body, digest_of(claims))
+        return translate(body)
+    except (Unauthenticated, Malformed):
+        return None
 
 
 def sign(body: bytes, keypair: Keypair) -> str:

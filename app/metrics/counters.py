@@ -106,6 +106,12 @@ class Counters:
         self.probes = self._counter("probes", "Probes of agents, by answer", "result")
         self.returns = self._counter("returns", "People who came back to an agent", "agent", "result")
         self.webhooks = self._counter("webhooks", "Webhooks, including rejected ones", "event", "result")
+        self.webhook_ways = self._counter(
+            "webhook_ways",
+            "Requests with webhooks, by the way in which they were read",
+            "way",
+            start=("short", "long"),
+        )
         self.commit_failures = self._counter("commit_failures", "Commits that failed in the database")
         self.livekit_calls = self._counter("livekit_calls", "Calls to LiveKit", "method", "result")
         self.http_requests = self._counter(

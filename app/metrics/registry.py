@@ -2,16 +2,16 @@
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
-from prometheus_client import CollectorRegistry, Histogram, PlatformCollector, ProcessCollector
+from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import choose_encoder
 
 from app.clock import Clock
 from app.lifecycle import SECOND_US, Dispatch, Event, State
 from app.logs.counts import LogCounts
-from app.metrics.collector import ONLY, PREFIX, Families, Family
+from app.metrics.collector import ONLY, Distribution, Families, Family, Histogram
 from app.metrics.counters import Counters
 from app.state.changes import Transition
 from app.tasks import BackgroundLoop
@@ -35,12 +35,11 @@ class Metrics:
 
     def __init__(self, counters: Counters, log_counts: LogCounts, clock: Clock) -> None:
         self.registry = CollectorRegistry()
-        self._commit_seconds = self._histogram("commit_seconds", "Time of one commit", _FAST_S)
-        self._commit_changes = self._histogram("commit_changes", "Changes in one commit", _CHANGES)
-        self.livekit_seconds = self._histogram(
+        self._commit_seconds = self._distribution("commit_seconds", "Time of one commit", _FAST_S)
+        self._commit_changes = self._distribution("commit_changes", "Changes in one commit", _CHANGES)
+        self._livekit_seconds = self._histogram(
             "livekit_call_seconds", "Time until LiveKit answered or the call was given up", _CALL_S, "method"
         )
-        self._http_timers: dict[tuple[str, str], Histogram] = {}
         self._http_seconds = self._histogram(
             "http_request_seconds",
             "Time until an answer was ready, without streams",
@@ -48,16 +47,16 @@ class Metrics:
             "method",
             "route",
         )
-        self.loop_lag_seconds = self._histogram(
+        self.loop_lag_seconds = self._distribution(
             "event_loop_lag_seconds", "How late the event loop wakes a sleeping task", _FAST_S
         )
-        self._webhook_lag_seconds = self._histogram(
+        self._webhook_lag_seconds = self._distribution(
             "webhook_lag_seconds", "From LiveKit's time of an event, in whole seconds, to its commit", _LAG_S
         )
-        self._join_seconds = self._histogram(
+        self._join_seconds = self._distribution(
             "agent_join_seconds", "From LiveKit's confirmation of a dispatch to its agent's join", _JOIN_S
         )
-        self._lifetime_seconds = self._histogram(
+        self._lifetime_seconds = self._distribution(
             "agent_lifetime_seconds", "From an agent's join to the end of its dispatch", _LIFETIME_S
         )
         self._counters = counters
@@ -142,8 +141,9 @@ class Metrics:
                 lived_us = (after.ended_at or 0) - after.agent_joined_at
                 self._lifetime_seconds.observe(lived_us / SECOND_US)
 
-    def note_webhook(self, event: str, result: str, sent_at: int | None) -> None:
-        """Count a webhook by event, one of a known few, and result; `sent_at` is by LiveKit's clock."""
+    def note_webhook(self, way: str, event: str, result: str, sent_at: int | None) -> None:
+        """Count a webhook by way, event, one of a known few, and result; `sent_at` is by LiveKit's clock."""
+        self._counters.webhook_ways[way] += 1
         self._counters.webhooks[event, result] += 1
         if sent_at and result in _TAKEN:
             lag_us = max(0, self._clock.now() - sent_at)
@@ -153,17 +153,26 @@ class Metrics:
         """Count a request by its route's template; `seconds` None: a stream, which is not timed."""
         self._counters.http_requests[method, route, _CLASSES[status // 100]] += 1
         if seconds is not None:
-            timer = self._http_timers.get((method, route))
-            if timer is None:
-                timer = self._http_timers[method, route] = self._http_seconds.labels(method, route)
-            timer.observe(seconds)
+            self._http_seconds.of(method, route).observe(seconds)
 
     @contextmanager
     def commit(self, changes: int) -> Iterator[None]:
         """Count and time a commit of `changes`."""
         self._commit_changes.observe(changes)
-        with self._counters.commit(), self._commit_seconds.time():
+        with self._counters.commit(), self._timed(self._commit_seconds):
             yield
+
+    def livekit_call(self, method: str) -> AbstractContextManager[None]:
+        """Time a call to LiveKit."""
+        return self._timed(self._livekit_seconds.of(method))
+
+    @contextmanager
+    def _timed(self, seconds: Distribution) -> Iterator[None]:
+        began_at = self._clock.now()
+        try:
+            yield
+        finally:
+            seconds.observe((self._clock.now() - began_at) / SECOND_US)
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """All metrics in the format that the Accept header asks for, and its content type."""
@@ -177,8 +186,13 @@ class Metrics:
             return 0
         return after.agent_joined_at - (before.join_deadline_at - after.terms.join_timeout_us)
 
-    def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-        return Histogram(PREFIX + name, text, labels, buckets=buckets, registry=self.registry)
+    def _histogram(self, name: str, text: str, bounds: tuple[float, ...], *labels: str) -> Histogram:
+        histogram = Histogram(name, text, labels, bounds)
+        self.registry.register(histogram)
+        return histogram
+
+    def _distribution(self, name: str, text: str, bounds: tuple[float, ...]) -> Distribution:
+        return self._histogram(name, text, bounds).of()
 
 
 class LoopLag:

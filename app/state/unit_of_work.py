@@ -280,7 +280,7 @@ class UnitOfWork:
 
     def _displace(self, room: TrackedRoom, holder: Participant) -> None:
         """LiveKit has put out the agent that had the identity of `holder`, who is none."""
-        if holder.kind is not ParticipantKind.AGENT:
+        if holder.kind is not ParticipantKind.AGENT and self.dispatch_set.of_room(room.sid):
             self._stranger |= not self.dispatch_set.displace(room.sid, holder, self._present(room))
 
     def _track(

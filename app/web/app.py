@@ -31,19 +31,17 @@ from app.web.envelope import Envelope
 from app.web.keys import (
     CALLS,
     CONFIG,
-    LANES,
     SECURE_CONNECTIONS,
     SERVICE,
     SESSION_ROOMS,
     TOKEN_ISSUER,
-    WEBHOOK_PATH,
 )
 from app.web.refusals import Refusals
 from app.web.routes import api_endpoints
 from app.web.security_headers import headers_for
 from app.web.tokens import TokenIssuer
 from app.web.tracing import tracing_middleware
-from app.web.webhook import WEBHOOK_LIMIT, webhook_lane
+from app.web.webhook import WEBHOOK_INTAKE, WEBHOOK_LIMIT, WebhookIntake
 
 
 def create_app(
@@ -73,7 +71,7 @@ def create_app(
     app.on_response_prepare.extend([cors.add_headers, add_quota_headers, envelope.add_headers])
     app[CONFIG] = config
     app[SECURE_CONNECTIONS] = SecureConnections(config.public_url, config.trusted_proxies)
-    app[LANES] = {("POST", WEBHOOK_PATH): webhook_lane(envelope, config.keys, lambda: app[SERVICE])}
+    app[WEBHOOK_INTAKE] = WebhookIntake(envelope, clock, config.keys, lambda: app[SERVICE])
     app[TOKEN_ISSUER] = TokenIssuer(
         config.livekit_key,
         config.agent_names,

@@ -1,10 +1,8 @@
-"""Open connections: how many at once, and how long a peer may keep one waiting."""
+"""One connection: aiohttp's protocol, with limits for what its peer may do."""
 
 import asyncio
 import socket
-from collections import OrderedDict
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from aiohttp import web
 from aiohttp.streams import StreamReader
@@ -12,24 +10,14 @@ from aiohttp.streams import StreamReader
 from app.errors import Busy
 from app.logs.context import bind
 from app.web.error_responses import error_body
-from app.web.keys import Lane
+from app.web.raw_answers import raw_answer
 from app.web.request_id import HEADER, make_request_id
 from app.web.security_headers import HEADERS
 
-#: Below the 1,024 files that a process may have open by default, with room for LiveKit and the database.
-CONNECTION_LIMIT = 800
-#: From the start of a connection, or the first byte of a further request, to the end of the head.
-HEAD_TIMEOUT_S = 10.0
-#: How long a peer may read nothing of what was sent to it.
-READ_TIMEOUT_S = 10.0
 #: What the kernel keeps of an answer that is not read, for one connection; it would take several megabytes.
 _SEND_BUFFER = 128 * 1024
-#: How often both are checked within that time; one may be late by one check.
-_CHECKS_PER_TIMEOUT = 10
-
-#: How many refused connections may be open at once, and for how long. To close one whose request was not read
-#: would reset it, and its client would not see the answer.
-_REFUSED_LIMIT = 100
+#: For how long a refused connection stays open. To close one whose request was not read would reset it, and
+#: its client would not see the answer.
 _REFUSED_FOR_S = 1.0
 
 _OPTIONS: dict[str, Any] = {
@@ -41,108 +29,26 @@ _OPTIONS: dict[str, Any] = {
 }
 
 
-class ConnectionLimiter:
-    """Makes the protocol of each connection, for `loop.create_server`.
+class Places(Protocol):
+    """Who keeps the connections; see `ConnectionLimiter`."""
 
-    At the limit the connection is put out that has waited longest for its peer: for a head, for a body, or
-    for the peer to read an answer. So nobody who is slow keeps others out. With work under way on each, a new
-    connection gets 503.
-    """
+    def admit(self, connection: "Connection") -> bool: ...
 
-    def __init__(
-        self,
-        server: web.Server,
-        lanes: Mapping[tuple[str, str], Lane],
-        *,
-        limit: int = CONNECTION_LIMIT,
-        head_timeout_s: float = HEAD_TIMEOUT_S,
-        read_timeout_s: float = READ_TIMEOUT_S,
-    ) -> None:
-        self._server = server
-        self._lanes = lanes
-        self._limit = limit
-        self.head_timeout_s = head_timeout_s
-        self.read_timeout_s = read_timeout_s
-        self._open: set[Connection] = set()
-        #: Those of them that wait for their peers, longest first.
-        self._waiting: OrderedDict[Connection, None] = OrderedDict()
-        self._refused: set[Connection] = set()
-        #: The next check of the time limits; None while no connection is open.
-        self._next_check: asyncio.TimerHandle | None = None
-        self._handle = server.request_handler
-        server.request_handler = self._handle_request
+    def refuse(self, connection: "Connection") -> bool: ...
 
-    def __len__(self) -> int:
-        return len(self._open)
+    def await_peer(self, connection: "Connection") -> None: ...
 
-    def __call__(self) -> "Connection":
-        return Connection(self, self._server)
+    def work(self, connection: "Connection") -> None: ...
 
-    def admit(self, connection: "Connection") -> bool:
-        if len(self._open) >= self._limit:
-            if not self._waiting:
-                return False
-            oldest = next(iter(self._waiting))
-            self.forget(oldest)
-            oldest.put_out()
-        self._open.add(connection)
-        self._waiting[connection] = None
-        if self._next_check is None:
-            self._check()
-        return True
-
-    def refuse(self, connection: "Connection") -> bool:
-        """Whether a connection that was not admitted may stay until its client has read why."""
-        if len(self._refused) >= _REFUSED_LIMIT:
-            return False
-        self._refused.add(connection)
-        return True
-
-    def await_peer(self, connection: "Connection") -> None:
-        """It waits for its peer from now on, if it did not yet."""
-        if connection in self._open:
-            self._waiting.setdefault(connection)
-
-    def work(self, connection: "Connection") -> None:
-        """Its peer waits for us."""
-        self._waiting.pop(connection, None)
-
-    def forget(self, connection: "Connection") -> None:
-        self._open.discard(connection)
-        self._waiting.pop(connection, None)
-        self._refused.discard(connection)
-
-    def give_up(self) -> None:
-        """End the requests under way: those that can still be answered are told that the service stops."""
-        for connection in tuple(self._open):
-            connection.give_up()
-
-    def _check(self) -> None:
-        """One timer for all connections: one per request would cost more than most requests do."""
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        self._next_check = None
-        if self._open:
-            interval_s = min(self.head_timeout_s, self.read_timeout_s) / _CHECKS_PER_TIMEOUT
-            self._next_check = loop.call_later(interval_s, self._check)
-        for connection in tuple(self._waiting):
-            is_overdue = connection.is_overdue(now - self.head_timeout_s)
-            if is_overdue or connection.is_stuck(now, self.read_timeout_s):
-                connection.put_out()
-
-    async def _handle_request(self, request: web.BaseRequest) -> web.StreamResponse:
-        if isinstance(request.protocol, Connection):
-            request.protocol.begin(request.content)
-        lane = self._lanes.get((request.method, request.raw_path))
-        return await (lane or self._handle)(request)
+    def forget(self, connection: "Connection") -> None: ...
 
 
 class Connection(web.RequestHandler):
     """aiohttp's protocol with time limits for its peer, and no log line for what is not HTTP."""
 
-    def __init__(self, limiter: ConnectionLimiter, server: web.Server) -> None:
+    def __init__(self, places: Places, server: web.Server) -> None:
         super().__init__(server, loop=asyncio.get_running_loop(), **_OPTIONS)
-        self._limiter = limiter
+        self._places = places
         #: Not aiohttp's `transport`, which it drops when it begins to close: unsent data may keep one open.
         self._wire: asyncio.Transport | None = None
         self._is_refused = False
@@ -162,7 +68,7 @@ class Connection(web.RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if isinstance(transport, asyncio.Transport):
             self._wire = transport
-        if not self._limiter.admit(self):
+        if not self._places.admit(self):
             self._refuse()
             return
         super().connection_made(transport)
@@ -179,24 +85,24 @@ class Connection(web.RequestHandler):
         if self._body is not None and self._body.is_eof():
             self._body = None
             if self._handler is not None:
-                self._limiter.work(self)
+                self._places.work(self)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._wire = None
         self._head_since_s = None
-        self._limiter.forget(self)
+        self._places.forget(self)
         if not self._is_refused:
             super().connection_lost(exc)
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._limiter.await_peer(self)
+        self._places.await_peer(self)
 
     def resume_writing(self) -> None:
         super().resume_writing()
         self._reads_nothing_since_s = self._loop.time()
         if self._handler is not None and self._body is None:
-            self._limiter.work(self)
+            self._places.work(self)
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
@@ -204,7 +110,7 @@ class Connection(web.RequestHandler):
         # aiohttp's default shows its version and Python's; the envelope removes the header altogether.
         resp.headers.setdefault("Server", "agent-lifecycle")
         self._handler = None
-        self._limiter.await_peer(self)
+        self._places.await_peer(self)
         try:
             return await super().finish_response(request, resp, start_time)
         finally:
@@ -233,7 +139,7 @@ class Connection(web.RequestHandler):
         self._unread = 0
         self._handler = asyncio.current_task()
         if body.is_eof():
-            self._limiter.work(self)
+            self._places.work(self)
         else:
             self._body = body
 
@@ -272,7 +178,7 @@ class Connection(web.RequestHandler):
         if self._wire is None:
             return
         self._wire.write(_too_many_connections())
-        if self._limiter.refuse(self) and self._wire.can_write_eof():
+        if self._places.refuse(self) and self._wire.can_write_eof():
             self._wire.write_eof()
             self._loop.call_later(_REFUSED_FOR_S, self.put_out)
         else:
@@ -284,13 +190,10 @@ def _too_many_connections() -> bytes:
     request_id = make_request_id()
     with bind(request_id):
         body = error_body(Busy.code, "Too many connections are open; retry", retryable=True)
-    lines = [
-        "HTTP/1.1 503 Service Unavailable",
-        "Content-Type: application/json",
-        f"Content-Length: {len(body)}",
-        "Connection: close",
-        f"Retry-After: {Busy.retry_after_s}",
-        f"{HEADER}: {request_id}",
-        *(f"{name}: {value}" for name, value in HEADERS.items()),
-    ]
-    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+    headers = {
+        "Content-Type": "application/json",
+        "Connection": "close",
+        "Retry-After": str(Busy.retry_after_s),
+        HEADER: request_id,
+    }
+    return raw_answer(Busy.status, headers | dict(HEADERS), body)

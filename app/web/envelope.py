@@ -1,4 +1,4 @@
-"""The envelope around every handler, of the application's routes and of the webhook lane.
+"""The envelope around every handler.
 
 It adds a request id, an answer to every failure, headers, a count in the metrics, and a line in the log.
 """
@@ -14,6 +14,7 @@ from multidict import CIMultiDict
 from app.clock import Clock
 from app.errors import Busy
 from app.lifecycle import SECOND_US
+from app.logs.context import bind
 from app.metrics.registry import Metrics
 from app.web.calls import WAITS
 from app.web.connections import Connection
@@ -78,6 +79,17 @@ class Envelope:
                 _log(request.method, route, status, took_us, is_timed=is_timed)
         return response
 
+    def note(self, request_id: str, method: str, route: str, status: int, took_us: int) -> None:
+        """Record a request that was answered without the envelope."""
+        self._record(method, route, status, took_us, is_timed=True)
+        if logger.isEnabledFor(_level(route, status, is_slow=took_us > _SLOW_US)):
+            with bind(request_id):
+                _log(method, route, status, took_us, is_timed=True)
+
+    def headers_of(self, response: web.StreamResponse) -> dict[str, str]:
+        """The headers of a response that is sent without the envelope, but for its date and its id."""
+        return dict(self._headers) | dict(response.headers)
+
     @web.middleware
     async def middleware(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -87,13 +99,9 @@ class Envelope:
 
     async def add_headers(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         """For `on_response_prepare`, so that streams and failures get them too."""
-        self.complete(request, response)
         # Versions only help attackers.
         response.headers.popall("Server", None)
-
-    def complete(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
-        """Add the headers that the response lacks."""
-        # What aiohttp answers by itself, without the middleware, has none yet.
+        # What aiohttp answers by itself, without the middleware, has no id yet.
         response.headers[HEADER] = request.get(REQUEST_ID) or assign_request_id(request)
         response.headers.merge(self._headers)
 

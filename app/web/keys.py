@@ -1,7 +1,5 @@
 """Keys of what the application carries, and the paths that several modules know."""
 
-from collections.abc import Awaitable, Callable, Mapping
-
 from aiohttp import web
 
 from app.config.settings import Config
@@ -20,8 +18,3 @@ SECURE_CONNECTIONS = web.AppKey("secure_connections", SecureConnections)
 CALLS = web.AppKey("calls", CallLimiter)
 SESSION_ROOMS = web.AppKey("session_rooms", SessionRooms)
 TOKEN_ISSUER = web.AppKey("token_issuer", TokenIssuer)
-
-Lane = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-
-#: Handlers by method and path that bypass the application's middlewares and routes.
-LANES = web.AppKey("lanes", Mapping[tuple[str, str], Lane])

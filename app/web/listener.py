@@ -8,8 +8,8 @@ from typing import Any
 from aiohttp import web
 
 from app.config.settings import ANY_HOST
-from app.web.connections import ConnectionLimiter
-from app.web.keys import LANES
+from app.web.connection_limiter import ConnectionLimiter
+from app.web.webhook import WEBHOOK_INTAKE
 
 #: How long requests under way have from the start of a stop. Who cannot be answered by then is told so.
 GIVE_UP_AFTER_S = 3.0
@@ -43,7 +43,7 @@ async def listen(runner: web.AppRunner, host: str, port: int, **limits: Any) -> 
     """Listen for a runner that is set up."""
     if runner.server is None:
         raise RuntimeError("the runner is not set up")
-    limiter = ConnectionLimiter(runner.server, runner.app[LANES], **limits)
+    limiter = ConnectionLimiter(runner.server, runner.app[WEBHOOK_INTAKE], **limits)
     loop = asyncio.get_running_loop()
     if host == ANY_HOST:
         server = await loop.create_server(limiter, sock=open_any_host(port), backlog=_BACKLOG)

@@ -23,10 +23,14 @@ def make_request_id() -> str:
     return f"{_process}{next(_numbers):016x}"
 
 
+def is_valid_id(given: str) -> bool:
+    """Whether a caller's own id is taken."""
+    return _VALID.fullmatch(given) is not None
+
+
 def assign_request_id(request: web.BaseRequest) -> str:
     """Give the request its id, and put it into every log line from here on."""
     given = request.headers.getall(HEADER, [])
-    is_valid = len(given) == 1 and _VALID.fullmatch(given[0])
-    request_id = given[0] if is_valid else make_request_id()
+    request_id = given[0] if len(given) == 1 and is_valid_id(given[0]) else make_request_id()
     logged_request_id.set(request_id)
     return request_id

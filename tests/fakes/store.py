@@ -1,7 +1,9 @@
 """A database that fails when a test wants it to."""
 
+import asyncio
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Connection, event
@@ -16,6 +18,23 @@ from app.state.unit_of_work import UnitOfWork
 PATIENCE_S = 60
 
 
+class HeldCommits:
+    """Commits that wait before they begin."""
+
+    def __init__(self) -> None:
+        self._begun = asyncio.Event()
+        self.free = asyncio.Event()
+
+    async def begun(self) -> None:
+        """Wait until one waits."""
+        async with asyncio.timeout(PATIENCE_S):
+            await self._begun.wait()
+
+    async def pass_by(self) -> None:
+        self._begun.set()
+        await self.free.wait()
+
+
 class DatabaseFaults:
     """`down`: no transaction can begin, as on a disk that has gone. On SQLite further, by its own means:
     `full`: the file may not grow; `read_only`: nothing may be written.
@@ -27,6 +46,18 @@ class DatabaseFaults:
         self.read_only = False
         #: How many changes each transaction was asked to take.
         self.asked_to_commit: list[int] = []
+        #: None: no commit is held.
+        self.held: HeldCommits | None = None
+
+    @contextmanager
+    def holding(self) -> Iterator[HeldCommits]:
+        """Hold all commits that come within the block, until its end."""
+        held = self.held = HeldCommits()
+        try:
+            yield held
+        finally:
+            self.held = None
+            held.free.set()
 
     def store_type(self) -> type[Store]:
         """A Store, for `create_app`, that these faults befall."""
@@ -44,6 +75,8 @@ class DatabaseFaults:
                 self, changes: Sequence[Change], new_unit: Callable[[], UnitOfWork]
             ) -> list[Outcome]:
                 faults.asked_to_commit.append(len(changes))
+                if faults.held:
+                    await faults.held.pass_by()
                 return await super().commit(changes, new_unit)
 
         return FailingStore

@@ -10,9 +10,9 @@ import pytest
 from app.config.settings import ANY_HOST
 from app.web import bodies
 from app.web.calls import CALL_LIMIT
-from app.web.connections import ConnectionLimiter
-from app.web.keys import LANES
+from app.web.connection_limiter import ConnectionLimiter
 from app.web.listener import listen
+from app.web.webhook import WEBHOOK_INTAKE
 from fakes.faults import Hang
 from fakes.livekit import FakeLiveKit
 from fakes.server import FakeServer
@@ -31,7 +31,7 @@ async def listening(
     assert app.runner.server is not None
     limiter = ConnectionLimiter(
         app.runner.server,
-        app.runner.app[LANES],
+        app.runner.app[WEBHOOK_INTAKE],
         limit=limit,
         head_timeout_s=head_timeout_s,
         read_timeout_s=read_timeout_s,

@@ -4,12 +4,16 @@ from collections import Counter
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import prometheus_client
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics
 
 from app.errors import LiveKitRefused
 from app.lifecycle import TABLE, Dispatch, Event, Goal, State, Successor
 from app.lifecycle.mode import Mode
 from app.logs.counts import LogCounts
+from app.metrics.collector import PREFIX, Histogram
 from app.metrics.counters import Counters, SuppressedActions
 from app.metrics.registry import Metrics
 from app.state.changes import Transition
@@ -137,3 +141,32 @@ def test_suppressed_actions_remember_a_bounded_number_of_subjects() -> None:
     suppressed.note("remove", "19999")
     assert suppressed.counts == {"remove": 20_000}
     assert len(suppressed._noted) == 10_000
+
+
+VALUES = (0.0, 0.5, 1.0, 1.0001, 2.5, 2.5, 7.0, 1e9)
+
+
+@pytest.mark.parametrize("labels", [(), ("method", "route")])
+def test_a_histogram_reads_as_prometheus_clients_own_does(labels: tuple[str, ...]) -> None:
+    bounds = (0.5, 1.0, 2.5)
+    own_registry, their_registry = CollectorRegistry(), CollectorRegistry()
+    own = Histogram("seconds", "Some time", labels, bounds)
+    own_registry.register(own)
+    theirs = prometheus_client.Histogram(
+        f"{PREFIX}seconds", "Some time", labels, buckets=bounds, registry=their_registry
+    )
+    for value in VALUES:
+        own.of(*("POST", "/a b")[: len(labels)]).observe(value)
+        (theirs.labels("POST", "/a b") if labels else theirs).observe(value)
+    for encode in (generate_latest, openmetrics.generate_latest):
+        lines = encode(their_registry).decode().splitlines()
+        assert encode(own_registry).decode().splitlines() == [
+            line for line in lines if "_created" not in line
+        ]
+
+
+def test_two_histograms_of_one_name_are_rejected() -> None:
+    registry = CollectorRegistry()
+    registry.register(Histogram("seconds", "Some time", (), (1.0,)))
+    with pytest.raises(ValueError, match="Duplicated"):
+        registry.register(Histogram("seconds", "Another time", (), (1.0,)))
