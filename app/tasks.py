@@ -139,6 +139,17 @@ async def ask_again(
         await asyncio.gather(*asked, return_exceptions=True)
 
 
+@asynccontextmanager
+async def begun(work: Coroutine[Any, Any, T]) -> AsyncIterator[asyncio.Task[T]]:
+    """Let `work` go on beside the block, which may await it; what the block has not awaited is cancelled."""
+    task = asyncio.create_task(work)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
 async def batches(items: Sequence[T], size: int) -> AsyncIterator[Sequence[T]]:
     """The items in batches; other tasks run after each."""
     for start in range(0, len(items), size):

@@ -28,13 +28,15 @@ from app.state.changes import Snapshot
 from app.state.links import has_lost_its_user
 from app.state.presence import Participant, ParticipantKind
 from app.state.views import RoomView
-from app.tasks import ask_again
+from app.tasks import ask_again, begun
 
 #: How the health of an agent in the room is found out.
 Test: TypeAlias = Callable[[RoomReading, RoomInfo, Candidate, Participant], Awaitable[AgentHealth]]
 
 #: One probe without an answer may be due to a long garbage collection or a lost packet.
 SECOND_PROBE_DELAY_S = 1.0
+
+_GONE: tuple[None, RoomLists] = (None, RoomLists())
 
 #: How often a room is read again because it changed during the reading.
 _STALE_TRIES = 3
@@ -80,6 +82,7 @@ class RoomInspector:
             )
         )
         after = outcome.view
+        assert after is not None  # noqa: S101 - the outcome of a Snapshot has it
         agents = {one.identity for one in lists.participants if one.kind is ParticipantKind.AGENT}
         listed = (*lists.dispatches, *lists.held)
         seen = {dispatch.id for dispatch in listed} | agents
@@ -97,23 +100,28 @@ class RoomInspector:
 
     async def _ask(self, room_name: str, before: RoomView) -> tuple[RoomInfo | None, RoomLists]:
         """The room with its lists. One that the tables have is listed while LiveKit looks for it."""
-        early: RoomLists | LiveKitUnavailable | None = None
         if before.sid is None:
             room = await self._livekit.find_room(room_name)
-        else:
-            room, early = await asyncio.gather(
-                self._livekit.find_room(room_name), self._list(room_name, before.dispatches)
-            )
-        if room is None:
-            return None, RoomLists()
-        # Of another instance than the known one, the lists may be from before it.
-        lists = early if early and room.sid == before.sid else await self._list(room_name, before.dispatches)
+            return await self._listed(room, await self._list(room_name, before.dispatches)) if room else _GONE
+        # LiveKit takes 3 s to say that it cannot list a room that it does not have: nobody waits for that.
+        async with begun(self._list(room_name, before.dispatches)) as early:
+            room = await self._livekit.find_room(room_name)
+            if room is None:
+                return _GONE
+            if room.sid == before.sid:
+                return await self._listed(room, await early)
+        # It may have been listed before this instance began.
+        return await self._listed(room, await self._list(room_name, before.dispatches))
+
+    async def _listed(
+        self, room: RoomInfo, lists: RoomLists | LiveKitUnavailable
+    ) -> tuple[RoomInfo | None, RoomLists]:
         if isinstance(lists, RoomLists):
             return room, lists
         # A room that closed between the calls causes this too.
-        if await self._livekit.find_room(room_name):
+        if await self._livekit.find_room(room.name):
             raise lists
-        return None, RoomLists()
+        return _GONE
 
     async def _list(self, room_name: str, rows: Iterable[Dispatch]) -> RoomLists | LiveKitUnavailable:
         """What is in the room, or why LiveKit does not say so."""

@@ -120,5 +120,5 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     departed: frozenset[str] = frozenset()
     #: For a Snapshot: the number of differences from LiveKit, by kind.
     drift: dict[str, int] = {}
-    #: For a Snapshot: its room after it, applied or not.
-    view: RoomView = RoomView.of(None, ())
+    #: For a Snapshot: its room after it, applied or not; None for other changes.
+    view: RoomView | None = None

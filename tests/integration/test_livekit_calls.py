@@ -12,6 +12,7 @@ import pytest
 
 from app.control.processor import ChangeProcessor
 from app.database.transactions import Transactions
+from app.errors import LiveKitRefused
 from app.logs.context import request_id
 from fakes.faults import UNAVAILABLE, FailBefore
 from fakes.livekit import FakeLiveKit
@@ -73,6 +74,10 @@ async def with_people(app: App, server: FakeServer) -> None:
     await app.settle()
 
 
+async def ahead_of_the_webhook(_app: App, server: FakeServer) -> None:
+    server.join("room", "alice")
+
+
 async def on_its_way(app: App, server: FakeServer) -> None:
     await with_people(app, server)
     await app.dispatch()
@@ -87,6 +92,7 @@ LIMITED, PLAIN = "makes an agent that has limits", "reuses an agent without the 
 #: What has happened before each kind of call.
 SCENES = {
     "makes an agent in a new room": in_a_new_room,
+    "makes an agent in a room whose webhook is on its way": ahead_of_the_webhook,
     "makes an agent in a room with people": with_people,
     LIMITED: with_people,
     "reuses an agent on its way": on_its_way,
@@ -100,6 +106,7 @@ def test_each_kind_of_call_in_the_docs_has_a_scene() -> None:
 
 
 @ON_BOTH
+@pytest.mark.every_case
 @pytest.mark.parametrize("kind", SCENES)
 async def test_a_call_does_what_the_docs_say_and_nothing_twice(
     kind: str, start_app: StartApp, world: World, server: FakeServer, steps: list[str]
@@ -129,32 +136,54 @@ async def test_a_room_that_the_tables_have_is_listed_while_livekit_looks_for_it(
 
 @pytest.mark.usefixtures("worker")
 async def test_what_was_listed_of_another_instance_is_listed_anew(
-    app: App, world: World, server: FakeServer, steps: list[str]
+    app: App, world: World, livekit: FakeLiveKit, server: FakeServer
 ) -> None:
     server.join("room", "alice")
     await app.settle()
+    livekit.calls.clear()
+    hang = livekit.faults.hang("find_room")
+    call = asyncio.create_task(app.dispatch())
+    await until(lambda: livekit.count("list_dispatches") and livekit.count("list_participants"))
+    # The webhooks of this are on their way.
     server.close_room("room")
     server.join("room", "bob")
-    # The webhooks of this are on their way.
-    assert (await steps_of_a_dispatch(app, steps))[:7] == ["read", "find_room", *LISTS, *LISTS, "commit"]
+    hang.release()
+    assert (await call).status == 200
+    assert livekit.count("list_participants") == 2
     await app.advance(6)
     assert {one.identity for one in server.rooms["room"].people} == {"bob"}
     assert len(world.agents("room")) == 1
 
 
 @pytest.mark.usefixtures("worker")
-async def test_a_room_that_livekit_has_no_more_is_made_anew(
-    app: App, world: World, server: FakeServer, steps: list[str]
+async def test_a_room_that_livekit_has_no_more_is_made_anew_and_its_lists_are_not_awaited(
+    app: App, world: World, livekit: FakeLiveKit, server: FakeServer, steps: list[str]
 ) -> None:
+    """LiveKit takes 3 s to say that it cannot list the dispatches of a room that it does not have."""
     server.join("room", "alice")
     await app.settle()
     server.close_room("room")
-    assert await steps_of_a_dispatch(app, steps) == [
-        *("read", "find_room", *LISTS, "commit"),
+    hang = livekit.faults.hang("list_dispatches")
+    async with asyncio.timeout(BOUND_S):
+        found = await steps_of_a_dispatch(app, steps)
+    hang.release()
+    assert [step for step in found if step not in LISTS] == [
+        *("read", "find_room", "commit"),
         *("ensure_room", "commit", "create_dispatch", "commit"),
     ]
     await app.advance(6)
     assert len(world.agents("room")) == 1
+
+
+@pytest.mark.usefixtures("worker")
+async def test_what_livekit_says_of_the_lists_of_a_room_that_is_gone_does_not_count(
+    app: App, livekit: FakeLiveKit, server: FakeServer
+) -> None:
+    server.join("room", "alice")
+    await app.settle()
+    server.close_room("room")
+    livekit.faults.always("list_participants", FailBefore(LiveKitRefused("LiveKit answered 404 not_found")))
+    assert (await app.dispatch()).status == 200
 
 
 @pytest.mark.usefixtures("worker")

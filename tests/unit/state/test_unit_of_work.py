@@ -650,6 +650,7 @@ def test_the_outcome_of_a_stale_snapshot_has_the_newer_room() -> None:
     made.apply(finished())
     outcome = made.apply(stale)
     assert (outcome.applied, outcome.view) == (False, view(made))
+    assert outcome.view is not None
     assert outcome.view.dispatches == ()
 
 
@@ -658,6 +659,7 @@ def test_the_view_of_a_room_lacks_the_other_rooms_of_the_batch() -> None:
     made.commit(started(OTHER))
     made.dispatches["elsewhere"] = replace(dispatch(), id="elsewhere", room_name="other", room_sid=OTHER.sid)
     _, outcome = made.commit(joined(ANN, OTHER), snapshot(made))
+    assert outcome.view is not None
     assert outcome.view.dispatches == ()
 
 
