@@ -144,9 +144,9 @@ class PostgresDatabase:
         self.execute(*(f"DELETE FROM {table}" for table in TABLES), *_RESTARTED)  # noqa: S608 - our own names
 
     def cut_off(self) -> None:
-        """End every other connection, as a restart of the server does."""
+        """End every other connection, as a restart of the server does; on return none is left."""
         self.query(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+            "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
             " AND backend_type = 'client backend' AND datname = current_database()"
         )
 

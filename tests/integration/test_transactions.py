@@ -52,6 +52,15 @@ def note(connection: Connection, number: int, words: str) -> None:
     connection.execute(text("UPDATE notes SET text = :words WHERE id = :id"), {"id": number, "words": words})
 
 
+async def test_transactions_are_read_committed_whatever_the_server_has_been_told(
+    transactions: Transactions,
+) -> None:
+    """A batch locks its rooms and then reads: it must not read as of before its wait for the lock."""
+    asked = text("SELECT setting, source FROM pg_settings WHERE name = 'default_transaction_isolation'")
+    found = await transactions.read(lambda connection: connection.execute(asked).one())
+    assert tuple(found) == ("read committed", "client")
+
+
 class Tries:
     """Work that fails with `sqlstate` in the first attempts, after it has written."""
 
