@@ -19,6 +19,7 @@ from app.config.settings import Keypair
 from app.errors import LiveKitRefused, LiveKitTimeout, LiveKitUnavailable, LiveKitUnreachable
 from app.lifecycle import SECOND_US
 from app.livekit.answers import AnswerTooLarge, NotLiveKit, message_of, read_within, time_of
+from app.livekit.token_reuse import TokenReuse
 
 M = TypeVar("M", bound=Message)
 
@@ -64,13 +65,13 @@ class StrictClient(TwirpClient):
     ) -> None:
         # Without failover: it silently repeats a request in another region, and an act must happen once.
         super().__init__(session, url, "livekit", failover=False)
-        self._clock = clock
+        self.clock = clock
         self._answer_limit = answer_limit
         self._ahead_us = 0
 
     def now(self) -> int:
         """LiveKit's time, or that of a proxy in front of it, by the Date of its last answer."""
-        return self._clock.now() + self._ahead_us
+        return self.clock.now() + self._ahead_us
 
     async def request(
         self,
@@ -97,7 +98,7 @@ class StrictClient(TwirpClient):
             # LiveKit never redirects: whoever does would get the request, and answer in LiveKit's place.
             allow_redirects=False,
         ) as response:
-            arrived_at = self._clock.now()
+            arrived_at = self.clock.now()
             answer = message_of(response, await read_within(response, self._answer_limit), response_class)
         date_at = time_of(response.headers.get("Date"))
         # Further apart, LiveKit would have rejected the token for its time.
@@ -108,20 +109,22 @@ class StrictClient(TwirpClient):
         return answer
 
 
-class StrictDispatchService(AgentDispatchService):
+class StrictDispatchService(TokenReuse, AgentDispatchService):
     """livekit-api's dispatch service over a given client."""
 
     def __init__(self, client: StrictClient, session: aiohttp.ClientSession, keypair: Keypair) -> None:
         super().__init__(session, client.host, keypair.key, keypair.secret)
         self._client = client
+        self.reuse_tokens(client.clock)
 
 
-class RpcRoomService(RoomService):
+class RpcRoomService(TokenReuse, RoomService):
     """livekit-api's room service over a given client, with the RPC call that it lacks."""
 
     def __init__(self, client: StrictClient, session: aiohttp.ClientSession, keypair: Keypair) -> None:
         super().__init__(session, client.host, keypair.key, keypair.secret)
         self._client = client
+        self.reuse_tokens(client.clock)
 
     async def perform_rpc(
         self,
