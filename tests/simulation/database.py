@@ -125,13 +125,13 @@ class _Questions:
         self._sync = sync
         self._seam = seam
 
-    def execute(self, statement: Any) -> Any:
+    def execute(self, statement: Any, *values: Any) -> Any:
         await_only(self._seam())
-        return self._sync.execute(statement)
+        return self._sync.execute(statement, *values)
 
-    def scalar(self, statement: Any) -> Any:
+    def scalar(self, statement: Any, *values: Any) -> Any:
         await_only(self._seam())
-        return self._sync.scalar(statement)
+        return self._sync.scalar(statement, *values)
 
 
 class InlineEngine:
