@@ -1,6 +1,7 @@
 """Benchmarks: measures every promised figure and its reference, in one run."""
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -65,6 +66,8 @@ def main() -> int:
     measures = SMOKE if given.smoke else known
     if unknown := set(given.parts) - known.keys():
         parser.error(f"unknown part {', '.join(sorted(unknown))}; choose from {', '.join(known)}")
+    # As Ctrl-C does: what was started is stopped.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     figures: list[Figure] = []
     for name in given.parts or (SMOKE if given.smoke else PARTS):
         if name not in measures:

@@ -202,6 +202,8 @@ class _Soak:
         """How many rooms differ once nobody joins or leaves any more and every TTL has ended."""
         self.tell("quiet")
         began_s = time.monotonic()
+        while self.ask("progress")["waiting"] and time.monotonic() - began_s < self._plan.quiet_within_s:
+            time.sleep(_POLL_S)
         found = self._differences()
         while found and time.monotonic() - began_s < self._plan.quiet_within_s:
             time.sleep(_POLL_S)

@@ -89,7 +89,8 @@ class Driver:
         self._notes = Notes(webhooks=Tenths(0, 0), calls=Tenths(0, 0))
         #: Answers other than 200, from the start on.
         self._errors: Counter[str] = Counter()
-        self._sent = 0
+        #: The webhooks that were answered with 200.
+        self._taken = 0
         self._calls_under_way = 0
         self._is_crowded = False
         self._is_quiet = False
@@ -136,7 +137,7 @@ class Driver:
         return {
             "agents": sum(bool(room.agents) for room in self.world.rooms.values()),
             "rooms": len(self.world.rooms),
-            "sent": self._sent,
+            "taken": self._taken,
             "waiting": len(self._told) + (self._webhooks.under_way if self._webhooks else 0),
             "errors": dict(self._errors),
         }
@@ -172,7 +173,6 @@ class Driver:
                 self.world.move()
             if self._told:
                 webhooks.send(due_s, *self._told.popleft())
-                self._sent += 1
 
     async def _begin_rooms(self) -> None:
         while not self._is_quiet:
@@ -198,7 +198,9 @@ class Driver:
 
     def _take_answer(self, answer: bytes, latency_s: float) -> None:
         self._notes.webhooks.add(time.time() - latency_s, latency_s)
-        if not is_taken(answer):
+        if is_taken(answer):
+            self._taken += 1
+        else:
             status = answer.partition(b"\r\n")[0].decode("latin-1")
             self._errors[f"webhook: {status or 'no answer'}"] += 1
 

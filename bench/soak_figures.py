@@ -26,7 +26,7 @@ class Sample:
     database_mb: float
     wal_mb: float
     agents: int
-    sent: int
+    taken: int
     #: Told, and not answered yet.
     waiting: int
     errors: int
@@ -48,7 +48,7 @@ class Sample:
             database_mb=database.stat().st_size / _MB,
             wal_mb=database.with_name(f"{database.name}-wal").stat().st_size / _MB,
             agents=progress["agents"],
-            sent=progress["sent"],
+            taken=progress["taken"],
             waiting=progress["waiting"],
             errors=sum(progress["errors"].values()),
         )
@@ -57,7 +57,7 @@ class Sample:
         elapsed_s = self.at_s - before.at_s
         return (
             f"{(self.at_s - first.at_s) / 60:5.1f} min: {self.agents:,} agents, "
-            f"{(self.sent - before.sent) / elapsed_s:,.0f} webhooks/s, {self.waiting} waiting, "
+            f"{(self.taken - before.taken) / elapsed_s:,.0f} webhooks/s, {self.waiting} waiting, "
             f"{self.resident_mb:.1f} MB, {(self.cpu_s - before.cpu_s) / elapsed_s:.0%} of a core, "
             f"database {self.database_mb:.0f} MB, WAL {self.wal_mb:.1f} MB, "
             f"{self.open_files} files, {self.errors} errors"
@@ -82,8 +82,8 @@ def figures_of(
     return [
         _figure("agents alive, the fewest", min(one.agents for one in samples), Unit.COUNT),
         _figure(
-            "webhooks sent",
-            (last.sent - first.sent) / (last.at_s - first.at_s),
+            "webhooks taken",
+            (last.taken - first.taken) / (last.at_s - first.at_s),
             Unit.PER_SECOND,
             at_least=0.99 * per_second,
         ),
@@ -115,7 +115,7 @@ def _cpu_us(samples: Sequence[Sample], in_tenth: int) -> tuple[float, float]:
     """Of the first and of the last tenth."""
 
     def between(before: Sample, after: Sample) -> float:
-        return (after.cpu_s - before.cpu_s) / max(1, after.sent - before.sent) * 1e6
+        return (after.cpu_s - before.cpu_s) / max(1, after.taken - before.taken) * 1e6
 
     return between(samples[0], samples[in_tenth]), between(samples[-1 - in_tenth], samples[-1])
 

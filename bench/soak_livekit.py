@@ -1,5 +1,6 @@
 """LiveKit's Twirp API over the world of a soak: what the service asks for, as a real server answers it."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 
 from aiohttp import web
@@ -34,6 +35,8 @@ from bench.soak_world import Agent, Dispatch, Participant, Room, World
 #: What an agent with the helper answers to a probe.
 _HEALTHY = '{"session": "open", "ready": true}'
 _TIMEOUT_S = 420
+#: How long the dispatches of a room that nobody has are looked for.
+_LOOKS_FOR_S = 3.0
 
 
 class NotFoundError(Exception):
@@ -68,9 +71,14 @@ class LiveKitApi:
         method = self._methods.get(name)
         if method is None:
             return _failed(404, "bad_route", f"no handler for {name}")
+        body = await request.read()
         try:
-            message = method(await request.read())
+            message = method(body)
         except NotFoundError as error:
+            if name == "ListDispatch":
+                # As livekit-server 1.13.5 does: it waits for a node that has the room.
+                await asyncio.sleep(_LOOKS_FOR_S)
+                return _failed(503, "unavailable", "no response from servers")
             return _failed(404, "not_found", str(error))
         except InvalidError as error:
             return _failed(400, "invalid_argument", str(error))

@@ -11,7 +11,7 @@ from bench.seeds import AGENT_NAME
 #: Further people in one room.
 _MOST_GUESTS = 2
 #: Of the moves of further people, those in a room with an agent.
-_MOVES_BESIDE_AGENTS = 0.2
+_MOVES_BESIDE_AGENTS = 0.05
 #: Of the visits that end, those whose person comes back before the TTL ends.
 _RETURNS = 0.25
 #: Of the plain rooms that are empty, those that finish.

@@ -182,7 +182,7 @@ def test_tenths_tell_the_first_from_the_last() -> None:
 
 def sample(number: int, **changes: float) -> Sample:
     fields: defaultdict[str, float] = defaultdict(float)
-    fields |= {"at_s": 60.0 * number, "sent": 60_000 * number, "agents": 5_000, "resident_mb": 100.0}
+    fields |= {"at_s": 60.0 * number, "taken": 60_000 * number, "agents": 5_000, "resident_mb": 100.0}
     names = Sample.__dataclass_fields__
     return Sample(**{name: fields[name] for name in names} | changes)  # type: ignore[arg-type]
 
@@ -213,7 +213,7 @@ def test_what_grows_misses_its_goal() -> None:
         None
     }
     by_name = {figure.what: figure.value for figure in figures}
-    assert by_name["webhooks sent"] == pytest.approx(1_000)
+    assert by_name["webhooks taken"] == pytest.approx(1_000)
     assert by_name["agents alive, the fewest"] == 4_900
 
 
