@@ -16,5 +16,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         first.setdefault(item.nodeid.partition("[")[0], item)
     kept = set(first.values())
-    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
-    items[:] = first.values()
+    chosen = [item for item in items if item in kept or item.get_closest_marker("every_case")]
+    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+    items[:] = chosen

@@ -20,6 +20,9 @@ from integration.reports import ReportingWorker
 
 TODAY = dt.date(2026, 11, 30)
 
+#: The blocking client and the other are two paths.
+pytestmark = pytest.mark.every_case
+
 
 class Send(Protocol):
     """Sends a call with one of the two clients."""

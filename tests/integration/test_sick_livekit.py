@@ -73,6 +73,7 @@ def test_every_call_to_livekit_is_in_the_table() -> None:
     assert public == CALLS.keys() | {"now"}
 
 
+@pytest.mark.every_case
 @EVERY_CALL
 @pytest.mark.parametrize("says", SICK.values(), ids=SICK)
 async def test_what_livekit_does_not_send_is_no_answer(
@@ -84,6 +85,7 @@ async def test_what_livekit_does_not_send_is_no_answer(
     assert sick.asked == 1
 
 
+@pytest.mark.every_case
 @EVERY_CALL
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 412])
 async def test_only_an_error_in_livekits_own_format_is_a_refusal(

@@ -18,6 +18,9 @@ STATUS = {"hasAgent": False, "state": "none"}
 Answering = Callable[[httpx.Request], httpx.Response]
 Send = Callable[[Call[Any], Answering], Any]
 
+#: The blocking client and the other are two paths.
+pytestmark = pytest.mark.every_case
+
 
 def sent_sync(call: Call[Any], answering: Answering) -> Any:
     with Client(BASE, "key", transport=httpx.MockTransport(answering)) as client:
