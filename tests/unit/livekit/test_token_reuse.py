@@ -85,3 +85,13 @@ async def test_the_oldest_token_is_forgotten_first(
     assert len(signed) == 3
     token_for(service, "a")
     assert len(signed) == 4
+
+
+async def test_a_token_that_is_not_used_again_is_not_kept(service: RpcRoomService, clock: FakeClock) -> None:
+    for room in ("a", "b"):
+        token_for(service, room)
+    clock.advance(200)
+    token_for(service, "c")
+    clock.advance(200)
+    token_for(service, "c")
+    assert len(service._signed) == 1
