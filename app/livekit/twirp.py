@@ -115,7 +115,7 @@ class StrictDispatchService(TokenReuse, AgentDispatchService):
     def __init__(self, client: StrictClient, session: aiohttp.ClientSession, keypair: Keypair) -> None:
         super().__init__(session, client.host, keypair.key, keypair.secret)
         self._client = client
-        self.reuse_tokens(client.clock)
+        self.reuse_tokens()
 
 
 class RpcRoomService(TokenReuse, RoomService):
@@ -124,7 +124,7 @@ class RpcRoomService(TokenReuse, RoomService):
     def __init__(self, client: StrictClient, session: aiohttp.ClientSession, keypair: Keypair) -> None:
         super().__init__(session, client.host, keypair.key, keypair.secret)
         self._client = client
-        self.reuse_tokens(client.clock)
+        self.reuse_tokens()
 
     async def perform_rpc(
         self,

@@ -1,6 +1,7 @@
 """Tokens for LiveKit's API: the same rights get the same one for five minutes."""
 
 import aiohttp
+import jwt
 import pytest
 from livekit import api
 
@@ -13,16 +14,31 @@ from fakes.clock import FakeClock
 KEYPAIR = Keypair(key="key", secret="a-secret-of-at-least-32-characters")
 
 
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
+class WallClock:
+    """The machine's clock, which may be set forward and back."""
+
+    def __init__(self) -> None:
+        self._time_s = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self._time_s
+
+    def advance(self, seconds: float) -> None:
+        self._time_s += seconds
 
 
 @pytest.fixture
-async def service(clock: FakeClock) -> RpcRoomService:
+def clock(monkeypatch: pytest.MonkeyPatch) -> WallClock:
+    clock = WallClock()
+    monkeypatch.setattr(token_reuse, "wall_time_s", clock)
+    return clock
+
+
+@pytest.fixture
+async def service() -> RpcRoomService:
     session = aiohttp.ClientSession()
     await session.close()
-    client = StrictClient(session, "http://livekit", clock, ANSWER_LIMIT)
+    client = StrictClient(session, "http://livekit", FakeClock(), ANSWER_LIMIT)
     return RpcRoomService(client, session, KEYPAIR)
 
 
@@ -53,7 +69,7 @@ def signed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 async def test_the_same_rights_are_signed_once_in_five_minutes(
-    service: RpcRoomService, clock: FakeClock, signed: list[str]
+    service: RpcRoomService, clock: WallClock, signed: list[str]
 ) -> None:
     for _ in range(3):
         token_for(service)
@@ -87,7 +103,7 @@ async def test_the_oldest_token_is_forgotten_first(
     assert len(signed) == 4
 
 
-async def test_a_token_that_is_not_used_again_is_not_kept(service: RpcRoomService, clock: FakeClock) -> None:
+async def test_a_token_that_is_not_used_again_is_not_kept(service: RpcRoomService, clock: WallClock) -> None:
     for room in ("a", "b"):
         token_for(service, room)
     clock.advance(200)
@@ -95,3 +111,28 @@ async def test_a_token_that_is_not_used_again_is_not_kept(service: RpcRoomServic
     clock.advance(200)
     token_for(service, "c")
     assert len(service._signed) == 1
+
+
+async def test_a_token_is_signed_anew_if_the_clock_is_set_back(
+    service: RpcRoomService, clock: WallClock, signed: list[str]
+) -> None:
+    token_for(service)
+    clock.advance(-60)
+    token_for(service)
+    token_for(service)
+    assert len(signed) == 2
+
+
+async def test_a_token_is_signed_anew_after_a_suspension(
+    service: RpcRoomService, clock: WallClock, signed: list[str]
+) -> None:
+    """The wall clock goes on meanwhile, unlike the one by which deadlines are."""
+    token_for(service)
+    clock.advance(7 * 3_600)
+    token_for(service)
+    assert len(signed) == 2
+
+
+async def test_a_token_is_valid_for_much_longer_than_it_is_reused(service: RpcRoomService) -> None:
+    claims = jwt.decode(token_for(service), options={"verify_signature": False})
+    assert claims["exp"] - claims["nbf"] > 2 * token_reuse._REUSED_FOR_S
